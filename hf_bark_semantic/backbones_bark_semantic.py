@@ -1,0 +1,336 @@
+"""Speech models of transformers as backbones: waveform in, the hidden states of chosen layers out.
+
+`build_backbone(config)` returns a module with the checkpoint's own layers, only as many as are read, and
+
+    num_frames(num_samples)                     frames of 20 ms that it makes of so many samples at 16 kHz
+    forward(input_values, num_samples)          list of hidden states, one (batch, frames, width) for each layer read;
+                                                num_samples is None where no row is padded
+
+A row of a batch gives what it gives alone. transformers' own forwards don't promise that: a group norm over time sees
+the padding, convolutions smear it over the last frames, and Whisper insists on 30 s. So the layers are transformers',
+and the walk through them is written here. Training-time masking and layer drop of the backbones are left out on purpose.
+"""
+
+import copy
+import functools
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel
+from transformers.audio_utils import mel_filter_bank, window_function
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from .configuration_bark_semantic import SAMPLING_RATE, BarkSemanticEncoderConfig
+
+SPECTROGRAM_HOP = 160  # samples at 16 kHz between spectrogram columns, Whisper's and w2v-BERT's: 100 per second
+FFT_WINDOW = 400
+
+
+def build_backbone(config: BarkSemanticEncoderConfig) -> nn.Module:
+    """The backbone that `config.backbone_config` describes, cut after the last of `config.backbone_layers`."""
+    model_type = config.backbone_config.model_type
+    if model_type == "whisper":
+        return WhisperBackbone(config)
+    if model_type == "wav2vec2-bert":
+        return Wav2Vec2BertBackbone(config)
+    return WaveformBackbone(config)
+
+
+def length_mask(lengths: torch.Tensor | None, max_length: int) -> torch.Tensor | None:
+    """Boolean `(batch, max_length)`, True on the valid positions; None for `lengths=None`: every position is valid."""
+    return None if lengths is None else torch.arange(max_length, device=lengths.device)[None] < lengths[:, None]
+
+
+def zero_padding(hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """`(batch, time, width)` with zeros where `mask` is False."""
+    return hidden_states if mask is None else hidden_states.masked_fill(~mask[..., None], 0)
+
+
+class _Backbone(nn.Module):
+    """What the families share: a cut checkpoint, and the walk through its transformer layers."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        self.layers_read = config.backbone_layers
+        self.reads_final_norm = max(config.backbone_layers) == config.backbone_depth
+        self.config = copy.deepcopy(config.backbone_config)
+        num_layers = max(config.backbone_layers)
+        if self.config.model_type == "whisper":
+            self.config.encoder_layers = num_layers
+        else:
+            self.config.num_hidden_layers = num_layers
+        self.config._attn_implementation = "sdpa" if self.config.model_type != "wavlm" else "eager"
+
+    def _collect(self, hidden_states, layers, call_layer, final_norm=None) -> list[torch.Tensor]:
+        """Run `layers` and keep the states of `layers_read`; the last layer of a checkpoint may have a norm after it."""
+        states = [hidden_states]
+        for layer in layers:
+            states.append(call_layer(layer, states[-1]))
+        if final_norm is not None and self.reads_final_norm:
+            states[-1] = final_norm(states[-1])
+        return [states[index] for index in self.layers_read]
+
+
+class WaveformBackbone(_Backbone):
+    """HuBERT, wav2vec 2.0, WavLM and data2vec-audio: strided convolutions over the waveform, then a transformer."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.config.mask_time_prob = self.config.mask_feature_prob = 0.0
+        self.model = AutoModel.from_config(self.config)
+
+    def num_frames(self, num_samples):
+        if num_samples is None:
+            return None
+        lengths = num_samples
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            lengths = (lengths - kernel) // stride + 1
+        return lengths
+
+    def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None) -> list[torch.Tensor]:
+        model, encoder = self.model, self.model.encoder
+        hidden_states = self._conv_features(input_values, num_samples)  # (batch, frames, conv width)
+        hidden_states = model.feature_projection(hidden_states)
+        if isinstance(hidden_states, tuple):  # all but HuBERT also return the unprojected features
+            hidden_states = hidden_states[0]
+        mask = length_mask(self.num_frames(num_samples), hidden_states.shape[1])
+        hidden_states = zero_padding(hidden_states, mask)
+        hidden_states = hidden_states + self._position_embedding(hidden_states, mask)
+        stable_layer_norm = getattr(self.config, "do_stable_layer_norm", False)
+        if not stable_layer_norm:
+            hidden_states = encoder.layer_norm(hidden_states)
+        hidden_states = encoder.dropout(hidden_states)
+        final_norm = encoder.layer_norm if stable_layer_norm else None
+        return self._collect(hidden_states, encoder.layers, self._layer_caller(hidden_states, mask), final_norm)
+
+    def _layer_caller(self, hidden_states, mask):
+        if self.config.model_type != "wavlm":
+            attention_mask = create_bidirectional_mask(self.config, hidden_states, mask)
+            return lambda layer, states: layer(states, attention_mask=attention_mask)
+        position_bias = None
+
+        def call(layer, states):
+            nonlocal position_bias
+            states, position_bias = layer(states, attention_mask=mask, position_bias=position_bias)[:2]
+            return states
+
+        return call
+
+    def _conv_features(self, input_values, num_samples):
+        hidden_states, lengths = input_values[:, None], num_samples
+        for layer, kernel, stride in zip(
+            self.model.feature_extractor.conv_layers, self.config.conv_kernel, self.config.conv_stride, strict=True
+        ):
+            lengths = None if lengths is None else (lengths - kernel) // stride + 1
+            if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+                hidden_states = layer.conv(hidden_states)
+                mask = length_mask(lengths, hidden_states.shape[-1])
+                hidden_states = layer.activation(_group_norm_over_valid(layer.layer_norm, hidden_states, mask))
+            else:
+                hidden_states = layer(hidden_states)
+        return hidden_states.transpose(1, 2)
+
+    def _position_embedding(self, hidden_states, mask):
+        position_embedding = self.model.encoder.pos_conv_embed
+        if self.config.model_type != "data2vec-audio":
+            return position_embedding(hidden_states)
+        for layer in position_embedding.layers:  # a stack of convolutions: each would see the padding of the one before
+            hidden_states = zero_padding(layer(hidden_states.transpose(1, 2)).transpose(1, 2), mask)
+        return hidden_states
+
+
+def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Group norm with one channel per group, `(batch, channels, time)`, its statistics taken where `mask` is True."""
+    if mask is None:
+        return norm(hidden_states)
+    weight = mask[:, None] / mask.sum(-1)[:, None, None]  # (batch, 1, time), sums to 1
+    values = hidden_states.float()
+    mean = (values * weight).sum(-1, keepdim=True)
+    variance = ((values - mean).square() * weight).sum(-1, keepdim=True)
+    values = (values - mean) * torch.rsqrt(variance + norm.eps)
+    return (values * norm.weight.float()[:, None] + norm.bias.float()[:, None]).to(hidden_states.dtype)
+
+
+class _SpectrogramBackbone(_Backbone):
+    def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the backbone hears of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""
+        raise NotImplementedError
+
+    def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None) -> list[torch.Tensor]:
+        spectrogram, num_columns = self.spectrogram(input_values, num_samples)
+        return self.hidden_states_of(spectrogram, num_columns)
+
+
+class WhisperBackbone(_SpectrogramBackbone):
+    """The encoder of Whisper on the real length of the audio, up to 30 s, never padded to 30 s."""
+
+    spectrogram_hop_s = 0.01
+    spectrogram_delay_s = 0.0  # column m is centred on m / 100 s
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = WhisperEncoder(self.config)
+
+    def num_frames(self, num_samples):
+        return None if num_samples is None else (num_samples // SPECTROGRAM_HOP + 1) // 2
+
+    def num_columns(self, num_samples):
+        return None if num_samples is None else num_samples // SPECTROGRAM_HOP
+
+    def spectrogram(self, input_values, num_samples):
+        return whisper_log_mel(input_values, num_samples, self.config.num_mel_bins), self.num_columns(num_samples)
+
+    def hidden_states_of(self, spectrogram: torch.Tensor, num_columns: torch.Tensor | None) -> list[torch.Tensor]:
+        """Hidden states of a log-mel spectrogram `(batch, columns, bins)` whose rows have `num_columns` valid ones."""
+        encoder = self.model
+        num_frames = None if num_columns is None else (num_columns + 1) // 2
+        max_frames = self.config.max_source_positions
+        if spectrogram.shape[1] > 2 * max_frames:
+            raise ValueError(
+                f"The audio has {spectrogram.shape[1] / 100:.1f} s; Whisper reads at most {max_frames / 50:.0f} s at a "
+                "time. Use `encode`, which cuts longer audio into windows, or crop it."
+            )
+        columns_mask = length_mask(num_columns, spectrogram.shape[1])
+        spectrogram = zero_padding(spectrogram, columns_mask).to(encoder.conv1.weight.dtype)
+        hidden_states = F.gelu(encoder.conv1(spectrogram.transpose(1, 2)))
+        hidden_states = zero_padding(hidden_states.transpose(1, 2), columns_mask).transpose(1, 2)
+        hidden_states = F.gelu(encoder.conv2(hidden_states)).transpose(1, 2)  # (batch, frames, width)
+        hidden_states = hidden_states + encoder.embed_positions.weight[: hidden_states.shape[1]]
+        hidden_states = F.dropout(hidden_states, p=encoder.dropout, training=self.training)
+        mask = length_mask(num_frames, hidden_states.shape[1])
+        attention_mask = create_bidirectional_mask(self.config, hidden_states, mask)
+        return self._collect(
+            hidden_states, encoder.layers, lambda layer, states: _first(layer(states, attention_mask)), encoder.layer_norm
+        )
+
+
+class Wav2Vec2BertBackbone(_SpectrogramBackbone):
+    """w2v-BERT 2.0: a conformer over filter banks, two columns to a frame."""
+
+    spectrogram_hop_s = 0.02
+    spectrogram_delay_s = 0.0175  # a column covers two windows of 25 ms, 10 ms apart: its middle
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.config.mask_time_prob = self.config.mask_feature_prob = 0.0
+        self.model = AutoModel.from_config(self.config)
+
+    def num_frames(self, num_samples):
+        return None if num_samples is None else ((num_samples - FFT_WINDOW) // SPECTROGRAM_HOP + 1) // 2
+
+    num_columns = num_frames
+
+    def spectrogram(self, input_values, num_samples):
+        bins = self.config.feature_projection_input_dim // 2
+        return kaldi_filter_banks(input_values, num_samples, bins), self.num_columns(num_samples)
+
+    def hidden_states_of(self, spectrogram: torch.Tensor, num_columns: torch.Tensor | None) -> list[torch.Tensor]:
+        """Hidden states of stacked filter banks `(batch, frames, 2 * bins)` with `num_columns` valid frames a row."""
+        encoder = self.model.encoder
+        mask = length_mask(num_columns, spectrogram.shape[1])
+        projection = self.model.feature_projection
+        hidden_states = projection(spectrogram.to(projection.projection.weight.dtype))[0]
+        hidden_states = encoder.dropout(zero_padding(hidden_states, mask))
+        attention_mask = create_bidirectional_mask(self.config, hidden_states, mask)
+        positions = None if encoder.embed_positions is None else encoder.embed_positions(hidden_states)
+
+        def call(layer, states):
+            return _first(layer(states, attention_mask, positions, conv_attention_mask=mask))
+
+        return self._collect(hidden_states, encoder.layers, call)
+
+
+def _first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+@torch.compiler.disable
+def whisper_log_mel(input_values: torch.Tensor, num_samples: torch.Tensor | None, num_mel_bins: int) -> torch.Tensor:
+    """Whisper's log-mel spectrogram of each row at its own length.
+
+    Args:
+        input_values (`torch.FloatTensor` of shape `(batch, samples)`): 16 kHz, right-padded.
+        num_samples (`torch.LongTensor` of shape `(batch,)`, *optional*): valid samples; None: all of them.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, samples // 160, num_mel_bins)`, float32. What lies behind the end is
+        silence, as in transformers' `WhisperFeatureExtractor`, which pads to 30 s.
+    """
+    half = FFT_WINDOW // 2
+    waveform, num_samples = _valid_waveform(input_values, num_samples)
+    start = waveform[:, 1 : half + 1].flip(-1)  # reflected, as torch.stft(center=True) does
+    waveform = torch.cat([F.pad(start, (half - start.shape[1], 0)), F.pad(waveform, (0, half))], dim=1)
+    window = torch.hann_window(FFT_WINDOW, device=waveform.device)
+    spectrum = torch.stft(waveform, FFT_WINDOW, SPECTROGRAM_HOP, window=window, center=False, return_complex=True)
+    num_columns = input_values.shape[1] // SPECTROGRAM_HOP
+    power = spectrum[..., :num_columns].abs().square().transpose(1, 2)  # (batch, columns, 201)
+    log_mel = (power @ _constant(_slaney_mel_filters, num_mel_bins, waveform.device)).clamp(min=1e-10).log10()
+    valid = torch.arange(num_columns, device=waveform.device)[None] < (num_samples // SPECTROGRAM_HOP)[:, None]
+    loudest = log_mel.masked_fill(~valid[..., None], -10.0).amax(dim=(1, 2), keepdim=True)
+    return (torch.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
+
+
+@torch.compiler.disable
+def kaldi_filter_banks(input_values: torch.Tensor, num_samples: torch.Tensor | None, num_mel_bins: int) -> torch.Tensor:
+    """Kaldi's log filter banks, normalized per row and bin, two neighbours side by side: what w2v-BERT 2.0 reads.
+
+    Equals transformers' `SeamlessM4TFeatureExtractor` row by row (an odd last column is left out, there as here).
+
+    Args:
+        input_values (`torch.FloatTensor` of shape `(batch, samples)`): 16 kHz, right-padded.
+        num_samples (`torch.LongTensor` of shape `(batch,)`, *optional*): valid samples; None: all of them.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, frames, 2 * num_mel_bins)`, float32.
+    """
+    waveform, num_samples = _valid_waveform(input_values, num_samples)
+    waveform = waveform * 2**15  # Kaldi counts in 16-bit integers
+    frames = waveform.unfold(-1, FFT_WINDOW, SPECTROGRAM_HOP)  # (batch, columns, 400)
+    frames = frames - frames.mean(-1, keepdim=True)
+    frames = torch.cat([frames[..., :1] * (1 - 0.97), frames[..., 1:] - 0.97 * frames[..., :-1]], dim=-1)
+    frames = frames * _constant(_povey_window, FFT_WINDOW, waveform.device)
+    power = torch.fft.rfft(frames, n=512).abs().square()
+    energies = power @ _constant(_kaldi_mel_filters, num_mel_bins, waveform.device)
+    log_energies = energies.clamp(min=1.192092955078125e-07).log()  # (batch, columns, bins)
+    num_columns = (num_samples - FFT_WINDOW) // SPECTROGRAM_HOP + 1
+    valid = (torch.arange(log_energies.shape[1], device=waveform.device)[None] < num_columns[:, None])[..., None]
+    count = num_columns[:, None, None]
+    mean = (log_energies * valid).sum(1, keepdim=True) / count
+    variance = ((log_energies - mean).square() * valid).sum(1, keepdim=True) / (count - 1).clamp(min=1)
+    normalized = (log_energies - mean) * torch.rsqrt(variance + 1e-7)
+    num_frames = normalized.shape[1] // 2
+    return normalized[:, : 2 * num_frames].reshape(len(normalized), num_frames, 2 * num_mel_bins)
+
+
+def _valid_waveform(input_values, num_samples):
+    """The waveform in float32 with zeros behind each row's end, and those ends."""
+    waveform = input_values.float()
+    if num_samples is None:
+        return waveform, torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
+    return waveform.masked_fill(~length_mask(num_samples, waveform.shape[1]), 0), num_samples
+
+
+def _constant(make, size: int, device) -> torch.Tensor:
+    return torch.from_numpy(make(size)).to(device)
+
+
+@functools.cache
+def _slaney_mel_filters(num_mel_bins: int) -> np.ndarray:
+    filters = mel_filter_bank(201, num_mel_bins, 0.0, 8_000.0, SAMPLING_RATE, norm="slaney", mel_scale="slaney")
+    return filters.astype(np.float32)  # (201, bins)
+
+
+@functools.cache
+def _kaldi_mel_filters(num_mel_bins: int) -> np.ndarray:
+    filters = mel_filter_bank(
+        257, num_mel_bins, 20.0, 8_000.0, SAMPLING_RATE, mel_scale="kaldi", triangularize_in_mel_space=True
+    )
+    return filters.astype(np.float32)  # (257, bins)
+
+
+@functools.cache
+def _povey_window(length: int) -> np.ndarray:
+    return window_function(length, "povey", periodic=False).astype(np.float32)

@@ -1,0 +1,273 @@
+"""Configuration of the audio -> Bark semantic token encoder, and the only place that knows Bark's rates.
+
+Two functions own every length in the package: `num_semantic_tokens` (codec frames -> tokens) and its inverse
+`num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads.
+"""
+
+from transformers import AutoConfig, PretrainedConfig
+
+SEMANTIC_VOCAB_SIZE = 10_000  # suno-ai/bark, generation.py: SEMANTIC_VOCAB_SIZE
+SEMANTIC_RATE_HZ = 49.9  # suno-ai/bark, generation.py: SEMANTIC_RATE_HZ
+CODEC_RATE_HZ = 75  # EnCodec 24 kHz: 24,000 samples / hop of 320
+CODEC_SAMPLING_RATE = 24_000
+CODEC_HOP_LENGTH = 320
+NUM_CODEBOOKS = 8  # EnCodec at 6 kbps; suno-ai/bark, generation.py: N_FINE_CODEBOOKS
+NUM_COARSE_CODEBOOKS = 2  # suno-ai/bark, generation.py: N_COARSE_CODEBOOKS
+CODEBOOK_SIZE = 1_024  # suno-ai/bark, generation.py: CODEBOOK_SIZE
+
+SAMPLING_RATE = 16_000  # what every backbone listens to
+FRAME_RATE_HZ = 50  # what every backbone answers with: one frame per 20 ms
+SAMPLES_PER_FRAME = SAMPLING_RATE // FRAME_RATE_HZ
+
+# 75 / 49.9 and 50 / 49.9 as exact fractions, so that no length depends on floating-point rounding.
+_CODEC_PER_TOKEN = (750, 499)
+_FRAMES_PER_TOKEN = (500, 499)
+
+WAVEFORM_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
+SPECTROGRAM_BACKBONES = ("whisper", "wav2vec2-bert")
+HEAD_TYPES = ("linear", "recurrent", "transformer", "embedding", "autoregressive")
+
+
+def num_codec_frames(num_tokens: int) -> int:
+    """Codec frames (75 Hz) that Bark makes of `num_tokens` semantic tokens (49.9 Hz): `floor(n * 75 / 49.9)`.
+
+    Source: suno-ai/bark, generation.py, `generate_coarse`; true of all public voice presets.
+    """
+    numerator, denominator = _CODEC_PER_TOKEN
+    return num_tokens * numerator // denominator
+
+
+def num_semantic_tokens(num_frames: int) -> int:
+    """Semantic tokens of `num_frames` codec frames: the largest `n` with `num_codec_frames(n) <= num_frames`.
+
+    Where Bark itself can have made that many frames this is exactly the number of tokens it made them from.
+    """
+    numerator, denominator = _CODEC_PER_TOKEN
+    return -((-(num_frames + 1) * denominator) // numerator) - 1
+
+
+def num_semantic_tokens_of_samples(num_samples: int, sampling_rate: int = SAMPLING_RATE) -> int:
+    """Semantic tokens of a waveform: EnCodec makes `ceil(samples at 24 kHz / 320)` frames, those hold the tokens.
+
+    One sample is forgiven, because a resampler rounds the length of its output up.
+    """
+    frames = -(-(num_samples - 1) * CODEC_SAMPLING_RATE // (CODEC_HOP_LENGTH * sampling_rate))
+    return num_semantic_tokens(max(0, frames))
+
+
+def num_samples_of_codec_frames(num_frames: int, sampling_rate: int = SAMPLING_RATE) -> int:
+    """Samples that a resampler gives for `num_frames` codec frames: `ceil(320 * frames * rate / 24000)`."""
+    return -(-num_frames * CODEC_HOP_LENGTH * sampling_rate // CODEC_SAMPLING_RATE)
+
+
+def token_frames(token_index, frame_offset: int = 0):
+    """The encoder frame (50 Hz) in which the middle of each semantic token (49.9 Hz) falls.
+
+    This is the one alignment of the package, for training and inference alike; `training/README.md` holds the
+    experiment that chose it.
+
+    Args:
+        token_index (`int`, or an integer tensor of any shape): position of the token from the start of the audio.
+        frame_offset (`int`): frames to look ahead (positive) or back (negative).
+    """
+    numerator, denominator = _FRAMES_PER_TOKEN
+    return (2 * token_index + 1) * numerator // (2 * denominator) + frame_offset
+
+
+class BarkSemanticEncoderConfig(PretrainedConfig):
+    """Configuration of a [`BarkSemanticEncoderModel`].
+
+    Args:
+        backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`, `wav2vec2`,
+            `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads codes only.
+            Its depth is the depth of the checkpoint; only the layers that are read are built.
+        backbone_layers (`list[int]`): indices into transformers' `hidden_states`, concatenated into one feature
+            vector per frame. fairseq's "layer 9" is `[9]`; the depth of the checkpoint is its `last_hidden_state`.
+        normalize_features (`bool`): layer-normalize each of those (without parameters) before they are concatenated.
+        codec_hidden_size (`int`): width of the codec front end, which reads EnCodec codes; 0 for none.
+        codec_num_layers (`int`), codec_kernel_size (`int`): its convolutions over time.
+        codec_output (`str`): what it predicts: `"features"` for the head, or `"spectrogram"`, the log-mel spectrogram
+            that a spectrogram backbone reads.
+        codec_weight (`float`): weight of the codes' log-probabilities when audio and codes are both given.
+        head_type (`str`): `linear`, `recurrent`, `transformer`, `embedding` or `autoregressive`.
+        hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`), intermediate_size (`int`),
+        dropout (`float`): shape of the head, where its type has such parts. `intermediate_size=0` leaves the
+            recurrent head's second projection out.
+        conv_kernel_size (`int`): kernel of the transformer head's convolution over tokens; 0 for none.
+        embedding_size (`int`): width of Bark's input embeddings (`embedding` head; 1,024 for bark, 768 for small).
+        vocab_size (`int`): number of semantic tokens.
+        num_codebooks (`int`), codebook_size (`int`): EnCodec's.
+        label_smoothing (`float`): of the cross-entropy.
+        frame_offset (`int`): see [`token_frames`].
+        window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which
+            neighbours share `overlap_s`.
+
+    Raises:
+        ValueError: a value is outside of its range, with the range.
+    """
+
+    model_type = "bark_semantic_encoder"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    def __init__(
+        self,
+        backbone_config=None,
+        backbone_layers=(9,),
+        normalize_features=False,
+        codec_hidden_size=0,
+        codec_num_layers=4,
+        codec_kernel_size=5,
+        codec_output="features",
+        codec_weight=0.5,
+        head_type="linear",
+        hidden_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        intermediate_size=1_536,
+        dropout=0.0,
+        conv_kernel_size=0,
+        embedding_size=1_024,
+        vocab_size=SEMANTIC_VOCAB_SIZE,
+        num_codebooks=NUM_CODEBOOKS,
+        codebook_size=CODEBOOK_SIZE,
+        label_smoothing=0.0,
+        frame_offset=0,
+        window_s=20.0,
+        overlap_s=2.0,
+        **kwargs,
+    ):
+        if isinstance(backbone_config, dict):
+            backbone_config = _config_from_dict(backbone_config)
+        self.backbone_config = backbone_config
+        self.backbone_layers = list(backbone_layers)
+        self.normalize_features = normalize_features
+        self.codec_hidden_size = codec_hidden_size
+        self.codec_num_layers = codec_num_layers
+        self.codec_kernel_size = codec_kernel_size
+        self.codec_output = codec_output
+        self.codec_weight = codec_weight
+        self.head_type = head_type
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.dropout = dropout
+        self.conv_kernel_size = conv_kernel_size
+        self.embedding_size = embedding_size
+        self.vocab_size = vocab_size
+        self.num_codebooks = num_codebooks
+        self.codebook_size = codebook_size
+        self.label_smoothing = label_smoothing
+        self.frame_offset = frame_offset
+        self.window_s = window_s
+        self.overlap_s = overlap_s
+        self._check()
+        super().__init__(**kwargs)
+
+    @property
+    def backbone_depth(self) -> int:
+        """Transformer layers of the backbone's checkpoint."""
+        backbone = self.backbone_config
+        return backbone.encoder_layers if backbone.model_type == "whisper" else backbone.num_hidden_layers
+
+    @property
+    def backbone_hidden_size(self) -> int:
+        backbone = self.backbone_config
+        return backbone.d_model if backbone.model_type == "whisper" else backbone.hidden_size
+
+    @property
+    def feature_size(self) -> int:
+        """Width of the features that the head reads."""
+        if self.backbone_config is None:
+            return self.codec_hidden_size
+        return self.backbone_hidden_size * len(self.backbone_layers)
+
+    @property
+    def codec_output_size(self) -> int:
+        """Width of what the codec front end predicts."""
+        if self.codec_output == "features":
+            return self.feature_size
+        backbone = self.backbone_config
+        return backbone.num_mel_bins if backbone.model_type == "whisper" else backbone.feature_projection_input_dim
+
+    def _check(self):
+        rules = [
+            ("head_type", self.head_type in HEAD_TYPES, f"one of {', '.join(HEAD_TYPES)}"),
+            ("codec_output", self.codec_output in ("features", "spectrogram"), "'features' or 'spectrogram'"),
+            ("codec_weight", _is_number(self.codec_weight) and 0 <= self.codec_weight <= 1, "between 0 and 1"),
+            ("dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1"),
+            ("label_smoothing", _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
+            ("overlap_s", _is_number(self.overlap_s) and self.overlap_s >= 0, "0 or more"),
+            ("window_s", _is_number(self.window_s) and self.window_s > self.overlap_s + 0.5, "over overlap_s + 0.5"),
+            ("frame_offset", isinstance(self.frame_offset, int) and abs(self.frame_offset) < 50, "an int within ±49"),
+        ]
+        positive = ["hidden_size", "num_attention_heads", "embedding_size", "vocab_size"]
+        positive += ["num_codebooks", "codebook_size", "codec_num_layers", "codec_kernel_size"]
+        rules += [(name, _is_count(getattr(self, name), 1), "a whole number, 1 or more") for name in positive]
+        if self.head_type != "embedding":  # whose regression may be linear
+            positive.append("num_hidden_layers")
+        not_negative = ["num_hidden_layers", "codec_hidden_size", "intermediate_size", "conv_kernel_size"]
+        rules += [(name, _is_count(getattr(self, name), 0), "a whole number, 0 or more") for name in not_negative]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
+        for name in ("conv_kernel_size", "codec_kernel_size"):
+            if getattr(self, name) and getattr(self, name) % 2 == 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be odd, to keep the length.")
+        if self.hidden_size % (2 * self.num_attention_heads) and self.head_type == "transformer":
+            raise ValueError(
+                f"`hidden_size` is {self.hidden_size}; rotary attention needs a multiple of "
+                f"2 * num_attention_heads = {2 * self.num_attention_heads}."
+            )
+        self._check_inputs()
+
+    def _check_inputs(self):
+        if self.backbone_config is None:
+            if not self.codec_hidden_size:
+                raise ValueError(
+                    "The encoder would have nothing to read: give a `backbone_config` (audio), a `codec_hidden_size` "
+                    "above 0 (codes), or both."
+                )
+            if self.codec_output == "spectrogram":
+                raise ValueError("`codec_output` is 'spectrogram', which needs a `backbone_config` to read it.")
+            return
+        model_type = self.backbone_config.model_type
+        if model_type not in WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES:
+            raise ValueError(
+                f"`backbone_config` is a {model_type!r} model; the backbones are "
+                f"{', '.join(WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES)}."
+            )
+        layers, depth = self.backbone_layers, self.backbone_depth
+        if not layers or not all(_is_count(layer, 0) and layer <= depth for layer in layers):
+            raise ValueError(
+                f"`backbone_layers` is {layers}; it must list indices between 0 and {depth}, the depth of the "
+                f"{model_type} backbone."
+            )
+        if self.codec_output == "spectrogram" and self.codec_hidden_size and model_type not in SPECTROGRAM_BACKBONES:
+            raise ValueError(
+                f"`codec_output` is 'spectrogram', but a {model_type} backbone reads waveforms; use 'features'."
+            )
+
+
+def _config_from_dict(values: dict) -> PretrainedConfig:
+    if "model_type" not in values:
+        raise ValueError("`backbone_config` has no `model_type`; name one, such as 'hubert' or 'whisper'.")
+    values = dict(values)
+    model_type = values.pop("model_type")
+    if model_type not in WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES:
+        raise ValueError(
+            f"`backbone_config` is a {model_type!r} model; the backbones are "
+            f"{', '.join(WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES)}."
+        )
+    return AutoConfig.for_model(model_type, **values)
+
+
+def _is_count(value, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+__all__ = ["BarkSemanticEncoderConfig"]

@@ -1,0 +1,274 @@
+"""Heads: features, one row per semantic token, to logits over the tokens.
+
+Every head is a module with
+
+    forward(features, mask, labels=None)     -> logits (batch, num_tokens, vocab_size)
+    loss(features, mask, labels, smoothing)  -> (loss, logits)
+
+`features` are `(batch, num_tokens, feature_size)`, `mask` is boolean `(batch, num_tokens)` or None, `labels` are token
+ids with -100 where there is none. Only the autoregressive head looks at `labels` in its forward pass (teacher forcing).
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_bark_semantic import BarkSemanticEncoderConfig
+
+# Of a token that was never seen in training: lower than every distance that a seen one reaches, finite in fp16 too.
+NEVER_SEEN_BIAS = torch.finfo(torch.float16).min
+
+
+def build_head(config: BarkSemanticEncoderConfig) -> nn.Module:
+    """The head that `config.head_type` names."""
+    heads = {
+        "linear": LinearHead,
+        "recurrent": RecurrentHead,
+        "transformer": TransformerHead,
+        "embedding": EmbeddingHead,
+        "autoregressive": AutoregressiveHead,
+    }
+    return heads[config.head_type](config)
+
+
+class _Head(nn.Module):
+    def loss(self, features, mask, labels, smoothing: float):
+        logits = self(features, mask, labels)
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing), logits
+
+
+class LinearHead(_Head):
+    """One linear layer. With `from_centroids` it is exactly the inference of k-means."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.feature_size, config.vocab_size)
+
+    def forward(self, features, mask=None, labels=None):
+        return self.output(self.dropout(features))
+
+    @torch.no_grad()
+    def from_centroids(self, centroids: torch.Tensor, seen: torch.Tensor | None = None) -> "LinearHead":
+        """Make the head choose the nearest centroid: `argmax(2 c·x - |c|²) = argmin |x - c|²`.
+
+        Args:
+            centroids (`torch.FloatTensor` of shape `(vocab_size, feature_size)`): one per token.
+            seen (`torch.BoolTensor` of shape `(vocab_size,)`, *optional*): False for tokens whose centroid is not
+                known. They are never predicted.
+
+        Raises:
+            ValueError: the shape is another one, or no token was seen.
+        """
+        if centroids.shape != self.output.weight.shape:
+            raise ValueError(
+                f"The centroids have shape {tuple(centroids.shape)}; this head takes one of "
+                f"{self.output.weight.shape[1]} values for each of {self.output.weight.shape[0]} tokens."
+            )
+        seen = torch.ones(len(centroids), dtype=torch.bool) if seen is None else seen.cpu()
+        if not seen.any():
+            raise ValueError("No token was seen, so there is no centroid to be near to. Give at least one labelled clip.")
+        centroids = torch.where(seen[:, None], centroids.detach().cpu().float(), 0.0)
+        self.output.weight.copy_(2 * centroids)
+        self.output.bias.copy_(torch.where(seen, -centroids.square().sum(-1), NEVER_SEEN_BIAS))
+        return self
+
+
+class RecurrentHead(_Head):
+    """A unidirectional LSTM, weight by weight that of the community's quantizers (github.com/gitmylo)."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.lstm = nn.LSTM(config.feature_size, width, num_layers=config.num_hidden_layers, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.intermediate = nn.Linear(width, config.intermediate_size) if config.intermediate_size else None
+        self.output = nn.Linear(config.intermediate_size or width, config.vocab_size)
+
+    def forward(self, features, mask=None, labels=None):
+        hidden_states = self.dropout(self.lstm(features)[0])  # causal: right padding changes nothing before it
+        if self.intermediate is not None:
+            hidden_states = self.intermediate(hidden_states)
+        return self.output(hidden_states)
+
+
+class TransformerHead(_Head):
+    """Bidirectional transformer over the tokens' features, with rotary positions and, first, a convolution."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        self.encoder = TokenEncoder(config)
+        self.output = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, features, mask=None, labels=None):
+        return self.output(self.encoder(features, mask))
+
+
+class EmbeddingHead(_Head):
+    """Regression onto Bark's input embeddings of the tokens; the nearest row of that table is the token.
+
+    `token_embeddings` are Bark's: `bark.semantic.input_embeds_layer.weight[:vocab_size]`. The loss is the mean squared
+    error to the embedding of the true token, as in github.com/EndlessReform, whose regression is linear
+    (`num_hidden_layers=0`).
+    """
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        self.encoder = TokenEncoder(config) if config.num_hidden_layers else None
+        width = config.hidden_size if config.num_hidden_layers else config.feature_size
+        self.projection = nn.Linear(width, config.embedding_size)
+        self.token_embeddings = nn.Parameter(torch.randn(config.vocab_size, config.embedding_size), requires_grad=False)
+
+    def embeddings(self, features, mask=None):
+        """`(batch, num_tokens, embedding_size)`: rows to hand to Bark in place of embedded tokens."""
+        return self.projection(features if self.encoder is None else self.encoder(features, mask))
+
+    def logits(self, embeddings):
+        """Minus the squared distance to every token's embedding, up to a constant per row."""
+        table = self.token_embeddings
+        return 2 * embeddings @ table.T - table.square().sum(-1)
+
+    def forward(self, features, mask=None, labels=None):
+        return self.logits(self.embeddings(features, mask))
+
+    def loss(self, features, mask, labels, smoothing: float):
+        embeddings = self.embeddings(features, mask)
+        valid = labels != -100
+        return F.mse_loss(embeddings[valid].float(), self.token_embeddings[labels[valid]].float()), self.logits(embeddings)
+
+
+class AutoregressiveHead(_Head):
+    """A decoder that reads the features by cross-attention and its own tokens so far (github.com/huynhnhathao).
+
+    It knows how many tokens the audio has, so it never needs to stop by itself, and it decodes greedily.
+    """
+
+    max_positions = 2_000
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        width, self.vocab_size = config.feature_size, config.vocab_size
+        self.start_id = config.vocab_size  # then the end and the padding id, as in the checkpoints of that format
+        self.decoder_embedding = nn.Embedding(config.vocab_size + 3, width)
+        self.pos_embedding = nn.Parameter(torch.zeros(1, self.max_positions, width))
+        layer = nn.TransformerDecoderLayer(
+            width, config.num_attention_heads, config.intermediate_size, config.dropout, batch_first=True
+        )
+        self.decoder = nn.TransformerDecoder(layer, config.num_hidden_layers)
+        self.fc = nn.Linear(width, config.vocab_size + 3)
+
+    def forward(self, features, mask=None, labels=None):
+        if labels is None:
+            return self._decode(features, mask)
+        previous = F.pad(labels.clamp(min=0), (1, 0), value=self.start_id)[:, :-1]
+        hidden_states = self.decoder_embedding(previous) + self.pos_embedding[:, : previous.shape[1]]
+        causal = nn.Transformer.generate_square_subsequent_mask(
+            previous.shape[1], device=features.device, dtype=hidden_states.dtype
+        )
+        padding = None if mask is None else torch.zeros_like(mask, dtype=causal.dtype).masked_fill(~mask, -torch.inf)
+        hidden_states = self.decoder(hidden_states, features, tgt_mask=causal, memory_key_padding_mask=padding)
+        return self.fc(hidden_states)[..., : self.vocab_size]
+
+    def _decode(self, features, mask):
+        """Greedy, one token at a time, with the keys and values of the past kept."""
+        batch, num_tokens, _ = features.shape
+        attention_mask = None if mask is None else mask[:, None, None]
+        memories = [_keys_values(layer.multihead_attn, features) for layer in self.decoder.layers]
+        pasts = [None] * len(self.decoder.layers)
+        token = torch.full((batch, 1), self.start_id, device=features.device)
+        logits = features.new_empty(batch, num_tokens, self.vocab_size)
+        for position in range(num_tokens):
+            states = self.decoder_embedding(token) + self.pos_embedding[:, position : position + 1]
+            for index, layer in enumerate(self.decoder.layers):
+                key, value = _keys_values(layer.self_attn, states)
+                if pasts[index] is not None:
+                    key, value = (torch.cat([old, new], 2) for old, new in zip(pasts[index], (key, value), strict=True))
+                pasts[index] = (key, value)
+                states = layer.norm1(states + _attend(layer.self_attn, states, key, value))
+                states = layer.norm2(states + _attend(layer.multihead_attn, states, *memories[index], attention_mask))
+                states = layer.norm3(states + layer.linear2(layer.activation(layer.linear1(states))))
+            logits[:, position] = self.fc(states[:, 0])[..., : self.vocab_size]
+            token = logits[:, position].argmax(-1, keepdim=True)
+        return logits
+
+
+def _split_heads(states, num_heads):
+    return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # (batch, heads, time, head width)
+
+
+def _keys_values(attention: nn.MultiheadAttention, states):
+    width = attention.embed_dim
+    both = F.linear(states, attention.in_proj_weight[width:], attention.in_proj_bias[width:])
+    return tuple(_split_heads(part, attention.num_heads) for part in both.split(width, dim=-1))
+
+
+def _attend(attention: nn.MultiheadAttention, states, key, value, mask=None):
+    width = attention.embed_dim
+    query = F.linear(states, attention.in_proj_weight[:width], attention.in_proj_bias[:width])
+    output = F.scaled_dot_product_attention(_split_heads(query, attention.num_heads), key, value, attn_mask=mask)
+    return attention.out_proj(output.transpose(1, 2).flatten(2))
+
+
+class TokenEncoder(nn.Module):
+    """Features `(batch, num_tokens, feature_size)` to hidden states `(batch, num_tokens, hidden_size)`."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        width, kernel = config.hidden_size, config.conv_kernel_size
+        self.input = nn.Linear(config.feature_size, width)
+        self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2) if kernel else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList([TokenEncoderLayer(config) for _ in range(config.num_hidden_layers)])
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features, mask=None):
+        hidden_states = self.input(self.dropout(features))
+        if self.conv is not None:
+            if mask is not None:
+                hidden_states = hidden_states.masked_fill(~mask[..., None], 0)
+            hidden_states = hidden_states + F.gelu(self.conv(hidden_states.transpose(1, 2))).transpose(1, 2)
+        rotation = _rotation(hidden_states, self.layers[0].head_size)
+        attention_mask = None if mask is None else mask[:, None, None]
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, rotation)
+        return self.dropout(self.norm(hidden_states))
+
+
+class TokenEncoderLayer(nn.Module):
+    """A pre-norm transformer layer with rotary positions."""
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        width, self.num_heads = config.hidden_size, config.num_attention_heads
+        self.head_size = width // self.num_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp_input = nn.Linear(width, config.intermediate_size)
+        self.mlp_output = nn.Linear(config.intermediate_size, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden_states, attention_mask, rotation):
+        states = self.query_key_value(self.attention_norm(hidden_states))
+        query, key, value = (_split_heads(part, self.num_heads) for part in states.chunk(3, dim=-1))
+        output = F.scaled_dot_product_attention(
+            _rotate(query, rotation), _rotate(key, rotation), value, attn_mask=attention_mask
+        )
+        hidden_states = hidden_states + self.dropout(self.attention_output(output.transpose(1, 2).flatten(2)))
+        states = F.gelu(self.mlp_input(self.mlp_norm(hidden_states)))
+        return hidden_states + self.dropout(self.mlp_output(self.dropout(states)))
+
+
+def _rotation(hidden_states, head_size):
+    """Cosines and sines of the rotary positions, each `(time, head_size)`."""
+    frequency = 10_000 ** (-torch.arange(0, head_size, 2, device=hidden_states.device) / head_size)
+    angle = torch.arange(hidden_states.shape[1], device=hidden_states.device)[:, None] * frequency
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos().to(hidden_states.dtype), angle.sin().to(hidden_states.dtype)
+
+
+def _rotate(states, rotation):
+    cosine, sine = rotation
+    first, second = states.chunk(2, dim=-1)
+    return states * cosine + torch.cat([-second, first], dim=-1) * sine

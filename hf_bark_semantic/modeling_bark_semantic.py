@@ -1,0 +1,503 @@
+"""Audio to Bark's semantic tokens: the model that Suno kept back, as a Transformers model.
+
+    waveform (16 kHz) ──> backbone (layers of a speech encoder) ──┐
+                                                                  ├──> one feature vector per token ──> head ──> logits
+    audio codes (8, T) ──> codec front end ───────────────────────┘
+
+Features are picked at the middle of every token (`token_frames`), so what comes behind them runs at Bark's own rate, the
+logits belong to tokens, and labels are simply the tokens. Either input is enough. With both, each makes its own
+log-probabilities and the model returns their weighted mean.
+
+`forward` is for training and short audio. `encode` is for users: any length, in windows, tokens out.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .backbones_bark_semantic import build_backbone, length_mask, zero_padding
+from .configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    FRAME_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    SAMPLING_RATE,
+    SEMANTIC_RATE_HZ,
+    BarkSemanticEncoderConfig,
+    num_samples_of_codec_frames,
+    num_semantic_tokens,
+    num_semantic_tokens_of_samples,
+    token_frames,
+)
+from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, build_head
+
+MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
+
+
+@dataclass
+class BarkSemanticEncoderOutput(ModelOutput):
+    """Output of [`BarkSemanticEncoderModel.forward`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): given `labels`, the head's loss, mean over the tokens.
+        logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): scores of every token of the vocabulary.
+        num_tokens (`torch.LongTensor` of shape `(batch,)`): how many of them are of the row; the rest is padding.
+        features (`torch.FloatTensor` of shape `(batch, num_tokens, feature_size)`): what the head read (of the audio,
+            if audio and codes were given).
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    num_tokens: torch.LongTensor | None = None
+    features: torch.FloatTensor | None = None
+
+
+@dataclass
+class BarkSemanticTokens(ModelOutput):
+    """Output of [`BarkSemanticEncoderModel.encode`]; rows are right-padded, with -100 where ids are.
+
+    Args:
+        semantic_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens)`): the most probable tokens.
+        num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row, as many as Bark has for that duration.
+        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, 0 in the padding.
+        top_k_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens, top_k)`, *optional*): best first.
+        top_k_confidence (`torch.FloatTensor` of the same shape, *optional*): their probabilities.
+        embeddings (`torch.FloatTensor` of shape `(batch, max_num_tokens, embedding_size)`, *optional*): of an
+            `embedding` head, on request: rows of Bark's input-embedding space, a float prompt.
+    """
+
+    semantic_tokens: torch.LongTensor | None = None
+    num_tokens: torch.LongTensor | None = None
+    confidence: torch.FloatTensor | None = None
+    top_k_tokens: torch.LongTensor | None = None
+    top_k_confidence: torch.FloatTensor | None = None
+    embeddings: torch.FloatTensor | None = None
+
+
+class BarkSemanticEncoderModel(PreTrainedModel):
+    """Audio-to-semantic encoder for Suno's Bark: see the module's docstring for the idea."""
+
+    config_class = BarkSemanticEncoderConfig
+    base_model_prefix = "bark_semantic_encoder"
+    main_input_name = "input_values"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["HubertEncoderLayer", "Wav2Vec2EncoderLayer", "WavLMEncoderLayer", "Data2VecAudioEncoderLayer"]
+    _no_split_modules += ["Wav2Vec2BertEncoderLayer", "WhisperEncoderLayer", "TokenEncoderLayer", "CodecFrontEnd"]
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__(config)
+        self.backbone = build_backbone(config) if config.backbone_config is not None else None
+        self.codec_front_end = CodecFrontEnd(config) if config.codec_hidden_size else None
+        self.head = build_head(config)
+        self._backbone_frozen = False
+        self.post_init()
+
+    @classmethod
+    def from_backbone(cls, backbone, **config) -> "BarkSemanticEncoderModel":
+        """A new encoder with a pretrained backbone and an untrained head.
+
+        Args:
+            backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded model.
+            config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
+        """
+        if isinstance(backbone, str):
+            backbone = AutoModel.from_pretrained(backbone)
+        if backbone.config.model_type == "whisper":
+            backbone = getattr(backbone, "encoder", backbone)
+        model = cls(BarkSemanticEncoderConfig(backbone_config=copy.deepcopy(backbone.config), **config))
+        wanted = model.backbone.model.state_dict()
+        model.backbone.model.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in wanted})
+        return model
+
+    def forward(
+        self,
+        input_values: torch.FloatTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        audio_codes: torch.LongTensor | None = None,
+        audio_codes_mask: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        return_dict: bool | None = None,
+    ) -> BarkSemanticEncoderOutput:
+        """Logits of every semantic token of short audio, and the loss if labels are given.
+
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch, samples)`, *optional*): waveform at 16 kHz.
+            attention_mask (`torch.LongTensor` of shape `(batch, samples)`, *optional*): 1 on samples, 0 on right padding.
+            audio_codes (`torch.LongTensor` of shape `(batch, codebooks, frames)`, *optional*): EnCodec codes at 75 Hz; two
+                (coarse) to eight codebooks, or `codebook_size` where a code is unknown.
+            audio_codes_mask (`torch.LongTensor` of shape `(batch, frames)`, *optional*): 1 on frames, 0 on right padding.
+            labels (`torch.LongTensor` of shape `(batch, num_tokens)`, *optional*): Bark's tokens, -100 to ignore one.
+
+        Raises:
+            ValueError: no input, an input that this model has no front end for, or one of an impossible shape.
+        """
+        num_samples = _lengths("attention_mask", attention_mask, input_values)
+        num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
+        self._check_inputs(input_values, audio_codes)
+        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        max_tokens = int(num_tokens.max())
+        if labels is not None and labels.shape[1] != max_tokens:
+            raise ValueError(
+                f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's tokens and "
+                "its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
+            )
+        token_index = torch.arange(max_tokens, device=num_tokens.device).expand(len(num_tokens), -1)
+        valid_tokens = num_tokens if bool((num_tokens < max_tokens).any()) else None
+        sources = self._features(input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens)
+        mask = length_mask(valid_tokens, max_tokens)
+        loss, logits = self._read_out(sources, mask, labels)
+        output = BarkSemanticEncoderOutput(loss, logits, num_tokens, sources[0])
+        use_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
+        return output if use_dict else output.to_tuple()
+
+    @torch.no_grad()
+    def encode(
+        self,
+        input_values: torch.FloatTensor | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        audio_codes: torch.LongTensor | None = None,
+        audio_codes_mask: torch.LongTensor | None = None,
+        top_k: int | None = None,
+        output_embeddings: bool = False,
+        batch_size: int = 8,
+    ) -> BarkSemanticTokens:
+        """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
+
+        Audio longer than `config.window_s` is read in windows that overlap by `config.overlap_s`; each token comes from
+        the window in which it lies deepest. Windows and rows of like length share a batch; memory does not grow with the
+        length of the audio beyond the audio itself.
+
+        Args:
+            input_values, attention_mask, audio_codes, audio_codes_mask: as in [`forward`], what the processor returns.
+            top_k (`int`, *optional*): also return the `top_k` most probable tokens.
+            output_embeddings (`bool`): also return the embeddings of an `embedding` head.
+            batch_size (`int`): windows that are computed at once.
+
+        Raises:
+            ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
+        """
+        if top_k is not None and not 1 <= top_k <= self.config.vocab_size:
+            raise ValueError(f"`top_k` is {top_k}; it must be between 1 and {self.config.vocab_size}.")
+        if output_embeddings and not isinstance(self.head, EmbeddingHead):
+            raise ValueError(f"A {self.config.head_type!r} head has no embeddings; `output_embeddings` needs 'embedding'.")
+        self._check_inputs(input_values, audio_codes)
+        num_samples = _lengths("attention_mask", attention_mask, input_values)
+        num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
+        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        batch, max_tokens, device = len(num_tokens), int(num_tokens.max()), num_tokens.device
+        tokens = torch.full((batch, max_tokens, top_k or 1), -100, device=device)
+        confidence = torch.zeros(tokens.shape, device=device)
+        embeddings = torch.zeros(batch, max_tokens, self.config.embedding_size) if output_embeddings else None
+        windows = [w for row, n in enumerate(num_tokens.tolist()) for w in plan_windows(n, self.config, row)]
+        windows.sort(key=lambda window: window.num_tokens)
+        for start in range(0, len(windows), batch_size):
+            group = windows[start : start + batch_size]
+            sources, mask = self._window_features(group, input_values, num_samples, audio_codes, num_frames)
+            _, logits = self._read_out(sources, mask)
+            best = logits.float().softmax(-1).topk(top_k or 1)
+            for i, window in enumerate(group):
+                inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
+                tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]
+                confidence[window.row, window.keep_from : window.keep_to] = best.values[i, inside]
+                if output_embeddings:
+                    vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
+                    embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
+        return BarkSemanticTokens(
+            semantic_tokens=tokens[..., 0],
+            num_tokens=num_tokens,
+            confidence=confidence[..., 0],
+            top_k_tokens=tokens if top_k else None,
+            top_k_confidence=confidence if top_k else None,
+            embeddings=embeddings,
+        )
+
+    def freeze_backbone(self) -> "BarkSemanticEncoderModel":
+        """Train everything but the backbone, which then also stays in evaluation mode."""
+        if self.backbone is not None:
+            self.backbone.requires_grad_(False)
+            self._backbone_frozen = True
+            self.backbone.eval()
+        return self
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self._backbone_frozen:
+            self.backbone.eval()
+        return self
+
+    # ---- the parts of forward and encode, in order of use
+
+    def _check_inputs(self, input_values, audio_codes):
+        if input_values is None and audio_codes is None:
+            raise ValueError("Nothing to encode: give `input_values` (a waveform at 16 kHz), `audio_codes`, or both.")
+        if input_values is not None:
+            if self.backbone is None:
+                raise ValueError("This encoder reads codes only; it has no backbone for `input_values`.")
+            if input_values.ndim != 2 or input_values.shape[1] < MIN_SAMPLES:
+                raise ValueError(
+                    f"`input_values` has shape {tuple(input_values.shape)}; it must be (batch, samples) at "
+                    f"{SAMPLING_RATE} Hz with at least {MIN_SAMPLES} samples."
+                )
+        if audio_codes is None:
+            return
+        if self.codec_front_end is None:
+            raise ValueError("This encoder has no codec front end for `audio_codes`; give a waveform as `input_values`.")
+        most = self.config.num_codebooks
+        if audio_codes.ndim != 3 or not 1 <= audio_codes.shape[1] <= most or audio_codes.shape[2] < 2:
+            raise ValueError(
+                f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, codebooks, frames) with 1 to {most} "
+                "codebooks and at least 2 frames."
+            )
+        if audio_codes.is_floating_point() or audio_codes.min() < 0 or audio_codes.max() > self.config.codebook_size:
+            raise ValueError(
+                f"`audio_codes` must be whole numbers from 0 to {self.config.codebook_size - 1}, or "
+                f"{self.config.codebook_size} where a code is unknown."
+            )
+        if input_values is not None and len(input_values) != len(audio_codes):
+            raise ValueError(f"There are {len(input_values)} waveforms but codes for {len(audio_codes)}.")
+
+    def _count_tokens(self, input_values, num_samples, audio_codes, num_frames):
+        """Tokens of each row, `(batch,)`; with audio and codes, those that both have."""
+        counts = []
+        if input_values is not None:
+            lengths = [input_values.shape[1]] * len(input_values) if num_samples is None else num_samples.tolist()
+            if min(lengths) < MIN_SAMPLES:
+                raise ValueError(
+                    f"A row has {min(lengths)} samples; it takes at least {MIN_SAMPLES} (50 ms) to make a token."
+                )
+            counts.append([num_semantic_tokens_of_samples(length) for length in lengths])
+        if audio_codes is not None:
+            lengths = [audio_codes.shape[2]] * len(audio_codes) if num_frames is None else num_frames.tolist()
+            counts.append([num_semantic_tokens(length) for length in lengths])
+        for of_audio, of_codes in zip(*counts, strict=True) if len(counts) == 2 else []:
+            if abs(of_audio - of_codes) > max(2, 0.02 * of_audio):
+                raise ValueError(
+                    f"The audio has {of_audio} tokens and its codes have {of_codes}: these are not of one recording."
+                )
+        device = input_values.device if input_values is not None else audio_codes.device
+        return torch.tensor([min(row) for row in zip(*counts, strict=True)], device=device)
+
+    def _features(self, input_values, num_samples, audio_codes, num_frames, token_index, num_tokens, start_frame=None):
+        """Features of every source that is given, each `(batch, num_tokens, feature_size)`.
+
+        `token_index` `(batch, num_tokens)` counts from the start of the recording, of which the inputs begin at
+        `start_frame` `(batch,)` (frames of 20 ms; None for 0). `num_tokens`: the valid ones, None for all.
+        """
+        start_frame = 0 if start_frame is None else start_frame[:, None]
+        frame_index = token_frames(token_index, self.config.frame_offset) - start_frame
+        sources = []
+        if input_values is not None:
+            input_values = input_values.to(self.dtype) if self.config.backbone_config.model_type != "whisper" else input_values
+            states = self.backbone(input_values, num_samples)
+            sources.append(self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index))
+        if audio_codes is not None:
+            token_s = (token_index + 0.5) / SEMANTIC_RATE_HZ - start_frame / FRAME_RATE_HZ
+            sources.append(self._codec_features(audio_codes, num_frames, token_s, frame_index, num_tokens))
+        return sources
+
+    def _at_tokens(self, states, num_frames, frame_index):
+        """Normalize and join the layers, and pick the frame of each token; one behind the end takes the last frame."""
+        if self.config.normalize_features:
+            states = [F.layer_norm(state, state.shape[-1:]) for state in states]
+        states = torch.cat(states, dim=-1)  # (batch, frames, feature_size)
+        last = states.shape[1] - 1 if num_frames is None else num_frames[:, None] - 1
+        index = torch.clamp(frame_index, min=0).minimum(torch.as_tensor(last, device=frame_index.device))
+        return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
+
+    def _codec_features(self, audio_codes, num_frames, token_s, frame_index, num_tokens):
+        if self.config.codec_output == "features":
+            return self.codec_front_end(audio_codes, num_frames, token_s, num_tokens)
+        lengths = [audio_codes.shape[2]] if num_frames is None else num_frames.tolist()
+        num_samples = torch.tensor([num_samples_of_codec_frames(n) for n in lengths], device=audio_codes.device)
+        num_columns = self.backbone.num_columns(num_samples)
+        column_s = torch.arange(int(num_columns.max()), device=audio_codes.device) * self.backbone.spectrogram_hop_s
+        column_s = (column_s + self.backbone.spectrogram_delay_s).expand(len(audio_codes), -1)
+        num_columns, num_samples = (None, None) if num_frames is None else (num_columns, num_samples)
+        spectrogram = self.codec_front_end(audio_codes, num_frames, column_s, num_columns)
+        states = self.backbone.hidden_states_of(spectrogram, num_columns)
+        return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index)
+
+    def _read_out(self, sources, mask, labels=None):
+        """Loss (None without labels) and logits of the sources, one or two."""
+        weights = [1.0] if len(sources) == 1 else [1 - self.config.codec_weight, self.config.codec_weight]
+        if labels is None:
+            logits = [self.head(features, mask) for features in sources]
+            losses = None
+        else:
+            losses, logits = zip(
+                *(self.head.loss(features, mask, labels, self.config.label_smoothing) for features in sources), strict=True
+            )
+        if len(sources) == 1:
+            return (losses[0] if losses else None), logits[0]
+        logits = sum(weight * part.float().log_softmax(-1) for weight, part in zip(weights, logits, strict=True))
+        loss = sum(weight * part for weight, part in zip(weights, losses, strict=True)) if losses else None
+        return loss, logits
+
+    def _window_features(self, group, input_values, num_samples, audio_codes, num_frames):
+        """Cut the windows out of the inputs and compute their features, and the mask of their tokens."""
+        device = self.device
+        start_frame = torch.tensor([window.start_frame for window in group], device=device)
+        num_tokens = torch.tensor([window.num_tokens for window in group], device=device)
+        token_index = torch.tensor([window.first_token for window in group], device=device)[:, None]
+        token_index = token_index + torch.arange(int(num_tokens.max()), device=device)
+        if input_values is not None:
+            starts = [window.start_frame * SAMPLES_PER_FRAME for window in group]
+            stops = [window.stop_frame * SAMPLES_PER_FRAME for window in group]
+            input_values, num_samples = _cut(input_values, num_samples, group, starts, stops, 0)
+        if audio_codes is not None:
+            starts = [window.start_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
+            stops = [window.stop_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
+            audio_codes, num_frames = _cut(audio_codes, num_frames, group, starts, stops, self.config.codebook_size)
+        valid_tokens = num_tokens if bool((num_tokens < token_index.shape[1]).any()) else None
+        sources = self._features(
+            input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens, start_frame
+        )
+        return sources, length_mask(valid_tokens, token_index.shape[1])
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, AutoregressiveHead):
+            nn.init.normal_(module.pos_embedding, std=0.02)
+        elif isinstance(module, EmbeddingHead):
+            nn.init.normal_(module.token_embeddings)
+        elif isinstance(module, RecurrentHead):
+            module.lstm.reset_parameters()
+
+
+@dataclass(frozen=True)
+class Window:
+    """Part of one recording: which frames (20 ms) are read, which tokens they hold and which of those are kept."""
+
+    row: int
+    start_frame: int
+    stop_frame: int
+    first_token: int
+    num_tokens: int
+    keep_from: int
+    keep_to: int
+
+
+def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 0) -> list[Window]:
+    """Cover `num_tokens` tokens with windows of `config.window_s` that overlap by `config.overlap_s`.
+
+    Starts are multiples of 40 ms, which are whole frames (2) as well as whole codec frames (3). Every token is kept once.
+    """
+    num_frames = int(token_frames(num_tokens - 1)) + 3 if num_tokens else 0  # the last frame may hang over the end
+    length = int(config.window_s * FRAME_RATE_HZ) // 2 * 2
+    hop = max(2, int((config.window_s - config.overlap_s) * FRAME_RATE_HZ) // 2 * 2)
+    if num_frames <= length:
+        return [Window(row, 0, num_frames + 2, 0, num_tokens, 0, num_tokens)]
+    windows, kept = [], 0
+    starts = list(range(0, num_frames - length + hop, hop))
+    for start in starts:
+        last = start == starts[-1]
+        start = min(start, (num_frames - length + 1) // 2 * 2)  # the last window reaches back: it is as long as the others
+        first, stop = _first_token_from(start), num_tokens if last else _first_token_from(start + length)
+        keep_to = num_tokens if last else _first_token_from(start + length - (length - hop) // 2)
+        windows.append(Window(row, start, start + length + (2 if last else 0), first, stop - first, kept, keep_to))
+        kept = keep_to
+    return windows
+
+
+def _first_token_from(frame: int) -> int:
+    """The first token whose middle lies in or behind `frame`."""
+    token = max(0, num_semantic_tokens(frame * CODEC_RATE_HZ // FRAME_RATE_HZ) - 2)
+    while token_frames(token) < frame:
+        token += 1
+    return token
+
+
+def _lengths(name, mask, inputs) -> torch.Tensor | None:
+    """Valid length of each row, or None if no row is padded."""
+    if mask is None or inputs is None:
+        return None
+    if mask.shape != (inputs.shape[0], inputs.shape[-1]):
+        raise ValueError(f"`{name}` has shape {tuple(mask.shape)}; it must be {(inputs.shape[0], inputs.shape[-1])}.")
+    if bool(mask.all()):
+        return None
+    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+        raise ValueError(f"`{name}` has a gap or pads on the left; rows must be padded on the right.")
+    return mask.long().sum(-1)
+
+
+def _cut(inputs, lengths, group, starts, stops, padding):
+    """Rows `inputs[window.row, ..., start:stop]` as one right-padded batch, and their lengths (None: no padding)."""
+    ends = [inputs.shape[-1] if lengths is None else int(lengths[window.row]) for window in group]
+    parts = [inputs[w.row, ..., a : min(b, end)] for w, a, b, end in zip(group, starts, stops, ends, strict=True)]
+    sizes = [part.shape[-1] for part in parts]
+    batch = torch.stack([F.pad(part, (0, max(sizes) - size), value=padding) for part, size in zip(parts, sizes, strict=True)])
+    return batch, None if min(sizes) == max(sizes) else torch.tensor(sizes, device=inputs.device)
+
+
+class CodecFrontEnd(nn.Module):
+    """EnCodec codes at 75 Hz to features (or a log-mel spectrogram) at any times.
+
+    The embeddings of a frame's codes are summed, as in EnCodec itself; unknown codes have an embedding of their own.
+    Residual convolutions follow, half of them before and half behind the interpolation to the wanted times.
+    """
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        width = config.codec_hidden_size
+        self.num_codebooks, self.codebook_size = config.num_codebooks, config.codebook_size
+        self.embedding = nn.Embedding(config.num_codebooks * (config.codebook_size + 1), width)
+        half = (config.codec_num_layers + 1) // 2
+        blocks = [ResidualConvolution(width, config.codec_kernel_size) for _ in range(config.codec_num_layers)]
+        self.before, self.behind = nn.ModuleList(blocks[:half]), nn.ModuleList(blocks[half:])
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, config.codec_output_size)
+
+    def forward(self, audio_codes: torch.LongTensor, num_frames, time_s: torch.Tensor, num_times) -> torch.Tensor:
+        """Predict at the times `time_s` `(batch, times)`, in seconds from the first frame: `(batch, times, size)`.
+
+        `num_frames` and `num_times` are the valid ones of each row, `(batch,)`, or None where no row is padded.
+        """
+        codes = self._fill(audio_codes)
+        offset = torch.arange(self.num_codebooks, device=codes.device) * (self.codebook_size + 1)
+        hidden_states = self.embedding(codes + offset[:, None]).sum(1)  # (batch, frames, width)
+        mask = length_mask(num_frames, hidden_states.shape[1])
+        for block in self.before:
+            hidden_states = block(hidden_states, mask)
+        hidden_states = self._interpolate(hidden_states, num_frames, time_s)
+        times_mask = length_mask(num_times, hidden_states.shape[1])
+        for block in self.behind:
+            hidden_states = block(hidden_states, times_mask)
+        return self.output(self.norm(hidden_states))
+
+    def _fill(self, audio_codes):
+        """All codebooks, those that are missing marked as unknown."""
+        missing = self.num_codebooks - audio_codes.shape[1]
+        return F.pad(audio_codes, (0, 0, 0, missing), value=self.codebook_size) if missing else audio_codes
+
+    def _interpolate(self, hidden_states, num_frames, time_s):
+        """Linear, between the middles of the codec frames."""
+        last = hidden_states.shape[1] - 1 if num_frames is None else num_frames[:, None] - 1
+        last = torch.as_tensor(last, device=time_s.device)
+        position = (time_s * CODEC_RATE_HZ - 0.5).clamp(min=0).minimum(last.to(time_s.dtype))
+        left = position.floor().long()
+        right = (left + 1).minimum(last)
+        part = (position - left).to(hidden_states.dtype)[..., None]
+        width = hidden_states.shape[-1]
+        left, right = (hidden_states.gather(1, i[..., None].expand(-1, -1, width)) for i in (left, right))
+        return left + (right - left) * part
+
+
+class ResidualConvolution(nn.Module):
+    def __init__(self, width: int, kernel_size: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv = nn.Conv1d(width, 2 * width, kernel_size, padding=kernel_size // 2)
+        self.mix = nn.Linear(2 * width, width)
+
+    def forward(self, hidden_states, mask):
+        states = zero_padding(self.norm(hidden_states), mask)
+        states = F.gelu(self.conv(states.transpose(1, 2))).transpose(1, 2)
+        return hidden_states + self.mix(states)
+
+
+__all__ = ["BarkSemanticEncoderModel", "BarkSemanticEncoderOutput", "BarkSemanticTokens"]
