@@ -1,0 +1,755 @@
+"""Voice prompts: the semantic tokens and codec codes of a few seconds of speech, after which Bark speaks on.
+
+    VoicePrompt         the value: checked where it is made, in and out of what Bark programs read (.npz, dict)
+    join_prompts        one prompt of several clips of a speaker
+    best_window         the seconds of a long recording that make the best prompt
+    PromptReport        what each stage of Bark reads of a prompt, and what to improve
+
+Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have exactly `floor(num_tokens * 75 / 49.9)`
+codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
+shifts the voice against the words. All 305 public prompts that we hold keep it.
+"""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, Literal
+
+import numpy as np
+
+from .audio import atomic_write, foreign_content
+from .configuration_bark_semantic import (
+    CODEBOOK_SIZE,
+    CODEC_RATE_HZ,
+    NUM_COARSE_CODEBOOKS,
+    NUM_CODEBOOKS,
+    SEMANTIC_RATE_HZ,
+    SEMANTIC_VOCAB_SIZE,
+    num_codec_frames,
+    num_semantic_tokens,
+)
+
+SEMANTIC_HISTORY_TOKENS = 256  # suno-ai/bark, generation.py: generate_text_semantic, `semantic_history[-256:]`
+COARSE_HISTORY_IDS = 630  # suno-ai/bark, generation.py: generate_coarse, max_coarse_history
+FINE_HISTORY_FRAMES = 512  # suno-ai/bark, generation.py: generate_fine, `x_fine_history[:, -512:]`
+MAX_PROMPT_TOKENS = num_semantic_tokens(FINE_HISTORY_FRAMES)  # 341 tokens, 6.83 s: all that any stage reads
+BEST_NUM_TOKENS = 210  # the fewest that fill the coarse history, which then starts on the right codebook
+
+MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
+LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
+LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and last window lose
+
+FRAME_S = 0.02  # the grid on which loudness is measured
+PAUSE_FRAMES = 4  # 80 ms below the silence level: longer than the closure of a stop consonant mostly is
+CLIPPED_LEVEL = 0.999  # of full scale
+MAX_CLIPPED_SHARE = 1e-3
+MAX_SILENCE_SHARE = 0.5
+MIN_LEVEL_DB = -45.0
+
+_KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # suno-ai/bark, api.py; transformers' BarkProcessor
+
+
+class VoicePromptError(ValueError):
+    """The voice prompt cannot be used; the message says which rule it breaks and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class VoicePrompt:
+    """A voice for Bark: what was said and how it sounded, as the tokens of Bark's own models.
+
+    Args:
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids in `[0, semantic_vocab_size)`, 49.9 per second.
+        audio_codes (`np.ndarray` of shape `(8, num_frames)`): EnCodec ids in `[0, codebook_size)`, 75 frames per
+            second, with `num_frames == num_codec_frames(num_tokens)`.
+        semantic_vocab_size (`int`): 10,000 for Suno's models.
+        codebook_size (`int`): 1,024 for Suno's models.
+
+    Integer arrays and tensors of any width are taken; they are kept as read-only int64 copies.
+
+    Raises:
+        VoicePromptError: wrong shape, dtype or ids, or codes of another length than the tokens.
+    """
+
+    semantic_tokens: np.ndarray
+    audio_codes: np.ndarray
+    semantic_vocab_size: int = field(default=SEMANTIC_VOCAB_SIZE, kw_only=True)
+    codebook_size: int = field(default=CODEBOOK_SIZE, kw_only=True)
+
+    def __post_init__(self):
+        tokens, codes = _check_ids(
+            self.semantic_tokens,
+            self.audio_codes,
+            semantic_vocab_size=self.semantic_vocab_size,
+            codebook_size=self.codebook_size,
+        )
+        num_frames = num_codec_frames(len(tokens))
+        if codes.shape[1] != num_frames:
+            raise VoicePromptError(
+                f"{codes.shape[1]} codec frames do not belong to {len(tokens)} semantic tokens: Bark needs "
+                f"floor({len(tokens)} * 75 / 49.9) = {num_frames}. If both are of one utterance, trim them with "
+                "VoicePrompt.from_tokens_and_codes(tokens, codes), or a file with VoicePrompt.load(path, trim=True)."
+            )
+        for array in (tokens, codes):
+            array.setflags(write=False)
+        object.__setattr__(self, "semantic_tokens", tokens)
+        object.__setattr__(self, "audio_codes", codes)
+
+    @property
+    def coarse(self) -> np.ndarray:
+        """The codes of the coarse stage, `(2, num_frames)`: the first rows of `audio_codes`."""
+        return self.audio_codes[:NUM_COARSE_CODEBOOKS]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.semantic_tokens)
+
+    @property
+    def num_frames(self) -> int:
+        return self.audio_codes.shape[1]
+
+    @property
+    def duration_s(self) -> float:
+        return self.num_frames / CODEC_RATE_HZ
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VoicePrompt):
+            return NotImplemented
+        return np.array_equal(self.semantic_tokens, other.semantic_tokens) and np.array_equal(
+            self.audio_codes, other.audio_codes
+        )
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"VoicePrompt({self.num_tokens} tokens, {self.num_frames} frames, {self.duration_s:.2f} s)"
+
+    @classmethod
+    def from_tokens_and_codes(
+        cls,
+        semantic_tokens: Any,
+        audio_codes: Any,
+        *,
+        semantic_vocab_size: int = SEMANTIC_VOCAB_SIZE,
+        codebook_size: int = CODEBOOK_SIZE,
+    ) -> "VoicePrompt":
+        """Build a prompt from tokens and codes of one utterance, trimmed to lengths that belong together.
+
+        Both start at the same moment, so both lose their ends: `n = min(num_tokens, num_semantic_tokens(num_frames))`
+        tokens and `num_codec_frames(n)` frames remain.
+
+        Args:
+            semantic_tokens (array or tensor of shape `(num_tokens,)`): integer ids.
+            audio_codes (array or tensor of shape `(8, num_frames)`): integer ids.
+            semantic_vocab_size (`int`), codebook_size (`int`): see [`VoicePrompt`].
+
+        Raises:
+            VoicePromptError: the lengths differ by more than 2 % and by more than two frames, so these are not one
+                utterance; or anything that [`VoicePrompt`] refuses.
+        """
+        sizes = {"semantic_vocab_size": semantic_vocab_size, "codebook_size": codebook_size}
+        tokens, codes = _check_ids(semantic_tokens, audio_codes, **sizes)
+        expected, num_frames = num_codec_frames(len(tokens)), codes.shape[1]
+        allowed = max(LENGTH_TOLERANCE * max(expected, num_frames), LENGTH_TOLERANCE_FRAMES)
+        if abs(expected - num_frames) > allowed:
+            raise VoicePromptError(
+                f"{len(tokens)} semantic tokens last {len(tokens) / SEMANTIC_RATE_HZ:.2f} s and {num_frames} codec "
+                f"frames {num_frames / CODEC_RATE_HZ:.2f} s. More than 2 % apart, they are not one utterance: encode "
+                "the same waveform for both."
+            )
+        num_tokens = min(len(tokens), num_semantic_tokens(num_frames))
+        return cls(tokens[:num_tokens], codes[:, : num_codec_frames(num_tokens)], **sizes)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike | Mapping,
+        *,
+        trim: bool = False,
+        semantic_vocab_size: int = SEMANTIC_VOCAB_SIZE,
+        codebook_size: int = CODEBOOK_SIZE,
+    ) -> "VoicePrompt":
+        """Read a voice prompt as Suno's Bark, its forks and transformers write it.
+
+        Only the three known entries are read, and nothing is unpickled or extracted: other entries, such as the
+        `metadata` that some programs add, are ignored whatever they hold.
+
+        Args:
+            source (`str`, `Path` or `dict`): an `.npz`, or a mapping, with `semantic_prompt` `(num_tokens,)`,
+                `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A batch axis
+                of size 1 in front, which some programs leave there, is dropped.
+            trim (`bool`): repair lengths that do not belong together as [`VoicePrompt.from_tokens_and_codes`] does.
+            semantic_vocab_size (`int`), codebook_size (`int`): see [`VoicePrompt`].
+
+        Raises:
+            VoicePromptError: no such file, not an .npz, entries missing, pickled, too large or not integers, coarse
+                codes that are not the first two rows of the fine codes, or anything that [`VoicePrompt`] refuses.
+        """
+        if isinstance(source, np.lib.npyio.NpzFile):
+            raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
+        if isinstance(source, Mapping):
+            name, arrays = "The dict", {key: source[key] for key in _KEYS if key in source}
+            found = [str(key) for key in source]
+        elif isinstance(source, str | os.PathLike):
+            name = repr(Path(source).name)
+            arrays, found = _read_npz(Path(source))
+        else:
+            raise TypeError(f"A voice prompt is loaded from a path or a dict, not from {type(source).__name__}.")
+        _check_keys(arrays, found, name)
+
+        tokens = _drop_batch_axis(_integers(arrays["semantic_prompt"], "semantic_prompt"), ndim=1)
+        coarse = _drop_batch_axis(_integers(arrays["coarse_prompt"], "coarse_prompt"), ndim=2)
+        codes = _drop_batch_axis(_integers(arrays["fine_prompt"], "fine_prompt"), ndim=2)
+        if not np.array_equal(coarse, codes[:NUM_COARSE_CODEBOOKS]):
+            raise VoicePromptError(
+                f"{name}: coarse_prompt {coarse.shape} is not the first two rows of fine_prompt {codes.shape}, so the "
+                "two come from different audio. Encode the recording anew, or keep one with "
+                "VoicePrompt.from_tokens_and_codes(semantic_prompt, fine_prompt)."
+            )
+        make = cls.from_tokens_and_codes if trim else cls
+        return make(tokens, codes, semantic_vocab_size=semantic_vocab_size, codebook_size=codebook_size)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the `.npz` that Suno's Bark, its forks and transformers' `BarkProcessor` read (int64, no pickle).
+
+        Args:
+            path (`str` or `Path`): where to; must end in `.npz`, and its folder must exist.
+
+        Returns:
+            `Path`: the file, which appears complete or not at all.
+
+        Raises:
+            VoicePromptError: another extension, or a place that cannot hold a file.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".npz":
+            raise VoicePromptError(
+                f"Cannot write {path.name!r}: Bark reads voice prompts from .npz files. Name it so."
+            )
+        with atomic_write(path, error_class=VoicePromptError) as file:
+            np.savez(file, **self.to_dict())
+        return path
+
+    def to_dict(self, return_tensors: Literal["np", "pt"] = "np", *, device: Any = None) -> dict[str, Any]:
+        """Give the prompt as transformers takes it: new int64 arrays, or tensors.
+
+        `BarkProcessor(text, voice_preset=...)` wants `"np"`, `BarkModel.generate(history_prompt=...)` wants `"pt"` on
+        the model's device.
+
+        Args:
+            return_tensors (`str`): `"np"` or `"pt"`.
+            device (`torch.device`, *optional*): where the tensors live.
+
+        Returns:
+            `dict`: `semantic_prompt` `(num_tokens,)`, `coarse_prompt` `(2, num_frames)` and `fine_prompt`
+                `(8, num_frames)`.
+        """
+        arrays = {
+            "semantic_prompt": self.semantic_tokens.copy(),
+            "coarse_prompt": self.coarse.copy(),
+            "fine_prompt": self.audio_codes.copy(),
+        }
+        if return_tensors == "np":
+            return arrays
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors must be 'np' or 'pt', not {return_tensors!r}.")
+        import torch
+
+        return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+
+    def tail(self, num_tokens: int) -> "VoicePrompt":
+        """Keep the last `num_tokens` tokens (all, where there are fewer) and the frames that belong to them."""
+        if num_tokens < 1:
+            raise VoicePromptError(f"A voice prompt has at least one token, so its tail cannot have {num_tokens}.")
+        num_tokens = min(num_tokens, self.num_tokens)
+        num_frames = num_codec_frames(num_tokens)
+        return VoicePrompt(
+            self.semantic_tokens[-num_tokens:],
+            self.audio_codes[:, -num_frames:],
+            semantic_vocab_size=self.semantic_vocab_size,
+            codebook_size=self.codebook_size,
+        )
+
+    def report(self, waveform: np.ndarray | None = None, sampling_rate: int | None = None) -> "PromptReport":
+        """Say what Bark will read of this prompt, and what would make it a better one.
+
+        Args:
+            waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
+                its last 6.83 s are measured.
+            sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
+
+        Raises:
+            VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
+        """
+        sound = None
+        warnings = _length_warnings(self.num_tokens)
+        if waveform is not None:
+            waveform = _check_mono(waveform, sampling_rate)
+            duration_s = len(waveform) / sampling_rate
+            difference = abs(duration_s - self.duration_s)
+            if difference > LENGTH_TOLERANCE * self.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
+                warnings.append(
+                    f"The waveform lasts {duration_s:.2f} s and the prompt {self.duration_s:.2f} s, so what "
+                    "follows may describe another recording."
+                )
+            num_samples_read = round(FINE_HISTORY_FRAMES / CODEC_RATE_HZ * sampling_rate)
+            sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
+            warnings += sound.warnings()
+        num_coarse_tokens, starts_on_right_codebook = coarse_history(self.num_tokens)
+        return PromptReport(
+            num_tokens=self.num_tokens,
+            num_frames=self.num_frames,
+            num_semantic_tokens_read=min(self.num_tokens, SEMANTIC_HISTORY_TOKENS),
+            num_coarse_tokens_read=num_coarse_tokens,
+            num_fine_frames_read=min(self.num_frames, FINE_HISTORY_FRAMES),
+            starts_on_right_codebook=starts_on_right_codebook,
+            sound=sound,
+            warnings=tuple(warnings),
+        )
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Measures of a recording: the level of its loud parts in dB of full scale, shares in `[0, 1]`, and its end."""
+
+    level_db: float
+    silence_share: float
+    clipped_share: float
+    ends_at_pause: bool
+
+    def warnings(self) -> list[str]:
+        found = []
+        if self.clipped_share > MAX_CLIPPED_SHARE:
+            found.append(
+                f"{self.clipped_share:.1%} of the samples are clipped, and Bark imitates the distortion. "
+                "Record at a lower level or choose another part."
+            )
+        if self.silence_share > MAX_SILENCE_SHARE:
+            found.append(
+                f"{self.silence_share:.0%} of the recording is silence, and Bark imitates the pauses. "
+                "Choose a denser part (best_window finds it)."
+            )
+        if self.level_db < MIN_LEVEL_DB:
+            found.append(
+                f"The recording is quiet ({self.level_db:.0f} dB), so its noise counts as voice. "
+                "Record closer or louder."
+            )
+        if not self.ends_at_pause:
+            found.append(
+                "The recording ends within a sound, so Bark may begin by finishing a word. Cut it at a pause "
+                "(best_window does)."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class PromptReport:
+    """What each stage of Bark reads of a prompt, measures of its recording where given, and plain warnings."""
+
+    num_tokens: int
+    num_frames: int
+    num_semantic_tokens_read: int
+    num_coarse_tokens_read: int
+    num_fine_frames_read: int
+    starts_on_right_codebook: bool
+    sound: Sound | None
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.num_tokens} semantic tokens, {self.num_frames} codec frames, "
+            f"{self.num_frames / CODEC_RATE_HZ:.2f} s",
+            f"  semantic stage reads the last {self.num_semantic_tokens_read} tokens "
+            f"({self.num_semantic_tokens_read / SEMANTIC_RATE_HZ:.2f} s)",
+            f"  coarse stage reads the last {self.num_coarse_tokens_read} tokens and their codes "
+            f"({self.num_coarse_tokens_read / SEMANTIC_RATE_HZ:.2f} s)",
+            f"  fine stage reads the last {self.num_fine_frames_read} frames "
+            f"({self.num_fine_frames_read / CODEC_RATE_HZ:.2f} s)",
+        ]
+        if self.sound is not None:
+            end = "a pause" if self.sound.ends_at_pause else "a sound"
+            lines.append(
+                f"  recording: level {self.sound.level_db:.0f} dB, silence {self.sound.silence_share:.0%}, "
+                f"clipped {self.sound.clipped_share:.2%}, ends at {end}"
+            )
+        lines += [f"  ! {warning}" for warning in self.warnings] or ["  nothing to improve"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PromptWindow:
+    """A part of a recording: its bounds in seconds, its score (higher is better), and what the score was made of."""
+
+    start_s: float
+    end_s: float
+    score: float
+    speech_share: float
+    clipped_share: float
+    ends_at_pause: bool
+
+    def cut(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+        """Give the window's samples, `(num_samples,)`, of the recording it was found in (at any rate)."""
+        return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
+
+
+def coarse_history(num_tokens: int) -> tuple[int, bool]:
+    """Work out what the coarse stage keeps of a prompt, as `BarkCoarseModel.preprocess_histories` does.
+
+    It keeps `m = min(209, n - n % 2, floor(2 * num_codec_frames(n) / r))` tokens and the last `round(m * r)` flattened
+    coarse ids, `r = 2 * 75 / 49.9`, of which it drops two. Ids alternate between the two codebooks, so where
+    `round(m * r)` is odd the history starts with the second one, in a position where the model only ever saw the
+    first. With codes that obey the length rule `m = min(209, n - 1)`, and the start is wrong for every even n up to
+    84 and every odd n from 85 to 209: 105 of the 209 lengths below 210, and none from there on.
+
+    Args:
+        num_tokens (`int`): semantic tokens of the prompt.
+
+    Returns:
+        `tuple[int, bool]`: the tokens kept, and whether their codes start with the first codebook.
+    """
+    # r = 1500 / 499 exactly; m * r never ends in .5, because 499 is odd, so every way to round agrees
+    num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
+    kept = min(COARSE_HISTORY_IDS * 499 // 1500, num_tokens - num_tokens % 2, num_ids * 499 // 1500)
+    kept_ids = (2 * kept * 1500 + 499) // (2 * 499)
+    return kept, kept_ids % NUM_COARSE_CODEBOOKS == 0
+
+
+def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = MAX_PROMPT_TOKENS) -> VoicePrompt:
+    """Make one prompt of several clips of one speaker, in their order; the last one weighs most.
+
+    Where the clips exceed `max_tokens` together, the longest give up their beginnings first: each keeps at most the
+    same number of its last tokens. Every partial sum of lengths then has to obey `num_codec_frames`, which a sum of
+    rounded lengths does not: where a clip would need one frame more than it has, it gives up its last token (20 ms),
+    and at most two frames. Its remaining tokens and codes stay aligned.
+
+    Args:
+        prompts (sequence of `VoicePrompt`): the clips, of one model's vocabularies.
+        max_tokens (`int`): length of the result at most; the default is all that any stage of Bark reads.
+
+    Raises:
+        VoicePromptError: no clips, more clips than `max_tokens`, or clips of different vocabularies.
+    """
+    prompts = list(prompts)
+    if not prompts:
+        raise VoicePromptError("Nothing to join: pass at least one VoicePrompt.")
+    if len(prompts) > max_tokens:
+        raise VoicePromptError(f"{len(prompts)} clips cannot share max_tokens={max_tokens}. Pass fewer clips.")
+    vocabularies = {(prompt.semantic_vocab_size, prompt.codebook_size) for prompt in prompts}
+    if len(vocabularies) > 1:
+        raise VoicePromptError(f"The clips are of different models: (semantic, codec) vocabularies {vocabularies}.")
+    lengths = [prompt.num_tokens for prompt in prompts]
+    share = next(n for n in range(max_tokens, 0, -1) if sum(min(length, n) for length in lengths) <= max_tokens)
+
+    tokens, codes, num_tokens = [], [], 0
+    for clip in (prompt.tail(share) for prompt in prompts):
+        kept, start = clip.num_tokens, num_codec_frames(num_tokens)
+        if num_codec_frames(num_tokens + kept) - start > clip.num_frames:
+            kept -= 1
+        tokens.append(clip.semantic_tokens[:kept])
+        codes.append(clip.audio_codes[:, : num_codec_frames(num_tokens + kept) - start])
+        num_tokens += kept
+    semantic_vocab_size, codebook_size = vocabularies.pop()
+    return VoicePrompt(
+        np.concatenate(tokens),
+        np.concatenate(codes, axis=1),
+        semantic_vocab_size=semantic_vocab_size,
+        codebook_size=codebook_size,
+    )
+
+
+def best_window(
+    waveform: np.ndarray,
+    sampling_rate: int,
+    *,
+    min_s: float = SEMANTIC_HISTORY_TOKENS / SEMANTIC_RATE_HZ,
+    max_s: float = FINE_HISTORY_FRAMES / CODEC_RATE_HZ,
+) -> PromptWindow:
+    """Find the part of a recording that makes the best voice prompt.
+
+    Every window on a grid of 20 ms (ends) and 100 ms (lengths) is scored: the share of speech in it, plus 0.25 if it
+    ends at a pause, 0.1 if it starts after one, up to 0.05 for length and 0.01 per dB of loudness above the mean of
+    the recording, minus 50 times the share of clipped samples. The best score wins, the earliest among equals.
+
+    Args:
+        waveform (`np.ndarray` of shape `(num_samples,)`): the recording.
+        sampling_rate (`int`): its rate in Hz.
+        min_s (`float`): shortest window; 5.13 s fill the histories of the semantic and the coarse stage.
+        max_s (`float`): longest window; 6.83 s are all that the fine stage reads.
+
+    Returns:
+        `PromptWindow`: the whole recording where it is not longer than `min_s`.
+
+    Raises:
+        VoicePromptError: not a waveform of shape `(num_samples,)`, or bounds out of order.
+    """
+    waveform = _check_mono(waveform, sampling_rate)
+    if not 0 < min_s <= max_s:
+        raise VoicePromptError(f"min_s={min_s} and max_s={max_s} must be in order and above 0.")
+    levels, clipped = _frame_measures(waveform, sampling_rate)
+    silent = _silent_frames(levels)
+    pause_ends = _pause_ends(silent)
+    frame_s = _frame_length(sampling_rate) / sampling_rate
+    shortest, longest = max(1, round(min_s / frame_s)), round(max_s / frame_s)
+    if len(levels) <= shortest:
+        shortest = longest = len(levels)
+    longest = min(longest, len(levels))
+
+    audible = np.maximum(levels, levels.max() - 60)  # so that digital silence does not outweigh everything
+    speech_sum, clipped_sum, level_sum = (
+        np.concatenate([[0.0], np.cumsum(values)]) for values in (~silent, clipped, audible)
+    )
+    best = None
+    for length in np.unique(np.append(np.arange(shortest, longest, 5), longest)):
+        ends = np.arange(length, len(levels) + 1)  # (num_windows,), exclusive
+        starts = ends - length
+        speech = (speech_sum[ends] - speech_sum[starts]) / length
+        clipping = (clipped_sum[ends] - clipped_sum[starts]) / length
+        loudness = (level_sum[ends] - level_sum[starts]) / length - level_sum[-1] / len(levels)
+        scores = speech + 0.25 * pause_ends[ends] + 0.1 * pause_ends[starts] + 0.01 * loudness - 50 * clipping
+        scores += 0.05 * length / longest
+        i = int(np.argmax(scores))
+        if best is None or scores[i] > best.score:
+            end_s = len(waveform) / sampling_rate if shortest == len(levels) else float(ends[i]) * frame_s
+            best = PromptWindow(
+                start_s=float(starts[i]) * frame_s,
+                end_s=end_s,
+                score=float(scores[i]),
+                speech_share=float(speech[i]),
+                clipped_share=float(clipping[i]),
+                ends_at_pause=bool(pause_ends[ends[i]]),
+            )
+    return best
+
+
+def measure_sound(waveform: np.ndarray, sampling_rate: int) -> Sound:
+    """Measure level, silence, clipping and the end of a waveform of shape `(num_samples,)`."""
+    levels, clipped = _frame_measures(waveform, sampling_rate)
+    silent = _silent_frames(levels)
+    return Sound(
+        level_db=float(np.percentile(levels, 95)),
+        silence_share=float(silent.mean()),
+        clipped_share=float(clipped.mean()),
+        ends_at_pause=bool(_pause_ends(silent)[-1]),
+    )
+
+
+def _frame_measures(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Level in dB and share of clipped samples of every frame of 20 ms; the incomplete last one is left out."""
+    frame_length = _frame_length(sampling_rate)
+    num_frames = len(waveform) // frame_length
+    frames = waveform[: num_frames * frame_length].reshape(num_frames, frame_length)
+    levels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-10)  # (num_frames,), at least -100
+    return levels, np.mean(np.abs(frames) >= CLIPPED_LEVEL, axis=1)
+
+
+def _frame_length(sampling_rate: int) -> int:
+    return round(FRAME_S * sampling_rate)
+
+
+def _silent_frames(levels: np.ndarray) -> np.ndarray:
+    """Frames nearer to the recording's noise than to its speech; the limit lies 15 to 40 dB below the speech."""
+    noise, speech = np.percentile(levels, [10, 95])
+    return levels < np.clip(noise + 0.3 * (speech - noise), speech - 40, speech - 15)
+
+
+def _pause_ends(silent: np.ndarray) -> np.ndarray:
+    """For each bound between frames, `(num_frames + 1,)`: do the `PAUSE_FRAMES` before it lie in silence?"""
+    count = np.concatenate([[0], np.cumsum(silent)])
+    result = np.zeros(len(count), bool)
+    result[PAUSE_FRAMES:] = count[PAUSE_FRAMES:] - count[:-PAUSE_FRAMES] == PAUSE_FRAMES
+    return result
+
+
+def _length_warnings(num_tokens: int) -> list[str]:
+    warnings = []
+    if num_tokens < BEST_NUM_TOKENS:
+        warnings.append(
+            f"{num_tokens} tokens ({num_tokens / SEMANTIC_RATE_HZ:.2f} s) do not fill Bark's histories; "
+            f"{BEST_NUM_TOKENS} ({BEST_NUM_TOKENS / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
+            "longer recording, or join several (join_prompts)."
+        )
+        if not coarse_history(num_tokens)[1]:
+            better = next(n for n in range(num_tokens - 1, 0, -1) if coarse_history(n)[1])
+            warnings.append(
+                f"With {num_tokens} tokens Bark's coarse history starts on the wrong codebook. prompt.tail({better}) "
+                "avoids it."
+            )
+    elif num_tokens > MAX_PROMPT_TOKENS:
+        warnings.append(
+            f"Only the last {MAX_PROMPT_TOKENS} tokens ({MAX_PROMPT_TOKENS / SEMANTIC_RATE_HZ:.2f} s) are read; the "
+            f"{(num_tokens - MAX_PROMPT_TOKENS) / SEMANTIC_RATE_HZ:.2f} s before them have no effect."
+        )
+    return warnings
+
+
+def _check_mono(waveform: Any, sampling_rate: int | None) -> np.ndarray:
+    waveform = np.asarray(waveform)
+    if not sampling_rate or sampling_rate < 1_000:
+        raise VoicePromptError(f"A waveform needs its sampling_rate in Hz, e.g. 24_000, not {sampling_rate!r}.")
+    if waveform.ndim != 1 or waveform.dtype.kind != "f" or len(waveform) < PAUSE_FRAMES * FRAME_S * sampling_rate:
+        raise VoicePromptError(
+            f"A waveform has shape (num_samples,), float samples and at least {PAUSE_FRAMES * FRAME_S:.2f} s, not "
+            f"{waveform.shape} of {waveform.dtype}. load_audio makes one of any recording."
+        )
+    return waveform
+
+
+def _check_ids(
+    semantic_tokens: Any, audio_codes: Any, *, semantic_vocab_size: int, codebook_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give both as new int64 arrays of the right rank, not empty, with ids of their vocabularies."""
+    tokens, codes = _integers(semantic_tokens, "semantic_tokens"), _integers(audio_codes, "audio_codes")
+    if tokens.ndim != 1:
+        raise VoicePromptError(f"semantic_tokens must have shape (num_tokens,), not {tokens.shape}. Pass one row.")
+    if codes.ndim != 2 or codes.shape[0] != NUM_CODEBOOKS:
+        raise VoicePromptError(
+            f"audio_codes must have shape ({NUM_CODEBOOKS}, num_frames), not {codes.shape}: Bark uses EnCodec 24 kHz "
+            "at 6 kbps. Transpose the codes, drop the batch axis, or encode with bandwidth=6.0."
+        )
+    for name, ids, vocab_size in (
+        ("semantic_tokens", tokens, semantic_vocab_size),
+        ("audio_codes", codes, codebook_size),
+    ):
+        if ids.size == 0:
+            raise VoicePromptError(f"{name} of shape {ids.shape} is empty; a voice prompt has at least one token.")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= vocab_size:
+            raise VoicePromptError(
+                f"{name} holds ids from {low} to {high}; the vocabulary is [0, {vocab_size}). Remove padding and end "
+                "tokens and the offsets of Bark's flattened ids, or pass the vocabulary sizes of the model."
+            )
+    return tokens, codes
+
+
+def _integers(value: Any, name: str) -> np.ndarray:
+    """An integer array or tensor as a new int64 array."""
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind == "f":
+        raise VoicePromptError(
+            f"{name} must hold integer ids, not {array.dtype}. Rows of floats are embeddings: decode them to ids with "
+            "the encoder that made them. Ids that were stored as floats need .astype(numpy.int64)."
+        )
+    if array.dtype.kind not in "iu":
+        raise VoicePromptError(f"{name} must hold integer ids, not {array.dtype}. Save it again as integers.")
+    return array.astype(np.int64)
+
+
+def _drop_batch_axis(array: np.ndarray, *, ndim: int) -> np.ndarray:
+    return array[0] if array.ndim == ndim + 1 and array.shape[0] == 1 else array
+
+
+def _check_keys(arrays: Mapping, found: list[str], name: str) -> None:
+    missing = [key for key in _KEYS if key not in arrays]
+    if not missing:
+        return
+    if missing == ["fine_prompt"]:
+        way_out = (
+            "Bark's fine stage needs all 8 codebooks. Encode the recording, or let Bark's fine model complete the "
+            "coarse codes."
+        )
+    elif missing == ["coarse_prompt"]:
+        way_out = "It is fine_prompt[:2]: VoicePrompt.from_tokens_and_codes(semantic_prompt, fine_prompt)."
+    elif missing == ["semantic_prompt"]:
+        way_out = "Encode the recording with BarkSemanticEncoderModel to get its tokens."
+    else:
+        way_out = "Is it a voice prompt of Bark? Rename its entries, or build one from the recording."
+    listed = ", ".join(sorted(found)[:10]) or "nothing"
+    raise VoicePromptError(f"{name} lacks {' and '.join(missing)}; it holds {listed}. {way_out}")
+
+
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read the known entries of an .npz and the names of all, without unpickling, extracting or trusting a size."""
+    name = repr(path.name)
+    if path.is_dir():
+        raise VoicePromptError(f"{str(path)!r} is a folder. Name an .npz in it.")
+    if not path.is_file():
+        raise VoicePromptError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise VoicePromptError(
+            f"{name} has {path.stat().st_size:,} bytes; a voice prompt has about 100,000, and more than "
+            f"{MAX_FILE_BYTES:,} are not read. Is it another file?"
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VoicePromptError(f"Cannot open {name}: {error.strerror}. Check the file's permissions.") from error
+    reason = foreign_content(content[:512]) or _not_an_npz(content[:512])
+    if reason is not None:
+        raise VoicePromptError(f"{name} is not a voice prompt: {reason}.")
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            members = archive.namelist()
+            if any(member.endswith("data.pkl") for member in members):
+                raise VoicePromptError(
+                    f"{name} is a PyTorch checkpoint, which holds pickles. Export its arrays with numpy.savez."
+                )
+            known = {key: f"{key}.npy" for key in _KEYS if f"{key}.npy" in members}
+            arrays = {key: _read_member(archive, member, name) for key, member in known.items()}
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise VoicePromptError(f"{name} is damaged or encrypted: {error}. Download or make it again.") from error
+    return arrays, [member.removesuffix(".npy") for member in members]
+
+
+def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> np.ndarray:
+    """Read one array; its size is checked in the zip directory and in the array's own header before any allocation."""
+    size = archive.getinfo(member).file_size
+    if size > MAX_FILE_BYTES:
+        raise VoicePromptError(
+            f"{name} unpacks {member} to {size:,} bytes; more than {MAX_FILE_BYTES:,} are not read. "
+            "A voice prompt is far smaller: this is a zip bomb or another file."
+        )
+    file = BytesIO(archive.read(member))
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"version {version} of the .npy format")
+    except (ValueError, SyntaxError, TypeError, TokenError) as error:
+        raise VoicePromptError(
+            f"{name}: {member} does not start as a numpy array does. Download or make the file again."
+        ) from error
+    if dtype.hasobject:
+        raise VoicePromptError(
+            f"{name}: {member} is pickled (dtype {dtype}) and pickles are never opened, because they can run code. "
+            "Save it again as integers, e.g. numpy.asarray(values, dtype=numpy.int64)."
+        )
+    num_bytes, available = prod(shape) * dtype.itemsize, size - file.tell()
+    if num_bytes != available:
+        raise VoicePromptError(
+            f"{name}: {member} announces {num_bytes:,} bytes (shape {shape}) and holds {available:,}. "
+            "It is damaged: download or make it again."
+        )
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _not_an_npz(head: bytes) -> str | None:
+    if head[:6] == b"\x93NUMPY":
+        return (
+            "it is a single .npy array, and a prompt needs tokens and codes. Make one with "
+            "VoicePrompt.from_tokens_and_codes(tokens, codes).save(path)"
+        )
+    if head[:4] not in (b"PK\x03\x04", b"PK\x05\x06"):
+        return f"an .npz is a zip archive, and this starts with {head[:8]!r}. Download or make it again"
+    return None
+
+
+__all__ = [
+    "PromptReport",
+    "PromptWindow",
+    "VoicePrompt",
+    "VoicePromptError",
+    "best_window",
+    "coarse_history",
+    "join_prompts",
+]

@@ -1,0 +1,166 @@
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")
+
+
+def tone(seconds=1.0, sampling_rate=16_000, hz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * sampling_rate)) / sampling_rate)).astype(
+        np.float32
+    )
+
+
+@pytest.mark.parametrize(
+    ("extension", "subtype"), [("wav", "PCM_16"), ("wav", "FLOAT"), ("flac", None), ("ogg", None), ("mp3", None)]
+)
+def test_every_supported_format_gives_the_same_waveform(tmp_path, extension, subtype):
+    path = tmp_path / f"tone.{extension}"
+    soundfile.write(path, tone(), 16_000, subtype=subtype)
+    waveform = load_audio(path)
+    assert waveform.dtype == np.float32
+    assert waveform.ndim == 1
+    assert abs(len(waveform) - 16_000) < 2_400  # an mp3 pads its ends with up to two frames
+    if extension in ("wav", "flac"):
+        np.testing.assert_allclose(waveform, tone(), atol=1e-4)
+    else:
+        power = np.abs(np.fft.rfft(waveform))
+        assert np.argmax(power) * 16_000 / len(waveform) == pytest.approx(440, abs=2)
+
+
+def test_path_bytes_file_and_datasets_rows_are_one_source(tmp_path):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, tone(), 16_000, subtype="FLOAT")
+    content = path.read_bytes()
+    expected = load_audio(path)
+    for source in (
+        str(path),
+        content,
+        bytearray(content),
+        io.BytesIO(content),
+        {"path": str(path)},
+        {"bytes": content, "path": "a name that is no file.wav"},
+        {"bytes": None, "path": str(path)},
+        {"array": tone(), "sampling_rate": 16_000},
+        {"raw": tone(), "sampling_rate": 16_000},
+    ):
+        np.testing.assert_array_equal(load_audio(source), expected)
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(load_audio(file), expected)
+
+
+def test_a_torchcodec_decoder_is_read():
+    samples = SimpleNamespace(data=torch.from_numpy(tone())[None], sample_rate=16_000)
+    decoder = SimpleNamespace(get_all_samples=lambda: samples)
+    np.testing.assert_array_equal(load_audio(decoder), tone())
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy, np.ndarray.tolist])
+def test_array_tensor_and_list_are_one_source(make):
+    np.testing.assert_array_equal(load_audio(make(tone()), source_sampling_rate=16_000), tone())
+
+
+def test_bfloat16_tensors_are_read():
+    tensor = torch.from_numpy(tone()).to(torch.bfloat16)
+    np.testing.assert_allclose(load_audio(tensor, source_sampling_rate=16_000), tone(), atol=2e-3)
+
+
+def test_loading_leaves_its_argument_alone():
+    samples = tone()
+    waveform = load_audio(samples, source_sampling_rate=16_000)
+    waveform[:] = 0
+    np.testing.assert_array_equal(samples, tone())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero", "full_scale"),
+    [("int8", 0, 2**7), ("int16", 0, 2**15), ("int32", 0, 2**31), ("uint8", 128, 2**7)],
+)
+def test_integer_samples_are_scaled_by_their_full_scale(dtype, zero, full_scale):
+    integers = (zero + np.floor(tone().astype(np.float64) * full_scale)).astype(dtype)
+    waveform = load_audio(integers, source_sampling_rate=16_000)
+    np.testing.assert_allclose(waveform, tone(), atol=1.01 / full_scale + 1e-7)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged_on_whichever_axis_is_shorter(channels):
+    stereo = np.stack([tone() * (i + 1) / channels for i in range(channels)])
+    expected = stereo.mean(axis=0)
+    np.testing.assert_allclose(load_audio(stereo, source_sampling_rate=16_000), expected, atol=1e-6)
+    np.testing.assert_allclose(load_audio(stereo.T, source_sampling_rate=16_000), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("source_rate", [8_000, 11_025, 22_050, 24_000, 44_100, 48_000, 96_000, 44_101, 767_999])
+def test_resampling_keeps_pitch_level_and_duration(source_rate):
+    waveform = load_audio(tone(0.5, source_rate), 16_000, source_sampling_rate=source_rate)
+    assert abs(len(waveform) - 8_000) <= 1
+    middle = slice(1_000, 7_000)  # the filter rings at both ends
+    np.testing.assert_allclose(waveform[: len(tone(0.5))][middle], tone(0.5)[: len(waveform)][middle], atol=5e-3)
+
+
+def test_a_torchaudio_that_does_not_fit_torch_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
+    with pytest.raises(ImportError, match="pip install --upgrade torch torchaudio"):
+        load_audio(tone(), 24_000, source_sampling_rate=16_000)
+    assert len(load_audio(tone(), 16_000, source_sampling_rate=16_000)) == 16_000
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac"])
+def test_a_saved_waveform_comes_back(tmp_path, extension):
+    path = save_audio(tmp_path / f"out.{extension}", tone(), 24_000)
+    np.testing.assert_allclose(load_audio(path, 24_000), tone(), atol=1e-4)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"out.{extension}"]
+
+
+def test_a_wav_keeps_samples_above_full_scale_and_a_flac_refuses_them(tmp_path):
+    loud = 3 * tone()
+    np.testing.assert_array_equal(load_audio(save_audio(tmp_path / "loud.wav", loud, 16_000)), loud)
+    with pytest.raises(AudioError, match="clips above"):
+        save_audio(tmp_path / "loud.flac", loud, 16_000)
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = save_audio(tmp_path / "out.wav", tone(), 24_000)
+    before = path.read_bytes()
+
+    def fail(file, *_, **__):
+        file.write(b"half a file")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(soundfile, "write", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_audio(path, 0.1 * tone(), 24_000)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_folders_give_their_audio_files_sorted_and_files_stand_for_themselves(tmp_path):
+    for name in ("b.WAV", "a.flac", "notes.txt", "sub/c.mp3", "sub/._c.mp3", ".cache/d.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    named = [path.relative_to(tmp_path).as_posix() for path in list_audio_files(tmp_path)]
+    assert named == ["a.flac", "b.WAV", "sub/c.mp3"]
+    listed = list_audio_files([tmp_path / "notes.txt", tmp_path / "sub", tmp_path / "sub" / "c.mp3"])
+    assert [path.name for path in listed] == ["notes.txt", "c.mp3"]
+
+
+def test_a_folder_without_audio_is_an_error_that_lists_the_extensions(tmp_path):
+    with pytest.raises(AudioError, match=r"\.flac"):
+        list_audio_files(tmp_path)
+
+
+@needs_data
+def test_real_clips_load_at_the_length_that_their_codes_announce():
+    for audio in sorted((DATA / "bark_pairs").glob("*.*g"))[:3] + sorted((DATA / "bark_pairs").glob("*.flac"))[:3]:
+        num_frames = np.load(audio.with_suffix(".npz"))["coarse_prompt"].shape[1]
+        assert len(load_audio(audio, 24_000)) == num_frames * 320
+        assert abs(len(load_audio(audio, 16_000)) - num_frames * 320 * 2 / 3) < 1

@@ -1,0 +1,407 @@
+"""Broken, mistaken and malicious inputs, as one table: every row must be refused with an error that helps.
+
+Each `HostileInput` builds its input in a folder, hands it to the loader, and states the error and a word of its
+message. No row may run code from a file or leave a file behind. `python tests/test_hostile_inputs.py` prints the table
+as markdown, with the real messages.
+
+To add a kind of input, write its rows into a list and the list into `TABLE`.
+"""
+
+import io
+import os
+import pickle
+import struct
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
+from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
+
+CANARY = "executed"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>GitHub</title></head></html>"
+
+
+@dataclass(frozen=True)
+class HostileInput:
+    """One row: what it is, how to make it in a folder, who has to refuse it, and with which words."""
+
+    name: str
+    build: Callable[[Path], Any]
+    load: Callable[[Any], object]
+    word: str
+    error: type[Exception]
+
+
+class Payload:
+    """Unpickling it creates a file next to the input."""
+
+    def __init__(self, folder: Path):
+        self.canary = str(folder / CANARY)
+
+    def __reduce__(self):
+        return os.mkdir, (self.canary,)
+
+
+def file_of(content: bytes, name: str) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return build
+
+
+def value(make: Callable[[], Any]) -> Callable[[Path], Any]:
+    return lambda folder: make()
+
+
+# --- audio
+
+
+def audio_bytes(extension: str, samples: np.ndarray, sampling_rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, sampling_rate, format=extension)
+    return file.getvalue()
+
+
+def tone(num_samples: int = 16_000) -> np.ndarray:
+    return 0.5 * np.sin(np.arange(num_samples, dtype=np.float32) / 5)
+
+
+def with_changed(content: bytes, offset: int, replacement: bytes) -> bytes:
+    return content[:offset] + replacement + content[offset + len(replacement) :]
+
+
+def flac_that_claims_a_day() -> bytes:
+    """FLAC's STREAMINFO keeps the number of samples in the low 36 bits of the bytes 18 to 25."""
+    content = audio_bytes("flac", tone())
+    packed = struct.unpack(">Q", content[18:26])[0]
+    return with_changed(content, 18, struct.pack(">Q", packed >> 36 << 36 | 2**35))
+
+
+def load_array(samples: Any) -> np.ndarray:
+    return load_audio(samples, source_sampling_rate=16_000)
+
+
+def audio_row(name: str, build: Callable, word: str, *, load: Callable = load_audio, error: type = AudioError):
+    return HostileInput(f"audio: {name}", build, load, word, error)
+
+
+AUDIO = [
+    audio_row("a file that is not there", lambda folder: folder / "missing.wav", "No such file"),
+    audio_row("a folder", lambda folder: folder, "is a folder"),
+    audio_row("a device", value(lambda: "/dev/zero"), "device"),
+    audio_row("a path with a zero byte", value(lambda: "a\0b.wav"), "zero byte"),
+    audio_row("an empty file", file_of(b"", "empty.wav"), "is empty"),
+    audio_row("text named .wav", file_of(b"this is not audio at all\n" * 40, "note.wav"), "damaged"),
+    audio_row("random bytes named .mp3", file_of(np.random.default_rng(0).bytes(4_000), "noise.mp3"), "damaged"),
+    audio_row("a headerless file named .raw", file_of(bytes(4_000), "samples.raw"), "ffmpeg"),
+    audio_row("a wav header without its samples", file_of(audio_bytes("wav", tone())[:30], "cut.wav"), "cut off"),
+    audio_row("a wav of broken chunks", file_of(b"RIFF\x20\0\0\0WAVE" + bytes(28), "bad.wav"), "damaged"),
+    audio_row("a wav with zero samples", file_of(audio_bytes("wav", tone(0)), "none.wav"), "zero samples"),
+    audio_row("a wav cut in half", file_of(audio_bytes("wav", tone())[:16_000], "half.wav"), "cut off"),
+    audio_row("a flac cut in half", file_of(audio_bytes("flac", tone())[:3_000], "half.flac"), "damaged"),
+    audio_row("a flac that claims 34 billion samples", file_of(flac_that_claims_a_day(), "huge.flac"), "claims"),
+    audio_row(
+        "a wav that claims a rate of 900 kHz",
+        file_of(with_changed(audio_bytes("wav", tone()), 24, struct.pack("<I", 900_000)), "fast.wav"),
+        "Hz",
+    ),
+    audio_row("an m4a file", file_of(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200), "voice.m4a"), "ffmpeg"),
+    audio_row("an mp4 named .mp3", file_of(b"\0\0\0\x18ftypmp42" + bytes(200), "voice.mp3"), "m4a or mp4"),
+    audio_row("a raw AAC stream", file_of(b"\xff\xf1\x50\x80" + bytes(200), "voice.aac"), "AAC"),
+    audio_row("a webm file", file_of(b"\x1a\x45\xdf\xa3" + bytes(200), "voice.webm"), "webm"),
+    audio_row("a zip of recordings", file_of(b"PK\x03\x04" + bytes(200), "voices.zip"), "zip"),
+    audio_row("a Git-LFS pointer", file_of(LFS_POINTER, "voice.flac"), "git lfs pull"),
+    audio_row("a web page saved as .wav", file_of(WEB_PAGE, "voice.wav"), "web page"),
+    audio_row(
+        "a pickle with a payload named .wav",
+        lambda folder: file_of(pickle.dumps(Payload(folder)), "voice.wav")(folder),
+        "pickle",
+    ),
+    audio_row("silence", file_of(audio_bytes("wav", np.zeros(16_000)), "silence.wav"), "silent"),
+    audio_row("less than a tenth of a second", file_of(audio_bytes("wav", tone(1_599)), "short.wav"), "lasts"),
+    audio_row("channels that cancel", value(lambda: np.stack([tone(), -tone()])), "cancel", load=load_array),
+    audio_row("NaN samples", value(lambda: np.full(16_000, np.nan)), "NaN", load=load_array),
+    audio_row("one infinite sample", value(lambda: np.append(tone(), np.inf)), "1 of 16,001", load=load_array),
+    audio_row("float64 beyond float32", value(lambda: np.full(16_000, 1e300)), "infinite", load=load_array),
+    audio_row("16-bit values as floats", value(lambda: 20_000 * tone()), "32768", load=load_array),
+    audio_row("int64 samples", value(lambda: np.arange(16_000)), "int64", load=load_array),
+    audio_row("booleans", value(lambda: np.ones(16_000, bool)), "bool", load=load_array),
+    audio_row("complex samples", value(lambda: np.ones(16_000, complex)), "complex", load=load_array),
+    audio_row("an array of objects", value(lambda: np.array([tone(), None], object)), "object", load=load_array),
+    audio_row("rows of different lengths", value(lambda: [[0.1, 0.2], [0.3]]), "differ in length", load=load_array),
+    audio_row("a batch of recordings", value(lambda: np.ones((2, 1, 16_000))), "3 axes", load=load_array),
+    audio_row("a square of samples", value(lambda: np.ones((40, 40))), "channels from samples", load=load_array),
+    audio_row("300 channels", value(lambda: np.ones((300, 16_000))), "300 channels", load=load_array),
+    audio_row("an empty array", value(lambda: np.zeros(0)), "zero samples", load=load_array),
+    audio_row("a scalar", value(lambda: np.zeros(())), "0 axes", load=load_array),
+    audio_row("an array without its rate", value(tone), "source_sampling_rate", load=load_audio),
+    audio_row("a dict without its rate", value(lambda: {"array": tone()}), "sampling_rate"),
+    audio_row("a dict of something else", value(lambda: {"text": "hello"}), "'text'"),
+    audio_row("a rate of zero", value(tone), "0 Hz", load=lambda samples: load_audio(samples, source_sampling_rate=0)),
+    audio_row("a rate in kHz", value(tone), "kHz", load=lambda samples: load_audio(samples, source_sampling_rate=44)),
+    audio_row(
+        "a rate that is not a number",
+        value(tone),
+        "whole number",
+        load=lambda samples: load_audio(samples, source_sampling_rate=float("nan")),
+    ),
+    audio_row(
+        "a second rate for a file",
+        file_of(audio_bytes("wav", tone()), "tone.wav"),
+        "its own rate",
+        load=lambda path: load_audio(path, source_sampling_rate=8_000),
+    ),
+    audio_row("None", value(lambda: None), "NoneType", error=TypeError),
+    audio_row("a file opened as text", value(lambda: io.StringIO("RIFF")), "'rb'", error=TypeError),
+    audio_row("a folder without audio", lambda folder: folder, "No audio file", load=list_audio_files),
+    audio_row(
+        "saving to an unknown format",
+        lambda folder: folder / "voice.mp3",
+        ".wav, .flac",
+        load=lambda path: save_audio(path, tone(), 24_000),
+    ),
+    audio_row(
+        "saving into a folder that is not there",
+        lambda folder: folder / "nowhere" / "voice.wav",
+        "no folder",
+        load=lambda path: save_audio(path, tone(), 24_000),
+    ),
+    audio_row(
+        "saving NaN",
+        lambda folder: folder / "voice.wav",
+        "NaN",
+        load=lambda path: save_audio(path, np.full(100, np.nan), 24_000),
+    ),
+]
+
+
+# --- voice prompts
+
+
+def prompt_arrays(num_tokens: int = 300, num_frames: int = 450) -> dict[str, np.ndarray]:
+    fine = np.arange(8 * num_frames).reshape(8, num_frames) % 1_024
+    return {"semantic_prompt": np.arange(num_tokens), "coarse_prompt": fine[:2], "fine_prompt": fine}
+
+
+def npz_of(drop: tuple[str, ...] = (), **changes: Any) -> Callable[[Path], Path]:
+    """A file with a good prompt, apart from the entries that are dropped or changed."""
+
+    def build(folder: Path) -> Path:
+        arrays = prompt_arrays() | changes
+        np.savez(folder / "voice.npz", **{key: array for key, array in arrays.items() if key not in drop})
+        return folder / "voice.npz"
+
+    return build
+
+
+def npz_with_member(content: bytes, *, declared: str = "semantic_prompt.npy") -> Callable[[Path], Path]:
+    """A good prompt, one member of which has these bytes."""
+
+    def build(folder: Path) -> Path:
+        path = npz_of(drop=(declared.removesuffix(".npy"),))(folder)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(declared, content)
+        return path
+
+    return build
+
+
+def npy_header(text: str) -> bytes:
+    padded = text.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(padded)) + padded
+
+
+def pickled_tokens(folder: Path) -> Path:
+    return npz_of(semantic_prompt=np.array([Payload(folder)], dtype=object))(folder)
+
+
+def pickled_metadata_and_bad_tokens(folder: Path) -> Path:
+    metadata = np.array([Payload(folder)], dtype=object)
+    return npz_of(semantic_prompt=np.full(300, -1), metadata=metadata)(folder)
+
+
+def torch_file(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "voice.npz", "w") as archive:
+        archive.writestr("voice/data.pkl", pickle.dumps(Payload(folder)))
+    return folder / "voice.npz"
+
+
+def traversing_member(folder: Path) -> Path:
+    path = npz_of(drop=("fine_prompt",))(folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../fine_prompt.npy", b"outside")
+    return path
+
+
+def damaged_member(folder: Path) -> Path:
+    path = npz_of()(folder)
+    content = path.read_bytes()
+    path.write_bytes(with_changed(content, 400, bytes(byte ^ 0xFF for byte in content[400:420])))
+    return path
+
+
+def encrypted(folder: Path) -> Path:
+    """Set the flag in each local header (byte 6) and directory entry (byte 8)."""
+    path = npz_of()(folder)
+    content = path.read_bytes()
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(signature)
+        while start >= 0:
+            content = with_changed(content, start + offset, bytes([content[start + offset] | 1]))
+            start = content.find(signature, start + 4)
+    path.write_bytes(content)
+    return path
+
+
+def prompt_row(name: str, build: Callable, word: str, *, load: Callable = VoicePrompt.load, error=VoicePromptError):
+    return HostileInput(f"prompt: {name}", build, load, word, error)
+
+
+FLOATS = np.zeros((300, 1_024), np.float32)
+PROMPTS = [
+    prompt_row("a file that is not there", lambda folder: folder / "missing.npz", "No such file"),
+    prompt_row("a folder", lambda folder: folder, "is a folder"),
+    prompt_row("an empty file", file_of(b"", "voice.npz"), "is empty"),
+    prompt_row("a Git-LFS pointer", file_of(LFS_POINTER, "voice.npz"), "git lfs pull"),
+    prompt_row("a web page saved as .npz", file_of(WEB_PAGE, "voice.npz"), "web page"),
+    prompt_row("a wav named .npz", file_of(audio_bytes("wav", tone()), "voice.npz"), "RIFF"),
+    prompt_row("a single .npy", file_of(npy_header("{}"), "voice.npy"), "single .npy"),
+    prompt_row(
+        "a pickle with a payload",
+        lambda folder: file_of(pickle.dumps(Payload(folder)), "voice.npz")(folder),
+        "pickle",
+    ),
+    prompt_row(
+        "an old pickle with a payload",
+        lambda folder: file_of(pickle.dumps(Payload(folder), protocol=0), "voice.npz")(folder),
+        "zip archive",
+    ),
+    prompt_row("a PyTorch file with a payload", torch_file, "PyTorch checkpoint"),
+    prompt_row("pickled tokens with a payload", pickled_tokens, "pickled"),
+    prompt_row("a payload beside impossible tokens", pickled_metadata_and_bad_tokens, "from -1"),
+    prompt_row("a zip cut in half", lambda f: file_of(npz_of()(f).read_bytes()[:9_000], "voice.npz")(f), "damaged"),
+    prompt_row("flipped bytes", damaged_member, "damaged"),
+    prompt_row("an encrypted zip", encrypted, "encrypted"),
+    prompt_row("a zip bomb", npz_with_member(bytes(17 * 2**20)), "zip bomb"),
+    prompt_row(
+        "a header that announces 8 TB",
+        npz_with_member(npy_header("{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776,)}")),
+        "announces",
+    ),
+    prompt_row(
+        "a header with a negative shape",
+        npz_with_member(npy_header("{'descr': '<i8', 'fortran_order': False, 'shape': (-8,)}") + bytes(64)),
+        "announces",
+    ),
+    prompt_row("a header that is code", npz_with_member(npy_header("__import__('os').mkdir('x')")), "numpy array"),
+    prompt_row("a header that is nested too deep", npz_with_member(npy_header("(" * 9_000)), "numpy array"),
+    prompt_row("a member that is no array", npz_with_member(b"hello"), "numpy array"),
+    prompt_row("entries outside of the archive", traversing_member, "fine_prompt"),
+    prompt_row("no entries of Bark", npz_of(drop=tuple(prompt_arrays()), text=np.arange(3)), "holds text"),
+    prompt_row("no fine codes", npz_of(drop=("fine_prompt",)), "8 codebooks"),
+    prompt_row("no coarse codes", npz_of(drop=("coarse_prompt",)), "from_tokens_and_codes"),
+    prompt_row("no tokens", npz_of(drop=("semantic_prompt",)), "lacks semantic_prompt"),
+    prompt_row("zero tokens", npz_of(semantic_prompt=np.arange(0)), "empty"),
+    prompt_row("float embeddings for tokens", npz_of(semantic_prompt=FLOATS), "embeddings"),
+    prompt_row("tokens stored as floats", npz_of(semantic_prompt=np.arange(300.0)), "astype"),
+    prompt_row("tokens stored as text", npz_of(semantic_prompt=np.array(["1", "2"])), "integer ids"),
+    prompt_row("the end token among the tokens", npz_of(semantic_prompt=np.full(300, 10_000)), "10000"),
+    prompt_row("negative tokens", npz_of(semantic_prompt=np.full(300, -1)), "from -1"),
+    prompt_row(
+        "codes with Bark's offsets",
+        value(lambda: {key: array + 10_000 * (array.ndim == 2) for key, array in prompt_arrays().items()}),
+        "offsets",
+    ),
+    prompt_row("two rows of tokens", npz_of(semantic_prompt=np.zeros((2, 300), int)), "Pass one row"),
+    prompt_row(
+        "32 codebooks",
+        value(
+            lambda: (
+                prompt_arrays() | {"fine_prompt": np.zeros((32, 450), int), "coarse_prompt": np.zeros((2, 450), int)}
+            )
+        ),
+        "bandwidth",
+    ),
+    prompt_row("coarse codes of other audio", npz_of(coarse_prompt=np.zeros((2, 450), int)), "first two rows"),
+    prompt_row("coarse codes of another length", npz_of(coarse_prompt=np.zeros((2, 449), int)), "(2, 449)"),
+    prompt_row("one frame too many", value(lambda: prompt_arrays(300, 451)), "= 450"),
+    prompt_row("one frame too few", value(lambda: prompt_arrays(300, 449)), "trim=True"),
+    prompt_row(
+        "tokens and codes of two recordings",
+        value(lambda: prompt_arrays(300, 600)),
+        "not one utterance",
+        load=lambda arrays: VoicePrompt.load(arrays, trim=True),
+    ),
+    prompt_row("a list", value(lambda: [1, 2, 3]), "list", error=TypeError),
+    prompt_row(
+        "saving as .pt",
+        lambda folder: folder / "voice.pt",
+        ".npz",
+        load=lambda path: VoicePrompt.load(prompt_arrays()).save(path),
+    ),
+]
+
+TABLE = [*AUDIO, *PROMPTS]
+
+
+def files_below(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_hostile_input_is_refused_with_help_and_without_a_trace(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    hostile = row.build(folder)
+    before = files_below(tmp_path)
+    with pytest.raises(row.error) as caught:
+        row.load(hostile)
+    message = str(caught.value)
+    assert row.error is type(caught.value)
+    assert row.word in message
+    assert len(message) > 30
+    assert not (folder / CANARY).exists()
+    assert files_below(tmp_path) == before
+
+
+def test_the_payload_would_leave_a_trace_if_it_ran(tmp_path):
+    pickle.loads(pickle.dumps(Payload(tmp_path)))
+    assert (tmp_path / CANARY).exists()
+
+
+def test_every_row_has_its_own_name():
+    assert len({row.name for row in TABLE}) == len(TABLE)
+
+
+def table_to_markdown(rows: list[HostileInput]) -> str:
+    """Render the rows with the messages that they really give."""
+    lines = ["| input | error |", "| --- | --- |"]
+    for row in rows:
+        with tempfile.TemporaryDirectory() as name:
+            try:
+                row.load(row.build(Path(name)))
+                text = "**accepted**"
+            except Exception as error:
+                text = f"`{type(error).__name__}`: {error}"
+        text = text.replace(name, "…").replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {row.name} | {text} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table_to_markdown(TABLE))
