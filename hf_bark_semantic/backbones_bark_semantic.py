@@ -155,13 +155,20 @@ def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask
 
 
 class _SpectrogramBackbone(_Backbone):
+    # Set by training scripts: called with a spectrogram (batch, columns, bins), heard or predicted, returns another one.
+    augmentation = None
+
     def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
         """What the backbone hears of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""
         raise NotImplementedError
 
     def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None) -> list[torch.Tensor]:
         spectrogram, num_columns = self.spectrogram(input_values, num_samples)
-        return self.hidden_states_of(spectrogram, num_columns)
+        return self.hidden_states_of(self.augmented(spectrogram), num_columns)
+
+    def augmented(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """The spectrogram as training should see it; itself in evaluation."""
+        return spectrogram if self.augmentation is None else self.augmentation(spectrogram)
 
 
 class WhisperBackbone(_SpectrogramBackbone):

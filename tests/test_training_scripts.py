@@ -1,0 +1,132 @@
+"""The scripts themselves, on a tiny corpus: they train, resume exactly, and score what was held out."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import backbone_config
+from safetensors.torch import load_file
+from test_data import corpus  # noqa: F401
+from transformers import AutoModel
+
+from hf_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic.data import CropBatches
+from hf_bark_semantic.training_loop import TrainingArguments, learning_rate_factor, parameter_groups
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import evaluate_encoder
+import train_encoder
+
+
+@pytest.fixture
+def config(tmp_path, corpus):  # noqa: F811
+    torch.manual_seed(0)
+    AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "backbone")
+    values = {
+        "corpus": corpus,
+        "model": {
+            "backbone": str(tmp_path / "backbone"),
+            "backbone_layers": [1, 2],
+            "normalize_features": True,
+            "head_type": "transformer",
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "conv_kernel_size": 3,
+            "dropout": 0.1,
+            "vocab_size": 50,
+            "codec_hidden_size": 16,
+            "codec_output": "spectrogram",
+            "codec_regression_weight": 1.0,
+        },
+        "batches": {
+            "crops": {"pair": 2, "prompt": 2},
+            "num_tokens": 40,
+            "spectrogram_augmentation": {"time_width": 4},
+            "waveform_augmentation": {"noise_probability": 0.0},
+        },
+        "training": {
+            "output_dir": str(tmp_path / "run"),
+            "steps": 6,
+            "learning_rates": {"backbone": 0},
+            "checkpoint_every": 2,
+            "log_every": 2,
+            "average": 0.9,
+        },
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_training_learns_writes_its_log_and_scores_the_fold_it_held_out(config, tmp_path, capsys):
+    train_encoder.main([str(config), "--fold", "0"])
+    run = tmp_path / "run"
+    assert json.loads((run / "training.json").read_text())["fold"] == 0
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [2, 4, 6]
+    assert not (run / "checkpoint").exists()
+    model = BarkSemanticEncoderModel.from_pretrained(run)
+    backbone = AutoModel.from_pretrained(tmp_path / "backbone").encoder.state_dict()
+    for name, value in model.backbone.model.state_dict().items():
+        assert torch.equal(value, backbone[name]), f"{name} was to stay frozen"
+    evaluate_encoder.main([str(run), "--corpus", yaml.safe_load(config.read_text())["corpus"], "--json", str(run / "e.json")])
+    table = json.loads((run / "e.json").read_text())["table"]
+    assert table["english, audio"]["clips"] == 2 and table["english, codes"]["clips"] == 4
+    assert table["english, audio"]["top_1"]["mean"] <= table["english, audio"]["top_5"]["mean"]
+    assert "top-1" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch):
+    train_encoder.main([str(config), "--output", str(tmp_path / "whole")])
+    original = CropBatches.__getitem__
+
+    def killed_at_5(self, step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return original(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropBatches, "__getitem__", killed_at_5)
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder.main([str(config), "--output", str(tmp_path / "killed")])
+    assert (tmp_path / "killed" / "checkpoint").exists()
+    train_encoder.main([str(config), "--output", str(tmp_path / "killed")])
+    whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("training", {"lerning_rate": 1}, "lerning_rate"),
+        ("batches", {"crop": {}}, "crop"),
+        ("training", {"learning_rates": {"bakbone": 0}}, "bakbone"),
+        ("model", {"head_from": "magic"}, "magic"),
+    ],
+)
+def test_a_typo_in_a_config_fails(config, section, change, message):
+    values = yaml.safe_load(config.read_text())
+    values[section] = {**values[section], **change}
+    config.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=message):
+        train_encoder.main([str(config)])
+
+
+def test_an_encoder_that_saw_every_clip_is_not_scored_on_them(config, tmp_path):
+    train_encoder.main([str(config), "--steps", "1"])
+    with pytest.raises(SystemExit, match="every clip"):
+        evaluate_encoder.main([str(tmp_path / "run"), "--corpus", yaml.safe_load(config.read_text())["corpus"]])
+
+
+def test_learning_rates_rise_fall_and_go_by_the_longest_prefix():
+    arguments = TrainingArguments("x", steps=100, warmup=0.1, learning_rates={"0": 0.5, "0.w": 0.0})
+    assert [round(learning_rate_factor(step, arguments), 2) for step in (0, 9, 10, 55, 99)] == [0.1, 1.0, 1.0, 0.5, 0.0]
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    groups = parameter_groups(model, arguments)
+    assert {group["lr"]: len(group["params"]) for group in groups} == {0.5: 1, 1e-3: 2}
+    assert not model[0].weight.requires_grad

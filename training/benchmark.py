@@ -1,0 +1,141 @@
+"""Speeds, measured side by side in one run.
+
+    python training/benchmark.py encode                                    HuBERT-base shapes, random weights
+    python training/benchmark.py encode --encoder builtin                  the packaged encoder
+    python training/benchmark.py encode --dtype bfloat16 --head linear
+
+`encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
+`output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
+alternate, A B A B; the ratio is of the medians. Prints one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic.audio import load_audio
+from hf_bark_semantic.cli import default_encoder, example_recording
+from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
+
+COMMUNITY_HEAD = {"head_type": "recurrent", "hidden_size": 1_024, "intermediate_size": 4_096}  # version 1 quantizers
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    encode = commands.add_parser("encode", help="recordings to semantic tokens")
+    encode.add_argument("--encoder", default="hubert", help="'hubert' (random weights), 'builtin', or a Whisper encoder")
+    encode.add_argument("--head", default="recurrent", choices=["recurrent", "linear"], help="for --encoder hubert")
+    encode.add_argument("--layer", type=int, default=9, help="for --encoder hubert")
+    encode.add_argument("--clips", type=int, default=64)
+    encode.add_argument("--rounds", type=int, default=2)
+    encode.add_argument("--batch-size", type=int, default=8)
+    encode.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of our side")
+    encode.add_argument("--threads", type=int)
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    print(json.dumps(benchmark_encode(args), indent=1))
+
+
+def benchmark_encode(args) -> dict:
+    torch.manual_seed(0)
+    waveforms = clips_of_2_to_14_s(args.clips)
+    ours, theirs = hubert_sides(args) if args.encoder == "hubert" else whisper_sides(args)
+    processor = BarkSemanticEncoderProcessor()
+    half = ours if args.dtype == "float32" else None
+    if half is None:
+        half = BarkSemanticEncoderModel(ours.config)
+        half.load_state_dict(ours.state_dict())
+        half = half.to(getattr(torch, args.dtype)).eval()
+
+    def our_side():
+        result = half.encode(**processor(waveforms), batch_size=args.batch_size)
+        return [row[:n].tolist() for row, n in zip(result.semantic_tokens, result.num_tokens.tolist(), strict=True)]
+
+    def their_side():
+        return [theirs(waveform) for waveform in waveforms]
+
+    times = {"ours": [], "transformers": []}
+    our_tokens = their_tokens = None
+    for _ in range(args.rounds):
+        for name, side in [("transformers", their_side), ("ours", our_side)]:
+            start = time.perf_counter()
+            tokens = side()
+            times[name].append(time.perf_counter() - start)
+            our_tokens, their_tokens = (tokens, their_tokens) if name == "ours" else (our_tokens, tokens)
+    equal = [a == b for x, y in zip(our_tokens, their_tokens, strict=True) for a, b in zip(x, y, strict=True)]
+    seconds = sum(map(len, waveforms)) / SAMPLING_RATE
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "what": f"{args.encoder}, {ours.config.head_type} head, ours in {args.dtype}, transformers in float32",
+        "clips": len(waveforms),
+        "audio_seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "audio_seconds_per_second": {name: round(seconds / value, 2) for name, value in medians.items()},
+        "times": {name: [round(value, 2) for value in values] for name, values in times.items()},
+        "speedup": round(medians["transformers"] / medians["ours"], 2),
+        "equal_tokens": round(float(np.mean(equal)), 5),
+    }
+
+
+def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
+    """Pieces of the packaged recording, repeated and mixed with faint noise, of lengths spread evenly over 2 to 14 s."""
+    speech = np.tile(load_audio(example_recording()), 2)
+    rng = np.random.default_rng(0)
+    clips = []
+    for length in rng.permutation(np.linspace(2, 14, count)):
+        start = rng.integers(len(speech) - int(length * SAMPLING_RATE))
+        clip = speech[start : start + int(length * SAMPLING_RATE)]
+        clips.append((clip + 1e-3 * rng.standard_normal(len(clip))).astype(np.float32))
+    return clips
+
+
+def hubert_sides(args):
+    full = HubertModel(HubertConfig()).eval()
+    head = COMMUNITY_HEAD if args.head == "recurrent" else {"head_type": "linear"}
+    model = BarkSemanticEncoderModel.from_backbone(full, backbone_layers=[args.layer], **head).eval()
+
+    @torch.inference_mode()
+    def theirs(waveform):
+        states = full(torch.from_numpy(waveform)[None], output_hidden_states=True).hidden_states[args.layer]
+        return _tokens(model, [states], len(waveform))
+
+    return model, theirs
+
+
+def whisper_sides(args):
+    model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if args.encoder == "builtin" else args.encoder)
+    model = model.float().eval()
+    config = WhisperConfig(**{**model.config.backbone_config.to_dict(), "decoder_layers": 1})
+    full = WhisperModel(config).encoder.eval()
+    full.load_state_dict({**full.state_dict(), **model.backbone.model.state_dict()})
+    extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+
+    @torch.inference_mode()
+    def theirs(waveform):
+        features = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features
+        states = full(features, output_hidden_states=True).hidden_states
+        return _tokens(model, [states[layer] for layer in model.config.backbone_layers], len(waveform))
+
+    return model, theirs
+
+
+def _tokens(model, states, num_samples):
+    """The same head on features that transformers made: one clip."""
+    if model.config.normalize_features:
+        states = [F.layer_norm(state, state.shape[-1:]) for state in states]
+    states = torch.cat(states, dim=-1)
+    index = token_frames(torch.arange(num_semantic_tokens_of_samples(num_samples)), model.config.frame_offset)
+    return model.head(states[:, index.clamp(0, states.shape[1] - 1)])[0].argmax(-1).tolist()
+
+
+if __name__ == "__main__":
+    main()
