@@ -1,6 +1,8 @@
 """Convert somebody else's checkpoint: a quantizer, an autoregressive encoder, EnCodec or a CTranslate2 Whisper.
 
-python training/convert_quantizer.py quantifier_V1_hubert_base_ls960_23.pth converted
+What it writes loads with `from_pretrained`:
+
+    python training/convert_quantizer.py quantifier_V1_hubert_base_ls960_23.pth converted
 """
 
 import argparse
