@@ -53,6 +53,7 @@ MAX_SILENCE_SHARE = 0.5
 MIN_LEVEL_DB = -45.0
 
 _KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # suno-ai/bark, api.py; transformers' BarkProcessor
+_OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # of the first community tools: one entry per coarse codebook
 
 
 class VoicePromptError(ValueError):
@@ -182,7 +183,8 @@ class VoicePrompt:
         Args:
             source (`str`, `Path` or `dict`): an `.npz`, or a mapping, with `semantic_prompt` `(num_tokens,)`,
                 `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A batch axis
-                of size 1 in front, which some programs leave there, is dropped.
+                of size 1 in front, which some programs leave there, is dropped. The old names `text`, `coarse_1` and
+                `coarse_2` `(num_frames,)` and `fine` are read too.
             trim (`bool`): repair lengths that do not belong together as [`VoicePrompt.from_tokens_and_codes`] does.
             semantic_vocab_size (`int`), codebook_size (`int`): see [`VoicePrompt`].
 
@@ -193,13 +195,14 @@ class VoicePrompt:
         if isinstance(source, np.lib.npyio.NpzFile):
             raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
         if isinstance(source, Mapping):
-            name, arrays = "The dict", {key: source[key] for key in _KEYS if key in source}
+            name, arrays = "The dict", {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
             found = [str(key) for key in source]
         elif isinstance(source, str | os.PathLike):
             name = repr(Path(source).name)
             arrays, found = _read_npz(Path(source))
         else:
             raise TypeError(f"A voice prompt is loaded from a path or a dict, not from {type(source).__name__}.")
+        arrays = _rename_old_keys(arrays)
         _check_keys(arrays, found, name)
 
         tokens = _drop_batch_axis(_integers(arrays["semantic_prompt"], "semantic_prompt"), ndim=1)
@@ -645,6 +648,18 @@ def _drop_batch_axis(array: np.ndarray, *, ndim: int) -> np.ndarray:
     return array[0] if array.ndim == ndim + 1 and array.shape[0] == 1 else array
 
 
+def _rename_old_keys(arrays: Mapping) -> Mapping:
+    if any(key in arrays for key in _KEYS) or not all(key in arrays for key in _OLD_KEYS):
+        return arrays
+    coarse = [_drop_batch_axis(_integers(arrays[key], key), ndim=1) for key in ("coarse_1", "coarse_2")]
+    if coarse[0].shape != coarse[1].shape:
+        raise VoicePromptError(
+            f"coarse_1 has shape {coarse[0].shape} and coarse_2 {coarse[1].shape}; they are two codebooks of one audio "
+            "and must be equally long. Encode the recording anew."
+        )
+    return {"semantic_prompt": arrays["text"], "coarse_prompt": np.stack(coarse), "fine_prompt": arrays["fine"]}
+
+
 def _check_keys(arrays: Mapping, found: list[str], name: str) -> None:
     missing = [key for key in _KEYS if key not in arrays]
     if not missing:
@@ -690,7 +705,7 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                 raise VoicePromptError(
                     f"{name} is a PyTorch checkpoint, which holds pickles. Export its arrays with numpy.savez."
                 )
-            known = {key: f"{key}.npy" for key in _KEYS if f"{key}.npy" in members}
+            known = {key: f"{key}.npy" for key in _KEYS + _OLD_KEYS if f"{key}.npy" in members}
             arrays = {key: _read_member(archive, member, name) for key, member in known.items()}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise VoicePromptError(f"{name} is damaged or encrypted: {error}. Download or make it again.") from error

@@ -314,3 +314,13 @@ def test_the_best_window_of_real_speech_is_dense_and_ends_at_a_pause():
         window = best_window(waveform, 16_000)
         assert window.ends_at_pause
         assert window.speech_share > 0.6
+
+
+def test_the_old_names_of_the_entries_are_read(tmp_path):
+    prompt = make_prompt()
+    old = {"text": prompt.semantic_tokens, "coarse_1": prompt.coarse[0], "coarse_2": prompt.coarse[1]}
+    np.savez(tmp_path / "old.npz", **old, fine=prompt.audio_codes.astype(np.int16))
+    assert VoicePrompt.load(tmp_path / "old.npz") == prompt
+    np.savez(tmp_path / "broken.npz", **{**old, "coarse_2": prompt.coarse[1, :-1]}, fine=prompt.audio_codes)
+    with pytest.raises(VoicePromptError, match="equally long"):
+        VoicePrompt.load(tmp_path / "broken.npz")
