@@ -1,8 +1,8 @@
 """Augmentation: what a recording may go through without its tokens changing.
 
-    WaveformAugmentation      noise, rooms, gain, band limits; on the waveform of a crop, for any backbone
-    SpectrogramAugmentation   other vocal tracts, masks over time and frequency; on the log-mel spectrogram of a batch,
-                              whether it was heard or predicted from codes, for backbones that read spectrograms
+WaveformAugmentation      noise, rooms, gain, band limits; on the waveform of a crop, for any backbone
+SpectrogramAugmentation   other vocal tracts, masks over time and frequency; on the log-mel spectrogram of a batch,
+                          whether it was heard or predicted from codes, for backbones that read spectrograms
 """
 
 import math
@@ -21,8 +21,8 @@ class WaveformAugmentation:
     """Call it with a waveform `(num_samples,)` at 16 kHz and a `np.random.Generator`; get another one of that length.
 
     Args:
-        noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): noise recordings and room impulse responses, 16 kHz.
-        noise_probability, room_probability, band_probability (`float`): how often each happens.
+        noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): noise recordings and room impulse responses,
+        16 kHz. noise_probability, room_probability, band_probability (`float`): how often each happens.
         gain_db (`float`): the level changes by up to this much, up or down.
         snr_db (`tuple[float, float]`): range of the signal-to-noise ratio.
     """
@@ -73,8 +73,8 @@ class SpectrogramAugmentation(nn.Module):
     """Call it with log-mel spectrograms `(batch, columns, bins)`; get other ones of that shape.
 
     Args:
-        warp_probability (`float`), warp_range (`tuple[float, float]`): vocal-tract length perturbation: how often, and by
-            which factors frequencies are scaled.
+        warp_probability (`float`), warp_range (`tuple[float, float]`): vocal-tract length perturbation: how often, and
+            by which factors frequencies are scaled.
         time_masks (`int`), time_width (`int`), frequency_masks (`int`), frequency_width (`int`): SpecAugment
             (arXiv:1904.08779): number of masks and their largest width, in columns and bins.
     """

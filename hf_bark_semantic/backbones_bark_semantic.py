@@ -8,7 +8,8 @@
 
 A row of a batch gives what it gives alone. transformers' own forwards don't promise that: a group norm over time sees
 the padding, convolutions smear it over the last frames, and Whisper insists on 30 s. So the layers are transformers',
-and the walk through them is written here. Training-time masking and layer drop of the backbones are left out on purpose.
+and the walk through them is written here. Training-time masking and layer drop of the backbones are left out on
+purpose.
 """
 
 import copy
@@ -65,7 +66,8 @@ class _Backbone(nn.Module):
         self.config._attn_implementation = "sdpa" if self.config.model_type != "wavlm" else "eager"
 
     def _collect(self, hidden_states, layers, call_layer, final_norm=None) -> list[torch.Tensor]:
-        """Run `layers` and keep the states of `layers_read`; the last layer of a checkpoint may have a norm after it."""
+        """Run `layers` and keep the states of `layers_read`; the last layer of a checkpoint may have a norm after
+        it."""
         states = [hidden_states]
         for layer in layers:
             states.append(call_layer(layer, states[-1]))
@@ -137,7 +139,9 @@ class WaveformBackbone(_Backbone):
         position_embedding = self.model.encoder.pos_conv_embed
         if self.config.model_type != "data2vec-audio":
             return position_embedding(hidden_states)
-        for layer in position_embedding.layers:  # a stack of convolutions: each would see the padding of the one before
+        for (
+            layer
+        ) in position_embedding.layers:  # a stack of convolutions: each would see the padding of the one before
             hidden_states = zero_padding(layer(hidden_states.transpose(1, 2)).transpose(1, 2), mask)
         return hidden_states
 
@@ -155,7 +159,8 @@ def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask
 
 
 class _SpectrogramBackbone(_Backbone):
-    # Set by training scripts: called with a spectrogram (batch, columns, bins), heard or predicted, returns another one.
+    # Set by training scripts: called with a spectrogram (batch, columns, bins), heard or predicted, returns another
+    # one.
     augmentation = None
 
     def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,8 +202,8 @@ class WhisperBackbone(_SpectrogramBackbone):
         max_frames = self.config.max_source_positions
         if spectrogram.shape[1] > 2 * max_frames:
             raise ValueError(
-                f"The audio has {spectrogram.shape[1] / 100:.1f} s; Whisper reads at most {max_frames / 50:.0f} s at a "
-                "time. Use `encode`, which cuts longer audio into windows, or crop it."
+                f"The audio has {spectrogram.shape[1] / 100:.1f} s; Whisper reads at most {max_frames / 50:.0f} s at "
+                "a time. Use `encode`, which cuts longer audio into windows, or crop it."
             )
         columns_mask = length_mask(num_columns, spectrogram.shape[1])
         spectrogram = zero_padding(spectrogram, columns_mask).to(encoder.conv1.weight.dtype)
@@ -210,7 +215,10 @@ class WhisperBackbone(_SpectrogramBackbone):
         mask = length_mask(num_frames, hidden_states.shape[1])
         attention_mask = create_bidirectional_mask(self.config, hidden_states, mask)
         return self._collect(
-            hidden_states, encoder.layers, lambda layer, states: _first(layer(states, attention_mask)), encoder.layer_norm
+            hidden_states,
+            encoder.layers,
+            lambda layer, states: _first(layer(states, attention_mask)),
+            encoder.layer_norm,
         )
 
 
@@ -281,7 +289,9 @@ def whisper_log_mel(input_values: torch.Tensor, num_samples: torch.Tensor | None
 
 
 @torch.compiler.disable
-def kaldi_filter_banks(input_values: torch.Tensor, num_samples: torch.Tensor | None, num_mel_bins: int) -> torch.Tensor:
+def kaldi_filter_banks(
+    input_values: torch.Tensor, num_samples: torch.Tensor | None, num_mel_bins: int
+) -> torch.Tensor:
     """Kaldi's log filter banks, normalized per row and bin, two neighbours side by side: what w2v-BERT 2.0 reads.
 
     Equals transformers' `SeamlessM4TFeatureExtractor` row by row (an odd last column is left out, there as here).

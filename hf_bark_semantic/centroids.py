@@ -1,7 +1,7 @@
 """Tokens as clusters: the mean feature of every token's frames, refined by k-means.
 
-Bark's tokens are the ids of a k-means that nobody outside has seen. Starting from the means of labelled frames and going on
-without labels keeps the ids: each cluster stays the token that it started as.
+Bark's tokens are the ids of a k-means that nobody outside has seen. Starting from the means of labelled frames and
+going on without labels keeps the ids: each cluster stays the token that it started as.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ def centroids_of_tokens(
         model ([`BarkSemanticEncoderModel`]): its features are used, not its head.
         clips (`Iterable[Clip]`): labelled audio (or codes, for an encoder without a backbone).
         iterations (`int`): k-means iterations after the means.
-        label_weight (`float`): how much of the means of the labels stays in each iteration, so that clusters don't drift
-            off their token; 0 is plain k-means.
+        label_weight (`float`): how much of the means of the labels stays in each iteration, so that clusters don't
+            drift off their token; 0 is plain k-means.
 
     Returns:
         `(centroids, seen)`: `torch.FloatTensor` of shape `(vocab_size, feature_size)` and `torch.BoolTensor` of shape
@@ -56,7 +56,8 @@ def token_features(model, clips: Iterable[Clip]) -> tuple[torch.Tensor, torch.Te
 
 
 def token_means(features: torch.Tensor, labels: torch.Tensor, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which were there."""
+    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which were
+    there."""
     counts = torch.bincount(labels, minlength=vocab_size)
     sums = torch.zeros(vocab_size, features.shape[1]).index_add_(0, labels, features)
     return sums / counts.clamp(min=1)[:, None], counts > 0

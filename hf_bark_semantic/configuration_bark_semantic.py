@@ -78,9 +78,9 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
     """Configuration of a [`BarkSemanticEncoderModel`].
 
     Args:
-        backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`, `wav2vec2`,
-            `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads codes only.
-            Its depth is the depth of the checkpoint; only the layers that are read are built.
+        backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`,
+            `wav2vec2`, `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads
+            codes only. Its depth is the depth of the checkpoint; only the layers that are read are built.
         backbone_layers (`list[int]`): indices into transformers' `hidden_states`, concatenated into one feature
             vector per frame. fairseq's "layer 9" is `[9]`; the depth of the checkpoint is its `last_hidden_state`.
         normalize_features (`bool`): layer-normalize each of those (without parameters) before they are concatenated.

@@ -1,9 +1,9 @@
 """Training data of the encoder: rows of a corpus, cut to crops, collated to the model's inputs.
 
-A row has `id`, `voice`, `kind`, `fold`, `semantic_tokens` (n,), `audio_codes` (8, T) or empty, and `audio` (16 kHz) or empty.
-A crop is a whole number of tokens with exactly the samples and codec frames that Bark makes of them, so the model counts
-the same tokens that the labels have. Batches are a pure function of (seed, step, process): nothing has to be saved to
-resume them.
+A row has `id`, `voice`, `kind`, `fold`, `semantic_tokens` (n,), `audio_codes` (8, T) or empty, and `audio` (16 kHz) or
+empty. A crop is a whole number of tokens with exactly the samples and codec frames that Bark makes of them, so the
+model counts the same tokens that the labels have. Batches are a pure function of (seed, step, process): nothing has to
+be saved to resume them.
 """
 
 from collections.abc import Sequence
@@ -169,8 +169,8 @@ class CropBatches(torch.utils.data.Dataset):
 class FeatureBatches(torch.utils.data.Dataset):
     """Batch number `step` for a head on a frozen front: features are computed once, not at every step.
 
-    Every clip is there in several copies, each heard through its own augmentation. Audio is heard where a clip has audio;
-    codes are read where it has none, and in `code_copies` more copies where it has both.
+    Every clip is there in several copies, each heard through its own augmentation. Audio is heard where a clip has
+    audio; codes are read where it has none, and in `code_copies` more copies where it has both.
     """
 
     def __init__(self, model, batches: CropBatches, copies: dict[str, int], code_copies: int = 0, batch_size: int = 8):
@@ -205,7 +205,8 @@ class FeatureBatches(torch.utils.data.Dataset):
 
 @torch.no_grad()
 def features_of(model, clips: Sequence[Clip], batches: CropBatches, rng, batch_size: int) -> list[torch.Tensor]:
-    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16, in their order."""
+    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16, in their
+    order."""
     model.eval()
     features = [None] * len(clips)
     order = sorted(range(len(clips)), key=lambda i: clips[i].num_tokens)
@@ -222,7 +223,8 @@ def features_of(model, clips: Sequence[Clip], batches: CropBatches, rng, batch_s
 
 
 def random_crop(clip: Clip, num_tokens: int, rng: np.random.Generator) -> Clip:
-    """`num_tokens` tokens from a random start, with their samples and codec frames; the whole clip if it is shorter."""
+    """`num_tokens` tokens from a random start, with their samples and codec frames; the whole clip if it is
+    shorter."""
     if clip.num_tokens <= num_tokens:
         return clip
     start = int(rng.integers(clip.num_tokens - num_tokens + 1))
@@ -261,7 +263,9 @@ def collate(clips: Sequence[Clip], codebook_size: int) -> dict[str, torch.Tensor
     inputs["labels"] = _pad([clip.semantic_tokens for clip in clips], -100)[0]
     for clip in clips:
         if clip.audio_codes is not None and num_semantic_tokens(clip.audio_codes.shape[1]) != clip.num_tokens:
-            raise ValueError(f"{clip.id}: {clip.audio_codes.shape[1]} codec frames don't hold {clip.num_tokens} tokens.")
+            raise ValueError(
+                f"{clip.id}: {clip.audio_codes.shape[1]} codec frames don't hold {clip.num_tokens} tokens."
+            )
     return inputs
 
 

@@ -1,7 +1,7 @@
 """How good an encoder is: token accuracy against the truth, and what can be known without one.
 
-Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from a
-bootstrap over groups (voices), because tokens of one clip are anything but independent.
+Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from
+a bootstrap over groups (voices), because tokens of one clip are anything but independent.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -77,7 +77,8 @@ def bootstrap_interval(
     units = list(groups.values()) if len(groups) > 1 else [[score] for score in scores]
     rng = np.random.default_rng(seed)
     values = [
-        statistic([score for i in rng.integers(len(units), size=len(units)) for score in units[i]]) for _ in range(samples)
+        statistic([score for i in rng.integers(len(units), size=len(units)) for score in units[i]])
+        for _ in range(samples)
     ]
     return tuple(np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist())
 

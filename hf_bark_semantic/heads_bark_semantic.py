@@ -6,7 +6,8 @@ Every head is a module with
     loss(features, mask, labels, smoothing)  -> (loss, logits)
 
 `features` are `(batch, num_tokens, feature_size)`, `mask` is boolean `(batch, num_tokens)` or None, `labels` are token
-ids with -100 where there is none. Only the autoregressive head looks at `labels` in its forward pass (teacher forcing).
+ids with -100 where there is none. Only the autoregressive head looks at `labels` in its forward pass (teacher
+forcing).
 """
 
 import torch
@@ -67,7 +68,9 @@ class LinearHead(_Head):
             )
         seen = torch.ones(len(centroids), dtype=torch.bool) if seen is None else seen.cpu()
         if not seen.any():
-            raise ValueError("No token was seen, so there is no centroid to be near to. Give at least one labelled clip.")
+            raise ValueError(
+                "No token was seen, so there is no centroid to be near to. Give at least one labelled clip."
+            )
         centroids = torch.where(seen[:, None], centroids.detach().cpu().float(), 0.0)
         self.output.weight.copy_(2 * centroids)
         self.output.bias.copy_(torch.where(seen, -centroids.square().sum(-1), NEVER_SEEN_BIAS))
@@ -117,7 +120,9 @@ class EmbeddingHead(_Head):
         self.encoder = TokenEncoder(config) if config.num_hidden_layers else None
         width = config.hidden_size if config.num_hidden_layers else config.feature_size
         self.projection = nn.Linear(width, config.embedding_size)
-        self.token_embeddings = nn.Parameter(torch.randn(config.vocab_size, config.embedding_size), requires_grad=False)
+        self.token_embeddings = nn.Parameter(
+            torch.randn(config.vocab_size, config.embedding_size), requires_grad=False
+        )
 
     def embeddings(self, features, mask=None):
         """`(batch, num_tokens, embedding_size)`: rows to hand to Bark in place of embedded tokens."""
@@ -134,7 +139,9 @@ class EmbeddingHead(_Head):
     def loss(self, features, mask, labels, smoothing: float):
         embeddings = self.embeddings(features, mask)
         valid = labels != -100
-        return F.mse_loss(embeddings[valid].float(), self.token_embeddings[labels[valid]].float()), self.logits(embeddings)
+        return F.mse_loss(embeddings[valid].float(), self.token_embeddings[labels[valid]].float()), self.logits(
+            embeddings
+        )
 
 
 class AutoregressiveHead(_Head):
@@ -182,7 +189,9 @@ class AutoregressiveHead(_Head):
             for index, layer in enumerate(self.decoder.layers):
                 key, value = _keys_values(layer.self_attn, states)
                 if pasts[index] is not None:
-                    key, value = (torch.cat([old, new], 2) for old, new in zip(pasts[index], (key, value), strict=True))
+                    key, value = (
+                        torch.cat([old, new], 2) for old, new in zip(pasts[index], (key, value), strict=True)
+                    )
                 pasts[index] = (key, value)
                 states = layer.norm1(states + _attend(layer.self_attn, states, key, value))
                 states = layer.norm2(states + _attend(layer.multihead_attn, states, *memories[index], attention_mask))

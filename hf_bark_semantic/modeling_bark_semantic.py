@@ -4,8 +4,8 @@
                                                                   ├──> one feature vector per token ──> head ──> logits
     audio codes (8, T) ──> codec front end ───────────────────────┘
 
-Features are picked at the middle of every token (`token_frames`), so what comes behind them runs at Bark's own rate, the
-logits belong to tokens, and labels are simply the tokens. Either input is enough. With both, each makes its own
+Features are picked at the middle of every token (`token_frames`), so what comes behind them runs at Bark's own rate,
+the logits belong to tokens, and labels are simply the tokens. Either input is enough. With both, each makes its own
 log-probabilities and the model returns their weighted mean.
 
 `forward` is for training and short audio. `encode` is for users: any length, in windows, tokens out.
@@ -29,6 +29,7 @@ from .configuration_bark_semantic import (
     SAMPLES_PER_FRAME,
     SAMPLING_RATE,
     SEMANTIC_RATE_HZ,
+    WAVEFORM_BACKBONES,
     BarkSemanticEncoderConfig,
     num_samples_of_codec_frames,
     num_semantic_tokens,
@@ -46,7 +47,8 @@ class BarkSemanticEncoderOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*): given `labels`, the head's loss, mean over the tokens.
-        logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): scores of every token of the vocabulary.
+        logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): scores of every token of the
+            vocabulary.
         num_tokens (`torch.LongTensor` of shape `(batch,)`): how many of them are of the row; the rest is padding.
         features (`torch.FloatTensor` of shape `(batch, num_tokens, feature_size)`): what the head read (of the audio,
             if audio and codes were given).
@@ -65,7 +67,8 @@ class BarkSemanticTokens(ModelOutput):
     Args:
         semantic_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens)`): the most probable tokens.
         num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row, as many as Bark has for that duration.
-        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, 0 in the padding.
+        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, 0 in the
+            padding.
         top_k_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens, top_k)`, *optional*): best first.
         top_k_confidence (`torch.FloatTensor` of the same shape, *optional*): their probabilities.
         embeddings (`torch.FloatTensor` of shape `(batch, max_num_tokens, embedding_size)`, *optional*): of an
@@ -86,8 +89,14 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     config_class = BarkSemanticEncoderConfig
     base_model_prefix = "bark_semantic_encoder"
     main_input_name = "input_values"
+    input_modalities = ("audio",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["HubertEncoderLayer", "Wav2Vec2EncoderLayer", "WavLMEncoderLayer", "Data2VecAudioEncoderLayer"]
+    _no_split_modules = [
+        "HubertEncoderLayer",
+        "Wav2Vec2EncoderLayer",
+        "WavLMEncoderLayer",
+        "Data2VecAudioEncoderLayer",
+    ]
     _no_split_modules += ["Wav2Vec2BertEncoderLayer", "WhisperEncoderLayer", "TokenEncoderLayer", "CodecFrontEnd"]
 
     def __init__(self, config: BarkSemanticEncoderConfig):
@@ -103,7 +112,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         """A new encoder with a pretrained backbone and an untrained head.
 
         Args:
-            backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded model.
+            backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded
+                model.
             config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
 
         Raises:
@@ -122,8 +132,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         wanted = model.backbone.model.state_dict()
         if missing & set(wanted):
             raise ValueError(
-                f"{name} has no weights for {sorted(missing & set(wanted))[:3]} and others that the backbone reads; it is "
-                f"not a checkpoint of a whole {backbone.config.model_type} model."
+                f"{name} has no weights for {sorted(missing & set(wanted))[:3]} and others that the backbone reads; "
+                f"it is not a checkpoint of a whole {backbone.config.model_type} model."
             )
         model.backbone.model.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in wanted})
         return model
@@ -141,10 +151,12 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
         Args:
             input_values (`torch.FloatTensor` of shape `(batch, samples)`, *optional*): waveform at 16 kHz.
-            attention_mask (`torch.LongTensor` of shape `(batch, samples)`, *optional*): 1 on samples, 0 on right padding.
-            audio_codes (`torch.LongTensor` of shape `(batch, codebooks, frames)`, *optional*): EnCodec codes at 75 Hz; two
-                (coarse) to eight codebooks, or `codebook_size` where a code is unknown.
-            audio_codes_mask (`torch.LongTensor` of shape `(batch, frames)`, *optional*): 1 on frames, 0 on right padding.
+            attention_mask (`torch.LongTensor` of shape `(batch, samples)`, *optional*): 1 on samples, 0 on right
+                padding.
+            audio_codes (`torch.LongTensor` of shape `(batch, codebooks, frames)`, *optional*): EnCodec codes at 75 Hz;
+                two (coarse) to eight codebooks, or `codebook_size` where a code is unknown.
+            audio_codes_mask (`torch.LongTensor` of shape `(batch, frames)`, *optional*): 1 on frames, 0 on right
+                padding.
             labels (`torch.LongTensor` of shape `(batch, num_tokens)`, *optional*): Bark's tokens, -100 to ignore one.
 
         Raises:
@@ -154,8 +166,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         max_tokens = sources[0].shape[1]
         if labels is not None and labels.shape[1] != max_tokens:
             raise ValueError(
-                f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's tokens and "
-                "its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
+                f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's "
+                "tokens and its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
             )
         loss, logits = self._read_out(sources, mask, labels)
         output = BarkSemanticEncoderOutput(loss, logits, num_tokens, sources[0])
@@ -173,8 +185,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     ) -> torch.FloatTensor:
         """How far the spectrogram that the codec front end predicts is from the one that is heard.
 
-        Takes audio and its codes, as [`forward`] does. It is what `codec_output="spectrogram"` is trained with: pairs of
-        audio and codes need no tokens for it.
+        Takes audio and its codes, as [`forward`] does. It is what `codec_output="spectrogram"` is trained with: pairs
+        of audio and codes need no tokens for it.
 
         Returns:
             `torch.FloatTensor` of shape `()`: mean absolute difference, in the units of the backbone's spectrogram.
@@ -201,9 +213,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     ) -> BarkSemanticTokens:
         """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
 
-        Audio longer than `config.window_s` is read in windows that overlap by `config.overlap_s`; each token comes from
-        the window in which it lies deepest. Windows and rows of like length share a batch; memory does not grow with the
-        length of the audio beyond the audio itself.
+        Audio longer than `config.window_s` is read in windows that overlap by `config.overlap_s`; each token comes
+        from the window in which it lies deepest. Windows and rows of like length share a batch; memory does not grow
+        with the length of the audio beyond the audio itself.
 
         Args:
             input_values, attention_mask, audio_codes, audio_codes_mask: as in [`forward`], what the processor returns.
@@ -217,7 +229,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         if top_k is not None and not 1 <= top_k <= self.config.vocab_size:
             raise ValueError(f"`top_k` is {top_k}; it must be between 1 and {self.config.vocab_size}.")
         if output_embeddings and not isinstance(self.head, EmbeddingHead):
-            raise ValueError(f"A {self.config.head_type!r} head has no embeddings; `output_embeddings` needs 'embedding'.")
+            raise ValueError(
+                f"A {self.config.head_type!r} head has no embeddings; `output_embeddings` needs 'embedding'."
+            )
         self._check_inputs(input_values, audio_codes)
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
@@ -291,12 +305,14 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         if audio_codes is None:
             return
         if self.codec_front_end is None:
-            raise ValueError("This encoder has no codec front end for `audio_codes`; give a waveform as `input_values`.")
+            raise ValueError(
+                "This encoder has no codec front end for `audio_codes`; give a waveform as `input_values`."
+            )
         most = self.config.num_codebooks
         if audio_codes.ndim != 3 or not 1 <= audio_codes.shape[1] <= most or audio_codes.shape[2] < 2:
             raise ValueError(
-                f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, codebooks, frames) with 1 to {most} "
-                "codebooks and at least 2 frames."
+                f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, codebooks, frames) with 1 to "
+                f"{most} codebooks and at least 2 frames."
             )
         if audio_codes.is_floating_point() or audio_codes.min() < 0 or audio_codes.max() > self.config.codebook_size:
             raise ValueError(
@@ -337,7 +353,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         frame_index = token_frames(token_index, self.config.frame_offset) - start_frame
         sources = []
         if input_values is not None:
-            input_values = input_values.to(self.dtype) if self.config.backbone_config.model_type != "whisper" else input_values
+            if self.config.backbone_config.model_type in WAVEFORM_BACKBONES:  # spectrograms are made in float32
+                input_values = input_values.to(self.dtype)
             states = self.backbone(input_values, num_samples)
             sources.append(self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index))
         if audio_codes is not None:
@@ -379,7 +396,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             losses = None
         else:
             losses, logits = zip(
-                *(self.head.loss(features, mask, labels, self.config.label_smoothing) for features in sources), strict=True
+                *(self.head.loss(features, mask, labels, self.config.label_smoothing) for features in sources),
+                strict=True,
             )
         if len(sources) == 1:
             return (losses[0] if losses else None), logits[0]
@@ -435,7 +453,8 @@ class Window:
 def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 0) -> list[Window]:
     """Cover `num_tokens` tokens with windows of `config.window_s` that overlap by `config.overlap_s`.
 
-    Starts are multiples of 40 ms, which are whole frames (2) as well as whole codec frames (3). Every token is kept once.
+    Starts are multiples of 40 ms, which are whole frames (2) as well as whole codec frames (3). Every token is kept
+    once.
     """
     num_frames = int(token_frames(num_tokens - 1)) + 3 if num_tokens else 0  # the last frame may hang over the end
     length = int(config.window_s * FRAME_RATE_HZ) // 2 * 2
@@ -446,7 +465,9 @@ def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 
     starts = list(range(0, num_frames - length + hop, hop))
     for start in starts:
         last = start == starts[-1]
-        start = min(start, (num_frames - length + 1) // 2 * 2)  # the last window reaches back: it is as long as the others
+        start = min(
+            start, (num_frames - length + 1) // 2 * 2
+        )  # the last window reaches back: it is as long as the others
         first, stop = _first_token_from(start), num_tokens if last else _first_token_from(start + length)
         keep_to = num_tokens if last else _first_token_from(start + length - (length - hop) // 2)
         windows.append(Window(row, start, start + length + (2 if last else 0), first, stop - first, kept, keep_to))
@@ -480,7 +501,9 @@ def _cut(inputs, lengths, group, starts, stops, padding):
     ends = [inputs.shape[-1] if lengths is None else int(lengths[window.row]) for window in group]
     parts = [inputs[w.row, ..., a : min(b, end)] for w, a, b, end in zip(group, starts, stops, ends, strict=True)]
     sizes = [part.shape[-1] for part in parts]
-    batch = torch.stack([F.pad(part, (0, max(sizes) - size), value=padding) for part, size in zip(parts, sizes, strict=True)])
+    batch = torch.stack(
+        [F.pad(part, (0, max(sizes) - size), value=padding) for part, size in zip(parts, sizes, strict=True)]
+    )
     return batch, None if min(sizes) == max(sizes) else torch.tensor(sizes, device=inputs.device)
 
 

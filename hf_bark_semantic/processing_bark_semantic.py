@@ -11,13 +11,10 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
     """Prepares inputs of a [`BarkSemanticEncoderModel`].
 
     Args:
-        feature_extractor (`Wav2Vec2FeatureExtractor`, *optional*): pads waveforms, and normalizes them to zero mean and
-            unit variance if its `do_normalize` says so. By default it doesn't.
+        feature_extractor (`Wav2Vec2FeatureExtractor`, *optional*): pads waveforms, and normalizes them to zero mean
+            and unit variance if its `do_normalize` says so. By default it doesn't.
         codebook_size (`int`): the id that stands for an unknown or padded code.
     """
-
-    attributes = ["feature_extractor"]
-    feature_extractor_class = "Wav2Vec2FeatureExtractor"
 
     def __init__(self, feature_extractor=None, codebook_size=CODEBOOK_SIZE, **kwargs):
         if feature_extractor is None:
@@ -51,7 +48,11 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
             waveforms = [_waveform(item) for item in _as_list(audio, 1)]
             inputs.update(
                 self.feature_extractor(
-                    waveforms, sampling_rate=SAMPLING_RATE, padding=True, return_attention_mask=True, return_tensors="pt"
+                    waveforms,
+                    sampling_rate=SAMPLING_RATE,
+                    padding=True,
+                    return_attention_mask=True,
+                    return_tensors="pt",
                 )
             )
         if audio_codes is not None:
@@ -65,8 +66,8 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         for i, row in enumerate(rows):
             if row.min() < 0 or row.max() > self.codebook_size:
                 raise ValueError(
-                    f"Audio codes run from {int(row.min())} to {int(row.max())}; they must be 0 to {self.codebook_size - 1}, "
-                    f"or {self.codebook_size} where a code is unknown."
+                    f"Audio codes run from {int(row.min())} to {int(row.max())}; they must be 0 to "
+                    f"{self.codebook_size - 1}, or {self.codebook_size} where a code is unknown."
                 )
             codes[i, : len(row), : row.shape[1]] = row
             mask[i, : row.shape[1]] = 1
@@ -90,8 +91,8 @@ def _waveform(values) -> np.ndarray:
     waveform = values.detach().cpu().float().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if waveform.ndim != 1 or waveform.dtype.kind != "f" or not len(waveform):
         raise ValueError(
-            f"A waveform has shape {waveform.shape} and type {waveform.dtype}; it must be (samples,) of floating-point "
-            "numbers. Average the channels of stereo audio; divide 16-bit integers by 32768."
+            f"A waveform has shape {waveform.shape} and type {waveform.dtype}; it must be (samples,) of "
+            "floating-point numbers. Average the channels of stereo audio; divide 16-bit integers by 32768."
         )
     if not np.isfinite(waveform).all():
         raise ValueError("A waveform holds NaN or infinity; check how it was made.")

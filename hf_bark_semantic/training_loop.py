@@ -101,7 +101,9 @@ def train(
             _update_average(average, accelerator.unwrap_model(model), 0.0)
         if arguments.log_every and step % arguments.log_every == 0:
             seconds = (time.perf_counter() - started) / (step - first)
-            _log(accelerator, output_dir, {"step": step, "loss": round(loss, 4), "seconds_per_step": round(seconds, 3)})
+            _log(
+                accelerator, output_dir, {"step": step, "loss": round(loss, 4), "seconds_per_step": round(seconds, 3)}
+            )
         if evaluate is not None and arguments.evaluate_every and step % arguments.evaluate_every == 0:
             current = average if average is not None else accelerator.unwrap_model(model)
             _log(accelerator, output_dir, {"step": step, **evaluate(current.eval())})

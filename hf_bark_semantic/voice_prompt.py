@@ -654,8 +654,8 @@ def _rename_old_keys(arrays: Mapping) -> Mapping:
     coarse = [_drop_batch_axis(_integers(arrays[key], key), ndim=1) for key in ("coarse_1", "coarse_2")]
     if coarse[0].shape != coarse[1].shape:
         raise VoicePromptError(
-            f"coarse_1 has shape {coarse[0].shape} and coarse_2 {coarse[1].shape}; they are two codebooks of one audio "
-            "and must be equally long. Encode the recording anew."
+            f"coarse_1 has shape {coarse[0].shape} and coarse_2 {coarse[1].shape}; they are two codebooks of one "
+            "audio and must be equally long. Encode the recording anew."
         )
     return {"semantic_prompt": arrays["text"], "coarse_prompt": np.stack(coarse), "fine_prompt": arrays["fine"]}
 

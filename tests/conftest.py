@@ -30,7 +30,7 @@ BACKBONES = {
     "wavlm-large": {
         **_TINY, **_TINY_CONV, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True
     },
-    "data2vec-audio": {**_TINY, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 3, "num_conv_pos_embedding_groups": 4},
+    "data2vec-audio": {**_TINY, **_TINY_CONV, "num_conv_pos_embeddings": 3},
     "wav2vec2-bert": {**_TINY, "feature_projection_input_dim": 160},
     "whisper": {
         "d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise, random_codes, tiny_encoder
 from datasets import Dataset
 
+from conftest import noise, random_codes, tiny_encoder
 from hf_bark_semantic.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
 from hf_bark_semantic.centroids import centroids_of_tokens, nearest_centroid, token_features
 from hf_bark_semantic.configuration_bark_semantic import (

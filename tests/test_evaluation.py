@@ -25,7 +25,9 @@ def test_accuracy_weighs_tokens_not_clips():
 def test_interval_is_a_point_where_groups_agree_and_wide_where_they_do_not():
     same = [score(g, 30) for g in "abcdef"]
     assert bootstrap_interval(same, accuracy) == (0.3, 0.3)
-    low, high = bootstrap_interval([score(g, h) for g, h in zip("abcdef", (0, 0, 0, 60, 60, 60), strict=True)], accuracy)
+    low, high = bootstrap_interval(
+        [score(g, h) for g, h in zip("abcdef", (0, 0, 0, 60, 60, 60), strict=True)], accuracy
+    )
     assert low < 0.15 and high > 0.45
 
 

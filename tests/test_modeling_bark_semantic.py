@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
+from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.backbones_bark_semantic import build_backbone, kaldi_filter_banks, whisper_log_mel
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens, num_semantic_tokens_of_samples
@@ -49,7 +49,9 @@ def test_every_head_batches_and_learns(head):
         batch = model.encode(**inputs)
         for row, waveform in enumerate(waveforms):
             alone = model.encode(**processor(waveform))
-            assert batch.semantic_tokens[row, : int(batch.num_tokens[row])].tolist() == alone.semantic_tokens[0].tolist()
+            assert (
+                batch.semantic_tokens[row, : int(batch.num_tokens[row])].tolist() == alone.semantic_tokens[0].tolist()
+            )
     labels = torch.where(batch.semantic_tokens < 0, -100, (batch.semantic_tokens + 7) % 50)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
@@ -124,13 +126,16 @@ def test_windows_cover_every_token_once_and_give_enough_context():
         assert all(w.start_frame % 2 == 0 and w.stop_frame - w.start_frame <= 204 for w in windows)
         assert all(w.first_token <= w.keep_from and w.keep_to <= w.first_token + w.num_tokens for w in windows)
         for before, behind in zip(windows, windows[1:], strict=False):
-            assert before.first_token + before.num_tokens - before.keep_to >= 10  # tokens of context, ~0.5 s less rounding
+            assert (
+                before.first_token + before.num_tokens - before.keep_to >= 10
+            )  # tokens of context, ~0.5 s less rounding
             assert behind.keep_from - behind.first_token >= 10
 
 
 @pytest.mark.parametrize("backbone", ["whisper", "hubert-large"])
 def test_long_audio_in_windows_agrees_with_one_pass(backbone):
-    """Features that look at their neighbourhood only are the same in a window, but for what is normalized over time."""
+    """Features that look at their neighbourhood only are the same in a window, but for what is normalized over
+    time."""
     model = tiny_encoder(backbone, backbone_layers=[0], codec_hidden_size=16, codec_num_layers=2)
     if backbone == "whisper":
         model.backbone.model.embed_positions.weight.data.zero_()

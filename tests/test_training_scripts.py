@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import backbone_config
 from safetensors.torch import load_file
 from test_data import corpus  # noqa: F401
 from transformers import AutoModel
 
+from conftest import backbone_config
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.data import CropBatches
 from hf_bark_semantic.training_loop import TrainingArguments, learning_rate_factor, parameter_groups
@@ -73,7 +73,9 @@ def test_training_learns_writes_its_log_and_scores_the_fold_it_held_out(config, 
     backbone = AutoModel.from_pretrained(tmp_path / "backbone").encoder.state_dict()
     for name, value in model.backbone.model.state_dict().items():
         assert torch.equal(value, backbone[name]), f"{name} was to stay frozen"
-    evaluate_encoder.main([str(run), "--corpus", yaml.safe_load(config.read_text())["corpus"], "--json", str(run / "e.json")])
+    evaluate_encoder.main(
+        [str(run), "--corpus", yaml.safe_load(config.read_text())["corpus"], "--json", str(run / "e.json")]
+    )
     table = json.loads((run / "e.json").read_text())["table"]
     assert table["english, audio"]["clips"] == 2 and table["english, codes"]["clips"] == 4
     assert table["english, audio"]["top_1"]["mean"] <= table["english, audio"]["top_5"]["mean"]
@@ -125,7 +127,13 @@ def test_an_encoder_that_saw_every_clip_is_not_scored_on_them(config, tmp_path):
 
 def test_learning_rates_rise_fall_and_go_by_the_longest_prefix():
     arguments = TrainingArguments("x", steps=100, warmup=0.1, learning_rates={"0": 0.5, "0.w": 0.0})
-    assert [round(learning_rate_factor(step, arguments), 2) for step in (0, 9, 10, 55, 99)] == [0.1, 1.0, 1.0, 0.5, 0.0]
+    assert [round(learning_rate_factor(step, arguments), 2) for step in (0, 9, 10, 55, 99)] == [
+        0.1,
+        1.0,
+        1.0,
+        0.5,
+        0.0,
+    ]
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     groups = parameter_groups(model, arguments)
     assert {group["lr"]: len(group["params"]) for group in groups} == {0.5: 1, 1e-3: 2}

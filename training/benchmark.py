@@ -21,8 +21,8 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
-from hf_bark_semantic.cli import default_encoder, example_recording
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
+from hf_bark_semantic.pipelines import default_encoder, example_recording
 
 COMMUNITY_HEAD = {"head_type": "recurrent", "hidden_size": 1_024, "intermediate_size": 4_096}  # version 1 quantizers
 
@@ -31,7 +31,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     encode = commands.add_parser("encode", help="recordings to semantic tokens")
-    encode.add_argument("--encoder", default="hubert", help="'hubert' (random weights), 'builtin', or a Whisper encoder")
+    encode.add_argument(
+        "--encoder", default="hubert", help="'hubert' (random weights), 'builtin', or a Whisper encoder"
+    )
     encode.add_argument("--head", default="recurrent", choices=["recurrent", "linear"], help="for --encoder hubert")
     encode.add_argument("--layer", type=int, default=9, help="for --encoder hubert")
     encode.add_argument("--clips", type=int, default=64)
@@ -87,7 +89,8 @@ def benchmark_encode(args) -> dict:
 
 
 def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
-    """Pieces of the packaged recording, repeated and mixed with faint noise, of lengths spread evenly over 2 to 14 s."""
+    """Pieces of the packaged recording, repeated and mixed with faint noise, of lengths spread evenly over 2 to 14
+    s."""
     speech = np.tile(load_audio(example_recording()), 2)
     rng = np.random.default_rng(0)
     clips = []

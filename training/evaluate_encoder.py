@@ -5,8 +5,9 @@
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
 The first form scores every run on the fold that it was trained without (training.json beside the weights tells it) and
-pools the folds; runs of several seeds are pooled too, and their spread is told. The second needs no truth: how far the tokens
-of human speech are from Bark's own, and how many of them survive noise, a room, a change of level and resampling.
+pools the folds; runs of several seeds are pooled too, and their spread is told. The second needs no truth: how far the
+tokens of human speech are from Bark's own, and how many of them survive noise, a room, a change of level and
+resampling.
 """
 
 import argparse
@@ -19,16 +20,18 @@ import torch
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import list_audio_files, load_audio, resample
 from hf_bark_semantic.augmentation import add_noise, reverberate
-from hf_bark_semantic.cli import default_encoder
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 from hf_bark_semantic.data import load_corpus, split_fold
 from hf_bark_semantic.evaluation import accuracy, agreement, score_clips, summarize, unigram_distance
+from hf_bark_semantic.pipelines import default_encoder
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoders", nargs="+", help="folders or Hub ids; 'builtin' for the packaged one")
-    parser.add_argument("--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies")
+    parser.add_argument(
+        "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
+    )
     parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
     parser.add_argument("--human", type=Path, help="folder of recordings without truth")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
@@ -45,7 +48,9 @@ def main(arguments=None):
 
 
 def load(encoder: str) -> BarkSemanticEncoderModel:
-    return BarkSemanticEncoderModel.from_pretrained(default_encoder() if encoder == "builtin" else encoder).float().eval()
+    return (
+        BarkSemanticEncoderModel.from_pretrained(default_encoder() if encoder == "builtin" else encoder).float().eval()
+    )
 
 
 def held_out_report(encoders, clips, known_codebooks) -> dict:
@@ -54,7 +59,9 @@ def held_out_report(encoders, clips, known_codebooks) -> dict:
     for encoder in encoders:
         record = json.loads((Path(encoder) / "training.json").read_text())
         if record["fold"] is None:
-            raise SystemExit(f"{encoder} was trained without holding a fold out, so every clip here was in its training.")
+            raise SystemExit(
+                f"{encoder} was trained without holding a fold out, so every clip here was in its training."
+            )
         _, held_out = split_fold(clips, record["fold"])
         model = load(encoder)
         new = score_clips(model, [clip for clip in held_out if clip.source in ("pair", "prompt")], known_codebooks)
@@ -62,7 +69,8 @@ def held_out_report(encoders, clips, known_codebooks) -> dict:
         scores += new
         english = [s for s in new if s.kind == "english" and s.inputs == "audio"]
         if english:
-            print(f"{encoder}: fold {record['fold']}, English from audio {accuracy(english):.1%} / {accuracy(english, 'top_5'):.1%}")
+            top_1, top_5 = accuracy(english), accuracy(english, "top_5")
+            print(f"{encoder}: fold {record['fold']}, English from audio {top_1:.1%} / {top_5:.1%}")
     table = summarize(scores)
     for name, row in table.items():
         kind, inputs = name.split(", ")
@@ -72,13 +80,18 @@ def held_out_report(encoders, clips, known_codebooks) -> dict:
             if any((s.kind, s.inputs) == (kind, inputs) for s in part)
         ]
         row["top_1_of_seeds"] = per_seed
-        print(f"{name:24s} {format_row(row)}" + (f"  seeds {[f'{v:.1%}' for v in per_seed]}" if len(per_seed) > 1 else ""))
+        print(
+            f"{name:24s} {format_row(row)}"
+            + (f"  seeds {[f'{v:.1%}' for v in per_seed]}" if len(per_seed) > 1 else "")
+        )
     return {"runs": [str(encoder) for encoder in encoders], "table": table}
 
 
 def format_row(row) -> str:
     parts = [f"{row[k]['mean']:6.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
-    return f"top-1 {parts[0]}  top-5 {parts[1]}  ({row['clips']} clips, {row['groups']} groups, {row['tokens']} tokens)"
+    return (
+        f"top-1 {parts[0]}  top-5 {parts[1]}  ({row['clips']} clips, {row['groups']} groups, {row['tokens']} tokens)"
+    )
 
 
 def human_report(model, clips, args) -> dict:
@@ -112,8 +125,12 @@ def human_conditions(folder: Path | None) -> dict:
     conditions = {
         "gain -12 dB": lambda waveform, rng: waveform * 10 ** (-12 / 20),
         "gain +6 dB": lambda waveform, rng: waveform * 10 ** (6 / 20),
-        "resampled to 24 kHz and back": lambda waveform, rng: resample(resample(waveform, 16_000, 24_000), 24_000, 16_000),
-        "telephone band (8 kHz and back)": lambda waveform, rng: resample(resample(waveform, 16_000, 8_000), 8_000, 16_000),
+        "resampled to 24 kHz and back": lambda waveform, rng: resample(
+            resample(waveform, 16_000, 24_000), 24_000, 16_000
+        ),
+        "telephone band (8 kHz and back)": lambda waveform, rng: resample(
+            resample(waveform, 16_000, 8_000), 8_000, 16_000
+        ),
     }
     if folder is not None:
         noises = [load_audio(file) for file in list_audio_files([folder / "noise"])]

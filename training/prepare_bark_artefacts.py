@@ -5,7 +5,8 @@
     before                                   after
     shared/data/bark_pairs/                  outputs/bark_artefacts/   a `datasets` folder, one row per clip:
     shared/data/bark_prompts.npz                 id, source, kind, voice, fold, in_folds, semantic_tokens,
-    shared/data/bark_token_sweep/                audio_codes (unknown ones 1024, none: empty), audio (16 kHz, none: empty)
+    shared/data/bark_token_sweep/                audio_codes (unknown ones 1024, none: empty), audio (16 kHz, none:
+    empty)
 
 The folds of the pairs are a table here, because they were found by listening machines and people's notes: voices by
 speaker embedding, sentences by transcript. Prompts fold by the name of the voice.
@@ -41,7 +42,17 @@ GROUPS = {
     "reencode, konichi": (4, ["reencode", "konichi"]),
     "rock": (4, ["rock_maybe"]),
 }
-MUSIC = ["20-46-12", "20-55-18", "20-56-42", "06-05_15-25-17", "21-01-44", "en_guitar", "sing1", "solo_singer", "rock_maybe"]
+MUSIC = [
+    "20-46-12",
+    "20-55-18",
+    "20-56-42",
+    "06-05_15-25-17",
+    "21-01-44",
+    "en_guitar",
+    "sing1",
+    "solo_singer",
+    "rock_maybe",
+]
 OTHER_SPEECH = ["12-18-01", "12-53-20", "13-12-18", "konichi", "reencode", "21-34-03"]  # Japanese, or not intelligible
 TWINS = ["17-27-47", "17-28-38"]  # token by token the same as 18-21-35 and 18-22-48
 # Prompts whose voice or text may be that of a pair: they would leak into the folds.

@@ -3,15 +3,16 @@
     accelerate launch training/train_encoder.py training/configs/builtin.yaml
     accelerate launch training/train_encoder.py training/configs/builtin.yaml --fold 0 --output outputs/cv/fold0
 
-A config has these parts: `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's config),
-`batches` (crops by source, augmentation) and `training` (see TrainingArguments); with `codec_training`, the codec front end
-first learns what its codes sound like; with `feature_copies`, the head is trained on features that are computed once. Killed, it goes on where it was when it is
-started again. With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out,
-and the run remembers the fold for `evaluate_encoder.py`.
+A config has these parts: `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
+config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments); with `codec_training`, the
+codec front end first learns what its codes sound like; with `feature_copies`, the head is trained on features that are
+computed once. Killed, it goes on where it was when it is started again. With --fold, the clips of that fold and all
+that may share a voice or a sentence with them are left out, and the run remembers the fold for `evaluate_encoder.py`.
 """
 
 import argparse
 import json
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def main(arguments=None):
     accelerator.print(f"{len(clips)} clips, {sum(clip.num_tokens for clip in clips)} tokens to train on")
     model = train_encoder(config, training, clips, accelerator)
     if accelerator.is_main_process:
+        used = Counter(clip.source for clip in clips if clip.source in config["batches"]["crops"])
         record = {"config": args.config.name, "fold": args.fold, "seed": training.seed, "steps": training.steps}
+        record["clips"] = dict(used)
         (Path(training.output_dir) / "training.json").write_text(json.dumps(record, indent=1))
         BarkSemanticEncoderProcessor().save_pretrained(training.output_dir)
         model.save_pretrained(training.output_dir)
@@ -66,7 +69,7 @@ def read_config(path: Path) -> dict:
     found = set(config) if isinstance(config, dict) else {type(config).__name__}
     if not REQUIRED <= found <= REQUIRED | OPTIONAL:
         raise ValueError(
-            f"{path} has the sections {sorted(found)}; it must have {sorted(REQUIRED)}, and may have {sorted(OPTIONAL)}."
+            f"{path} has sections {sorted(found)}; it must have {sorted(REQUIRED)} and may have {sorted(OPTIONAL)}."
         )
     return config
 
@@ -77,7 +80,9 @@ def train_encoder(config: dict, training: TrainingArguments, clips, accelerator)
     batches = new_batches(config["batches"], model, training, clips, accelerator.process_index)
     if head_from == "centroids":
         labelled = [clip for clip in clips if clip.source in batches.pools]
-        model.head.from_centroids(*centroids_of_tokens(model, labelled, iterations=config["model"].get("iterations", 0)))
+        model.head.from_centroids(
+            *centroids_of_tokens(model, labelled, iterations=config["model"].get("iterations", 0))
+        )
     if "codec_training" in config:
         train_codec_front_end(model, config["codec_training"], batches, training, accelerator)
     if training.steps == 0:
@@ -161,9 +166,7 @@ def new_batches(settings: dict, model, training: TrainingArguments, clips, proce
         model.backbone.augmentation = SpectrogramAugmentation(**spectrogram_augmentation)
     plan = arguments_of(BatchPlan, settings, "batches")
     codebook_size = model.config.codebook_size
-    return CropBatches(
-        clips, plan, training.steps, training.seed, codebook_size, process_index, waveform_augmentation
-    )
+    return CropBatches(clips, plan, training.steps, training.seed, codebook_size, process_index, waveform_augmentation)
 
 
 def _waveform_augmentation(settings):

@@ -1,0 +1,209 @@
+"""Is this Python able to run the package? Answers for `import hf_bark_semantic` and for `bark-semantic doctor`.
+
+    explain_import_errors    a broken torchaudio becomes an ImportError that names the cure
+    torchaudio_problem       the same check, asked for
+    inspect_environment      versions, devices, cached models, and what is wrong with them
+
+transformers imports torchaudio by itself, so a torchaudio of another build than torch breaks the import of its models
+with an OSError about a symbol. Nothing here imports torch, torchaudio or transformers before it is called.
+"""
+
+import importlib
+import importlib.util
+import os
+import platform
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile")
+OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
+BROKEN_TRANSFORMERS = (
+    "5.17.0",
+)  # `BatchEncoding.to() got an unexpected keyword argument 'dtype'` in Bark's pipelines
+PYTORCH_INDEX = "https://download.pytorch.org/whl/"
+
+_BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # what torchaudio's extensions raise when they load
+
+
+@contextmanager
+def explain_import_errors() -> Iterator[None]:
+    """Turn the failure of a torchaudio that does not fit torch into an `ImportError` with the cure.
+
+    Any other error passes unchanged.
+    """
+    try:
+        yield
+    except _BREAKS as error:
+        if not _comes_from_torchaudio(error):
+            raise
+        raise ImportError(_mismatch(error)) from error
+
+
+def torchaudio_problem() -> str | None:
+    """Say why torchaudio cannot be imported and what to type; `None` where it can be, or isn't installed."""
+    if importlib.util.find_spec("torchaudio") is None:
+        return None
+    try:
+        importlib.import_module("torchaudio")
+    except _BREAKS as error:
+        return _mismatch(error)
+    return None
+
+
+def installed_version(package: str) -> str | None:
+    """The installed version of a package with its build tag (`"2.9.0+cpu"`), or `None`."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What [`inspect_environment`] found.
+
+    Args:
+        versions (`dict[str, str | None]`): of Python and of the packages; `None` where one isn't installed.
+        devices (`dict[str, list[str]]`): names of the dtypes that each device computes in.
+        offline (`bool`): huggingface_hub was told to stay offline.
+        hub_reachable (`bool`, *optional*): `None` where nobody asked.
+        cached_models (`list[str]`): Hub ids in the local cache.
+        builtin_encoder (`str`, *optional*): folder of the encoder that the package carries.
+        problems (`tuple[str, ...]`): what must be repaired, with the cure.
+        notes (`tuple[str, ...]`): what is missing, but not always needed.
+    """
+
+    versions: dict[str, str | None]
+    devices: dict[str, list[str]]
+    offline: bool
+    hub_reachable: bool | None
+    cached_models: list[str]
+    builtin_encoder: str | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, online: bool = False) -> Environment:
+    """Look at the environment without changing it.
+
+    Args:
+        builtin_encoder (`str` or `Path`, *optional*): folder where the packaged encoder should be.
+        online (`bool`): also ask the Hub whether it answers; otherwise nothing is sent anywhere.
+    """
+    from huggingface_hub import constants
+
+    versions = {"python": platform.python_version()}
+    versions.update({package: installed_version(package) for package in PACKAGES + OPTIONAL_PACKAGES})
+    problems = [
+        f"{package} is not installed. Type: pip install {package}"
+        for package in PACKAGES
+        if versions[package] is None and importlib.util.find_spec(package) is None
+    ]
+    problems += [problem for problem in (torchaudio_problem(), _soundfile_problem()) if problem is not None]
+    if versions["transformers"] in BROKEN_TRANSFORMERS:
+        problems.append(
+            f"transformers {versions['transformers']} breaks Bark's pipelines. "
+            f'Type: pip install "transformers!={versions["transformers"]}"'
+        )
+    notes = []
+    if builtin_encoder is not None and not os.path.isfile(os.path.join(builtin_encoder, "config.json")):
+        notes.append(f"The built-in encoder is missing: there is none in {builtin_encoder}. Name one with --encoder.")
+        builtin_encoder = None
+    offline = bool(constants.HF_HUB_OFFLINE)
+    reachable = _hub_answers(constants.ENDPOINT) if online and not offline else None
+    if reachable is False:
+        notes.append(f"{constants.ENDPOINT} does not answer; only cached models and folders can be loaded.")
+    return Environment(
+        versions=versions,
+        devices=_devices() if importlib.util.find_spec("torch") else {},
+        offline=offline,
+        hub_reachable=reachable,
+        cached_models=_cached_models(constants.HF_HUB_CACHE),
+        builtin_encoder=None if builtin_encoder is None else str(builtin_encoder),
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _comes_from_torchaudio(error: BaseException) -> bool:
+    """Does the error, or one behind it, name torchaudio or pass through its files?"""
+    seen = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        if isinstance(error, ModuleNotFoundError) and error.name == "torchaudio":
+            return False  # it isn't installed, which is another error
+        files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
+        if any("/torchaudio/" in file for file in files) or "torchaudio" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _mismatch(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    torch_version, torchaudio_version = installed_version("torch"), installed_version("torchaudio")
+    cure = f"pip install --force-reinstall torch torchaudio{_index_option(torch_version)}"
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"torchaudio cannot be imported: {cause}. Most likely torch {torch_version} and torchaudio "
+        f"{torchaudio_version} are of different builds (such as torch's CPU wheel with PyPI's torchaudio). Install "
+        f"both at once from one index:\n    {cure}"
+    )
+
+
+def _index_option(torch_version: str | None) -> str:
+    """The index that torch's wheel came from, as its build tag says; PyPI's wheels have none."""
+    tag = (torch_version or "").partition("+")[2]
+    is_of_pytorch = tag == "cpu" or tag.startswith(("cu", "rocm", "xpu"))
+    return f" --index-url {PYTORCH_INDEX}{tag}" if is_of_pytorch else ""
+
+
+def _soundfile_problem() -> str | None:
+    if importlib.util.find_spec("soundfile") is None:
+        return None
+    try:
+        importlib.import_module("soundfile")
+    except _BREAKS as error:
+        return f"soundfile cannot be imported: {error}. Type: pip install --force-reinstall soundfile"
+    return None
+
+
+def _devices() -> dict[str, list[str]]:
+    import torch
+
+    devices = {"cpu": ["float32", "bfloat16", "float16"]}
+    for index in range(torch.cuda.device_count()):
+        bfloat16 = ["bfloat16"] if torch.cuda.get_device_capability(index)[0] >= 8 else []  # Ampere and later
+        devices[f"cuda:{index} ({torch.cuda.get_device_name(index)})"] = ["float32", *bfloat16, "float16"]
+    if torch.backends.mps.is_available():
+        devices["mps"] = ["float32", "float16"]
+    return devices
+
+
+def _cached_models(cache: str) -> list[str]:
+    """Hub ids of the folders `models--owner--name` that hold a snapshot."""
+    if not os.path.isdir(cache):
+        return []
+    names = [name for name in sorted(os.listdir(cache)) if name.startswith("models--")]
+    names = [name for name in names if os.path.isdir(os.path.join(cache, name, "snapshots"))]
+    return [name.removeprefix("models--").replace("--", "/") for name in names]
+
+
+def _hub_answers(endpoint: str) -> bool:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(endpoint, timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return True  # an answer, if not a kind one
+    except OSError:
+        return False
+
+
+__all__ = ["Environment", "explain_import_errors", "inspect_environment", "installed_version", "torchaudio_problem"]

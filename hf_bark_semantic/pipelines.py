@@ -1,0 +1,244 @@
+"""`pipeline("audio-to-bark-semantic")`: recordings or codec codes to Bark's semantic tokens.
+
+    AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
+    default_encoder                folder of the encoder that the package carries
+    example_recording              a real recording that the package carries
+    register_pipeline              makes the task known to transformers (the package does it when it is imported)
+
+Reading and resampling is `load_audio`'s, windows are `BarkSemanticEncoderModel.encode`'s; what is here decides what an
+input is and which recordings are computed together.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoProcessor, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .audio import load_audio
+from .configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
+from .modeling_bark_semantic import BarkSemanticEncoderModel
+from .processing_bark_semantic import BarkSemanticEncoderProcessor
+from .voice_prompt import VoicePrompt
+
+TASK = "audio-to-bark-semantic"
+BUILTIN_ENCODER = Path(__file__).parent / "checkpoints" / "bark-encoder"
+EXAMPLE_RECORDING = Path(__file__).parent / "recordings" / "inaugural_address_1961.flac"
+
+
+class AudioToBarkSemanticPipeline(Pipeline):
+    """Reads Bark's semantic tokens from recordings, codec codes, or both.
+
+    ```python
+    import hf_bark_semantic
+    from transformers import pipeline
+
+    encode = pipeline("audio-to-bark-semantic", model="path/or/hub-id")
+    tokens = encode("speech.wav")["semantic_tokens"]
+    ```
+
+    Args:
+        model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id.
+        processor (`BarkSemanticEncoderProcessor`, *optional*): by default that of the model's folder; the standard one
+            for a model that was not loaded from anywhere.
+        batch_size (`int`, *optional*): recordings, and windows of long ones, that are computed at once; by default 1
+            recording and 8 windows.
+        device, dtype, top_k: as in [`~AudioToBarkSemanticPipeline.__call__`] and in transformers' `pipeline`.
+    """
+
+    _load_processor = None  # if it fails, __init__ tries again and says why
+    _load_feature_extractor = False
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(
+        self, model: BarkSemanticEncoderModel, processor: BarkSemanticEncoderProcessor | None = None, **kwargs
+    ):
+        if not hasattr(model, "encode") or getattr(model.config, "model_type", None) != "bark_semantic_encoder":
+            raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(model).__name__}.")
+        processor = _processor_of(model) if processor is None else processor
+        super().__init__(model=model.eval(), processor=processor, **kwargs)
+
+    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs) -> dict | list[dict] | Iterator[dict]:
+        """Encode one input, or many.
+
+        Args:
+            inputs: one of, or a list, tuple, generator, `torch` or `datasets` dataset of:
+                whatever [`load_audio`] reads (a path, bytes, an array, `{"array", "sampling_rate"}`, ...);
+                a [`VoicePrompt`], the path of one (`.npz`), or its dict;
+                `{"audio": ..., "audio_codes": ...}`, or a dataset row with one of these columns, where the codes are
+                EnCodec's, `(codebooks, frames)` at 75 Hz.
+            source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
+            top_k (`int`, *optional*): also give the `top_k` most probable tokens.
+            batch_size (`int`, *optional*): see the class.
+
+        Returns:
+            One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries:
+            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, their probabilities),
+            `num_tokens`, `seconds` (of the input), and with `top_k` `top_k_tokens` and `top_k_confidence`, both
+            `(num_tokens, top_k)`, best first.
+
+        Raises:
+            AudioError, VoicePromptError: an input cannot be used.
+            ValueError: the encoder has no front end for codes or none for audio, or `top_k` is out of range.
+        """
+        if isinstance(inputs, (list, tuple)):
+            inputs = list(inputs)
+            if not inputs:
+                return []
+        elif hasattr(inputs, "column_names"):  # a `datasets` dataset is no dataset of torch's
+            inputs = (row for row in inputs)
+        batch_size = self._batch_size if batch_size is None else batch_size
+        if batch_size is not None:
+            kwargs["num_windows"] = batch_size
+        return super().__call__(inputs, batch_size=batch_size, **kwargs)
+
+    def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None):
+        preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}
+        forward = {"top_k": top_k, "batch_size": num_windows}
+        return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
+
+    def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, np.ndarray | None]:
+        """Give `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`."""
+        audio, audio_codes = split_input(inputs)
+        if audio is not None:
+            rate = source_sampling_rate if isinstance(audio, (np.ndarray, torch.Tensor, list, tuple)) else None
+            audio = load_audio(audio, SAMPLING_RATE, source_sampling_rate=rate)
+        if audio_codes is not None and audio_codes.ndim != 2:
+            raise ValueError(f"`audio_codes` has shape {audio_codes.shape}; it must be (codebooks, frames).")
+        return {"audio": audio, "audio_codes": audio_codes}
+
+    def _forward(self, model_inputs: dict, **encode_params) -> dict[str, list[dict]]:
+        """Encode one preprocessed input, or the lists that transformers makes of several."""
+        audio, codes = model_inputs["audio"], model_inputs["audio_codes"]
+        rows = list(zip(audio, codes, strict=True)) if isinstance(audio, list) else [(audio, codes)]
+        results = [None] * len(rows)
+        for indices in self._alike(rows):
+            audio, codes = zip(*(rows[i] for i in indices), strict=True)
+            audio = None if audio[0] is None else list(audio)
+            codes = None if codes[0] is None else list(codes)
+            batch = self.processor(audio=audio, audio_codes=codes).to(self.device)
+            output = self.model.encode(**batch, **encode_params)
+            for row, i in enumerate(indices):
+                results[i] = _result(output, row, *rows[i])
+        return {"results": results}
+
+    def postprocess(self, model_outputs: dict) -> dict[str, Any]:
+        results = model_outputs["results"]
+        return results[0] if isinstance(results, list) else results
+
+    def _alike(self, rows) -> list[list[int]]:
+        """Indices of the rows that can share a batch: of one kind, and padded to twice their length at most.
+
+        All that fit into one window count as equally long: `encode` sorts them by length itself.
+        """
+        groups: dict[tuple, list[int]] = {}
+        for i, (audio, codes) in enumerate(rows):
+            windows = int(_duration_s(audio, codes) // self.model.config.window_s)
+            groups.setdefault((audio is None, codes is None, windows.bit_length()), []).append(i)
+        return list(groups.values())
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """Save the model and the processor, from which `pipeline` builds the same again (no code is saved)."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def split_input(source: Any) -> tuple[Any, np.ndarray | None]:
+    """Tell audio from codec codes.
+
+    Args:
+        source: as in [`AudioToBarkSemanticPipeline.__call__`].
+
+    Returns:
+        What [`load_audio`] reads, or `None`, and codes `(codebooks, num_frames)`, or `None`.
+
+    Raises:
+        VoicePromptError: a voice prompt that is none.
+    """
+    if isinstance(source, VoicePrompt):
+        return None, source.audio_codes
+    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".npz":
+        return None, VoicePrompt.load(source).audio_codes
+    if not isinstance(source, Mapping):
+        return source, None
+    if "fine_prompt" in source:
+        return None, VoicePrompt.load(source).audio_codes
+    audio, codes = source.get("audio"), source.get("audio_codes")
+    if audio is None and codes is None:
+        return source, None
+    if isinstance(codes, torch.Tensor):
+        codes = codes.detach().cpu()
+    return audio, None if codes is None else np.asarray(codes)
+
+
+def default_encoder() -> Path:
+    """Folder of the encoder that the package carries.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    if not (BUILTIN_ENCODER / "config.json").is_file():
+        raise FileNotFoundError(
+            f"This installation carries no encoder: {BUILTIN_ENCODER} has no config.json. Name a folder or a Hub id, "
+            "on the command line with --encoder, or reinstall the package."
+        )
+    return BUILTIN_ENCODER
+
+
+def example_recording() -> Path:
+    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain."""
+    return EXAMPLE_RECORDING
+
+
+def register_pipeline() -> None:
+    """Make `pipeline("audio-to-bark-semantic")` known to transformers; its default is the packaged encoder."""
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            TASK,
+            pipeline_class=AudioToBarkSemanticPipeline,
+            pt_model=AutoModel,
+            default={"model": (str(BUILTIN_ENCODER), "main")},
+            type="audio",
+        )
+
+
+def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcessor:
+    """The processor beside the model's weights; a new one for a model that came from nowhere."""
+    place = model.config.name_or_path
+    if not place:
+        return BarkSemanticEncoderProcessor()
+    try:
+        return AutoProcessor.from_pretrained(place, revision=getattr(model.config, "_commit_hash", None))
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"There is no usable processor in {place!r}, where the encoder came from: {error}. Save one there "
+            "(`processor.save_pretrained(folder)`), or pass processor=BarkSemanticEncoderProcessor()."
+        ) from error
+
+
+def _duration_s(audio: np.ndarray | None, audio_codes: np.ndarray | None) -> float:
+    return len(audio) / SAMPLING_RATE if audio is not None else audio_codes.shape[-1] / CODEC_RATE_HZ
+
+
+def _result(output, row: int, audio: np.ndarray | None, audio_codes: np.ndarray | None) -> dict[str, Any]:
+    """One row of `BarkSemanticTokens` without its padding."""
+    num_tokens = int(output.num_tokens[row])
+    result = {
+        "semantic_tokens": output.semantic_tokens[row, :num_tokens].cpu().numpy(),
+        "confidence": output.confidence[row, :num_tokens].cpu().numpy(),
+        "num_tokens": num_tokens,
+        "seconds": _duration_s(audio, audio_codes),
+    }
+    if output.top_k_tokens is not None:
+        result["top_k_tokens"] = output.top_k_tokens[row, :num_tokens].cpu().numpy()
+        result["top_k_confidence"] = output.top_k_confidence[row, :num_tokens].cpu().numpy()
+    return result
+
+
+__all__ = ["AudioToBarkSemanticPipeline", "default_encoder", "example_recording", "register_pipeline"]

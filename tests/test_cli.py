@@ -1,0 +1,347 @@
+"""`bark-semantic`, run in this process on tiny encoders in temporary folders."""
+
+import json
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
+
+from conftest import noise, random_codes, tiny_encoder
+from hf_bark_semantic import BarkSemanticEncoderProcessor, cli
+from hf_bark_semantic.audio import save_audio
+from hf_bark_semantic.pipelines import TASK, AudioToBarkSemanticPipeline
+from hf_bark_semantic.voice_prompt import VoicePrompt
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    """A folder with an encoder for audio and codes, and its accuracy."""
+    folder = tmp_path_factory.mktemp("encoder")
+    tiny_encoder(codec_hidden_size=16).save_pretrained(folder)
+    BarkSemanticEncoderProcessor().save_pretrained(folder)
+    (folder / "evaluation.json").write_text('{"top_1": 0.3, "accuracy_line": "right in 30 % of unseen voices"}')
+    return str(folder)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    folder = tmp_path / "recordings"
+    (folder / "deep").mkdir(parents=True)
+    save_audio(folder / "a.wav", noise(1.0), 16_000)
+    save_audio(folder / "b.flac", noise(2.0, 1), 16_000)
+    save_audio(folder / "deep" / "a.wav", noise(0.5, 2), 16_000)
+    return folder
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ---- encode
+
+
+def test_json_has_one_object_per_file_with_the_pipeline_s_result(encoder, recordings, capsys):
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json", "--top-k", "2"]) == 0
+    output = capsys.readouterr()
+    records = lines(output.out)
+    assert [record["file"] for record in records] == [
+        str(recordings / name) for name in ("a.wav", "b.flac", "deep/a.wav")
+    ]
+    encode = pipeline(TASK, model=encoder, device="cpu")
+    for record in records:
+        expected = encode(record["file"], top_k=2)
+        assert record["semantic_tokens"] == expected["semantic_tokens"].tolist()
+        assert record["top_k_tokens"] == expected["top_k_tokens"].tolist()
+        assert np.allclose(record["confidence"], expected["confidence"], atol=1e-4)
+        assert record["num_tokens"] == len(record["semantic_tokens"])
+    assert [record["seconds"] for record in records] == [1.0, 2.0, 0.5]
+
+
+def test_accuracy_is_said_once_and_not_on_stdout(encoder, recordings, capsys):
+    cli.main(["encode", str(recordings), "--encoder", encoder, "--json"])
+    output = capsys.readouterr()
+    assert output.err.splitlines().count("right in 30 % of unseen voices") == 1
+    assert "right in" not in output.out
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"accuracy_line": 3}', "{"])
+def test_encoder_without_accuracy_is_silent(tmp_path, content):
+    if content is not None:
+        (tmp_path / "evaluation.json").write_text(content)
+    assert cli._accuracy_line(str(tmp_path)) is None
+
+
+def test_people_get_one_line_per_file(encoder, recordings, capsys):
+    assert cli.main(["encode", str(recordings / "a.wav"), "--encoder", encoder]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    tokens = pipeline(TASK, model=encoder, device="cpu")(recordings / "a.wav")["semantic_tokens"]
+    assert line.startswith(f"{recordings / 'a.wav'}: 50 tokens, 1.00 s, confidence ")
+    assert line.endswith(": " + " ".join(map(str, tokens[:10])) + " ...")
+
+
+def test_failed_files_do_not_stop_the_rest(encoder, recordings, tmp_path, capsys):
+    (recordings / "broken.wav").write_bytes(b"RIFF nonsense")
+    (recordings / "fake.npz").write_bytes(b"PK\x03\x04 nonsense")
+    (recordings / "empty.npy").write_bytes(b"")
+    np.save(recordings / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    files = [str(recordings / name) for name in ("broken.wav", "fake.npz", "a.wav", "empty.npy", "pickled.npy")]
+    code = cli.main(["encode", str(tmp_path / "nowhere.wav"), *files, "--encoder", encoder, "--json"])
+    records = {record["file"]: record for record in lines(capsys.readouterr().out)}
+    assert code == 1
+    assert len(records) == 6
+    assert records.pop(str(recordings / "a.wav"))["num_tokens"] == 50
+    assert all(set(record) == {"file", "error"} and record["error"] for record in records.values())
+
+
+def test_recording_that_the_model_refuses_does_not_take_its_group_along(encoder, recordings, capsys, monkeypatch):
+    forward = AudioToBarkSemanticPipeline._forward
+
+    def refuse(self, inputs, **params):
+        audio = inputs["audio"] if isinstance(inputs["audio"], list) else [inputs["audio"]]
+        if any(len(waveform) == 32_000 for waveform in audio):
+            raise RuntimeError("out of memory")
+        return forward(self, inputs, **params)
+
+    monkeypatch.setattr(AudioToBarkSemanticPipeline, "_forward", refuse)
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json"]) == 1
+    records = lines(capsys.readouterr().out)
+    assert [record.get("error") for record in records] == [None, "out of memory", None]
+
+
+def test_voice_prompts_and_code_files_are_inputs(encoder, tmp_path, capsys):
+    codes = random_codes(75)
+    VoicePrompt(np.arange(50), codes).save(tmp_path / "voice.npz")
+    np.savez(tmp_path / "codes.npz", audio_codes=codes)
+    np.save(tmp_path / "codes.npy", codes)
+    files = [str(tmp_path / name) for name in ("voice.npz", "codes.npz", "codes.npy")]
+    assert cli.main(["encode", *files, "--encoder", encoder, "--json"]) == 0
+    first, *others = lines(capsys.readouterr().out)
+    assert first["num_tokens"] == 50
+    assert all(other["semantic_tokens"] == first["semantic_tokens"] for other in others)
+
+
+def test_output_keeps_every_file_inside_the_folder(encoder, recordings, tmp_path, capsys):
+    shutil.copy(recordings / "a.wav", recordings / "...wav")
+    target = tmp_path / "new" / "tokens"
+    files = [recordings / name for name in ("a.wav", "deep/a.wav", "b.flac", "...wav")]
+    arguments = ["encode", *map(str, files), "--encoder", encoder, "--output", str(target), "--top-k", "3", "--json"]
+    assert cli.main(arguments) == 0
+    records = lines(capsys.readouterr().out)
+    assert sorted(path.name for path in target.iterdir()) == ["...npz", "a-2.npz", "a.npz", "b.npz"]
+    assert len({record["output"] for record in records}) == 4
+    for record in records:
+        with np.load(record["output"], allow_pickle=False) as saved:
+            assert saved["semantic_tokens"].tolist() == record["semantic_tokens"]
+            assert saved["top_k_tokens"].shape == (record["num_tokens"], 3)
+            assert saved["confidence"].dtype == np.float32
+    assert cli.main(arguments) == 0
+    assert len(list(target.iterdir())) == 4
+
+
+def test_output_does_not_replace_an_input(encoder, tmp_path, capsys):
+    prompt = VoicePrompt(np.arange(50), random_codes(75))
+    path = prompt.save(tmp_path / "voice.npz")
+    assert cli.main(["encode", str(path), "--encoder", encoder, "--output", str(tmp_path)]) == 0
+    assert VoicePrompt.load(path) == prompt
+    assert (tmp_path / "voice-2.npz").exists()
+
+
+def test_names_that_differ_in_case_do_not_share_a_file(tmp_path):
+    files = [tmp_path / "A.wav", tmp_path / "a.flac", tmp_path / ("x" * 251 + ".wav")]
+    names = [path.name for path in cli._output_paths(files, tmp_path).values()]
+    assert names == ["A.npz", "a-2.npz", "x" * 200 + ".npz"]
+
+
+def test_small_groups_give_what_one_group_gives(encoder, recordings, capsys, monkeypatch):
+    arguments = ["encode", str(recordings), "--encoder", encoder, "--json"]
+    cli.main(arguments)
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(cli, "MAX_GROUP_S", 0.1)
+    cli.main([*arguments, "--batch-size", "1"])
+    for record, other in zip(lines(capsys.readouterr().out), lines(expected), strict=True):
+        assert record["file"] == other["file"]
+        assert record["semantic_tokens"] == other["semantic_tokens"]
+
+
+def test_interruption_keeps_what_was_finished(encoder, recordings, tmp_path, capsys, monkeypatch):
+    preprocess = AudioToBarkSemanticPipeline.preprocess
+
+    def interrupt(self, source, **params):
+        if source.parent.name == "deep":
+            raise KeyboardInterrupt
+        return preprocess(self, source, **params)
+
+    monkeypatch.setattr(AudioToBarkSemanticPipeline, "preprocess", interrupt)
+    monkeypatch.setattr(cli, "MAX_GROUP_S", 0.1)
+    target = tmp_path / "tokens"
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json", "--output", str(target)]) == 130
+    assert [record["num_tokens"] for record in lines(capsys.readouterr().out)] == [50, 100]
+    assert sorted(path.name for path in target.iterdir()) == ["a.npz", "b.npz"]
+
+
+def test_progress_is_on_stderr_and_only_if_wanted(encoder, recordings, capsys):
+    arguments = ["encode", str(recordings), "--encoder", encoder, "--json"]
+    cli.main(arguments)
+    assert "3/3" not in capsys.readouterr().err
+    cli.main([*arguments, "--progress"])
+    output = capsys.readouterr()
+    assert "3/3" in output.err
+    assert len(lines(output.out)) == 3
+
+
+def test_dtype_and_device_reach_the_model(encoder, recordings, capsys, monkeypatch):
+    seen = []
+    preprocess = AudioToBarkSemanticPipeline.preprocess
+    monkeypatch.setattr(
+        AudioToBarkSemanticPipeline,
+        "preprocess",
+        lambda self, source: seen.append((self.model.dtype, self.device.type)) or preprocess(self, source),
+    )
+    arguments = ["encode", str(recordings / "a.wav"), "--encoder", encoder]
+    assert cli.main([*arguments, "--dtype", "bfloat16", "--device", "cpu"]) == 0
+    assert seen == [(torch.bfloat16, "cpu")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["encode", "x.wav", "--batch-size", "0"],
+        ["encode", "x.wav", "--top-k", "many"],
+        ["clone", "x.wav"],
+        ["clone", "x.wav", "--output", "v.npz", "--bark", "a", "--codec", "b"],
+        ["dream"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(arguments)
+    assert exit_info.value.code == 2
+    assert "usage: bark-semantic" in capsys.readouterr().err
+
+
+def test_nothing_to_do_exits_with_2(tmp_path, capsys):
+    assert cli.main(["encode"]) == 2
+    assert "--example" in capsys.readouterr().err
+    assert cli.main(["encode", str(tmp_path)]) == 2
+    assert "no audio file" in capsys.readouterr().err
+
+
+def test_encoder_that_cannot_be_loaded_exits_with_2(recordings, tmp_path, capsys, monkeypatch):
+    for encoder in (str(tmp_path / "nowhere"), "nobody/nothing", str(recordings)):
+        assert cli.main(["encode", str(recordings), "--encoder", encoder]) == 2
+        assert f"cannot load the encoder {encoder!r}" in capsys.readouterr().err
+    monkeypatch.setattr("hf_bark_semantic.pipelines.BUILTIN_ENCODER", tmp_path / "bark-encoder")
+    assert cli.main(["encode", str(recordings)]) == 2
+    assert "Name a folder or a Hub id, on the command line with --encoder" in capsys.readouterr().err
+
+
+def test_impossible_options_exit_with_2(encoder, recordings, tmp_path, capsys):
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--top-k", "51"]) == 2
+    assert "more than the 50 tokens" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--output", str(tmp_path / "file")]) == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+
+
+# ---- clone, convert, doctor
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("codec")
+    EncodecModel(EncodecConfig(num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1)).save_pretrained(
+        folder
+    )
+    return str(folder)
+
+
+def test_cloned_voice_is_what_bark_reads(encoder, codec, tmp_path, capsys):
+    recording = save_audio(tmp_path / "me.wav", noise(8.0, sampling_rate=24_000), 24_000)
+    target = tmp_path / "voices" / "me.npz"
+    arguments = ["clone", str(recording), "--output", str(target), "--encoder", encoder, "--codec", codec]
+    assert cli.main(arguments) == 0
+    prompt = VoicePrompt.load(target)
+    output = capsys.readouterr().out
+    assert f"{prompt.num_tokens} semantic tokens, {prompt.num_frames} codec frames" in output
+    assert output.splitlines()[-1] == str(target)
+    BarkProcessor._validate_voice_preset_dict(BarkProcessor.__new__(BarkProcessor), prompt.to_dict())
+
+
+def test_several_recordings_make_one_voice(encoder, codec, tmp_path, capsys):
+    files = [str(save_audio(tmp_path / f"{i}.wav", noise(4.0, i, 24_000), 24_000)) for i in range(2)]
+    target = str(tmp_path / "me.npz")
+    assert cli.main(["clone", *files, "--output", target, "--encoder", encoder, "--codec", codec]) == 0
+    assert VoicePrompt.load(target).num_tokens > 250
+    output = capsys.readouterr().out
+    assert all(f"{file}: " in output for file in files)
+
+
+def test_clone_without_codec_says_what_to_type(encoder, recordings, tmp_path, capsys):
+    arguments = ["clone", str(recordings / "a.wav"), "--output", str(tmp_path / "v.npz"), "--encoder", encoder]
+    assert cli.main([*arguments, "--codec", "nobody/encodec"]) == 2
+    assert "hf download nobody/encodec" in capsys.readouterr().err
+
+
+def test_clone_writes_npz_only(recordings, capsys):
+    assert cli.main(["clone", str(recordings / "a.wav"), "--output", "voice.wav"]) == 2
+    assert "must end in .npz" in capsys.readouterr().err
+
+
+def test_silent_recording_fails_without_a_file(encoder, codec, tmp_path, capsys):
+    recording = save_audio(tmp_path / "silence.wav", np.zeros(24_000, np.float32), 24_000)
+    target = tmp_path / "v.npz"
+    assert cli.main(["clone", str(recording), "--output", str(target), "--encoder", encoder, "--codec", codec]) == 1
+    assert "silent" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_convert_hands_over_what_was_given(monkeypatch, tmp_path, capsys):
+    calls = []
+    conversion = types.ModuleType("hf_bark_semantic.conversion")
+    conversion.convert = lambda *args, **kwargs: calls.append((args, kwargs))
+    monkeypatch.setitem(sys.modules, "hf_bark_semantic.conversion", conversion)
+    source, target = tmp_path / "quantizer.pth", tmp_path / "encoder"
+    assert cli.main(["convert", str(source), "--output", str(target)]) == 0
+    more = ["--backbone", "facebook/hubert-base-ls960", "--layer", "9", "--overwrite"]
+    assert cli.main(["convert", str(source), "--output", str(target), *more]) == 0
+    options = {"overwrite": True, "backbone": "facebook/hubert-base-ls960", "layer": 9}
+    assert calls == [((source, target), {"overwrite": False}), ((source, target), options)]
+    conversion.convert = None  # a TypeError when it is called
+    assert cli.main(["convert", str(source), "--output", str(target)]) == 2
+
+
+def test_file_of_no_known_format_is_not_converted(tmp_path, capsys):
+    (tmp_path / "quantizer.pth").write_text("no checkpoint")
+    assert cli.main(["convert", str(tmp_path / "quantizer.pth"), "--output", str(tmp_path / "encoder")]) == 2
+    assert "quantizer.pth" in capsys.readouterr().err
+
+
+def test_doctor_tells_versions_and_health(capsys):
+    code = cli.main(["doctor", "--json"])
+    (found,) = lines(capsys.readouterr().out)
+    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["healthy"] == (code == 0) == (not found["problems"])
+    assert found["hub_reachable"] is None
+    assert "float32" in found["devices"]["cpu"]
+    assert cli.main(["doctor"]) == code
+    assert torch.__version__.split("+")[0] in capsys.readouterr().out
+
+
+def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.environment.torchaudio_problem", lambda: "torchaudio is broken. Type: cure")
+    assert cli.main(["doctor"]) == 1
+    assert "BROKEN: torchaudio is broken. Type: cure" in capsys.readouterr().out
+    assert cli.main(["doctor", "--json"]) == 1
+    assert lines(capsys.readouterr().out)[0]["problems"] == ["torchaudio is broken. Type: cure"]
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["--version"])
+    assert exit_info.value.code == 0
+    assert capsys.readouterr().out.startswith("bark-semantic ")

@@ -1,0 +1,113 @@
+"""What importing the package costs and says, and what the doctor looks at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_bark_semantic import environment
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([*environment.pop("first", "").split(os.pathsep), str(ROOT)]).strip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, timeout=300
+    )
+
+
+def test_import_loads_no_optional_package_and_registers_the_task():
+    code = """if True:
+        import json, sys
+        def optional():
+            names = {"accelerate", "datasets", "encodec", "evaluate", "peft", "soundfile", "torchaudio", "tqdm"}
+            return {module.partition(".")[0] for module in sys.modules} & names
+        from transformers import AutoConfig, AutoModel, AutoProcessor, BatchFeature, Pipeline, PreTrainedModel
+        from transformers import ProcessorMixin, Wav2Vec2FeatureExtractor
+        of_transformers = optional()
+        import hf_bark_semantic
+        from transformers.pipelines import PIPELINE_REGISTRY
+        registered = "audio-to-bark-semantic" in PIPELINE_REGISTRY.to_dict()
+        print(json.dumps([sorted(optional() - of_transformers), registered]))
+    """
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [[], True]
+
+
+def broken_torchaudio(folder: Path, error: str) -> Path:
+    """A torchaudio that is installed, as far as its metadata say, and breaks when it is imported."""
+    (folder / "torchaudio").mkdir()
+    (folder / "torchaudio" / "__init__.py").write_text(f"raise {error}\n")
+    info = folder / "torchaudio-2.9.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchaudio\nVersion: 2.9.0\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'OSError("_torchaudio.abi3.so: undefined symbol: _ZN3c104cuda9SetDeviceEa")',
+        'RuntimeError("Detected that PyTorch and TorchAudio were compiled with different CUDA versions.")',
+        'ImportError("libcudart.so.12: cannot open shared object file")',
+    ],
+)
+def test_broken_torchaudio_is_named_with_its_cure(tmp_path, error):
+    result = run("import hf_bark_semantic", first=str(broken_torchaudio(tmp_path, error)))
+    assert result.returncode == 1
+    message = result.stderr[result.stderr.rindex("\nImportError: ") :]
+    assert "pip install --force-reinstall torch torchaudio" in message
+    assert "torchaudio 2.9.0" in message
+    assert error.split('"')[1] in message
+
+
+def test_other_import_errors_pass_unchanged(tmp_path):
+    (tmp_path / "transformers.py").write_text("raise OSError('disk on fire')\n")
+    result = run("import hf_bark_semantic", first=str(tmp_path))
+    assert result.stderr.strip().splitlines()[-1] == "OSError: disk on fire"
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "option"),
+    [("2.9.0+cpu", "whl/cpu"), ("2.9.0+cu128", "whl/cu128"), ("2.9.0", ""), ("2.9.0+git123", "")],
+)
+def test_cure_names_the_index_of_torch(monkeypatch, torch_version, option):
+    monkeypatch.setattr(environment, "installed_version", {"torch": torch_version, "torchaudio": "2.9.0"}.get)
+    monkeypatch.setattr(environment.importlib, "import_module", _raise(OSError("undefined symbol")))
+    assert environment.torchaudio_problem().split("torch torchaudio")[-1].endswith(option)
+
+
+def test_working_torchaudio_is_no_problem():
+    pytest.importorskip("torchaudio")
+    assert environment.torchaudio_problem() is None
+
+
+def test_broken_transformers_is_a_problem(monkeypatch):
+    found = environment.installed_version
+    versions = {"transformers": "5.17.0"}
+    monkeypatch.setattr(environment, "installed_version", lambda name: versions.get(name) or found(name))
+    (problem,) = environment.inspect_environment().problems
+    assert problem.startswith("transformers 5.17.0")
+    assert "pip install" in problem
+
+
+def test_cached_models_are_listed_by_their_ids(tmp_path):
+    (tmp_path / "models--suno--bark-small" / "snapshots").mkdir(parents=True)
+    (tmp_path / "models--gpt2" / "snapshots").mkdir(parents=True)
+    (tmp_path / "models--half--loaded").mkdir()
+    (tmp_path / "datasets--a--b" / "snapshots").mkdir(parents=True)
+    assert environment._cached_models(str(tmp_path)) == ["gpt2", "suno/bark-small"]
+    assert environment._cached_models(str(tmp_path / "nowhere")) == []
+
+
+def _raise(error: Exception):
+    def fail(*_):
+        raise error
+
+    return fail

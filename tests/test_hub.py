@@ -1,0 +1,371 @@
+"""Saving, loading and sharing: what any user of transformers expects of a checkpoint.
+
+The Hub is played by a small server on the loopback interface.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from conftest import noise, tiny_encoder
+from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+
+ROOT = Path(__file__).parents[1]
+CODE_FILES = {
+    "backbones_bark_semantic.py",
+    "configuration_bark_semantic.py",
+    "heads_bark_semantic.py",
+    "modeling_bark_semantic.py",
+    "processing_bark_semantic.py",
+}
+HEADS = {
+    "linear": {},
+    "recurrent": {"intermediate_size": 64},
+    "transformer": {"conv_kernel_size": 3},
+    "embedding": {"embedding_size": 24},
+    "autoregressive": {},
+}
+
+# prints the tokens of sys.argv[2] (.npy) by the model of sys.argv[1], and where its class came from
+ENCODE = """if True:
+    import json, sys
+    if sys.argv[3] == "with our package":
+        import hf_bark_semantic
+    else:
+        sys.modules["hf_bark_semantic"] = None  # whoever imports it fails
+    import numpy as np
+    from transformers import AutoModel, AutoProcessor
+    remote = {"trust_remote_code": True} if sys.argv[3] != "with our package" else {}
+    model = AutoModel.from_pretrained(sys.argv[1], **remote).eval()
+    processor = AutoProcessor.from_pretrained(sys.argv[1], **remote)
+    output = model.encode(**processor(audio=np.load(sys.argv[2]), sampling_rate=16_000))
+    print(json.dumps([type(model).__module__, type(processor).__module__, output.semantic_tokens.tolist()]))
+"""
+
+
+@pytest.fixture
+def waveform(tmp_path) -> Path:
+    np.save(tmp_path / "waveform.npy", noise(1.0))
+    return tmp_path / "waveform.npy"
+
+
+def tokens(model, waveform: Path, processor=None) -> list:
+    processor = processor or BarkSemanticEncoderProcessor()
+    return model.encode(**processor(audio=np.load(waveform))).semantic_tokens.tolist()
+
+
+def save(folder: Path, **config) -> BarkSemanticEncoderModel:
+    model = tiny_encoder(**config)
+    model.save_pretrained(folder)
+    BarkSemanticEncoderProcessor().save_pretrained(folder)
+    return model
+
+
+def run(tmp_path: Path, code: str, *arguments, isolated: bool = False, **environment) -> list:
+    """Run code in another Python, in another folder; give the JSON of its last line."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
+    environment = {"HF_HOME": str(tmp_path / "hf_home"), "OMP_NUM_THREADS": "1", **environment}
+    environment |= {} if isolated else {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *(["-I"] if isolated else []), "-c", code, *map(str, arguments)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=elsewhere, env={**kept, **environment}, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+# ---- folders
+
+
+@pytest.mark.parametrize("head_type", HEADS)
+def test_saved_model_comes_back_through_the_auto_classes(tmp_path, waveform, head_type):
+    model = save(tmp_path / "encoder", head_type=head_type, codec_hidden_size=16, **HEADS[head_type])
+    config = AutoConfig.from_pretrained(tmp_path / "encoder")
+    assert isinstance(config, BarkSemanticEncoderConfig)
+    again = AutoModel.from_pretrained(tmp_path / "encoder")
+    processor = AutoProcessor.from_pretrained(tmp_path / "encoder")
+    assert isinstance(again, BarkSemanticEncoderModel)
+    assert isinstance(processor, BarkSemanticEncoderProcessor)
+    assert not again.training
+    expected = model.state_dict()
+    assert again.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in again.state_dict().items())
+    assert tokens(again, waveform, processor) == tokens(model, waveform)
+
+
+def test_saved_again_is_the_same_file(tmp_path):
+    save(tmp_path / "new")  # transformers notes the backbone's dtype when it loads a model
+    for source, target in (("new", "first"), ("first", "second")):
+        AutoModel.from_pretrained(tmp_path / source).save_pretrained(tmp_path / target)
+        AutoProcessor.from_pretrained(tmp_path / source).save_pretrained(tmp_path / target)
+    for name in ("model.safetensors", "config.json", "processor_config.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_folder_holds_safetensors_and_no_code(tmp_path):
+    model = save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "processor_config.json"}
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
+
+
+def test_shards_are_joined(tmp_path, waveform):
+    model = tiny_encoder()
+    model.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert tokens(AutoModel.from_pretrained(tmp_path), waveform) == tokens(model, waveform)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dtype_on_loading_is_that_of_the_weights(tmp_path, waveform, dtype):
+    save(tmp_path / "encoder", codec_hidden_size=16)
+    model = AutoModel.from_pretrained(tmp_path / "encoder", dtype=dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert len(tokens(model, waveform)[0]) == 50
+    model.save_pretrained(tmp_path / "half")
+    assert AutoModel.from_pretrained(tmp_path / "half").dtype == dtype
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}])
+def test_device_map_places_the_model(tmp_path, waveform, device_map):
+    pytest.importorskip("accelerate")
+    model = save(tmp_path / "encoder")
+    placed = AutoModel.from_pretrained(tmp_path / "encoder", device_map=device_map)
+    assert {parameter.device.type for parameter in placed.parameters()} == {"cpu"}
+    assert tokens(placed, waveform) == tokens(model, waveform)
+
+
+# ---- code that travels
+
+
+@pytest.fixture
+def with_code(monkeypatch):
+    """The classes as if `register_for_auto_class` had been called; the other tests don't see it."""
+    for cls in (BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor):
+        monkeypatch.setattr(cls, "_auto_class", None)
+    BarkSemanticEncoderConfig.register_for_auto_class()
+    BarkSemanticEncoderModel.register_for_auto_class("AutoModel")
+    BarkSemanticEncoderProcessor.register_for_auto_class()
+
+
+def test_saved_code_needs_no_package(tmp_path, waveform, with_code):
+    folder = tmp_path / "encoder"
+    model = save(folder, codec_hidden_size=16, head_type="transformer")
+    assert {path.name for path in folder.glob("*.py")} == CODE_FILES
+    found = run(tmp_path, ENCODE, folder, waveform, "alone", isolated=True, HF_HUB_OFFLINE="1")
+    model_module, processor_module, found_tokens = found
+    assert model_module.startswith("transformers_modules.")
+    assert processor_module.startswith("transformers_modules.")
+    assert found_tokens == tokens(model, waveform)
+
+
+def test_installed_package_is_used_instead_of_saved_code(tmp_path, waveform, with_code):
+    model = save(tmp_path / "encoder")
+    again = AutoModel.from_pretrained(tmp_path / "encoder")
+    assert type(again) is BarkSemanticEncoderModel
+    assert tokens(again, waveform) == tokens(model, waveform)
+
+
+# ---- the Hub
+
+
+class StubHub(ThreadingHTTPServer):
+    """As much of huggingface.co as uploading and downloading a model takes."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _StubHubHandler)
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
+        self.repositories: dict[str, dict[str, bytes]] = {}  # id -> path -> content
+        self.large_files: dict[str, bytes] = {}  # sha256 -> content
+        self.num_commits = 0
+        self.tokens: set[str] = set()  # that came with anything that writes
+        self.unknown: list[str] = []  # requests that have no answer here
+
+    @property
+    def commit(self) -> str:
+        return f"{self.num_commits:040x}"
+
+
+class _StubHubHandler(BaseHTTPRequestHandler):
+    server: StubHub
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        path, body = self._path(), self._body()
+        self.server.tokens.add(self.headers.get("Authorization"))
+        if path == "/api/repos/create":
+            name = "/".join(filter(None, (body["organization"], body["name"])))
+            self.server.repositories.setdefault(name, {})
+            self._json({"url": f"{self.server.endpoint}/{name}", "name": name, "id": name})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif "/preupload/" in path:
+            modes = [
+                (file["path"], "lfs" if file["path"].endswith(".safetensors") else "regular") for file in body["files"]
+            ]
+            self._json({"files": [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]})
+        elif path.endswith("/info/lfs/objects/batch"):
+            self._json({"transfer": "basic", "objects": [self._upload_action(item) for item in body["objects"]]})
+        elif "/commit/" in path:
+            self._commit(path, body)
+        else:
+            self._unknown()
+
+    def do_PUT(self):
+        self.server.large_files[self._path().rpartition("/")[2]] = self._body()
+        self._answer(200)
+
+    def do_GET(self):
+        path = self._path()
+        repository = path.removeprefix("/api/models/").partition("/revision/")[0]
+        if "/resolve/" in path:
+            self._file(path)
+        elif path.startswith("/api/models/") and repository in self.server.repositories:
+            siblings = [{"rfilename": name} for name in self.server.repositories[repository]]
+            self._json({"_id": "0", "id": repository, "sha": self.server.commit, "siblings": siblings})
+        elif path.startswith("/api/models/") and path.count("/") == 4:
+            self._answer(404, {"X-Error-Code": "RepoNotFound"})
+        elif "/tree/" in path:
+            repository = path.removeprefix("/api/models/").partition("/tree/")[0]
+            files = self.server.repositories[repository]
+            self._json([{"type": "file", "path": name, "size": len(files[name]), "oid": "0"} for name in files])
+        else:
+            self._unknown()
+
+    do_HEAD = do_GET
+
+    def _upload_action(self, item: dict) -> dict:
+        href = f"{self.server.endpoint}/upload/{item['oid']}"
+        return {**item, "actions": {"upload": {"href": href}}}
+
+    def _commit(self, path: str, operations: list[dict]):
+        repository = path.removeprefix("/api/models/").partition("/commit/")[0]
+        files = self.server.repositories[repository]
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif operation["key"] == "lfsFile":
+                files[value["path"]] = self.server.large_files[value["oid"]]
+        self.server.num_commits += 1
+        url = f"{self.server.endpoint}/{repository}/commit/{self.server.commit}"
+        self._json({"commitUrl": url, "commitOid": self.server.commit})
+
+    def _file(self, path: str):
+        repository, _, rest = path[1:].partition("/resolve/")
+        content = self.server.repositories.get(repository, {}).get(rest.partition("/")[2])
+        headers = {"X-Repo-Commit": self.server.commit}
+        if content is None:
+            missing = "EntryNotFound" if repository in self.server.repositories else "RepoNotFound"
+            self._answer(404, {**headers, "X-Error-Code": missing})
+        else:
+            self._answer(200, {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content)
+
+    def _path(self) -> str:
+        return unquote(urlsplit(self.path).path)
+
+    def _body(self):
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            content = b""
+            while size := int(self.rfile.readline(), 16):
+                content += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        kind = self.headers.get("Content-Type", "")
+        if "ndjson" in kind:
+            return [json.loads(line) for line in content.splitlines()]
+        return json.loads(content) if "json" in kind else content
+
+    def _json(self, value):
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+    def _unknown(self):
+        self.server.unknown.append(f"{self.command} {self.path}")
+        self._answer(404)
+
+    def _answer(self, status: int, headers: dict | None = None, content: bytes = b""):
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": len(content)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = StubHub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+PUSH = """if True:
+    import sys
+    import hf_bark_semantic as package
+    from transformers import AutoModel, AutoProcessor
+    if sys.argv[2] == "with code":
+        package.BarkSemanticEncoderConfig.register_for_auto_class()
+        package.BarkSemanticEncoderModel.register_for_auto_class("AutoModel")
+        package.BarkSemanticEncoderProcessor.register_for_auto_class()
+    AutoModel.from_pretrained(sys.argv[1]).push_to_hub("someone/encoder")
+    AutoProcessor.from_pretrained(sys.argv[1]).push_to_hub("someone/encoder")
+    print("[]")
+"""
+
+
+def hub_environment(hub: StubHub) -> dict[str, str]:
+    environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_stub", "HF_HUB_DISABLE_XET": "1"}
+    return {**environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def test_pushed_model_arrives_whole_and_loads_from_the_hub(tmp_path, waveform, hub):
+    folder = tmp_path / "encoder"
+    save(tmp_path / "new")
+    model = AutoModel.from_pretrained(tmp_path / "new")
+    model.save_pretrained(folder)
+    BarkSemanticEncoderProcessor().save_pretrained(folder)
+    run(tmp_path, PUSH, folder, "without code", **hub_environment(hub))
+    files = hub.repositories["someone/encoder"]
+    assert {"config.json", "model.safetensors", "processor_config.json"} <= files.keys()
+    for name in ("config.json", "model.safetensors", "processor_config.json"):
+        assert files[name] == (folder / name).read_bytes()
+    assert not any(name.endswith(".py") for name in files)
+    assert hub.tokens == {"Bearer hf_stub"}
+
+    found = run(tmp_path, ENCODE, "someone/encoder", waveform, "with our package", **hub_environment(hub))
+    assert found == ["hf_bark_semantic.modeling_bark_semantic", "hf_bark_semantic.processing_bark_semantic"] + [
+        tokens(model, waveform)
+    ]
+    assert hub.unknown == []
+
+
+def test_pushed_code_runs_where_the_package_is_not(tmp_path, waveform, hub):
+    model = save(tmp_path / "encoder", codec_hidden_size=16)
+    run(tmp_path, PUSH, tmp_path / "encoder", "with code", **hub_environment(hub))
+    assert CODE_FILES.issubset(hub.repositories["someone/encoder"])
+    found = run(tmp_path, ENCODE, "someone/encoder", waveform, "alone", isolated=True, **hub_environment(hub))
+    assert found[0].startswith("transformers_modules.someone.encoder.")
+    assert found[2] == tokens(model, waveform)

@@ -1,0 +1,104 @@
+"""Recordings to voice prompts, with a tiny encoder and a tiny codec."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import BarkConfig, BarkModel, EncodecConfig, EncodecModel, pipeline
+from transformers.utils import logging
+
+from conftest import noise, tiny_encoder
+from hf_bark_semantic.pipelines import TASK
+from hf_bark_semantic.voice_cloning import clone_voice, encode_codes, load_codec
+from hf_bark_semantic.voice_prompt import VoicePromptError
+
+
+@pytest.fixture(scope="module")
+def encode():
+    return pipeline(TASK, model=tiny_encoder(), device="cpu")
+
+
+def tiny_codec_config(**values) -> EncodecConfig:
+    return EncodecConfig(num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1, **values)
+
+
+@pytest.fixture(scope="module")
+def codec() -> EncodecModel:
+    torch.manual_seed(0)
+    return EncodecModel(tiny_codec_config()).eval()
+
+
+def test_codes_are_bark_s_eight_codebooks(codec):
+    codes = encode_codes(noise(1.0, sampling_rate=24_000), codec)
+    assert codes.shape == (8, 75)
+    assert codes.dtype == np.int64
+
+
+def test_cloned_voice_holds_tokens_and_codes_of_the_best_window(encode, codec):
+    recording = noise(9.0, sampling_rate=24_000)
+    voice = clone_voice({"array": recording, "sampling_rate": 24_000}, encode, codec=codec)
+    (window,) = voice.windows
+    assert 5.1 < window.end_s - window.start_s < 6.9
+    clip = window.cut(recording, 24_000)
+    codes = encode_codes(clip, codec)
+    assert np.array_equal(voice.prompt.audio_codes, codes[:, : voice.prompt.num_frames])
+    tokens = encode({"array": clip, "sampling_rate": 24_000})["semantic_tokens"]
+    assert np.array_equal(voice.prompt.semantic_tokens, tokens[: voice.prompt.num_tokens])
+    assert voice.report.sound is not None
+    assert 0 < voice.confidence < 1
+
+
+def test_several_recordings_share_the_prompt(encode, codec):
+    recordings = [{"array": noise(6.0, seed, 24_000), "sampling_rate": 24_000} for seed in range(3)]
+    voice = clone_voice(recordings, encode, codec=codec)
+    assert len(voice.windows) == len(voice.reports) == 3
+    assert all(window.end_s - window.start_s < 6.83 / 3 + 0.02 for window in voice.windows)
+    assert 250 < voice.prompt.num_tokens <= 341
+
+
+def test_codes_only_encoder_clones_from_codes(codec):
+    encode = pipeline(TASK, model=tiny_encoder(None, codec_hidden_size=16), device="cpu")
+    recording = {"array": noise(6.0, sampling_rate=24_000), "sampling_rate": 24_000}
+    assert clone_voice(recording, encode, codec=codec).prompt.num_tokens > 250
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_number_of_recordings_is_limited(encode, codec, count):
+    with pytest.raises(VoicePromptError, match="takes 1 to 8"):
+        clone_voice([noise(1.0)] * count, encode, codec=codec)
+
+
+def test_codec_is_loaded_from_encodec_and_from_bark_alike(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)  # or caplog hears nothing
+    torch.manual_seed(0)
+    small = {"num_layers": 1, "num_heads": 2, "hidden_size": 16, "block_size": 64}
+    config = BarkConfig(
+        semantic_config=small,
+        coarse_acoustics_config=small,
+        fine_acoustics_config=small,
+        codec_config=tiny_codec_config().to_dict(),
+    )
+    bark = BarkModel(config)
+    bark.save_pretrained(tmp_path / "bark")
+    bark.codec_model.save_pretrained(tmp_path / "encodec")
+    expected = bark.codec_model.state_dict()
+    for name in ("bark", "encodec"):
+        with caplog.at_level("WARNING"):
+            loaded = load_codec(tmp_path / name)
+        assert not loaded.training
+        assert loaded.state_dict().keys() == expected.keys()
+        assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
+    assert "UNEXPECTED" not in caplog.text
+
+
+def test_codec_of_other_models_is_refused(tmp_path):
+    EncodecModel(tiny_codec_config(upsampling_ratios=[8, 5, 4, 4])).save_pretrained(tmp_path / "slow")
+    with pytest.raises(ValueError, match="75"):
+        load_codec(tmp_path / "slow")
+    tiny_encoder().config.backbone_config.save_pretrained(tmp_path / "hubert")
+    with pytest.raises(ValueError, match="'hubert' model; Bark's codec is an EnCodec"):
+        load_codec(tmp_path / "hubert")
+
+
+def test_codec_that_is_not_cached_says_what_to_type(tmp_path):
+    with pytest.raises(OSError, match="hf download nobody/encodec"):
+        load_codec("nobody/encodec", cache_dir=tmp_path)
