@@ -1,0 +1,111 @@
+"""Every head on the same features, folds, batches and steps.
+
+    python training/compare_heads.py training/configs/builtin.yaml --json outputs/heads.json
+
+Takes corpus, backbone, augmentation and crop length from the config, but one layer of the backbone, the natural pairs
+alone and fewer steps, so that the heads of earlier systems have the inputs that they were made for. Features are
+computed once per fold and shared. Scores are free-running, on the voices and sentences that the fold holds out.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from train_encoder import HeadOnFeatures, arguments_of, new_batches, read_config
+
+from hf_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic.centroids import centroids_of_tokens
+from hf_bark_semantic.data import FeatureBatches, load_corpus, split_fold
+from hf_bark_semantic.evaluation import ClipScore, score_clips, summarize
+from hf_bark_semantic.training_loop import TrainingArguments, train
+
+HEADS = {
+    "k-means: token means": {"head_type": "linear", "iterations": 0},
+    "k-means: 3 iterations": {"head_type": "linear", "iterations": 3, "label_weight": 0.0},
+    "k-means: 3 iterations, half held": {"head_type": "linear", "iterations": 3},
+    "linear": {"head_type": "linear", "dropout": 0.15},
+    # Bark's embeddings need Suno's weights; a random table of the same shape has the same geometry: all rows far apart
+    "embedding regression, linear": {"head_type": "embedding", "num_hidden_layers": 0},
+    "community LSTM": {
+        "head_type": "recurrent",
+        "hidden_size": 1024,
+        "num_hidden_layers": 2,
+        "intermediate_size": 4096,
+    },
+    "autoregressive": {
+        "head_type": "autoregressive",
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "dropout": 0.1,
+    },
+    "transformer": {
+        "head_type": "transformer",
+        "num_hidden_layers": 2,
+        "conv_kernel_size": 3,
+        "dropout": 0.15,
+        "label_smoothing": 0.1,
+    },
+}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--layer", type=int, default=3, help="of the backbone")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--copies", type=int, default=4, help="augmented copies of the features")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=list(HEADS), metavar="HEAD")
+    parser.add_argument(
+        "--json", type=Path, required=True, help="figures; what it holds already is not computed again"
+    )
+    args = parser.parse_args(arguments)
+    config = read_config(args.config)
+    clips = [clip for clip in load_corpus(config["corpus"]) if clip.source == "pair"]
+    done = json.loads(args.json.read_text()) if args.json.exists() else {}
+    for fold in args.folds:
+        wanted = [name for name in args.heads if f"{name}, fold {fold}" not in done]
+        for name, scores in scores_of_heads(wanted, clips, fold, config, args):
+            done[f"{name}, fold {fold}"] = [asdict(score) for score in scores]
+            args.json.write_text(json.dumps(done))
+    for name in args.heads:
+        scores = [ClipScore(**s) for fold in args.folds for s in done[f"{name}, fold {fold}"]]
+        for kind, row in summarize(scores).items():
+            cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
+            print(f"{name:34s} {kind:16s} {'  '.join(cells)}")
+
+
+def scores_of_heads(names, clips, fold, config, args):
+    """Yield the name and the scores of each head, trained without the fold."""
+    training_clips, held_out = split_fold(clips, fold)
+    settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
+    settings["output_dir"] = str(args.json.with_suffix(""))
+    training = arguments_of(TrainingArguments, settings, "training")
+    backbone, features = config["model"]["backbone"], None
+    for name in names:
+        head = {key: value for key, value in HEADS[name].items() if key not in ("iterations", "label_weight")}
+        set_seed(training.seed)
+        model = BarkSemanticEncoderModel.from_backbone(
+            backbone, backbone_layers=[args.layer], normalize_features=True, **head
+        )
+        if "iterations" in HEADS[name]:
+            options = {key: HEADS[name][key] for key in ("iterations", "label_weight") if key in HEADS[name]}
+            model.head.from_centroids(*centroids_of_tokens(model, training_clips, **options))
+        else:
+            if features is None:
+                plan = {**config["batches"], "crops": {"pair": sum(config["batches"]["crops"].values())}}
+                batches = new_batches(plan, model, training, training_clips, 0)
+                features = FeatureBatches(model, batches, {"pair": args.copies})
+            accelerator = Accelerator(mixed_precision=training.mixed_precision)
+            model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
+        if hasattr(model.backbone, "augmentation"):
+            model.backbone.augmentation = None
+        yield name, score_clips(model.float().eval(), held_out)
+
+
+if __name__ == "__main__":
+    main()
