@@ -96,7 +96,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         conv_kernel_size (`int`): kernel of the transformer head's convolution over tokens; 0 for none.
         embedding_size (`int`): width of Bark's input embeddings (`embedding` head; 1,024 for bark, 768 for small).
         vocab_size (`int`): number of semantic tokens.
-        num_codebooks (`int`), codebook_size (`int`): EnCodec's.
+        num_codebooks (`int`), codebook_size (`int`): EnCodec's. With fewer codebooks than 8, the codec front end reads
+            the first ones.
         label_smoothing (`float`): of the cross-entropy.
         frame_offset (`int`): see [`token_frames`].
         window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which

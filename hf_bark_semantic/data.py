@@ -113,7 +113,7 @@ class BatchPlan:
 
     crops: dict[str, int] = field(default_factory=lambda: {"pair": 16})
     num_tokens: int = 256
-    known_codebooks: float = 0.2
+    known_codebooks: float = 1.0
 
 
 class CropBatches(torch.utils.data.Dataset):

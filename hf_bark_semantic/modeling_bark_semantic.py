@@ -26,6 +26,7 @@ from .backbones_bark_semantic import build_backbone, length_mask, zero_padding
 from .configuration_bark_semantic import (
     CODEC_RATE_HZ,
     FRAME_RATE_HZ,
+    NUM_CODEBOOKS,
     SAMPLES_PER_FRAME,
     SAMPLING_RATE,
     SEMANTIC_RATE_HZ,
@@ -308,7 +309,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             raise ValueError(
                 "This encoder has no codec front end for `audio_codes`; give a waveform as `input_values`."
             )
-        most = self.config.num_codebooks
+        most = max(NUM_CODEBOOKS, self.config.num_codebooks)
         if audio_codes.ndim != 3 or not 1 <= audio_codes.shape[1] <= most or audio_codes.shape[2] < 2:
             raise ValueError(
                 f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, codebooks, frames) with 1 to "
@@ -543,7 +544,8 @@ class CodecFrontEnd(nn.Module):
         return self.output(self.norm(hidden_states))
 
     def _fill(self, audio_codes):
-        """All codebooks, those that are missing marked as unknown."""
+        """The codebooks that are read, those that are missing marked as unknown."""
+        audio_codes = audio_codes[:, : self.num_codebooks]
         missing = self.num_codebooks - audio_codes.shape[1]
         return F.pad(audio_codes, (0, 0, 0, missing), value=self.codebook_size) if missing else audio_codes
 

@@ -176,6 +176,15 @@ def test_unknown_codebooks_are_those_left_out():
         )
 
 
+def test_a_front_end_for_coarse_codes_ignores_the_fine_ones():
+    model = tiny_encoder(None, codec_hidden_size=16, num_codebooks=2)
+    codes = random_codes(60)
+    with torch.no_grad():
+        assert torch.equal(
+            model(**processor(audio_codes=codes)).logits, model(**processor(audio_codes=codes[:2])).logits
+        )
+
+
 def test_top_k_starts_with_the_token_and_its_confidence():
     model = tiny_encoder()
     result = model.encode(**processor([noise(1.0), noise(0.6, 1)]), top_k=4)

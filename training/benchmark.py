@@ -22,6 +22,7 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
+from hf_bark_semantic.conversion import fold_intermediate
 from hf_bark_semantic.pipelines import default_encoder, example_recording
 
 COMMUNITY_HEAD = {"head_type": "recurrent", "hidden_size": 1_024, "intermediate_size": 4_096}  # version 1 quantizers
@@ -102,14 +103,22 @@ def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
 
 
 def hubert_sides(args):
+    """Our side has the head as `bark-semantic convert` gives it; theirs as it is published, with both of its layers."""
     full = HubertModel(HubertConfig()).eval()
-    head = COMMUNITY_HEAD if args.head == "recurrent" else {"head_type": "linear"}
-    model = BarkSemanticEncoderModel.from_backbone(full, backbone_layers=[args.layer], **head).eval()
+    recurrent = args.head == "recurrent"
+    settings = {"backbone_layers": [args.layer], **(COMMUNITY_HEAD if recurrent else {"head_type": "linear"})}
+    model = BarkSemanticEncoderModel.from_backbone(full, **settings).eval()
+    published = model.head
+    if recurrent:
+        model = BarkSemanticEncoderModel.from_backbone(full, **{**settings, "intermediate_size": 0}).eval()
+        weights = {name.replace("output.", "fc."): weight for name, weight in published.state_dict().items()}
+        folded = {name.replace("fc.", "output."): weight for name, weight in fold_intermediate(weights).items()}
+        model.head.load_state_dict(folded)
 
     @torch.inference_mode()
     def theirs(waveform):
         states = full(torch.from_numpy(waveform)[None], output_hidden_states=True).hidden_states[args.layer]
-        return _tokens(model, [states], len(waveform))
+        return _tokens(model.config, published, [states], len(waveform))
 
     return model, theirs
 
@@ -126,18 +135,21 @@ def whisper_sides(args):
     def theirs(waveform):
         features = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features
         states = full(features, output_hidden_states=True).hidden_states
-        return _tokens(model, [states[layer] for layer in model.config.backbone_layers], len(waveform))
+        return _tokens(
+            model.config, model.head, [states[layer] for layer in model.config.backbone_layers], len(waveform)
+        )
 
     return model, theirs
 
 
-def _tokens(model, states, num_samples):
+def _tokens(config, head, states, num_samples):
     """The same head on features that transformers made: one clip."""
-    if model.config.normalize_features:
+    if config.normalize_features:
         states = [F.layer_norm(state, state.shape[-1:]) for state in states]
     states = torch.cat(states, dim=-1)
-    index = token_frames(torch.arange(num_semantic_tokens_of_samples(num_samples)), model.config.frame_offset)
-    return model.head(states[:, index.clamp(0, states.shape[1] - 1)])[0].argmax(-1).tolist()
+    tokens = torch.arange(num_semantic_tokens_of_samples(num_samples))
+    index = token_frames(tokens, config.frame_offset)
+    return head(states[:, index.clamp(0, states.shape[1] - 1)])[0].argmax(-1).tolist()
 
 
 if __name__ == "__main__":
