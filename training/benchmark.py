@@ -90,8 +90,7 @@ def benchmark_encode(args) -> dict:
 
 
 def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
-    """Pieces of the packaged recording, repeated and mixed with faint noise, of lengths spread evenly over 2 to 14
-    s."""
+    """Pieces of the packaged recording, repeated and with faint noise, of lengths spread evenly over 2 to 14 s."""
     speech = np.tile(load_audio(example_recording()), 2)
     rng = np.random.default_rng(0)
     clips = []
@@ -103,7 +102,7 @@ def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
 
 
 def hubert_sides(args):
-    """Our side has the head as `bark-semantic convert` gives it; theirs as it is published, with both of its layers."""
+    """Our side has the head as `bark-semantic convert` gives it, theirs as it is published, with both layers."""
     full = HubertModel(HubertConfig()).eval()
     recurrent = args.head == "recurrent"
     settings = {"backbone_layers": [args.layer], **(COMMUNITY_HEAD if recurrent else {"head_type": "linear"})}
