@@ -138,3 +138,11 @@ def test_learning_rates_rise_fall_and_go_by_the_longest_prefix():
     groups = parameter_groups(model, arguments)
     assert {group["lr"]: len(group["params"]) for group in groups} == {0.5: 1, 1e-3: 2}
     assert not model[0].weight.requires_grad
+
+
+def test_values_can_be_set_on_the_command_line(config, tmp_path):
+    train_encoder.main([str(config), "--set", "training.steps=1", "batches.crops={pair: 1}", "--fold", "1"])
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["clips"] == {"pair": 2}
+    for wrong in ("training.steps", "trainings.steps=1"):
+        with pytest.raises(ValueError, match="KEY=VALUE"):
+            train_encoder.main([str(config), "--set", wrong])

@@ -41,8 +41,11 @@ def main(arguments=None):
     parser.add_argument("--output", help="instead of the config's output_dir")
     parser.add_argument("--corpus", help="instead of the config's corpus")
     parser.add_argument("--steps", type=int, help="instead of the config's")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as batches.crops.prompt=0")
     args = parser.parse_args(arguments)
     config = read_config(args.config)
+    for assignment in args.set:
+        set_value(config, assignment)
     for name, value in [("seed", args.seed), ("output_dir", args.output), ("steps", args.steps)]:
         if value is not None:
             config["training"][name] = value
@@ -72,6 +75,18 @@ def read_config(path: Path) -> dict:
             f"{path} has sections {sorted(found)}; it must have {sorted(REQUIRED)} and may have {sorted(OPTIONAL)}."
         )
     return config
+
+
+def set_value(config: dict, assignment: str):
+    """Put a value at a dotted key of the config, whose section must be there."""
+    key, equals, value = assignment.partition("=")
+    *path, name = key.split(".")
+    section = config
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not equals or not isinstance(section, dict):
+        raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
+    section[name] = yaml.safe_load(value)
 
 
 def train_encoder(config: dict, training: TrainingArguments, clips, accelerator) -> BarkSemanticEncoderModel:
