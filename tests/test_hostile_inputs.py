@@ -26,6 +26,7 @@ import soundfile
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from hf_bark_semantic import BarkSemanticEncoderConfig
 from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
 from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
 
@@ -355,7 +356,45 @@ PROMPTS = [
     ),
 ]
 
-TABLE = [*AUDIO, *PROMPTS]
+# --- configs
+
+
+def config_row(name: str, values: dict, word: str) -> HostileInput:
+    return HostileInput(
+        f"config: {name}",
+        value(lambda: {"backbone_config": {"model_type": "hubert"}, **values}),
+        lambda values: BarkSemanticEncoderConfig(**values),
+        word,
+        ValueError,
+    )
+
+
+CONFIGS = [
+    config_row("nothing to read", {"backbone_config": None}, "codec_hidden_size"),
+    config_row("a backbone of no type", {"backbone_config": {"hidden_size": 8}}, "model_type"),
+    config_row("a text model for a backbone", {"backbone_config": {"model_type": "bert"}}, "hubert"),
+    config_row("a layer that does not exist", {"backbone_layers": [13]}, "between 0 and 12"),
+    config_row("a negative layer", {"backbone_layers": [-1]}, "between 0 and 12"),
+    config_row("no layer", {"backbone_layers": []}, "between 0 and 12"),
+    config_row("layers as text", {"backbone_layers": ["9"]}, "between 0 and 12"),
+    config_row("an unknown head", {"head_type": "__import__('os')"}, "transformer"),
+    config_row("a negative size", {"head_type": "recurrent", "hidden_size": -1}, "1 or more"),
+    config_row("a size as text", {"vocab_size": "10000"}, "whole number"),
+    config_row("a size as truth", {"vocab_size": True}, "whole number"),
+    config_row("no tokens", {"vocab_size": 0}, "1 or more"),
+    config_row("heads that do not divide", {"head_type": "transformer", "hidden_size": 100}, "multiple"),
+    config_row("an even kernel", {"conv_kernel_size": 4}, "odd"),
+    config_row("dropping everything", {"dropout": 1.0}, "below 1"),
+    config_row("windows without an end", {"window_s": float("nan")}, "overlap_s"),
+    config_row("windows that never advance", {"window_s": 2.0, "overlap_s": 2.0}, "overlap_s"),
+    config_row(
+        "a spectrogram for a waveform reader", {"codec_hidden_size": 8, "codec_output": "spectrogram"}, "features"
+    ),
+    config_row("another output of the codec", {"codec_hidden_size": 8, "codec_output": "pickle"}, "spectrogram"),
+    config_row("a weight above one", {"codec_weight": 1.5}, "between 0 and 1"),
+]
+
+TABLE = [*AUDIO, *PROMPTS, *CONFIGS]
 
 
 def files_below(folder: Path) -> dict[Path, bytes | None]:
@@ -404,4 +443,12 @@ def table_to_markdown(rows: list[HostileInput]) -> str:
 
 
 if __name__ == "__main__":
-    print(table_to_markdown(TABLE))
+    from test_conversion import HOSTILE_CHECKPOINTS, convert_hostile
+
+    checkpoints = [
+        HostileInput(
+            f"checkpoint: {name}", build, lambda path: convert_hostile(path, path.parent / "out"), word, ValueError
+        )
+        for name, build, word in HOSTILE_CHECKPOINTS
+    ]
+    print(table_to_markdown(TABLE + checkpoints))
