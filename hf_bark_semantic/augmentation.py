@@ -21,8 +21,9 @@ class WaveformAugmentation:
     """Call it with a waveform `(num_samples,)` at 16 kHz and a `np.random.Generator`; get another one of that length.
 
     Args:
-        noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): noise recordings and room impulse responses,
-        16 kHz. noise_probability, room_probability, band_probability (`float`): how often each happens.
+        noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): recordings of noise and impulse responses of
+            rooms, 16 kHz.
+        noise_probability, room_probability, band_probability (`float`): how often each happens.
         gain_db (`float`): the level changes by up to this much, up or down.
         snr_db (`tuple[float, float]`): range of the signal-to-noise ratio.
     """

@@ -1,6 +1,6 @@
 """One Accelerate loop for any model whose output has a `.loss`: schedule, averaging, checkpoints, exact resume.
 
-    train(model, batches, arguments, evaluate)
+    train(model, batches, arguments)
 
 `batches[step]` is a list of inputs; their losses are added up. Since batches, learning rates and random seeds are pure
 functions of the step, a run that was killed goes on from its last checkpoint as if nothing had happened.
@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class TrainingArguments:
         average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
         average_from (`float`): share of the steps after which it starts.
         mixed_precision (`str`): "no", "bf16" or "fp16".
-        checkpoint_every (`int`), log_every (`int`), evaluate_every (`int`): steps; 0 for never.
+        checkpoint_every (`int`), log_every (`int`): steps; 0 for never.
         seed (`int`): of everything random.
     """
 
@@ -50,7 +50,6 @@ class TrainingArguments:
     mixed_precision: str = "no"
     checkpoint_every: int = 200
     log_every: int = 50
-    evaluate_every: int = 0
     seed: int = 0
 
 
@@ -58,7 +57,6 @@ def train(
     model: nn.Module,
     batches: Sequence[list[dict[str, torch.Tensor]]],
     arguments: TrainingArguments,
-    evaluate: Callable[[nn.Module], dict] | None = None,
     accelerator: Accelerator | None = None,
 ) -> nn.Module:
     """Train `model` and return it (its averaged weights, if averaging is on) on the main process' device.
@@ -95,18 +93,14 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        if average is not None and step >= arguments.average_from * arguments.steps:
-            _update_average(average, accelerator.unwrap_model(model), arguments.average)
-        elif average is not None:
-            _update_average(average, accelerator.unwrap_model(model), 0.0)
+        if average is not None:
+            averaging = step >= arguments.average_from * arguments.steps
+            _update_average(average, accelerator.unwrap_model(model), arguments.average if averaging else 0.0)
         if arguments.log_every and step % arguments.log_every == 0:
             seconds = (time.perf_counter() - started) / (step - first)
             _log(
                 accelerator, output_dir, {"step": step, "loss": round(loss, 4), "seconds_per_step": round(seconds, 3)}
             )
-        if evaluate is not None and arguments.evaluate_every and step % arguments.evaluate_every == 0:
-            current = average if average is not None else accelerator.unwrap_model(model)
-            _log(accelerator, output_dir, {"step": step, **evaluate(current.eval())})
         if arguments.checkpoint_every and step % arguments.checkpoint_every == 0 and step < arguments.steps:
             _checkpoint(accelerator, output_dir, step, average)
     shutil.rmtree(output_dir / "checkpoint", ignore_errors=True)

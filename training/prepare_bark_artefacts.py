@@ -2,14 +2,14 @@
 
     python training/prepare_bark_artefacts.py ../shared/data outputs/bark_artefacts
 
-    before                                   after
-    shared/data/bark_pairs/                  outputs/bark_artefacts/   a `datasets` folder, one row per clip:
-    shared/data/bark_prompts.npz                 id, source, kind, voice, fold, in_folds, semantic_tokens,
-    shared/data/bark_token_sweep/                audio_codes (unknown ones 1024, none: empty), audio (16 kHz, none:
-    empty)
+    before                           after
+    shared/data/bark_pairs/          outputs/bark_artefacts/     a `datasets` folder with one row per clip:
+    shared/data/bark_prompts.npz         id, source, kind, voice, fold, in_folds, semantic_tokens,
+    shared/data/bark_token_sweep/        audio_codes (1024: unknown; or empty), audio (16 kHz; or empty)
 
 The folds of the pairs are a table here, because they were found by listening machines and people's notes: voices by
-speaker embedding, sentences by transcript. Prompts fold by the name of the voice.
+speaker embedding, sentences by transcript. Prompts fold by the name of the voice. With --by-voice, clips that share a
+sentence but not a voice are dealt out one by one: how much those sentences give away is one of the results.
 """
 
 import argparse
@@ -60,12 +60,18 @@ RELATED_SOURCES = ("JonathanFly", "rsxdalv")
 RELATED_VOICES = ("hi_speaker_5", "narrator_deep")
 
 
-def pair_rows(folder: Path):
+SHARED_SENTENCES = ("universe", "seen things", "chicken", "duo, deep narrator")
+
+
+def pair_rows(folder: Path, by_voice: bool):
+    dealt = 0
     for entry in json.loads((folder / "manifest.json").read_text()):
         name = entry["name"]
         [(group, fold)] = [(g, f) for g, (f, parts) in GROUPS.items() if any(part in name for part in parts)]
         if any(part in name for part in TWINS):
             continue
+        if by_voice and group in SHARED_SENTENCES:
+            group, fold, dealt = name, dealt % NUM_FOLDS, dealt + 1
         kind = "music" if any(part in name for part in MUSIC) else "english"
         kind = "other" if any(part in name for part in OTHER_SPEECH) else kind
         arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
@@ -117,8 +123,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with bark_pairs/, bark_prompts.npz and bark_token_sweep/")
     parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--by-voice", action="store_true", help="folds may share sentences, not voices")
     args = parser.parse_args(arguments)
-    pairs = list(pair_rows(args.data / "bark_pairs"))
+    pairs = list(pair_rows(args.data / "bark_pairs", args.by_voice))
     prompts = list(prompt_rows(args.data / "bark_prompts.npz", {tuple(r["semantic_tokens"]) for r in pairs}))
     sweep = list(sweep_rows(args.data / "bark_token_sweep"))
     Dataset.from_list(pairs + prompts + sweep).save_to_disk(args.output)
