@@ -56,6 +56,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--layer", type=int, default=3, help="of the backbone")
+    parser.add_argument("--frame-offset", type=int, default=0, help="another alignment of tokens and frames")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--copies", type=int, default=4, help="augmented copies of the features")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -90,7 +91,11 @@ def scores_of_heads(names, clips, fold, config, args):
         head = {key: value for key, value in HEADS[name].items() if key not in ("iterations", "label_weight")}
         set_seed(training.seed)
         model = BarkSemanticEncoderModel.from_backbone(
-            backbone, backbone_layers=[args.layer], normalize_features=True, **head
+            backbone,
+            backbone_layers=[args.layer],
+            normalize_features=True,
+            frame_offset=args.frame_offset,
+            **head,
         )
         if "iterations" in HEADS[name]:
             options = {key: HEADS[name][key] for key in ("iterations", "label_weight") if key in HEADS[name]}

@@ -35,6 +35,8 @@ def main(arguments=None):
     scores = json.loads(args.scores.read_text())
     model = BarkSemanticEncoderModel.from_pretrained(args.run)
     model.half().save_pretrained(args.output)
+    config_file = args.output / "config.json"  # stored in half the space, but computed with in float32 unless asked
+    config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     BarkSemanticEncoderProcessor.from_pretrained(args.run).save_pretrained(args.output)
     evaluation = {"accuracy_line": accuracy_line(scores["table"]), "training": record, **scores}
     (args.output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
