@@ -100,6 +100,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             the first ones.
         label_smoothing (`float`): of the cross-entropy.
         frame_offset (`int`): see [`token_frames`].
+        input_level_db (`float`, *optional*): bring every waveform to this level (RMS, in dB of full scale) before it
+            is read, so that a quiet recording gets the tokens of a loud one. `None`: leave it as it is.
         window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which
             neighbours share `overlap_s`.
 
@@ -133,6 +135,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         codebook_size=CODEBOOK_SIZE,
         label_smoothing=0.0,
         frame_offset=0,
+        input_level_db=None,
         window_s=20.0,
         overlap_s=2.0,
         **kwargs,
@@ -160,6 +163,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.codebook_size = codebook_size
         self.label_smoothing = label_smoothing
         self.frame_offset = frame_offset
+        self.input_level_db = input_level_db
         self.window_s = window_s
         self.overlap_s = overlap_s
         self._check()
@@ -200,6 +204,11 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             ("label_smoothing", _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
             ("overlap_s", _is_number(self.overlap_s) and self.overlap_s >= 0, "0 or more"),
             ("window_s", _is_number(self.window_s) and self.window_s > self.overlap_s + 0.5, "over overlap_s + 0.5"),
+            (
+                "input_level_db",
+                self.input_level_db is None or (_is_number(self.input_level_db) and -80 <= self.input_level_db <= 0),
+                "None, or between -80 and 0",
+            ),
             ("frame_offset", isinstance(self.frame_offset, int) and abs(self.frame_offset) < 50, "an int within ±49"),
         ]
         positive = ["hidden_size", "num_attention_heads", "embedding_size", "vocab_size"]

@@ -237,6 +237,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
         num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        input_values = self._leveled(input_values, num_samples)
         batch, max_tokens, device = len(num_tokens), int(num_tokens.max()), num_tokens.device
         tokens = torch.full((batch, max_tokens, top_k or 1), -100, device=device)
         confidence = torch.zeros(tokens.shape, device=device)
@@ -286,6 +287,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
         num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        input_values = self._leveled(input_values, num_samples)
         max_tokens = int(num_tokens.max())
         token_index = torch.arange(max_tokens, device=num_tokens.device).expand(len(num_tokens), -1)
         valid_tokens = num_tokens if bool((num_tokens < max_tokens).any()) else None
@@ -343,6 +345,17 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 )
         device = input_values.device if input_values is not None else audio_codes.device
         return torch.tensor([min(row) for row in zip(*counts, strict=True)], device=device)
+
+    def _leveled(self, input_values, num_samples):
+        """Waveforms at `config.input_level_db`; what is nearly silent is raised by 40 dB at most."""
+        if input_values is None or self.config.input_level_db is None:
+            return input_values
+        mask = length_mask(num_samples, input_values.shape[1])
+        power = input_values.float().square() if mask is None else input_values.float().square() * mask
+        count = input_values.shape[1] if num_samples is None else num_samples
+        level = (power.sum(-1) / count).sqrt()
+        gain = 10 ** (self.config.input_level_db / 20) / level.clamp(min=1e-6)
+        return input_values * gain.clamp(max=100.0).to(input_values.dtype)[:, None]
 
     def _features(self, input_values, num_samples, audio_codes, num_frames, token_index, num_tokens, start_frame=None):
         """Features of every source that is given, each `(batch, num_tokens, feature_size)`.

@@ -13,7 +13,7 @@ from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
 
 FOLDER = hf_bark_semantic.default_encoder()
-# python -m hf_bark_semantic.cli encode --example --json > tests/golden/inaugural_address_1961.json
+# (cd hf_bark_semantic/recordings; bark-semantic encode inaugural_address_1961.flac --json) > tests/golden/...1961.json
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "inaugural_address_1961.json").read_text())
 
 
@@ -52,11 +52,10 @@ def test_the_card_says_what_the_evaluation_measured():
     assert "{" not in card.split("---")[2].split("```")[0], "an unfilled field of the template"
 
 
-def test_quiet_loud_and_resampled_speech_has_mostly_the_same_tokens(model):
+def test_quiet_speech_has_the_tokens_of_loud_speech(model):
     waveform = load_audio(hf_bark_semantic.example_recording())[:80_000]
-    processor = BarkSemanticEncoderProcessor()
-    clean, quiet = model.encode(**processor([waveform, 0.1 * waveform])).semantic_tokens
-    assert (clean == quiet).float().mean() > 0.9
+    clean, quiet = model.encode(**BarkSemanticEncoderProcessor()([waveform, 0.1 * waveform])).semantic_tokens
+    assert (clean == quiet).float().mean() > 0.99
 
 
 def test_it_knows_the_real_clips_that_it_learnt_from(model, real_data):

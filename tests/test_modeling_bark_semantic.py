@@ -248,6 +248,19 @@ def test_half_precision_gives_nearly_the_same_probabilities(backbone, dtype):
     torch.testing.assert_close(half.confidence, full.confidence, atol=0.03, rtol=0.2)
 
 
+@pytest.mark.parametrize("backbone", ["whisper", "hubert-large"])
+def test_with_an_input_level_loud_and_quiet_recordings_have_equal_tokens(backbone):
+    model = tiny_encoder(backbone, input_level_db=-20.0)
+    waveform = noise(1.5)
+    waveforms = [waveform, 0.05 * waveform, 3 * waveform[:16_000]]
+    batch = model.encode(**processor(waveforms))
+    assert torch.equal(batch.semantic_tokens[0], batch.semantic_tokens[1])
+    alone = model.encode(**processor(waveform[:16_000]))
+    assert torch.equal(batch.semantic_tokens[2, : int(alone.num_tokens[0])], alone.semantic_tokens[0])
+    silent = model(**processor(0 * waveform))
+    assert torch.isfinite(silent.logits).all()
+
+
 def test_labels_of_another_length_are_refused():
     with pytest.raises(ValueError, match="labels for 3 tokens"):
         tiny_encoder()(**processor(noise(1.0)), labels=torch.zeros(1, 3, dtype=torch.long))

@@ -1,6 +1,6 @@
 """Stage 3. What an encoder is worth, on voices and sentences that it has not heard.
 
-    python training/evaluate_encoder.py outputs/cv/* --corpus outputs/bark_artefacts --json outputs/cv.json
+    python training/evaluate_encoder.py outputs/cv/fold* --corpus outputs/bark_artefacts --json outputs/cv.json
     python training/evaluate_encoder.py builtin --human ../shared/data/human/librispeech_251_speakers \\
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
@@ -33,6 +33,7 @@ def main(arguments=None):
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
     parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
+    parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, see the config")
     parser.add_argument("--human", type=Path, help="folder of recordings without truth")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
     parser.add_argument("--limit", type=int, help="recordings of --human to use")
@@ -40,31 +41,34 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     clips = load_corpus(args.corpus)
     if args.human:
-        report = human_report(load(args.encoders[0]), clips, args)
+        report = human_report(load(args.encoders[0], args.input_level_db), clips, args)
     else:
-        report = held_out_report(args.encoders, clips, args.known_codebooks)
+        report = held_out_report(clips, args)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 
 
-def load(encoder: str) -> BarkSemanticEncoderModel:
-    return (
-        BarkSemanticEncoderModel.from_pretrained(default_encoder() if encoder == "builtin" else encoder).float().eval()
-    )
+def load(encoder: str, input_level_db: float | None = None) -> BarkSemanticEncoderModel:
+    model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if encoder == "builtin" else encoder)
+    if input_level_db is not None:
+        model.config.input_level_db = input_level_db
+    return model.float().eval()
 
 
-def held_out_report(encoders, clips, known_codebooks) -> dict:
+def held_out_report(clips, args) -> dict:
     """Score each run on its own fold, print the pooled table, and the spread over seeds."""
     by_seed, scores = {}, []
-    for encoder in encoders:
+    for encoder in args.encoders:
         record = json.loads((Path(encoder) / "training.json").read_text())
         if record["fold"] is None:
             raise SystemExit(
                 f"{encoder} was trained without holding a fold out, so every clip here was in its training."
             )
         _, held_out = split_fold(clips, record["fold"])
-        model = load(encoder)
-        new = score_clips(model, [clip for clip in held_out if clip.source in ("pair", "prompt")], known_codebooks)
+        model = load(encoder, args.input_level_db)
+        new = score_clips(
+            model, [clip for clip in held_out if clip.source in ("pair", "prompt")], args.known_codebooks
+        )
         by_seed.setdefault(record["seed"], []).extend(new)
         scores += new
         english = [s for s in new if s.kind == "english" and s.inputs == "audio"]
@@ -84,7 +88,7 @@ def held_out_report(encoders, clips, known_codebooks) -> dict:
             f"{name:24s} {format_row(row)}"
             + (f"  seeds {[f'{v:.1%}' for v in per_seed]}" if len(per_seed) > 1 else "")
         )
-    return {"runs": [str(encoder) for encoder in encoders], "table": table}
+    return {"runs": args.encoders, "input_level_db": args.input_level_db, "table": table}
 
 
 def format_row(row) -> str:

@@ -34,6 +34,7 @@ def main(arguments=None):
         raise SystemExit(f"{args.run} held fold {record['fold']} out; train without --fold for the published weights.")
     scores = json.loads(args.scores.read_text())
     model = BarkSemanticEncoderModel.from_pretrained(args.run)
+    model.config.input_level_db = scores["input_level_db"]  # the encoder as it was measured
     model.half().save_pretrained(args.output)
     config_file = args.output / "config.json"  # stored in half the space, but computed with in float32 unless asked
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
@@ -58,6 +59,7 @@ def accuracy_line(table: dict) -> str:
 def render_card(model, weights: Path, scores: dict, record: dict) -> str:
     table, config = scores["table"], model.config
     seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
+    sweep = record["clips"].get("sweep", 0)
     values = {
         "english_top_1": f"{table['english, audio']['top_1']['mean']:.4f}",
         "english_top_5": f"{table['english, audio']['top_5']['mean']:.4f}",
@@ -68,10 +70,9 @@ def render_card(model, weights: Path, scores: dict, record: dict) -> str:
         "seeds": "one seed" if seeds == 1 else f"{seeds} seeds",
         "table": markdown_table(table),
         "training": TRAINING_DATA.format(
-            pairs=record["clips"].get("pair", 0),
-            prompts=record["clips"].get("prompt", 0),
-            sweep=f", {record['clips']['sweep']} two-second clips of known token strings"
-            * ("sweep" in record["clips"]),
+            pairs=record["clips"]["pair"],
+            prompts=record["clips"]["prompt"],
+            sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
         ),
     }
     card = TEMPLATE.read_text()
@@ -85,7 +86,7 @@ def markdown_table(table: dict) -> str:
     names = {"english": "English speech", "other": "Japanese and odd voices", "music": "music and noise"}
     names["prompt"] = "voice prompts (many languages)"
     lines = ["| clips | read from | top-1 | top-5 | clips, tokens |", "| --- | --- | --- | --- | --- |"]
-    for name, row in table.items():
+    for name, row in sorted(table.items(), key=lambda item: list(names).index(item[0].split(", ")[0])):
         kind, inputs = name.split(", ")
         cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
         lines.append(f"| {names[kind]} | {inputs} | {cells[0]} | {cells[1]} | {row['clips']}, {row['tokens']:,} |")
