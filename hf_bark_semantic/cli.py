@@ -31,7 +31,7 @@ BUILTIN = "builtin"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 CODE_EXTENSIONS = (".npy", ".npz")
 MAX_GROUP_S = 600  # of audio that is in memory at once: 38 MB
-GROUP_BATCHES = 4  # enough recordings to sort by length, few enough to lose little at Ctrl-C
+GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
 MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
 SHOWN_TOKENS = 10
 
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_argument("--output", type=Path, metavar="DIR", help="write one .npz per file into this folder")
     encode.add_argument("--top-k", type=_positive, metavar="K", help="also give the K most probable tokens")
     encode.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
-    encode.add_argument("--batch-size", type=_positive, default=8, metavar="N", help="computed at once (default: 8)")
+    encode.add_argument("--batch-size", type=_positive, metavar="N", help="computed at once (default: as fits)")
     encode.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
     )
@@ -190,7 +190,7 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
         except _FAILURES as error:
             inputs = error
         group.append((file, inputs))
-        if seconds >= MAX_GROUP_S or len(group) >= GROUP_BATCHES * batch_size:
+        if seconds >= MAX_GROUP_S or len(group) >= GROUP_SIZE:
             yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
             group, seconds = [], 0.0
     yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
@@ -198,7 +198,7 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
 
 def _encode_group(group: list[tuple[Path, Any]], encoder, *, top_k, batch_size) -> list[dict[str, Any]]:
     """Encode what could be read, recordings of like length together; where that fails, one by one."""
-    params = {"batch_size": batch_size, **({} if top_k is None else {"top_k": top_k})}
+    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
     readable = [i for i, (_, inputs) in enumerate(group) if not isinstance(inputs, Exception)]
     columns = {name: [group[i][1][name] for i in readable] for name in ("audio", "audio_codes")}
     results: list[Any] = [inputs for _, inputs in group]

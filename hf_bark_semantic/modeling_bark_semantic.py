@@ -210,7 +210,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         audio_codes_mask: torch.LongTensor | None = None,
         top_k: int | None = None,
         output_embeddings: bool = False,
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> BarkSemanticTokens:
         """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
 
@@ -222,7 +222,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             input_values, attention_mask, audio_codes, audio_codes_mask: as in [`forward`], what the processor returns.
             top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             output_embeddings (`bool`): also return the embeddings of an `embedding` head.
-            batch_size (`int`): windows that are computed at once.
+            batch_size (`int`, *optional*): windows that the backbone reads at once. By default 8, or 1 on a CPU, whose
+                caches hold one window best. Heads that go token by token always get 8 windows at once.
 
         Raises:
             ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
@@ -244,15 +245,24 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         embeddings = torch.zeros(batch, max_tokens, self.config.embedding_size) if output_embeddings else None
         windows = [w for row, n in enumerate(num_tokens.tolist()) for w in plan_windows(n, self.config, row)]
         windows.sort(key=lambda window: window.num_tokens)
-        for start in range(0, len(windows), batch_size):
-            group = windows[start : start + batch_size]
-            sources, mask = self._window_features(group, input_values, num_samples, audio_codes, num_frames)
+        batch_size = batch_size or (1 if device.type == "cpu" else 8)
+        sequential = isinstance(self.head, (RecurrentHead, AutoregressiveHead))
+        head_batch_size = max(batch_size, 8) if sequential else batch_size
+        inputs = (input_values, num_samples, audio_codes, num_frames)
+        for start in range(0, len(windows), head_batch_size):
+            group = windows[start : start + head_batch_size]
+            parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+            sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
+            num_read = torch.tensor([window.num_tokens for window in group], device=device)
+            padded = bool((num_read < sources[0].shape[1]).any())
+            mask = length_mask(num_read if padded else None, sources[0].shape[1])
             _, logits = self._read_out(sources, mask)
-            best = logits.float().softmax(-1).topk(top_k or 1)
+            best = logits.topk(top_k or 1)
+            best_confidence = (best.values.float() - logits.float().logsumexp(-1, keepdim=True)).exp()
             for i, window in enumerate(group):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
                 tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]
-                confidence[window.row, window.keep_from : window.keep_to] = best.values[i, inside]
+                confidence[window.row, window.keep_from : window.keep_to] = best_confidence[i, inside]
                 if output_embeddings:
                     vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
                     embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
@@ -420,7 +430,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return loss, logits
 
     def _window_features(self, group, input_values, num_samples, audio_codes, num_frames):
-        """Cut the windows out of the inputs and compute their features, and the mask of their tokens."""
+        """Cut the windows out of the inputs and compute their features."""
         device = self.device
         start_frame = torch.tensor([window.start_frame for window in group], device=device)
         num_tokens = torch.tensor([window.num_tokens for window in group], device=device)
@@ -435,10 +445,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             stops = [window.stop_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
             audio_codes, num_frames = _cut(audio_codes, num_frames, group, starts, stops, self.config.codebook_size)
         valid_tokens = num_tokens if bool((num_tokens < token_index.shape[1]).any()) else None
-        sources = self._features(
+        return self._features(
             input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens, start_frame
         )
-        return sources, length_mask(valid_tokens, token_index.shape[1])
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -508,6 +517,13 @@ def _lengths(name, mask, inputs) -> torch.Tensor | None:
     if bool((mask[:, 1:] > mask[:, :-1]).any()):
         raise ValueError(f"`{name}` has a gap or pads on the left; rows must be padded on the right.")
     return mask.long().sum(-1)
+
+
+def _stack_rows(parts: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Batches of features, one list of sources each, as one batch, right-padded."""
+    longest = max(sources[0].shape[1] for sources in parts)
+    padded = [[F.pad(source, (0, 0, 0, longest - source.shape[1])) for source in sources] for sources in parts]
+    return [torch.cat(batches) for batches in zip(*padded, strict=True)]
 
 
 def _cut(inputs, lengths, group, starts, stops, padding):

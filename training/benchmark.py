@@ -39,7 +39,7 @@ def main(arguments=None):
     encode.add_argument("--layer", type=int, default=9, help="for --encoder hubert")
     encode.add_argument("--clips", type=int, default=64)
     encode.add_argument("--rounds", type=int, default=2)
-    encode.add_argument("--batch-size", type=int, default=8)
+    encode.add_argument("--batch-size", type=int)
     encode.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of our side")
     encode.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
