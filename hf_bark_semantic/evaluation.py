@@ -59,6 +59,19 @@ def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[
     return scores
 
 
+def front_end_agreement(model, clips: Iterable[Clip]) -> float:
+    """Share of tokens that the encoder reads alike from the audio and from the codes of clips that have both."""
+    same = total = 0
+    for clip in clips:
+        inputs = collate([clip], model.config.codebook_size)
+        heard, read = (
+            model.encode(**{key: inputs[key].to(model.device) for key in INPUTS[name]}).semantic_tokens[0]
+            for name in ("audio", "codes")
+        )
+        same, total = same + int((heard == read).sum()), total + len(heard)
+    return same / total
+
+
 def accuracy(scores: Sequence[ClipScore], field: str = "top_1") -> float:
     """Share of all tokens of all clips that were hit."""
     return sum(getattr(s, field) for s in scores) / sum(s.num_tokens for s in scores)

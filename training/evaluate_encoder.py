@@ -22,7 +22,14 @@ from hf_bark_semantic.audio import list_audio_files, load_audio, resample
 from hf_bark_semantic.augmentation import add_noise, reverberate
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 from hf_bark_semantic.data import load_corpus, split_fold
-from hf_bark_semantic.evaluation import accuracy, agreement, score_clips, summarize, unigram_distance
+from hf_bark_semantic.evaluation import (
+    accuracy,
+    agreement,
+    front_end_agreement,
+    score_clips,
+    summarize,
+    unigram_distance,
+)
 from hf_bark_semantic.pipelines import default_encoder
 
 
@@ -37,6 +44,7 @@ def main(arguments=None):
     parser.add_argument("--human", type=Path, help="folder of recordings without truth")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
     parser.add_argument("--limit", type=int, help="recordings of --human to use")
+    parser.add_argument("--seconds", type=float, default=10, help="of each recording of --human to use")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     args = parser.parse_args(arguments)
     clips = load_corpus(args.corpus)
@@ -57,7 +65,7 @@ def load(encoder: str, input_level_db: float | None = None) -> BarkSemanticEncod
 
 def held_out_report(clips, args) -> dict:
     """Score each run on its own fold, print the pooled table, and the spread over seeds."""
-    by_seed, scores = {}, []
+    by_seed, scores, agreements = {}, [], []
     for encoder in args.encoders:
         record = json.loads((Path(encoder) / "training.json").read_text())
         if record["fold"] is None:
@@ -69,6 +77,8 @@ def held_out_report(clips, args) -> dict:
         new = score_clips(
             model, [clip for clip in held_out if clip.source in ("pair", "prompt")], args.known_codebooks
         )
+        if model.codec_front_end is not None and model.backbone is not None:
+            agreements.append(front_end_agreement(model, [clip for clip in held_out if clip.source == "pair"]))
         by_seed.setdefault(record["seed"], []).extend(new)
         scores += new
         english = [s for s in new if s.kind == "english" and s.inputs == "audio"]
@@ -88,7 +98,11 @@ def held_out_report(clips, args) -> dict:
             f"{name:24s} {format_row(row)}"
             + (f"  seeds {[f'{v:.1%}' for v in per_seed]}" if len(per_seed) > 1 else "")
         )
-    return {"runs": args.encoders, "input_level_db": args.input_level_db, "table": table}
+    report = {"runs": args.encoders, "input_level_db": args.input_level_db, "table": table}
+    if agreements:
+        report["agreement_of_audio_and_codes"] = float(np.mean(agreements))
+        print(f"audio and codes of a held-out clip give equal tokens: {report['agreement_of_audio_and_codes']:.1%}")
+    return report
 
 
 def format_row(row) -> str:
@@ -101,7 +115,7 @@ def format_row(row) -> str:
 def human_report(model, clips, args) -> dict:
     """Frequencies and robustness on recordings whose tokens nobody knows."""
     files = list_audio_files([args.human])[: args.limit]
-    waveforms = [load_audio(file)[: 10 * SAMPLING_RATE] for file in files]
+    waveforms = [load_audio(file)[: int(args.seconds * SAMPLING_RATE)] for file in files]
     conditions = human_conditions(args.conditions)
     clean = encode(model, waveforms)
     bark = np.concatenate([clip.semantic_tokens for clip in clips if clip.source in ("pair", "prompt")])
@@ -109,6 +123,7 @@ def human_report(model, clips, args) -> dict:
     halves = [np.concatenate(clean[i::2]) for i in (0, 1)]
     report = {
         "recordings": len(files),
+        "seconds_of_each": args.seconds,
         "tokens": len(human),
         "distinct_tokens": len(np.unique(human)),
         "unigram_distance_to_bark_bits": unigram_distance(human, bark, vocab_size),
