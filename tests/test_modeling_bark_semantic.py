@@ -318,7 +318,7 @@ def test_gradient_checkpointing_changes_no_gradient():
             if hasattr(parameter, "dropout"):
                 parameter.dropout = 0.0
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
         labels = torch.ones(1, num_semantic_tokens_of_samples(16_000), dtype=torch.long)
         model(**processor(noise(1.0)), labels=labels).loss.backward()
         gradients.append(model.backbone.model.encoder.layers[0].feed_forward.output_dense.weight.grad)

@@ -21,7 +21,7 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert len(snippets) >= 4
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
-    assert len(namespace["result"]["semantic_tokens"]) == 149
+    assert len(namespace["result"]["semantic_tokens"]) == 150
     assert namespace["tokens"].semantic_tokens.tolist()[0] == namespace["result"]["semantic_tokens"].tolist()
     assert namespace["from_codes"]["num_tokens"] == 250
 
