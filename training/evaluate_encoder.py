@@ -12,6 +12,7 @@ resampling.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def held_out_report(clips, args) -> dict:
             + (f"  seeds {[f'{v:.1%}' for v in per_seed]}" if len(per_seed) > 1 else "")
         )
     report = {"runs": args.encoders, "input_level_db": args.input_level_db, "table": table}
+    report["clips"] = [asdict(score) for score in scores]
     if agreements:
         report["agreement_of_audio_and_codes"] = float(np.mean(agreements))
         print(f"audio and codes of a held-out clip give equal tokens: {report['agreement_of_audio_and_codes']:.1%}")

@@ -39,7 +39,8 @@ def main(arguments=None):
     config_file = args.output / "config.json"  # stored in half the space, but computed with in float32 unless asked
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     BarkSemanticEncoderProcessor.from_pretrained(args.run).save_pretrained(args.output)
-    evaluation = {"accuracy_line": accuracy_line(scores["table"]), "training": record, **scores}
+    kept = {name: value for name, value in scores.items() if name != "clips"}
+    evaluation = {"accuracy_line": accuracy_line(scores["table"]), "training": record, **kept}
     (args.output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
     card = render_card(model, args.output / "model.safetensors", scores, record)
     (args.output / "README.md").write_text(card)
