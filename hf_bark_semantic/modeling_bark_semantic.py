@@ -257,7 +257,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             padded = bool((num_read < sources[0].shape[1]).any())
             mask = length_mask(num_read if padded else None, sources[0].shape[1])
             _, logits = self._read_out(sources, mask)
-            best = logits.topk(top_k or 1)
+            best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
             best_confidence = (best.values.float() - logits.float().logsumexp(-1, keepdim=True)).exp()
             for i, window in enumerate(group):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
