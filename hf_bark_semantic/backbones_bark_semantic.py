@@ -66,8 +66,7 @@ class _Backbone(nn.Module):
         self.config._attn_implementation = "sdpa" if self.config.model_type != "wavlm" else "eager"
 
     def _collect(self, hidden_states, layers, call_layer, final_norm=None) -> list[torch.Tensor]:
-        """Run `layers` and keep the states of `layers_read`; the last layer of a checkpoint may have a norm after
-        it."""
+        """Run `layers` and keep the states of `layers_read`; a norm may follow the last layer of a checkpoint."""
         states = [hidden_states]
         for layer in layers:
             states.append(call_layer(layer, states[-1]))

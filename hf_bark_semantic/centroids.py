@@ -56,8 +56,7 @@ def token_features(model, clips: Iterable[Clip]) -> tuple[torch.Tensor, torch.Te
 
 
 def token_means(features: torch.Tensor, labels: torch.Tensor, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which were
-    there."""
+    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which occur."""
     counts = torch.bincount(labels, minlength=vocab_size)
     sums = torch.zeros(vocab_size, features.shape[1]).index_add_(0, labels, features)
     return sums / counts.clamp(min=1)[:, None], counts > 0

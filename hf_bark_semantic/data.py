@@ -205,8 +205,7 @@ class FeatureBatches(torch.utils.data.Dataset):
 
 @torch.no_grad()
 def features_of(model, clips: Sequence[Clip], batches: CropBatches, rng, batch_size: int) -> list[torch.Tensor]:
-    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16, in their
-    order."""
+    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16."""
     model.eval()
     features = [None] * len(clips)
     order = sorted(range(len(clips)), key=lambda i: clips[i].num_tokens)
@@ -223,8 +222,7 @@ def features_of(model, clips: Sequence[Clip], batches: CropBatches, rng, batch_s
 
 
 def random_crop(clip: Clip, num_tokens: int, rng: np.random.Generator) -> Clip:
-    """`num_tokens` tokens from a random start, with their samples and codec frames; the whole clip if it is
-    shorter."""
+    """`num_tokens` tokens from a random start, with their samples and codec frames; at most the whole clip."""
     if clip.num_tokens <= num_tokens:
         return clip
     start = int(rng.integers(clip.num_tokens - num_tokens + 1))

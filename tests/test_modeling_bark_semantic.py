@@ -134,8 +134,7 @@ def test_windows_cover_every_token_once_and_give_enough_context():
 
 @pytest.mark.parametrize("backbone", ["whisper", "hubert-large"])
 def test_long_audio_in_windows_agrees_with_one_pass(backbone):
-    """Features that look at their neighbourhood only are the same in a window, but for what is normalized over
-    time."""
+    """Features of a neighbourhood are the same in a window, but for what is normalized over time."""
     model = tiny_encoder(backbone, backbone_layers=[0], codec_hidden_size=16, codec_num_layers=2)
     if backbone == "whisper":
         model.backbone.model.embed_positions.weight.data.zero_()
