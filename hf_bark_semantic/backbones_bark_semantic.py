@@ -158,9 +158,11 @@ def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask
 
 
 class _SpectrogramBackbone(_Backbone):
-    # Set by training scripts: called with a spectrogram (batch, columns, bins), heard or predicted, returns another
-    # one.
-    augmentation = None
+    def __init__(self, config):
+        super().__init__(config)
+        # Training scripts may set a module: it takes a spectrogram (batch, columns, bins), heard or predicted, and
+        # returns another one. Not a class attribute, which would hide the module.
+        self.augmentation = None
 
     def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
         """What the backbone hears of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""

@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from .audio import AudioError, atomic_write, list_audio_files
+from .configuration_bark_semantic import SAMPLING_RATE
 from .environment import inspect_environment, installed_version
 from .pipelines import BUILTIN_ENCODER, TASK, default_encoder, example_recording
 
@@ -186,7 +187,7 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
     for file in files:
         try:
             inputs = encoder.preprocess(_source(file))
-            seconds += 0 if inputs["audio"] is None else len(inputs["audio"]) / 16_000
+            seconds += 0 if inputs["audio"] is None else len(inputs["audio"]) / SAMPLING_RATE
         except _FAILURES as error:
             inputs = error
         group.append((file, inputs))

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset, load_dataset, load_from_disk
 
 from .configuration_bark_semantic import (
+    CODEC_RATE_HZ,
     SAMPLING_RATE,
     SEMANTIC_RATE_HZ,
     num_codec_frames,
@@ -234,7 +235,7 @@ def crop(clip: Clip, start: int, num_tokens: int) -> Clip:
     num_frames = num_codec_frames(num_tokens)
     codes, waveform = clip.audio_codes, clip.waveform
     if codes is not None:
-        first = min(round(start * 750 / 499), codes.shape[1] - num_frames)
+        first = min(round(start * CODEC_RATE_HZ / SEMANTIC_RATE_HZ), codes.shape[1] - num_frames)
         codes = codes[:, first : first + num_frames]
     if waveform is not None:
         num_samples = num_samples_of_codec_frames(num_frames)

@@ -23,7 +23,8 @@ from torch import nn
 
 @dataclass
 class TrainingArguments:
-    """
+    """How [`train`] goes about it.
+
     Args:
         output_dir (`str`): where checkpoints, `log.jsonl` and the trained model go.
         steps (`int`): optimizer steps.

@@ -6,6 +6,7 @@ from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureE
 
 from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic.augmentation import SpectrogramAugmentation
 from hf_bark_semantic.backbones_bark_semantic import build_backbone, kaldi_filter_banks, whisper_log_mel
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens, num_semantic_tokens_of_samples
 from hf_bark_semantic.modeling_bark_semantic import plan_windows
@@ -162,6 +163,17 @@ def test_audio_and_codes_together_are_the_weighted_mean_of_their_log_probabiliti
         of_codes = model(**processor(audio_codes=codes)).logits.log_softmax(-1)
         both = model(**processor(waveform, audio_codes=codes)).logits
     torch.testing.assert_close(both, 0.7 * audio + 0.3 * of_codes)
+
+
+def test_spectrogram_augmentation_changes_what_is_heard_and_what_is_read_until_it_is_taken_out():
+    model = tiny_encoder("whisper", codec_hidden_size=16, codec_output="spectrogram")
+    for inputs in (processor(noise(1.0)), processor(audio_codes=random_codes(75))):
+        with torch.no_grad():
+            plain = model.features(**inputs)
+            model.backbone.augmentation = SpectrogramAugmentation(1.0, (1.1, 1.15), 0, 0, 0, 0)
+            assert not torch.allclose(model.features(**inputs), plain, atol=1e-3)
+            model.backbone.augmentation = None
+            assert torch.equal(model.features(**inputs), plain)
 
 
 def test_unknown_codebooks_are_those_left_out():

@@ -113,8 +113,8 @@ def train_encoder(config: dict, training: TrainingArguments, clips, accelerator)
         batches = FeatureBatches(model, batches, copies, code_copies=copies.pop("codes_of_pairs", 0))
         trained = train(HeadOnFeatures(model), batches, training, accelerator=accelerator)
         model.head.load_state_dict(trained.head.state_dict())
-    if model.backbone is not None and getattr(model.backbone, "augmentation", None) is not None:
-        del model.backbone.augmentation
+    if hasattr(model.backbone, "augmentation"):
+        model.backbone.augmentation = None
     return model
 
 
