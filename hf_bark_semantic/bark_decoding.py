@@ -1,0 +1,297 @@
+"""The transformers of Bark's stages, run on the weights of an unmodified `BarkModel`.
+
+    Sampling             the rule by which one stage picks tokens
+    Savings              computations that can be left out without changing a token
+    DecodingBatch        rows of a causal stage with their keys and values: prefill, step, move
+    fine_hidden_states   the fine stage, which sees all positions at once
+    legal_head           the rows of a language model head that may be picked
+    pick_tokens          logits and one random number per row -> one token per row
+
+Blocks are run through their own `nn.Linear` and `nn.LayerNorm` modules, so adapters and quantized layers work; only
+the attention between them is replaced. A row's place in the batch and its neighbours have no influence on it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+TRANSFORMERS_TOP_K = 50  # transformers, GenerationConfig: what an unset top_k means
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage picks a token from its logits.
+
+    Args:
+        temperature (`float`, *optional*): 0 or `None` takes the likeliest token.
+        top_k (`int`, *optional*): sample among that many tokens; `None` or 0 among all.
+        top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
+        min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
+            have no end to predict and ignore it.
+
+    Raises:
+        ValueError: a value outside of its range.
+    """
+
+    temperature: float | None = 0.7
+    top_k: int | None = None
+    top_p: float | None = None
+    min_eos_p: float | None = 0.2  # suno-ai/bark, generation.py: generate_text_semantic
+
+    def __post_init__(self):
+        rules = [
+            ("temperature", self.temperature is None or 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", self.top_k is None or self.top_k >= 0, "a count, or None for all"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
+            ("min_eos_p", self.min_eos_p is None or 0 < self.min_eos_p <= 1, "above 0 and at most 1, or None"),
+        ]
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
+
+    @property
+    def greedy(self) -> bool:
+        return not self.temperature
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Computations that are left out. None of them changes a token; each can be switched off, to prove it.
+
+    Args:
+        keep_cache (`bool`): the coarse stage goes on from its keys and values until its window has moved.
+        legal_rows (`bool`): language model heads compute only the ids that may be picked.
+        needed_positions (`bool`): the last block and the head run only where a token is picked.
+        refill (`bool`): a row that has finished makes room for the next one at once.
+        sort_by_length (`bool`): the longest rows of the coarse stage start first.
+        batched_codec (`bool`): the codec decodes several rows at once, where it is causal.
+        fused_attention (`bool`): `scaled_dot_product_attention` in place of matrix products and a softmax.
+    """
+
+    keep_cache: bool = True
+    legal_rows: bool = True
+    needed_positions: bool = True
+    refill: bool = True
+    sort_by_length: bool = True
+    batched_codec: bool = True
+    fused_attention: bool = True
+
+
+class DecodingBatch:
+    """Rows of a causal stage, each with its own length, in preallocated keys and values.
+
+    Row `i` is in slot `i`; [`step`] advances the first `len(token_ids)` slots. Slots beyond a row's length hold
+    leftovers, which are overwritten before they are read.
+
+    Args:
+        model (`BarkCausalModel`): the text or coarse stage.
+        batch_size (`int`): number of slots.
+        capacity (`int`): positions per slot.
+        savings (`Savings`): `needed_positions` and `fused_attention` are read.
+    """
+
+    def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings):
+        config = model.config
+        self.model, self.savings = model, savings
+        self.device = model.position_embeds_layer.weight.device
+        self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
+        self.lengths = [0] * batch_size
+        shape = (config.num_layers, batch_size, self.num_heads, capacity, self.head_dim)
+        self.keys = torch.zeros(shape, dtype=model.dtype, device=self.device)
+        self.values = torch.zeros_like(self.keys)
+        # where the positions of a row's heads begin in keys[layer].view(-1, head_dim): (batch_size, num_heads)
+        rows_of_heads = torch.arange(batch_size * self.num_heads, device=self.device)
+        self.first_position = (rows_of_heads * capacity).view(batch_size, self.num_heads)
+        self.slots_of_positions = torch.arange(capacity, device=self.device)
+
+    def prefill(self, slots: Sequence[int], inputs_embeds: torch.Tensor, lengths: Sequence[int]) -> None:
+        """Start rows anew in some slots.
+
+        Args:
+            slots (`Sequence[int]`): one per row.
+            inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): token embeddings, padded
+                at the end with anything.
+            lengths (`Sequence[int]`): positions of each row that count.
+        """
+        num_rows, num_positions, _ = inputs_embeds.shape
+        index = torch.tensor(slots, device=self.device)
+        hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(num_positions, device=self.device))
+        last = len(self.model.layers) - 1
+        for layer, block in enumerate(self.model.layers):
+            # each (num_rows, num_heads, num_positions, head_dim)
+            query, key, value = _split_heads(block.attn.att_proj(block.layernorm_1(hidden)), self.num_heads)
+            self.keys[layer, index, :, :num_positions] = key
+            self.values[layer, index, :, :num_positions] = value
+            if layer == last and self.savings.needed_positions:
+                break  # nothing reads what the last block says of these positions
+            attended = _attend(query, key, value, causal=True, fused=self.savings.fused_attention)
+            hidden = _finish_block(block, hidden, attended)
+        for slot, length in zip(slots, lengths, strict=True):
+            self.lengths[slot] = length
+
+    def step(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Append one token to each of the first rows.
+
+        Args:
+            token_ids (`Sequence[int]`): one per row.
+
+        Returns:
+            `torch.Tensor` of shape `(num_rows, hidden_size)`: what the head reads to predict the next tokens.
+        """
+        num_rows = len(token_ids)
+        lengths = self.lengths[:num_rows]
+        tokens, positions = torch.tensor([token_ids, lengths], device=self.device)  # (num_rows,) each
+        written = (self.first_position[:num_rows] + positions[:, None]).view(-1)  # (num_rows * num_heads,)
+        longest = max(lengths) + 1
+        mask = None
+        if min(lengths) != longest - 1:
+            visible = self.slots_of_positions[:longest] <= positions[:, None]
+            mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
+            mask = mask.where(visible, float("-inf"))[:, None, None]  # (num_rows, 1, 1, longest)
+
+        fused, heads = self.savings.fused_attention, (num_rows, 3, self.num_heads, self.head_dim)
+        hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
+        for layer, block in enumerate(self.model.layers):
+            # each (num_rows, num_heads, head_dim)
+            query, key, value = block.attn.att_proj(block.layernorm_1(hidden)).view(heads).unbind(1)
+            keys, values = self.keys[layer], self.values[layer]
+            keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim))
+            values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim))
+            keys, values = keys[:num_rows, :, :longest], values[:num_rows, :, :longest]
+            attended = _attend(query[:, :, None], keys, values, mask=mask, fused=fused)
+            hidden = hidden + block.attn.out_proj(attended.reshape(num_rows, -1))
+            hidden = hidden + block.mlp(block.layernorm_2(hidden))
+        for row in range(num_rows):
+            self.lengths[row] += 1
+        return self.model.layernorm_final(hidden)
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a row into another slot."""
+        length = self.lengths[target] = self.lengths[source]
+        for cache in (self.keys, self.values):
+            cache[:, target, :, :length] = cache[:, source, :, :length]
+
+
+def fine_hidden_states(
+    model: nn.Module, inputs_embeds: torch.Tensor, positions: slice, savings: Savings
+) -> torch.Tensor:
+    """Run the fine stage.
+
+    Args:
+        model (`BarkFineModel`): the fine stage.
+        inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): sums of token embeddings.
+        positions (`slice`): the positions whose hidden states are wanted.
+        savings (`Savings`): `needed_positions` and `fused_attention` are read.
+
+    Returns:
+        `torch.Tensor` of shape `(num_rows, len(positions), hidden_size)`: what a head reads.
+    """
+    device, num_heads = inputs_embeds.device, model.config.num_heads
+    hidden = inputs_embeds + model.position_embeds_layer(torch.arange(inputs_embeds.shape[1], device=device))
+    last = len(model.layers) - 1
+    for layer, block in enumerate(model.layers):
+        # each (num_rows, num_heads, num_positions, head_dim)
+        query, key, value = _split_heads(block.attn.att_proj(block.layernorm_1(hidden)), num_heads)
+        if layer == last and savings.needed_positions:
+            query, hidden = query[:, :, positions], hidden[:, positions]
+        hidden = _finish_block(block, hidden, _attend(query, key, value, fused=savings.fused_attention))
+    hidden = model.layernorm_final(hidden)
+    return hidden if savings.needed_positions else hidden[:, positions]
+
+
+def _split_heads(projected: torch.Tensor, num_heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    num_rows, num_positions, width = projected.shape
+    heads = projected.view(num_rows, num_positions, 3, num_heads, width // (3 * num_heads))
+    return heads.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _finish_block(block: nn.Module, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """From attention, `(num_rows, num_heads, num_positions, head_dim)`, to the block's output."""
+    hidden = hidden + block.attn.out_proj(attended.transpose(1, 2).reshape(hidden.shape))
+    return hidden + block.mlp(block.layernorm_2(hidden))
+
+
+def _attend(query, key, value, *, mask=None, causal: bool = False, fused: bool = True) -> torch.Tensor:
+    if fused:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+    weights = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
+    if causal:
+        hidden_from = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).triu(1)
+        weights = weights.masked_fill(hidden_from, float("-inf"))
+    if mask is not None:
+        weights = weights + mask
+    return weights.softmax(-1) @ value
+
+
+def legal_head(
+    head: nn.Module, columns: slice | torch.Tensor, savings: Savings
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Give a function from hidden states, `(..., hidden_size)`, to the logits of `columns` alone."""
+    if savings.legal_rows and type(head) is nn.Linear:  # not so of adapters and quantized layers
+        weight, bias = head.weight[columns], None if head.bias is None else head.bias[columns]
+        return lambda hidden: F.linear(hidden, weight, bias)
+    return lambda hidden: head(hidden)[..., columns]
+
+
+def pick_tokens(
+    logits: torch.Tensor,
+    sampling: Sampling,
+    uniforms: torch.Tensor | None,
+    *,
+    predicts_end: bool = False,
+    transformers_rules: bool = False,
+) -> torch.Tensor:
+    """Pick one token per row.
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
+        sampling (`Sampling`): the rule.
+        uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
+        predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
+        transformers_rules (`bool`): see the table in [`synthesis`].
+
+    Returns:
+        `torch.LongTensor` of shape `(num_rows,)`: columns.
+    """
+    logits = logits.float()
+    min_eos_p = sampling.min_eos_p if predicts_end else None
+    if sampling.greedy:
+        picked, probabilities = logits.argmax(-1), None
+    elif transformers_rules:
+        top_k = TRANSFORMERS_TOP_K if sampling.top_k is None else sampling.top_k
+        scores = _keep_likeliest(logits / sampling.temperature, top_k=top_k)
+        probabilities = _keep_likeliest(scores, top_p=sampling.top_p).softmax(-1)
+    else:
+        scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
+        probabilities = (scores / sampling.temperature).softmax(-1)
+    if probabilities is not None:
+        cumulative = probabilities.cumsum(-1)
+        # below the total also after rounding, so that the token found has a probability
+        thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)
+        picked = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
+    if min_eos_p is not None:
+        if transformers_rules or probabilities is None:
+            probabilities = logits.softmax(-1)
+        end = probabilities[:, -1]
+        ends = end > min_eos_p if transformers_rules else end >= min_eos_p
+        picked = picked.masked_fill(ends, logits.shape[-1] - 1)
+    return picked
+
+
+def _keep_likeliest(scores: torch.Tensor, *, top_k: int | None = None, top_p: float | None = None) -> torch.Tensor:
+    if top_k and top_k < scores.shape[-1]:
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], float("-inf"))
+    if top_p is not None and top_p < 1:
+        ordered, order = scores.sort(descending=True)
+        probabilities = ordered.softmax(-1)
+        # a token stays while those before it hold no more than top_p
+        removed = probabilities.cumsum(-1) - probabilities > top_p
+        scores = scores.masked_fill(torch.empty_like(removed).scatter_(-1, order, removed), float("-inf"))
+    return scores
+
+
+__all__ = ["DecodingBatch", "Sampling", "Savings", "fine_hidden_states", "legal_head", "pick_tokens"]

@@ -1,0 +1,517 @@
+"""The four stages of Bark over many rows at once: each takes items and gives them on with a new value.
+
+    BarkSetup      a Bark, its generation configs and how it is to be run
+    StageItem      a request on its way through the stages
+    run_stage      one stage over any number of items, in any order, with smaller batches when memory runs out
+    text_stage     text ids -> semantic tokens      rows enter as others leave
+    coarse_stage   semantic tokens -> coarse codes  window by window, rows enter between windows
+    fine_stage     coarse codes -> codes            windows of one length, so rows need no padding
+    codec_stage    codes -> waveform                padded on the right, where a causal decoder does not look
+
+Nothing here is ours: lengths, windows and paddings are those of suno-ai/bark, generation.py, as transformers has them.
+"""
+
+import contextlib
+import gc
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BarkModel
+from transformers.models.bark.generation_configuration_bark import (
+    BarkCoarseGenerationConfig,
+    BarkFineGenerationConfig,
+    BarkSemanticGenerationConfig,
+)
+
+from .bark_decoding import DecodingBatch, Sampling, Savings, fine_hidden_states, legal_head, pick_tokens
+from .voice_prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    from .synthesis import SynthesisRequest
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")  # CUDA, CPU on Windows, CPU elsewhere
+
+
+@dataclass(frozen=True)
+class BarkSetup:
+    """A Bark with its generation configs, typed, and how it is to be run."""
+
+    bark: BarkModel
+    semantic: BarkSemanticGenerationConfig
+    coarse: BarkCoarseGenerationConfig
+    fine: BarkFineGenerationConfig
+    batch_size: int
+    savings: Savings
+    transformers_rules: bool
+    offload: bool
+
+    @classmethod
+    def of(
+        cls, bark: BarkModel, *, batch_size: int, savings: Savings, transformers_rules: bool = False, offload: bool
+    ) -> "BarkSetup":
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` is {batch_size}; it must be 1 or more.")
+        if any(isinstance(module, nn.Dropout) and module.training and module.p for module in bark.modules()):
+            raise ValueError("Bark is in training mode and drops values at random. Call bark.eval() first.")
+        if offload and not torch.accelerator.is_available():
+            raise ValueError("`offload=True` needs an accelerator, and torch finds none. Leave it out.")
+        typed = []
+        for name, config_class in (
+            ("semantic_config", BarkSemanticGenerationConfig),
+            ("coarse_acoustics_config", BarkCoarseGenerationConfig),
+            ("fine_acoustics_config", BarkFineGenerationConfig),
+        ):
+            config = getattr(bark.generation_config, name, None)
+            if config is None:
+                raise ValueError(
+                    f"`bark.generation_config` has no `{name}`, so Bark's ids and lengths are unknown. Load the model "
+                    "with its generation_config.json, or set a GenerationConfig with the three sub-configs."
+                )
+            typed.append(config_class(**(config if isinstance(config, dict) else config.to_dict())))
+        setup = cls(bark, *typed, batch_size, savings, transformers_rules, offload)
+        setup._check()
+        return setup
+
+    def _check(self) -> None:
+        bark, semantic, coarse, fine = self.bark, self.semantic, self.coarse, self.fine
+        coarse_end = semantic.semantic_vocab_size + coarse.n_coarse_codebooks * self.codebook_size
+        coarse_window = coarse.max_coarse_input_length + coarse.max_coarse_history + coarse.sliding_window_len
+        rules = [  # what the generation config asks for, and what the model has
+            ("text ids", semantic.max_input_semantic_length + 1, bark.semantic.config.block_size),
+            ("semantic ids", semantic.semantic_pad_token + 1, bark.semantic.config.output_vocab_size),
+            ("coarse ids", coarse_end, bark.coarse_acoustics.config.output_vocab_size),
+            ("positions of the coarse stage", coarse_window, bark.coarse_acoustics.config.block_size),
+            ("fine ids", self.codebook_size, bark.fine_acoustics.config.output_vocab_size),
+            ("positions of the fine stage", fine.max_fine_input_length, bark.fine_acoustics.config.block_size),
+            ("frames of fine history", fine.max_fine_history_length, fine.max_fine_input_length),
+            ("semantic tokens per second", semantic.semantic_rate_hz, coarse.coarse_rate_hz),
+        ]
+        for name, needed, present in rules:
+            if needed > present:
+                raise ValueError(
+                    f"`bark.generation_config` needs {needed} {name}, but there are only {present}. It belongs to "
+                    "another Bark; load the model with its own generation_config.json."
+                )
+        if coarse.sliding_window_len % coarse.n_coarse_codebooks:
+            raise ValueError(
+                f"`sliding_window_len` is {coarse.sliding_window_len}; it must hold whole frames of "
+                f"{coarse.n_coarse_codebooks} coarse codebooks."
+            )
+
+    @property
+    def codebook_size(self) -> int:
+        return self.bark.generation_config.codebook_size
+
+    @property
+    def sampling_rate(self) -> int:
+        return self.bark.generation_config.sample_rate
+
+    @property
+    def coarse_per_semantic(self) -> float:
+        """Coarse ids per semantic token: 3.006 for Suno's rates."""
+        return self.coarse.coarse_rate_hz / self.semantic.semantic_rate_hz * self.coarse.n_coarse_codebooks
+
+    @property
+    def max_semantic_history(self) -> int:
+        return math.floor(self.coarse.max_coarse_history / self.coarse_per_semantic)
+
+    @property
+    def max_semantic_tokens(self) -> int:
+        """The generation config's, as far as the text stage has positions; the last token needs none."""
+        positions = self.bark.semantic.config.block_size - self.semantic.max_input_semantic_length
+        return min(self.semantic.max_new_tokens, positions)
+
+    def token_limit(self, request: "SynthesisRequest") -> int:
+        return request.max_semantic_tokens or self.max_semantic_tokens
+
+    def num_frames(self, num_tokens: int) -> int:
+        """Codec frames of semantic tokens; for Suno's rates this is `num_codec_frames`."""
+        return math.floor(num_tokens * self.coarse_per_semantic / self.coarse.n_coarse_codebooks)
+
+
+class StageItem(NamedTuple):
+    """A request on its way: `value` is what the next stage reads (text ids, tokens, coarse codes, codes)."""
+
+    index: int
+    request: "SynthesisRequest | None"
+    value: np.ndarray
+
+
+def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[StageItem]:
+    """Run a stage.
+
+    Args:
+        name (`str`): `"semantic"`, `"coarse"`, `"fine"` or `"codec"`.
+        setup (`BarkSetup`): the model, and how to run it.
+        items (`list[StageItem]`): with what the stage reads.
+
+    Returns:
+        `Iterator[StageItem]`: with what it makes of that, as soon as it is ready.
+
+    Raises:
+        MemoryError: there is not enough memory for one item.
+    """
+    stage, model = {
+        "semantic": (text_stage, setup.bark.semantic),
+        "coarse": (coarse_stage, setup.bark.coarse_acoustics),
+        "fine": (fine_stage, setup.bark.fine_acoustics),
+        "codec": (codec_stage, setup.bark.codec_model),
+    }[name]
+    by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}
+    for item in items:
+        by_sampling.setdefault(getattr(item.request, name, None), {})[item.index] = item
+    with _on_accelerator(model, setup.offload):
+        for sampling, pending in by_sampling.items():
+            batch_size = setup.batch_size
+            while pending:
+                batch_size = min(batch_size, len(pending))
+                try:
+                    for item in stage(setup, sampling, list(pending.values()), batch_size):
+                        del pending[item.index]
+                        yield item
+                except (RuntimeError, MemoryError) as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    if batch_size == 1:
+                        raise MemoryError(
+                            f"There is not enough memory for the {name} stage of a single utterance (request "
+                            f"{next(iter(pending))}). Take a smaller Bark, load it with dtype=torch.bfloat16, or "
+                            "split the text."
+                        ) from error
+                    batch_size //= 2
+                if pending:  # out of memory: the failed batch is garbage from here on
+                    gc.collect()
+                    if torch.accelerator.is_available():
+                        torch.accelerator.empty_cache()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in OUT_OF_MEMORY)
+
+
+@contextlib.contextmanager
+def _on_accelerator(model: nn.Module, offload: bool):
+    if not offload:
+        yield
+        return
+    home = next(model.parameters()).device
+    model.to(torch.accelerator.current_accelerator())
+    try:
+        yield
+    finally:
+        model.to(home)
+
+
+def _generator(request: "SynthesisRequest", stage: int) -> torch.Generator:
+    """Random numbers of a row in a stage, on the CPU, so that every device draws the same."""
+    seed = np.random.SeedSequence([request.seed, stage]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
+
+
+def _hears(item: StageItem, *modes: str) -> VoicePrompt | None:
+    return item.request.voice_prompt if item.request.prompt_mode in modes else None
+
+
+def _leave(batch: DecodingBatch, rows: list, slot: int) -> None:
+    """Take a row out of a batch; the last row moves into its slot."""
+    last = len(rows) - 1
+    if slot != last:
+        batch.move(last, slot)
+        rows[slot] = rows[last]
+    rows.pop()
+
+
+class _TextRow:
+    def __init__(self, setup: BarkSetup, item: StageItem):
+        config = setup.semantic
+        self.item, self.tokens = item, []
+        self.limit = setup.token_limit(item.request)
+        self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
+        length = config.max_input_semantic_length
+        self.prefix = np.empty((2, length), np.int64)  # what is said, and the history, in one embedding each
+        self.prefix[0], self.prefix[1] = config.text_pad_token, config.semantic_pad_token
+        self.prefix[0, : len(item.value)] = item.value + config.text_encoding_offset
+        prompt = _hears(item, "full", "semantic")
+        if prompt is not None:
+            history = prompt.semantic_tokens[-length:]
+            self.prefix[1, : len(history)] = history
+
+
+@torch.inference_mode()
+def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
+    """Text ids to semantic tokens; `semantic_vocab_size` at the end says that the row ended by itself."""
+    model, config, vocab_size = setup.bark.semantic, setup.semantic, setup.semantic.semantic_vocab_size
+    end = config.semantic_pad_token  # which is the end of the sequence, too
+    columns = slice(0, vocab_size + 1) if end == vocab_size else torch.tensor([*range(vocab_size), end])
+    head = legal_head(model.lm_head, columns, setup.savings)
+    queue, rows = deque(items), []
+    length = config.max_input_semantic_length
+    limit = max(setup.token_limit(item.request) for item in items)
+    batch = DecodingBatch(model, batch_size, length + limit, setup.savings)
+    while queue or rows:
+        first_new = len(rows)
+        if setup.savings.refill or not rows:
+            while queue and len(rows) < batch_size:
+                rows.append(_TextRow(setup, queue.popleft()))
+        if len(rows) > first_new:
+            prefix = torch.from_numpy(np.stack([row.prefix for row in rows[first_new:]])).to(batch.device)
+            embeds = model.input_embeds_layer(prefix)  # (num_rows, 2, length, hidden_size)
+            batch.prefill(range(first_new, len(rows)), embeds.sum(1), [length] * (len(rows) - first_new))
+        hidden = batch.step([row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows])
+        logits = head(hidden)  # (num_rows, vocab_size + 1), the end in the last column
+        held = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
+        if held:
+            logits[held, -1] = float("-inf")
+        picked = _pick(setup, sampling, logits, [row.uniforms[len(row.tokens)] for row in rows], predicts_end=True)
+        for slot in reversed(range(len(rows))):
+            row = rows[slot]
+            row.tokens.append(picked[slot])
+            if picked[slot] == vocab_size or len(row.tokens) == row.limit:
+                _leave(batch, rows, slot)
+                yield row.item._replace(value=np.array(row.tokens, np.int64))
+
+
+def _pick(setup, sampling, logits, uniforms, *, predicts_end: bool = False) -> list[int]:
+    uniforms = None if sampling.greedy else torch.tensor(uniforms, device=logits.device)
+    rules = setup.transformers_rules
+    return pick_tokens(logits, sampling, uniforms, predicts_end=predicts_end, transformers_rules=rules).tolist()
+
+
+class _CoarseRow:
+    """A row of the coarse stage, which reads a window of semantic tokens, then one of coarse ids."""
+
+    def __init__(self, setup: BarkSetup, item: StageItem):
+        self.setup, self.item = setup, item
+        history, self.ids = _coarse_history(setup, item)
+        self.num_history_tokens, self.num_history_ids = len(history), len(self.ids)
+        self.semantic = [*history, *item.value.tolist()]
+        self.limit = setup.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
+        self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
+        self.cached_window = None
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.ids) - self.num_history_ids
+
+    def window(self) -> tuple[int, int]:
+        """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
+        setup = self.setup
+        position = self.num_history_tokens + int(round(self.num_generated / setup.coarse_per_semantic))
+        return (
+            max(0, position - setup.max_semantic_history),
+            max(0, len(self.ids) - setup.coarse.max_coarse_history),
+        )
+
+    def prefix(self) -> list[int]:
+        first_token, first_id = self.window()
+        config = self.setup.coarse
+        tokens = self.semantic[first_token : first_token + config.max_coarse_input_length]
+        padding = [config.coarse_semantic_pad_token] * (config.max_coarse_input_length - len(tokens))
+        return [*tokens, *padding, config.coarse_infer_token, *self.ids[first_id:]]
+
+
+def _coarse_history(setup: BarkSetup, item: StageItem) -> tuple[list[int], list[int]]:
+    """The prompt's semantic tokens and coarse ids, cut to lengths that belong together as Suno does."""
+    prompt = _hears(item, "full", "acoustic")
+    if prompt is None:
+        return [], []
+    num_codebooks, ratio = setup.coarse.n_coarse_codebooks, setup.coarse_per_semantic
+    offsets = setup.semantic.semantic_vocab_size + setup.codebook_size * np.arange(num_codebooks)
+    ids = (prompt.audio_codes[:num_codebooks].T + offsets).reshape(-1)  # frame by frame
+    num_tokens = min(
+        setup.max_semantic_history, prompt.num_tokens - prompt.num_tokens % 2, math.floor(len(ids) / ratio)
+    )
+    # of a prompt of one token both slices keep all, as they do in Suno's program
+    tokens = prompt.semantic_tokens[-num_tokens:].tolist()
+    ids = ids[-int(round(num_tokens * ratio)) :][:-2].tolist()  # the lag of a frame "sounds better", says Suno
+    if item.request.prompt_mode == "acoustic":
+        tokens = [setup.coarse.coarse_semantic_pad_token] * len(tokens)
+    return tokens, ids
+
+
+@torch.inference_mode()
+def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
+    """Semantic tokens to coarse codes, `(n_coarse_codebooks, num_frames)`; rows enter at window boundaries."""
+    model, config = setup.bark.coarse_acoustics, setup.coarse
+    vocab_size, size = setup.semantic.semantic_vocab_size, setup.codebook_size
+    starts = [vocab_size + codebook * size for codebook in range(config.n_coarse_codebooks)]
+    heads = []
+    for start in starts:
+        stop = start + size
+        if setup.transformers_rules and start == starts[-1]:
+            stop = model.config.output_vocab_size
+        heads.append(legal_head(model.lm_head, slice(start, stop), setup.savings))
+    if setup.savings.sort_by_length:
+        items = sorted(items, key=lambda item: -len(item.value))
+    queue, rows = deque(items), []
+    longest = config.max_coarse_input_length + 1 + config.max_coarse_history + config.sliding_window_len
+    batch = DecodingBatch(model, batch_size, longest, setup.savings)
+    while queue or rows:
+        if setup.savings.refill or not rows:
+            while queue and len(rows) < batch_size:
+                rows.append(_CoarseRow(setup, queue.popleft()))
+        _prefill_moved_windows(setup, model, batch, rows)
+        for offset in range(config.sliding_window_len):
+            codebook = offset % config.n_coarse_codebooks
+            hidden = batch.step([row.ids[-1] if row.ids else config.coarse_infer_token for row in rows])
+            uniforms = [row.uniforms[row.num_generated] for row in rows]
+            picked = _pick(setup, sampling, heads[codebook](hidden), uniforms)
+            for slot in reversed(range(len(rows))):
+                row = rows[slot]
+                row.ids.append(starts[codebook] + picked[slot])
+                if row.num_generated == row.limit:
+                    _leave(batch, rows, slot)
+                    ids = np.array(row.ids[row.num_history_ids :], np.int64).reshape(-1, config.n_coarse_codebooks)
+                    yield row.item._replace(value=(ids.T - vocab_size) % size)
+            if not rows:
+                break
+
+
+def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, rows: list[_CoarseRow]) -> None:
+    """Bring the keys and values of the rows whose window is not the one they were computed for up to date.
+
+    A prefix goes in without its last id, which the next step appends.
+    """
+    moved = [
+        slot for slot, row in enumerate(rows) if not setup.savings.keep_cache or row.window() != row.cached_window
+    ]
+    if not moved:
+        return
+    prefixes = [rows[slot].prefix()[:-1] for slot in moved]
+    ids = np.zeros((len(moved), max(map(len, prefixes))), np.int64)
+    for padded, prefix in zip(ids, prefixes, strict=True):
+        padded[: len(prefix)] = prefix
+    embeds = model.input_embeds_layer(torch.from_numpy(ids).to(batch.device))  # (num_moved, longest, hidden_size)
+    batch.prefill(moved, embeds, [len(prefix) for prefix in prefixes])
+    for slot in moved:
+        rows[slot].cached_window = rows[slot].window()
+
+
+class _FineRow:
+    """Codes of a row, history first, which windows of a fixed length complete from left to right."""
+
+    def __init__(self, setup: BarkSetup, item: StageItem, device: torch.device):
+        config, self.item = setup.fine, item
+        num_coarse, num_frames = item.value.shape
+        self.generator = _generator(item.request, 2)
+        prompt = _hears(item, "full", "acoustic")
+        history = np.zeros((config.n_fine_codebooks, 0), np.int64)
+        if prompt is not None:
+            history = prompt.audio_codes[:, -config.max_fine_history_length :]
+        self.clip = slice(history.shape[1], history.shape[1] + num_frames)
+        length = max(self.clip.stop, config.max_fine_input_length)
+        codes = np.full((length, config.n_fine_codebooks), setup.codebook_size, np.int64)
+        codes[: self.clip.start] = history.T
+        codes[self.clip, :num_coarse] = item.value.T
+        self.codes = torch.from_numpy(codes).to(device)  # (length, n_fine_codebooks)
+        beyond = num_frames - (config.max_fine_input_length - self.clip.start)
+        self.num_windows = max(0, math.ceil(beyond / config.max_fine_history_length)) + 1
+        self.num_done = 0
+
+    def window(self, config: BarkFineGenerationConfig) -> tuple[int, int, int]:
+        """First frame of the next window; within it, the first frame to fill and the end of the clip."""
+        start = min(self.num_done * config.max_fine_history_length, len(self.codes) - config.max_fine_input_length)
+        fill = min(
+            self.clip.start + self.num_done * config.max_fine_history_length,
+            len(self.codes) - config.max_fine_history_length,
+        )
+        return start, fill - start, min(self.clip.stop - start, config.max_fine_input_length)
+
+
+@torch.inference_mode()
+def fine_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
+    """Coarse codes to all codes, `(n_fine_codebooks, num_frames)`."""
+    if setup.transformers_rules and sampling.temperature == 1.0:
+        sampling = Sampling(0.0)
+    device = setup.bark.fine_acoustics.position_embeds_layer.weight.device
+    queue, rows = deque(items), []
+    while queue or rows:
+        while queue and len(rows) < batch_size:
+            rows.append(_FineRow(setup, queue.popleft(), device))
+        _fill_windows(setup, sampling, rows)
+        for row in rows:
+            if row.num_done == row.num_windows:
+                yield row.item._replace(value=row.codes[row.clip].T.cpu().numpy().copy())
+        rows = [row for row in rows if row.num_done < row.num_windows]
+
+
+def _fill_windows(setup: BarkSetup, sampling: Sampling, rows: list[_FineRow]) -> None:
+    """Fill the next window of each row, codebook after codebook.
+
+    The padding behind a clip gets codes as well, because the codebooks after see them; only of the last codebook they
+    are never read.
+    """
+    model, config, num_coarse = setup.bark.fine_acoustics, setup.fine, setup.coarse.n_coarse_codebooks
+    length = config.max_fine_input_length
+    windows = [row.window(config) for row in rows]
+    # (num_rows, length, n_fine_codebooks)
+    codes = torch.stack([row.codes[start : start + length] for row, (start, _, _) in zip(rows, windows, strict=True)])
+    fills = torch.tensor([fill for _, fill, _ in windows], device=codes.device)
+    first, ends = min(fill for _, fill, _ in windows), max(end for _, _, end in windows)
+    if not sampling.greedy:  # (num_rows, codebooks to fill, length)
+        shape = (config.n_fine_codebooks - num_coarse, length)
+        uniforms = torch.stack([torch.rand(shape, generator=row.generator) for row in rows]).to(codes.device)
+
+    embeds = sum(model.input_embeds_layers[codebook](codes[..., codebook]) for codebook in range(num_coarse))
+    for codebook in range(num_coarse, config.n_fine_codebooks):
+        last = ends if codebook == config.n_fine_codebooks - 1 and setup.savings.needed_positions else length
+        embed, wanted = model.input_embeds_layers[codebook], slice(first, last)
+        hidden = fine_hidden_states(model, embeds + embed(codes[..., codebook]), wanted, setup.savings)
+        head = model.lm_heads[codebook - model.config.n_codes_given]
+        logits = legal_head(head, slice(0, setup.codebook_size), setup.savings)(hidden)
+        picked = pick_tokens(
+            logits.flatten(0, 1),
+            sampling,
+            None if sampling.greedy else uniforms[:, codebook - num_coarse, wanted].flatten(),
+            transformers_rules=setup.transformers_rules,
+        ).view(len(rows), -1)
+        filled = torch.arange(first, last, device=codes.device) >= fills[:, None]
+        codes[:, wanted, codebook] = picked.where(filled, codes[:, wanted, codebook])
+        embeds = embeds + embed(codes[..., codebook])
+    for row, (start, _, _), window_codes in zip(rows, windows, codes, strict=True):
+        row.codes[start : start + length] = window_codes
+        row.num_done += 1
+
+
+@torch.inference_mode()
+def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
+    """Codes to waveforms, `(num_samples,)`.
+
+    A causal decoder never looks at what follows a clip, so padding on the right changes nothing, but it reflects the
+    first frames of a clip: one that is not longer than the kernel is decoded by itself.
+    """
+    codec, config = setup.bark.codec_model, setup.bark.codec_model.config
+    device = next(codec.parameters()).device
+    causal = (
+        config.model_type == "encodec"
+        and config.use_causal_conv
+        and config.norm_type == "weight_norm"
+        and config.trim_right_ratio == 1.0
+    )
+    alone = [item for item in items if not causal or item.value.shape[1] <= config.kernel_size]
+    together = [item for item in items if causal and item.value.shape[1] > config.kernel_size]
+    together.sort(key=lambda item: item.value.shape[1])
+    size = batch_size if setup.savings.batched_codec else 1
+    chunks = [[item] for item in alone] + [together[start : start + size] for start in range(0, len(together), size)]
+    for chunk in chunks:
+        num_frames = max(item.value.shape[1] for item in chunk)
+        if num_frames == 0:
+            yield chunk[0]._replace(value=np.zeros(0, np.float32))
+            continue
+        codes = np.zeros((setup.fine.n_fine_codebooks, len(chunk), num_frames), np.int64)
+        for row, item in enumerate(chunk):
+            codes[:, row, : item.value.shape[1]] = item.value
+        embeds = codec.quantizer.decode(torch.from_numpy(codes).to(device))  # (num_rows, hidden_size, num_frames)
+        decoded = codec.decoder(embeds)[:, 0].float().cpu().numpy()  # (num_rows, num_samples)
+        hop_length = decoded.shape[1] // num_frames
+        for item, waveform in zip(chunk, decoded, strict=True):
+            yield item._replace(value=waveform[: item.value.shape[1] * hop_length].copy())
+
+
+__all__ = ["BarkSetup", "StageItem", "run_stage"]

@@ -1,0 +1,399 @@
+"""Bark, batched: text to semantic tokens to codes to waveform, over transformers' own `BarkModel`.
+
+    synthesize          requests -> results in their order, a window of them at a time
+    text_to_semantic    the text stage alone
+    semantic_to_codes   the coarse and the fine stage
+    codes_to_waveform   the codec
+
+    SynthesisRequest ──> text stage ──> coarse stage ──> fine stage ──> codec ──> SynthesisResult
+                         rows enter as others leave      window by window         padded on the right
+
+A request's result does not depend on its company in a batch: every row has its own prompt, lengths and random numbers.
+Ids, rates and window lengths come from `bark.generation_config`, so a Bark with others works as well.
+
+Where the rules of Suno's program and of transformers differ, Suno's hold, unless `transformers_rules=True`:
+
+    | rule                         | Suno (default)                        | transformers                      |
+    | ---------------------------- | ------------------------------------- | --------------------------------- |
+    | `min_eos_p`                  | >=, after temperature and filters     | >, before them                    |
+    | `top_k=None`                 | all tokens                            | 50                                |
+    | order of filters             | top_p, top_k, temperature             | temperature, top_k, top_p         |
+    | second coarse codebook       | its own ids                           | also the special ids above them   |
+    | fine stage, temperature 1    | samples                               | takes the likeliest               |
+
+Sampling draws from one generator per row and stage, so that it repeats; transformers' random numbers are others. What
+is computed in float16 or bfloat16, or by int8 layers, is up to the model that is passed; only float32 repeats exactly.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from transformers import BarkModel
+
+from .bark_decoding import Sampling, Savings
+from .bark_stages import BarkSetup, StageItem, run_stage
+from .voice_prompt import VoicePrompt
+
+ALL_SAVINGS = Savings()
+PROMPT_MODES = ("full", "acoustic", "semantic", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class SynthesisRequest:
+    """One utterance to be spoken.
+
+    Args:
+        text (`str`, *optional*): what to say.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`, *optional*): what was said, in Bark's tokens, for the
+            voice to say again. Exactly one of `text` and `semantic_tokens` is given.
+        voice_prompt (`VoicePrompt`, *optional*): who says it; a voice of Bark's own choice by default.
+        prompt_mode (`str`): `"full"`: every stage hears the prompt. `"acoustic"`: the coarse and the fine stage hear
+            its codes, no stage hears its words. `"semantic"`: only the text stage hears it. `"none"`.
+        seed (`int`): same request, same seed, same result.
+        semantic (`Sampling`), coarse (`Sampling`), fine (`Sampling`): how each stage picks its tokens.
+        max_semantic_tokens (`int`, *optional*): by default as many as the generation config says; 768 for Suno's.
+        min_semantic_tokens (`int`): the text stage may not end before.
+
+    Raises:
+        ValueError: not exactly one of text and tokens, either of them empty, or a value outside of its range.
+        TypeError: a text, tokens or prompt of the wrong kind.
+    """
+
+    text: str | None = None
+    semantic_tokens: np.ndarray | None = None
+    voice_prompt: VoicePrompt | None = None
+    prompt_mode: str = "full"
+    seed: int = 0
+    semantic: Sampling = Sampling(0.7)
+    coarse: Sampling = Sampling(0.7, min_eos_p=None)
+    fine: Sampling = Sampling(0.5, min_eos_p=None)
+    max_semantic_tokens: int | None = None
+    min_semantic_tokens: int = 0
+
+    def __post_init__(self):
+        if (self.text is None) == (self.semantic_tokens is None):
+            raise ValueError("A request needs either a `text` or `semantic_tokens`, and not both.")
+        if self.text is not None and not isinstance(self.text, str):
+            raise TypeError(f"`text` must be a string, not {type(self.text).__name__}.")
+        if self.text is not None and not self.text.strip():
+            raise ValueError("`text` is empty; there is nothing to say.")
+        if self.semantic_tokens is not None:
+            object.__setattr__(self, "semantic_tokens", _check_tokens(self.semantic_tokens))
+        if self.voice_prompt is not None and not isinstance(self.voice_prompt, VoicePrompt):
+            raise TypeError(
+                f"`voice_prompt` must be a VoicePrompt, not {type(self.voice_prompt).__name__}; VoicePrompt.load "
+                "reads files and dicts."
+            )
+        if self.prompt_mode not in PROMPT_MODES:
+            raise ValueError(f"`prompt_mode` is {self.prompt_mode!r}; it must be one of {', '.join(PROMPT_MODES)}.")
+        if self.seed < 0:
+            raise ValueError(f"`seed` is {self.seed}; it must be 0 or more.")
+        if self.min_semantic_tokens < 0:
+            raise ValueError(f"`min_semantic_tokens` is {self.min_semantic_tokens}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, eq=False)
+class SynthesisResult:
+    """A spoken request.
+
+    Args:
+        semantic_tokens (`np.ndarray`): int64 of shape `(num_tokens,)`.
+        audio_codes (`np.ndarray`): int64 of shape `(8, num_frames)`.
+        waveform (`np.ndarray`): float32 of shape `(num_samples,)`.
+        sampling_rate (`int`): of the waveform.
+        finish_reason (`str`): `"eos"`: the text stage ended by itself; `"length"`: it was cut at the maximum;
+            `"given"`: the tokens were; `"empty"`: it ended at once, and nothing was said.
+        request (`SynthesisRequest`): what was asked for.
+        index (`int`): the request's place among the requests.
+    """
+
+    semantic_tokens: np.ndarray
+    audio_codes: np.ndarray
+    waveform: np.ndarray
+    sampling_rate: int
+    finish_reason: Literal["eos", "length", "given", "empty"]
+    request: SynthesisRequest
+    index: int
+
+
+def synthesize(
+    bark: BarkModel,
+    requests: Iterable[SynthesisRequest],
+    *,
+    tokenizer: Any = None,
+    batch_size: int = 8,
+    look_ahead: int = 4,
+    savings: Savings = ALL_SAVINGS,
+    transformers_rules: bool = False,
+    offload: bool = False,
+) -> Iterator[SynthesisResult]:
+    """Speak requests, and give the results in their order as they become ready.
+
+    Args:
+        bark (`BarkModel`): from `BarkModel.from_pretrained`; it stays as it is.
+        requests (`Iterable[SynthesisRequest]`): any number; they are read `look_ahead` batches at a time.
+        tokenizer: Bark's, or its processor; needed for texts.
+        batch_size (`int`): utterances computed at once. It is halved whenever memory runs out.
+        look_ahead (`int`): batches that are read ahead, so that short and long utterances fill them evenly.
+        savings (`Savings`): computations that are left out; none changes a token.
+        transformers_rules (`bool`): pick tokens as transformers does, see the table above.
+        offload (`bool`): move each stage to the accelerator for its turn, and back.
+
+    Raises:
+        ValueError: a request that this Bark cannot speak, such as too long a text; the requests before it are spoken
+            first.
+        MemoryError: there is not enough memory for a single utterance.
+    """
+    if look_ahead < 1:
+        raise ValueError(f"`look_ahead` is {look_ahead}; it must be 1 or more.")
+    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
+    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    return _synthesize(setup, iter(requests), tokenizer, batch_size * look_ahead)
+
+
+def _synthesize(
+    setup: BarkSetup, requests: Iterator[SynthesisRequest], tokenizer: Any, window_size: int
+) -> Iterator[SynthesisResult]:
+    position, failure = 0, None
+    while failure is None:
+        window, finished = [], {}
+        try:
+            for index, request in enumerate(islice(requests, window_size), position):
+                window.append(_read_request(setup, request, index, tokenizer))
+        except (ValueError, TypeError) as error:
+            failure = error
+        if not window:
+            break
+        try:
+            for result in _speak(setup, window):
+                finished[result.index] = result
+                while position in finished:
+                    yield finished.pop(position)
+                    position += 1
+        except KeyboardInterrupt:  # what is ready is delivered, although results between are missing
+            for index in sorted(finished):
+                yield finished[index]
+            raise
+    if failure is not None:
+        raise failure
+
+
+def _speak(setup: BarkSetup, window: list[StageItem]) -> Iterator[SynthesisResult]:
+    """All stages over some requests; results come as they are ready."""
+    said = _semantic_tokens(setup, window)
+
+    def result(item: StageItem, codes: np.ndarray, waveform: np.ndarray) -> SynthesisResult:
+        tokens, reason = said[item.index]
+        return SynthesisResult(tokens, codes, waveform, setup.sampling_rate, reason, item.request, item.index)
+
+    items = [item._replace(value=said[item.index][0]) for item in window]
+    for item in items:
+        if not len(item.value):
+            yield result(item, _no_codes(setup), np.zeros(0, np.float32))
+    items = [item for item in items if len(item.value)]
+    # an offloaded stage has one turn per window
+    group_size = len(items) + 1 if setup.offload else setup.batch_size
+    coarse = run_stage("coarse", setup, items)
+    while group := list(islice(coarse, group_size)):
+        fine = {item.index: item for item in run_stage("fine", setup, group)}
+        for item in run_stage("codec", setup, list(fine.values())):
+            yield result(item, fine[item.index].value, item.value)
+
+
+def text_to_semantic(
+    bark: BarkModel,
+    requests: Sequence[SynthesisRequest],
+    *,
+    tokenizer: Any,
+    batch_size: int = 8,
+    savings: Savings = ALL_SAVINGS,
+    transformers_rules: bool = False,
+    offload: bool = False,
+) -> list[tuple[np.ndarray, str]]:
+    """Run the text stage.
+
+    Args:
+        requests (`Sequence[SynthesisRequest]`): those with tokens get them back.
+        bark, tokenizer, batch_size, savings, transformers_rules, offload: see [`synthesize`].
+
+    Returns:
+        `list[tuple[np.ndarray, str]]`: int64 tokens, `(num_tokens,)`, and the finish reason of each request.
+    """
+    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
+    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    items = [_read_request(setup, request, index, tokenizer) for index, request in enumerate(requests)]
+    said = _semantic_tokens(setup, items)
+    return [said[index] for index in range(len(items))]
+
+
+def semantic_to_codes(
+    bark: BarkModel,
+    semantic_tokens: Sequence[np.ndarray],
+    requests: Sequence[SynthesisRequest] | None = None,
+    *,
+    batch_size: int = 8,
+    savings: Savings = ALL_SAVINGS,
+    transformers_rules: bool = False,
+    offload: bool = False,
+) -> list[np.ndarray]:
+    """Run the coarse and the fine stage.
+
+    Args:
+        semantic_tokens (`Sequence[np.ndarray]`): `(num_tokens,)` each; empty ones give empty codes.
+        requests (`Sequence[SynthesisRequest]`, *optional*): voice, seed and sampling of each; its text or tokens are
+            not read. The defaults without any.
+        bark, batch_size, savings, transformers_rules, offload: see [`synthesize`].
+
+    Returns:
+        `list[np.ndarray]`: int64 codes of shape `(8, num_frames)`.
+    """
+    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
+    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    tokens = [_check_tokens(row, may_be_empty=True) for row in semantic_tokens]
+    if requests is not None and len(requests) != len(tokens):
+        raise ValueError(f"{len(tokens)} rows of tokens and {len(requests)} requests were given; give as many.")
+    items = []
+    for index, row in enumerate(tokens):
+        if len(row):
+            request = SynthesisRequest(semantic_tokens=row) if requests is None else requests[index]
+            _check_request(setup, request, index, row)
+            items.append(StageItem(index, request, row))
+    coarse = list(run_stage("coarse", setup, items))
+    codes = {item.index: item.value for item in run_stage("fine", setup, coarse)}
+    return [codes.get(index, _no_codes(setup)) for index in range(len(tokens))]
+
+
+def codes_to_waveform(
+    bark: BarkModel,
+    audio_codes: Sequence[np.ndarray],
+    *,
+    batch_size: int = 8,
+    savings: Savings = ALL_SAVINGS,
+    offload: bool = False,
+) -> list[np.ndarray]:
+    """Run the codec.
+
+    Args:
+        audio_codes (`Sequence[np.ndarray]`): `(8, num_frames)` each; empty ones give empty waveforms.
+        bark, batch_size, savings, offload: see [`synthesize`].
+
+    Returns:
+        `list[np.ndarray]`: float32 waveforms of shape `(num_samples,)`.
+    """
+    setup = BarkSetup.of(bark, batch_size=batch_size, savings=savings, offload=offload)
+    items = [StageItem(index, None, np.asarray(codes)) for index, codes in enumerate(audio_codes)]
+    for index, _, codes in items:
+        shape, num_codebooks = codes.shape, setup.fine.n_fine_codebooks
+        if len(shape) != 2 or shape[0] != num_codebooks or codes.dtype.kind not in "iu":
+            raise ValueError(
+                f"audio_codes {index} are {codes.dtype} of shape {shape}; this Bark's are integers of shape "
+                f"({num_codebooks}, num_frames)."
+            )
+        if codes.size and not 0 <= codes.min() <= codes.max() < setup.codebook_size:
+            raise ValueError(
+                f"audio_codes {index} reach from {codes.min()} to {codes.max()}; this Bark's lie in "
+                f"[0, {setup.codebook_size})."
+            )
+    waveforms = {item.index: item.value for item in run_stage("codec", setup, items)}
+    return [waveforms[index] for index in range(len(items))]
+
+
+def _read_request(setup: BarkSetup, request: SynthesisRequest, index: int, tokenizer: Any) -> StageItem:
+    if not isinstance(request, SynthesisRequest):
+        raise TypeError(f"Request {index} is a {type(request).__name__}; make it a SynthesisRequest(text=...).")
+    _check_request(setup, request, index, request.semantic_tokens)
+    if request.text is None:
+        return StageItem(index, request, request.semantic_tokens)
+    if tokenizer is None:
+        raise ValueError(f"Request {index} has a text; pass Bark's `tokenizer`.")
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
+    text_ids = np.asarray(tokenizer(request.text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    most, vocab_size = setup.semantic.max_input_semantic_length, setup.bark.semantic.config.input_vocab_size
+    if not len(text_ids):
+        raise ValueError(f"Request {index}: {request.text!r} has no token, so there is nothing to say.")
+    if len(text_ids) > most:
+        raise ValueError(
+            f"Request {index}: the text has {len(text_ids)} tokens and this Bark reads {most}. Split it into "
+            f"sentences and make a request of each: {request.text[:40]!r}..."
+        )
+    if text_ids.max() + setup.semantic.text_encoding_offset >= vocab_size:
+        raise ValueError(
+            f"Request {index}: the tokenizer gives id {text_ids.max()}, beyond the {vocab_size} inputs of this Bark. "
+            "Pass the tokenizer that belongs to it."
+        )
+    return StageItem(index, request, text_ids)
+
+
+def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, tokens: np.ndarray | None) -> None:
+    vocab_size = setup.semantic.semantic_vocab_size
+    prompt, most = request.voice_prompt, setup.max_semantic_tokens
+    if prompt is not None and prompt.semantic_vocab_size > vocab_size:
+        raise ValueError(
+            f"Request {index}: the voice prompt has {prompt.semantic_vocab_size} kinds of semantic tokens and this "
+            f"Bark {vocab_size}, so it was made for another. Make one with the encoder of this Bark."
+        )
+    if prompt is not None and (
+        prompt.codebook_size > setup.codebook_size or len(prompt.audio_codes) != setup.fine.n_fine_codebooks
+    ):
+        raise ValueError(
+            f"Request {index}: the voice prompt has {len(prompt.audio_codes)} codebooks of {prompt.codebook_size} and "
+            f"this Bark {setup.fine.n_fine_codebooks} of {setup.codebook_size}, so it was made for another."
+        )
+    if tokens is not None and len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+        raise ValueError(
+            f"Request {index}: semantic tokens reach from {tokens.min()} to {tokens.max()}; this Bark's lie in "
+            f"[0, {vocab_size})."
+        )
+    if request.max_semantic_tokens is not None and not 1 <= request.max_semantic_tokens <= most:
+        raise ValueError(
+            f"Request {index}: `max_semantic_tokens` is {request.max_semantic_tokens}; this Bark makes 1 to {most}."
+        )
+    if request.min_semantic_tokens > (request.max_semantic_tokens or most):
+        raise ValueError(
+            f"Request {index}: `min_semantic_tokens` is {request.min_semantic_tokens}, above the maximum of "
+            f"{request.max_semantic_tokens or most}."
+        )
+
+
+def _check_tokens(semantic_tokens: Any, *, may_be_empty: bool = False) -> np.ndarray:
+    tokens = np.asarray(semantic_tokens)
+    if may_be_empty and tokens.size == 0:
+        return np.zeros(0, np.int64)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
+        raise ValueError(
+            f"`semantic_tokens` are {tokens.dtype} of shape {tokens.shape}; they must be integers of shape "
+            "(num_tokens,), one or more."
+        )
+    return tokens.astype(np.int64)
+
+
+def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, tuple[np.ndarray, str]]:
+    """Tokens and finish reasons by index; the text stage is run for those that have none yet."""
+    said = {item.index: (item.value, "given") for item in items if item.request.text is None}
+    texts = [item for item in items if item.request.text is not None]
+    for item in run_stage("semantic", setup, texts):
+        tokens = item.value
+        if tokens[-1] != setup.semantic.semantic_vocab_size:
+            said[item.index] = tokens, "length"
+        else:
+            said[item.index] = tokens[:-1], "eos" if len(tokens) > 1 else "empty"
+    return said
+
+
+def _no_codes(setup: BarkSetup) -> np.ndarray:
+    return np.zeros((setup.fine.n_fine_codebooks, 0), np.int64)
+
+
+__all__ = [
+    "Sampling",
+    "Savings",
+    "SynthesisRequest",
+    "SynthesisResult",
+    "codes_to_waveform",
+    "semantic_to_codes",
+    "synthesize",
+    "text_to_semantic",
+]

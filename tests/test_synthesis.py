@@ -1,0 +1,587 @@
+"""Bark over an unmodified BarkModel: equal to transformers, to itself in other company, and clear where it can't."""
+
+import copy
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import BarkConfig, BarkModel, EncodecConfig, GenerationConfig
+from transformers.models.bark.generation_configuration_bark import (
+    BarkCoarseGenerationConfig,
+    BarkFineGenerationConfig,
+    BarkGenerationConfig,
+    BarkSemanticGenerationConfig,
+)
+
+from hf_bark_semantic import VoicePrompt, bark_stages
+from hf_bark_semantic.bark_decoding import DecodingBatch, pick_tokens
+from hf_bark_semantic.bark_stages import BarkSetup
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.synthesis import (
+    Sampling,
+    Savings,
+    SynthesisRequest,
+    codes_to_waveform,
+    semantic_to_codes,
+    synthesize,
+    text_to_semantic,
+)
+
+VOCAB_SIZE, CODEBOOK_SIZE, TEXT_LENGTH, MAX_TOKENS = 500, 64, 64, 60
+CODES_END = VOCAB_SIZE + 2 * CODEBOOK_SIZE
+SUB_CONFIGS = {  # none of the ids and lengths is Suno's
+    "semantic_config": {
+        "eos_token_id": VOCAB_SIZE, "text_encoding_offset": 520, "text_pad_token": 598, "semantic_infer_token": 599,
+        "semantic_vocab_size": VOCAB_SIZE, "max_input_semantic_length": TEXT_LENGTH, "max_new_tokens": MAX_TOKENS,
+    },
+    "coarse_acoustics_config": {
+        "coarse_semantic_pad_token": CODES_END, "coarse_infer_token": CODES_END + 2,
+        "max_coarse_input_length": 96, "max_coarse_history": 210, "sliding_window_len": 30,
+    },
+    "fine_acoustics_config": {"max_fine_history_length": 64, "max_fine_input_length": 128},
+}  # fmt: skip
+GREEDY = Sampling(0.0, min_eos_p=None)
+ALL_GREEDY = {"semantic": GREEDY, "coarse": GREEDY, "fine": GREEDY}
+PROMPT_LENGTHS = [None, 20, 150]  # none, shorter than every window, longer than every window
+TEXTS = ["the cat sleeps", "a dog runs.", "one two three", "x" * TEXT_LENGTH]
+
+
+class LetterTokenizer:
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        assert not add_special_tokens
+        return {"input_ids": [byte % 60 for byte in text.encode()]}
+
+
+def make_bark() -> BarkModel:
+    """A random Bark whose weights are large enough that its tokens vary."""
+    torch.manual_seed(0)
+    shape = {"num_layers": 2, "num_heads": 4, "hidden_size": 32, "bias": False}
+    coarse, fine = CODES_END + 16, CODEBOOK_SIZE + 8
+    config = BarkConfig(
+        semantic_config={
+            **shape, "block_size": TEXT_LENGTH + MAX_TOKENS, "input_vocab_size": 600, "output_vocab_size": 508,
+        },
+        coarse_acoustics_config={
+            **shape, "block_size": 336, "input_vocab_size": coarse, "output_vocab_size": coarse,
+        },
+        fine_acoustics_config={**shape, "block_size": 128, "input_vocab_size": fine, "output_vocab_size": fine},
+        codec_config=EncodecConfig(
+            num_filters=2, hidden_size=16, codebook_dim=16, codebook_size=CODEBOOK_SIZE, num_lstm_layers=1,
+            target_bandwidths=[6.0],
+        ).to_dict(),
+    )  # fmt: skip
+    model = BarkModel(config).eval()
+    with torch.no_grad():
+        for stage in (model.semantic, model.coarse_acoustics, model.fine_acoustics):
+            for parameter in stage.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(0, 0.3)
+        model.semantic.lm_head.weight[VOCAB_SIZE] *= 1.2  # so that some texts come to an end, and some do not
+        for layer in model.codec_model.quantizer.layers:
+            layer.codebook.embed.normal_()
+    model.generation_config = GenerationConfig(**SUB_CONFIGS, codebook_size=CODEBOOK_SIZE, sample_rate=24_000)
+    return model
+
+
+@pytest.fixture(scope="module")
+def bark() -> BarkModel:
+    return make_bark()
+
+
+@pytest.fixture
+def tokenizer() -> LetterTokenizer:
+    return LetterTokenizer()
+
+
+def make_prompt(num_tokens: int | None, seed: int = 0) -> VoicePrompt | None:
+    if num_tokens is None:
+        return None
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(0, VOCAB_SIZE, num_tokens)
+    codes = generator.integers(0, CODEBOOK_SIZE, (8, num_codec_frames(num_tokens)))
+    return VoicePrompt(tokens, codes, semantic_vocab_size=VOCAB_SIZE, codebook_size=CODEBOOK_SIZE)
+
+
+def make_tokens(num_tokens: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, VOCAB_SIZE, num_tokens)
+
+
+def make_requests(**values) -> list[SynthesisRequest]:
+    """Every kind of request: texts and tokens, with and without prompts, long and short."""
+    return [
+        SynthesisRequest(text=TEXTS[0], seed=1, max_semantic_tokens=30, **values),
+        SynthesisRequest(text=TEXTS[1], seed=2, voice_prompt=make_prompt(20), **values),
+        SynthesisRequest(semantic_tokens=make_tokens(50), seed=3, voice_prompt=make_prompt(150), **values),
+        SynthesisRequest(
+            text=TEXTS[2], max_semantic_tokens=35, voice_prompt=make_prompt(150), prompt_mode="acoustic", **values
+        ),
+        SynthesisRequest(semantic_tokens=make_tokens(3), seed=5, **values),
+        SynthesisRequest(
+            text=TEXTS[3], max_semantic_tokens=20, voice_prompt=make_prompt(60, 1), prompt_mode="semantic", **values
+        ),
+    ]
+
+
+def generation_configs() -> dict:
+    return {
+        "semantic_generation_config": BarkSemanticGenerationConfig(**SUB_CONFIGS["semantic_config"]),
+        "coarse_generation_config": BarkCoarseGenerationConfig(**SUB_CONFIGS["coarse_acoustics_config"]),
+    }
+
+
+def text_inputs(text: str) -> dict[str, torch.Tensor]:
+    """What BarkProcessor gives for a text."""
+    ids = LetterTokenizer()(text, add_special_tokens=False)["input_ids"]
+    input_ids, attention_mask = torch.zeros(2, 1, TEXT_LENGTH, dtype=torch.long)
+    input_ids[0, : len(ids)], attention_mask[0, : len(ids)] = torch.tensor(ids), 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def transformers_tokens(bark: BarkModel, text: str, prompt: VoicePrompt | None, **kwargs) -> np.ndarray:
+    config = generation_configs()["semantic_generation_config"]
+    history = None if prompt is None else prompt.to_dict(return_tensors="pt")
+    generated = bark.semantic.generate(
+        **text_inputs(text), semantic_generation_config=config, history_prompt=history, **kwargs
+    )
+    return generated[0].numpy()
+
+
+def transformers_codes(bark: BarkModel, tokens: np.ndarray, prompt: VoicePrompt | None) -> torch.Tensor:
+    """Codes of shape `(1, 8, num_frames)`."""
+    configs = {**generation_configs(), "codebook_size": CODEBOOK_SIZE}
+    configs["history_prompt"] = None if prompt is None else prompt.to_dict(return_tensors="pt")
+    coarse = bark.coarse_acoustics.generate(torch.tensor(tokens)[None], **configs)
+    fine_config = BarkFineGenerationConfig(**SUB_CONFIGS["fine_acoustics_config"])
+    return bark.fine_acoustics.generate(coarse, fine_generation_config=fine_config, **configs)
+
+
+def assert_same(results, others):
+    for one, other in zip(results, others, strict=True):
+        np.testing.assert_array_equal(one.semantic_tokens, other.semantic_tokens)
+        np.testing.assert_array_equal(one.audio_codes, other.audio_codes)
+        np.testing.assert_allclose(one.waveform, other.waveform, atol=1e-5)
+        assert one.finish_reason == other.finish_reason
+
+
+@pytest.mark.parametrize("prompt_length", PROMPT_LENGTHS)
+def test_text_stage_equals_transformers(bark, tokenizer, prompt_length):
+    prompt = make_prompt(prompt_length)
+    texts = TEXTS[1:]
+    requests = [SynthesisRequest(text=text, voice_prompt=prompt, **ALL_GREEDY) for text in texts]
+    said = text_to_semantic(bark, requests, tokenizer=tokenizer)
+    for text, (tokens, reason) in zip(texts, said, strict=True):
+        expected = transformers_tokens(bark, text, prompt)
+        assert (expected[-1] == VOCAB_SIZE) == (reason == "eos")
+        np.testing.assert_array_equal(tokens, expected[:-1] if reason == "eos" else expected)
+    if prompt is None:
+        assert [reason for _, reason in said] == ["eos", "length", "eos"]  # both are put to the test
+
+
+def test_early_end_equals_transformers(bark, tokenizer):
+    request = SynthesisRequest(text=TEXTS[2], semantic=Sampling(0.0, min_eos_p=0.05))
+    tokens, reason = text_to_semantic(bark, [request], tokenizer=tokenizer, transformers_rules=True)[0]
+    expected = transformers_tokens(bark, TEXTS[2], None, min_eos_p=0.05)
+    assert reason == "eos" and 0 < len(tokens) < MAX_TOKENS  # which the text reaches otherwise
+    np.testing.assert_array_equal(tokens, expected[:-1])
+
+
+@pytest.mark.parametrize("prompt_length", PROMPT_LENGTHS)
+@pytest.mark.parametrize("num_tokens", [1, 160])  # one frame; 16 windows of the coarse stage, 3 or 4 of the fine one
+def test_codes_and_waveform_equal_transformers(bark, num_tokens, prompt_length):
+    tokens, prompt = make_tokens(num_tokens), make_prompt(prompt_length)
+    expected = transformers_codes(bark, tokens, prompt)
+    request = SynthesisRequest(semantic_tokens=tokens, voice_prompt=prompt, **ALL_GREEDY)
+    codes = semantic_to_codes(bark, [tokens], [request], transformers_rules=True)[0]
+    assert codes.shape == (8, num_codec_frames(num_tokens))
+    np.testing.assert_array_equal(codes, expected[0].numpy())
+    waveform = codes_to_waveform(bark, [codes])[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(waveform, bark.codec_decode(expected)[0].numpy(), atol=1e-6)
+
+
+def test_whole_equals_transformers(bark, tokenizer):
+    prompt = make_prompt(40)
+    waveform = bark.generate(
+        **text_inputs(TEXTS[1]), history_prompt=prompt.to_dict(return_tensors="pt"), semantic_max_new_tokens=30
+    )
+    request = SynthesisRequest(text=TEXTS[1], voice_prompt=prompt, max_semantic_tokens=30, **ALL_GREEDY)
+    result = next(synthesize(bark, [request], tokenizer=tokenizer, transformers_rules=True))
+    assert result.sampling_rate == 24_000
+    np.testing.assert_allclose(result.waveform, waveform[0].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("sampling", [ALL_GREEDY, {}], ids=["greedy", "sampled"])
+def test_a_row_does_not_depend_on_its_batch(bark, tokenizer, sampling):
+    requests = make_requests(**sampling)
+    alone = [next(synthesize(bark, [request], tokenizer=tokenizer)) for request in requests]
+    together = list(synthesize(bark, requests, tokenizer=tokenizer, batch_size=3, look_ahead=2))
+    assert [result.index for result in together] == list(range(len(requests)))
+    assert [result.request for result in together] == requests
+    assert_same(together, alone)
+    assert_same(synthesize(bark, requests[::-1], tokenizer=tokenizer), alone[::-1])
+
+
+@pytest.mark.parametrize("saving", [field.name for field in fields(Savings)])
+def test_no_saving_changes_a_token(bark, tokenizer, saving):
+    requests = make_requests()
+    with_all = synthesize(bark, requests, tokenizer=tokenizer, batch_size=3)
+    without_one = synthesize(
+        bark, requests, tokenizer=tokenizer, batch_size=3, savings=replace(Savings(), **{saving: False})
+    )
+    assert_same(with_all, without_one)
+
+
+def test_coarse_cache_is_kept_until_the_window_moves(bark, monkeypatch):
+    lengths, prefill = [], DecodingBatch.prefill
+
+    def count(batch, slots, inputs_embeds, row_lengths):
+        lengths.extend(row_lengths)
+        prefill(batch, slots, inputs_embeds, row_lengths)
+
+    monkeypatch.setattr(DecodingBatch, "prefill", count)
+    semantic_to_codes(bark, [make_tokens(80)])  # 240 ids in 8 windows of 30
+    assert lengths == [96, 96 + 210]  # after 210 ids the semantic window moves by one token
+    lengths.clear()
+    semantic_to_codes(bark, [make_tokens(80)], savings=replace(Savings(), keep_cache=False))
+    assert lengths == [96 + 30 * window for window in range(8)]
+
+
+def test_same_seed_same_result(bark, tokenizer):
+    def speak(seed):
+        request = SynthesisRequest(text="the cat", seed=seed, max_semantic_tokens=20, min_semantic_tokens=20)
+        return next(synthesize(bark, [request], tokenizer=tokenizer))
+
+    one, again, other = speak(1), speak(1), speak(2)
+    assert_same([one], [again])
+    assert not np.array_equal(one.semantic_tokens, other.semantic_tokens)
+
+
+def test_prompt_modes_reach_their_stages(bark, tokenizer):
+    tokens, prompt = make_tokens(40), make_prompt(60)
+    said, codes = {}, {}
+    for mode in ("full", "acoustic", "semantic", "none"):
+        request = SynthesisRequest(text=TEXTS[0], voice_prompt=prompt, prompt_mode=mode, max_semantic_tokens=30)
+        said[mode] = text_to_semantic(bark, [request], tokenizer=tokenizer)[0][0].tolist()
+        codes[mode] = semantic_to_codes(bark, [tokens], [request])[0].tolist()
+    assert said["full"] == said["semantic"] != said["acoustic"] == said["none"]
+    assert codes["semantic"] == codes["none"] not in (codes["full"], codes["acoustic"])
+    assert codes["full"] != codes["acoustic"]
+
+
+def test_acoustic_mode_replaces_the_words_of_the_coarse_history(bark):
+    tokens, prompt = make_tokens(40), make_prompt(60)
+    request = SynthesisRequest(semantic_tokens=tokens, voice_prompt=prompt, **ALL_GREEDY)
+    codes = semantic_to_codes(bark, [tokens], [replace(request, prompt_mode="acoustic")], transformers_rules=True)[0]
+    history = prompt.to_dict(return_tensors="pt")
+    history["semantic_prompt"] = torch.full_like(history["semantic_prompt"], CODES_END)
+    coarse = bark.coarse_acoustics.generate(
+        torch.tensor(tokens)[None], **generation_configs(), codebook_size=CODEBOOK_SIZE, history_prompt=history
+    )
+    expected = (coarse[0].view(-1, 2).T.numpy() - VOCAB_SIZE) % CODEBOOK_SIZE
+    np.testing.assert_array_equal(codes[:2], expected)
+
+
+def test_number_of_tokens_is_held_between_minimum_and_maximum(bark, tokenizer):
+    eager = Sampling(0.7, min_eos_p=1e-9)  # ends as soon as it may
+    texts = [
+        SynthesisRequest(text="a cat", semantic=eager, min_semantic_tokens=minimum, max_semantic_tokens=maximum)
+        for minimum, maximum in [(0, 9), (5, 9), (9, 9)]
+    ]
+    said = text_to_semantic(bark, texts, tokenizer=tokenizer)
+    assert [(len(tokens), reason) for tokens, reason in said] == [(0, "empty"), (5, "eos"), (9, "length")]
+
+
+def test_immediate_end_gives_an_empty_result(bark, tokenizer):
+    requests = [
+        SynthesisRequest(text="the cat", semantic=Sampling(0.7, min_eos_p=1e-9)),
+        SynthesisRequest(semantic_tokens=make_tokens(5)),
+    ]
+    empty, spoken = synthesize(bark, requests, tokenizer=tokenizer)
+    assert empty.finish_reason == "empty" and spoken.finish_reason == "given"
+    assert empty.semantic_tokens.shape == (0,) and empty.audio_codes.shape == (8, 0) and empty.waveform.shape == (0,)
+    assert spoken.waveform.shape == (320 * num_codec_frames(5),) and spoken.waveform.dtype == np.float32
+    assert semantic_to_codes(bark, [np.zeros(0, int)])[0].shape == (8, 0)
+    assert codes_to_waveform(bark, [empty.audio_codes])[0].shape == (0,)
+
+
+def test_frame_count_is_that_of_the_package(bark):
+    setup = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False)
+    assert [setup.num_frames(n) for n in range(3000)] == [num_codec_frames(n) for n in range(3000)]
+
+
+def test_only_legal_codes_unless_transformers_rules(bark):
+    tempted = copy.deepcopy(bark)
+    with torch.no_grad():
+        tempted.coarse_acoustics.lm_head.weight[CODES_END:] *= 50  # the special ids, which alias codes
+    tokens = make_tokens(10)
+    request = SynthesisRequest(semantic_tokens=tokens, **ALL_GREEDY)
+    codes = {rules: semantic_to_codes(tempted, [tokens], [request], transformers_rules=rules)[0] for rules in (0, 1)}
+    expected = transformers_codes(tempted, tokens, None)[0].numpy()
+    np.testing.assert_array_equal(codes[1], expected)
+    assert not np.array_equal(codes[0][1], expected[1])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_codec_rows_do_not_depend_on_their_batch(bark, causal):
+    bark = copy.deepcopy(bark)
+    if not causal:
+        codec_config = EncodecConfig(**{**bark.codec_model.config.to_dict(), "use_causal_conv": False})
+        quantizer = bark.codec_model.quantizer
+        bark.codec_model = type(bark.codec_model)(codec_config).eval()
+        bark.codec_model.quantizer = quantizer
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(0, CODEBOOK_SIZE, (8, num_frames)) for num_frames in (1, 2, 7, 8, 40, 0, 25)]
+    together = codes_to_waveform(bark, rows)
+    for codes, waveform in zip(rows, together, strict=True):
+        assert waveform.shape == (320 * codes.shape[1],)
+        np.testing.assert_allclose(waveform, codes_to_waveform(bark, [codes])[0], atol=1e-6)
+
+
+def test_adapters_are_run(bark, tokenizer):
+    peft = pytest.importorskip("peft")
+    bark = copy.deepcopy(bark)
+    plain = text_to_semantic(bark, [SynthesisRequest(text=TEXTS[0], semantic=GREEDY)], tokenizer=tokenizer)[0][0]
+    bark.semantic.add_adapter(peft.LoraConfig(target_modules=["att_proj", "out_proj", "in_proj"]))
+    with torch.no_grad():
+        for name, parameter in bark.semantic.named_parameters():
+            if "lora" in name:
+                parameter.normal_(0, 0.3)
+    bark.eval()
+    request = SynthesisRequest(text=TEXTS[0], semantic=GREEDY)
+    tokens = text_to_semantic(bark, [request], tokenizer=tokenizer)[0][0]
+    np.testing.assert_array_equal(tokens, transformers_tokens(bark, TEXTS[0], None)[: len(tokens)])
+    assert not np.array_equal(tokens, plain)
+
+
+def test_half_precision_and_typed_configs_are_taken(bark, tokenizer):
+    bark = copy.deepcopy(bark).to(torch.bfloat16)
+    bark.generation_config = BarkGenerationConfig(**SUB_CONFIGS, codebook_size=CODEBOOK_SIZE)
+    result = next(synthesize(bark, [SynthesisRequest(text="a", max_semantic_tokens=5)], tokenizer=tokenizer))
+    assert result.waveform.dtype == np.float32 and np.isfinite(result.waveform).all()
+
+
+def test_bark_stays_as_it_is(bark, tokenizer):
+    config, generation_config = bark.config.to_dict(), copy.deepcopy(bark.generation_config.to_dict())
+    prompt = make_prompt(30)
+    request = SynthesisRequest(text="a", max_semantic_tokens=5, voice_prompt=prompt)
+    list(synthesize(bark, [request], tokenizer=tokenizer))
+    assert bark.config.to_dict() == config and bark.generation_config.to_dict() == generation_config
+    assert prompt == make_prompt(30)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_requests_are_read_a_window_at_a_time(bark, tokenizer):
+    read = []
+
+    def requests():
+        for seed in range(9):
+            read.append(seed)
+            yield SynthesisRequest(semantic_tokens=make_tokens(2), seed=seed)
+
+    results = synthesize(bark, requests(), batch_size=2, look_ahead=2)
+    assert read == []
+    assert next(results).request.seed == 0 and len(read) == 4
+    assert [result.request.seed for result in results] == list(range(1, 9))
+
+
+def test_what_is_ready_is_delivered_before_an_interrupt(bark, monkeypatch):
+    fill, lengths = bark_stages._fill_windows, []
+
+    def interrupt(setup, sampling, rows):
+        lengths.append(len(rows))
+        if len(lengths) == 3:
+            raise KeyboardInterrupt
+        fill(setup, sampling, rows)
+
+    monkeypatch.setattr(bark_stages, "_fill_windows", interrupt)
+    requests = [SynthesisRequest(semantic_tokens=make_tokens(n)) for n in (2, 40, 2, 80)]
+    delivered = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in synthesize(bark, requests, batch_size=1, look_ahead=4):
+            delivered.append(result.index)
+    assert delivered == [1, 3]  # the longest start first
+
+
+def test_batches_shrink_until_they_fit(bark, tokenizer, monkeypatch):
+    requests = make_requests()
+    expected = list(synthesize(bark, requests, tokenizer=tokenizer))
+    step, sizes = DecodingBatch.step, []
+
+    def step_in_little_memory(batch, token_ids):
+        if len(batch.lengths) > 1:
+            sizes.append(len(batch.lengths))
+            raise MemoryError if len(sizes) % 2 else RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return step(batch, token_ids)
+
+    monkeypatch.setattr(DecodingBatch, "step", step_in_little_memory)
+    assert_same(synthesize(bark, requests, tokenizer=tokenizer), expected)
+    assert sizes == [4, 2, 5, 2]  # 4 texts, of which one says nothing, and 5 rows of tokens
+
+
+def test_too_little_memory_for_one_row_is_said(bark, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr(DecodingBatch, "step", fail)
+    with pytest.raises(MemoryError, match="coarse stage of a single utterance"):
+        semantic_to_codes(bark, [make_tokens(3)] * 3)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory(bark, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(DecodingBatch, "step", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        semantic_to_codes(bark, [make_tokens(3)] * 3)
+
+
+def test_requests_before_a_wrong_one_are_spoken(bark, tokenizer):
+    requests = [
+        SynthesisRequest(text="a", max_semantic_tokens=2, min_semantic_tokens=2),
+        SynthesisRequest(text="x" * (TEXT_LENGTH + 1)),
+    ]
+    results = synthesize(bark, requests, tokenizer=tokenizer)
+    assert next(results).index == 0
+    with pytest.raises(ValueError, match=r"Request 1: the text has 65 tokens and this Bark reads 64. Split"):
+        next(results)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({}, "either a `text` or `semantic_tokens`"),
+        ({"text": "a", "semantic_tokens": [1]}, "either a `text` or `semantic_tokens`"),
+        ({"text": " \n"}, "nothing to say"),
+        ({"semantic_tokens": []}, "one or more"),
+        ({"semantic_tokens": [0.5]}, "must be integers"),
+        ({"semantic_tokens": [[1]]}, "must be integers of shape"),
+        ({"text": "a", "prompt_mode": "loud"}, "full, acoustic, semantic, none"),
+        ({"text": "a", "seed": -1}, "`seed` is -1"),
+        ({"text": "a", "min_semantic_tokens": -1}, "0 or more"),
+    ],
+)
+def test_request_says_what_is_wrong(values, message):
+    with pytest.raises(ValueError, match=message):
+        SynthesisRequest(**values)
+
+
+def test_request_takes_only_voice_prompts():
+    with pytest.raises(TypeError, match=r"VoicePrompt.load reads files"):
+        SynthesisRequest(text="a", voice_prompt="voice.npz")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"semantic_tokens": [0, 500]}, r"from 0 to 500; this Bark's lie in \[0, 500\)"),
+        ({"text": "a", "max_semantic_tokens": 61}, "makes 1 to 60"),
+        ({"text": "a", "max_semantic_tokens": 0}, "makes 1 to 60"),
+        ({"text": "a", "min_semantic_tokens": 61}, "above the maximum of 60"),
+        ({"text": "a", "max_semantic_tokens": 5, "min_semantic_tokens": 6}, "above the maximum of 5"),
+    ],
+)
+def test_bark_says_what_it_cannot_speak(bark, tokenizer, values, message):
+    with pytest.raises(ValueError, match=message):
+        next(synthesize(bark, [SynthesisRequest(**values)], tokenizer=tokenizer))
+
+
+@pytest.mark.parametrize("sizes, message", [({}, "10000 kinds"), ({"semantic_vocab_size": 500}, "8 of 64")])
+def test_prompts_of_another_bark_are_refused(bark, sizes, message):
+    prompt = VoicePrompt(np.zeros(10, int), np.zeros((8, 15), int), **sizes)
+    with pytest.raises(ValueError, match=message):
+        next(synthesize(bark, [SynthesisRequest(semantic_tokens=[1], voice_prompt=prompt)]))
+
+
+def test_tokenizer_must_fit(bark, tokenizer):
+    requests = [SynthesisRequest(text="a")]
+    with pytest.raises(ValueError, match="pass Bark's `tokenizer`"):
+        next(synthesize(bark, requests))
+    with pytest.raises(ValueError, match="Pass the tokenizer that belongs to it"):
+        next(synthesize(bark, requests, tokenizer=lambda text, add_special_tokens: {"input_ids": [30_000]}))
+    with pytest.raises(ValueError, match="has no token"):
+        next(synthesize(bark, requests, tokenizer=lambda text, add_special_tokens: {"input_ids": []}))
+    with pytest.raises(TypeError, match=r"Request 0 is a str; make it a SynthesisRequest"):
+        next(synthesize(bark, ["a"], tokenizer=tokenizer))
+
+
+def test_bark_must_be_ready(bark):
+    tokens = [make_tokens(3)]
+    for options, message in [({"batch_size": 0}, "`batch_size` is 0"), ({"offload": True}, "needs an accelerator")]:
+        if torch.accelerator.is_available() and "offload" in options:
+            continue
+        with pytest.raises(ValueError, match=message):
+            semantic_to_codes(bark, tokens, **options)
+    unready = copy.deepcopy(bark)
+    unready.generation_config.coarse_acoustics_config["sliding_window_len"] = 31
+    unready.coarse_acoustics.config.block_size = 337
+    with pytest.raises(ValueError, match="whole frames of 2 coarse codebooks"):
+        semantic_to_codes(unready, tokens)
+    unready.generation_config.coarse_acoustics_config["sliding_window_len"] = 80
+    with pytest.raises(ValueError, match="386 positions of the coarse stage, but there are only 337"):
+        semantic_to_codes(unready, tokens)
+    unready.generation_config = GenerationConfig()
+    with pytest.raises(ValueError, match="no `semantic_config`"):
+        semantic_to_codes(unready, tokens)
+    unready.semantic.drop.p = 0.1
+    unready.train()
+    with pytest.raises(ValueError, match=r"Call bark.eval\(\) first"):
+        semantic_to_codes(unready, tokens)
+
+
+def test_codes_must_be_bark_codes(bark):
+    with pytest.raises(ValueError, match=r"audio_codes 1 are int64 of shape \(2, 5\)"):
+        codes_to_waveform(bark, [np.zeros((8, 5), int), np.zeros((2, 5), int)])
+    with pytest.raises(ValueError, match=r"from 64 to 64; this Bark's lie in \[0, 64\)"):
+        codes_to_waveform(bark, [np.full((8, 5), 64)])
+
+
+@pytest.mark.parametrize("values", [{"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"min_eos_p": 1.5}])
+def test_sampling_refuses_what_is_out_of_range(values):
+    with pytest.raises(ValueError, match=f"`{next(iter(values))}` is"):
+        Sampling(**values)
+
+
+def test_tokens_are_picked_as_often_as_they_are_likely():
+    logits, count = torch.tensor([2.0, 0.0, 1.0, -1.0]), 20_000
+    picked = pick_tokens(logits.expand(count, 4), Sampling(0.7), torch.linspace(0, 1, count))
+    torch.testing.assert_close(picked.bincount(minlength=4) / count, (logits / 0.7).softmax(0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rules", [False, True])
+def test_filters_leave_the_likeliest_tokens(rules):
+    logits = torch.tensor([[0.05, 0.4, 0.3, 0.15, 0.1]]).log().expand(1000, 5)
+
+    def picked(**values):
+        sampling = Sampling(1.0, **values)
+        return set(pick_tokens(logits, sampling, torch.linspace(0, 1, 1000), transformers_rules=rules).tolist())
+
+    assert picked() == {0, 1, 2, 3, 4}
+    assert picked(top_k=1) == {1} and picked(top_k=3) == {1, 2, 3}
+    assert picked(top_p=0.3) == {1} and picked(top_p=0.6) == {1, 2} and picked(top_p=0.9) == {1, 2, 3, 4}
+    assert picked(top_p=0.9, top_k=2) == {1, 2}
+
+
+def test_the_end_counts_after_temperature_unless_transformers_rules():
+    logits = torch.tensor([[0.7, 0.3]]).log()  # the end, last, has 0.3; at temperature 0.5 it has 0.155
+    uniforms = torch.zeros(1)
+
+    def ends(sampling, rules):
+        return pick_tokens(logits, sampling, uniforms, predicts_end=True, transformers_rules=rules).item() == 1
+
+    assert ends(Sampling(0.5, min_eos_p=0.2), True) and not ends(Sampling(0.5, min_eos_p=0.2), False)
+    assert ends(Sampling(0.5, min_eos_p=0.15), False)
+    assert not ends(Sampling(0.5, min_eos_p=None), True)
+    end_alone = torch.tensor([[-torch.inf, 0.0]])
+    assert pick_tokens(end_alone, Sampling(1.0), uniforms, predicts_end=True).item() == 1
+
+
+def test_fine_stage_samples_at_temperature_one_unless_transformers_rules(bark):
+    tokens = [make_tokens(10)]
+    at_one, greedy = (
+        [SynthesisRequest(semantic_tokens=tokens[0], coarse=GREEDY, fine=fine)] for fine in (Sampling(1.0), GREEDY)
+    )
+    expected = semantic_to_codes(bark, tokens, greedy, transformers_rules=True)[0]
+    np.testing.assert_array_equal(semantic_to_codes(bark, tokens, at_one, transformers_rules=True)[0], expected)
+    assert not np.array_equal(semantic_to_codes(bark, tokens, at_one)[0], expected)
