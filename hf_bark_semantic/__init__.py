@@ -5,17 +5,29 @@ from .environment import explain_import_errors
 with explain_import_errors():  # transformers imports torchaudio, whose build may not fit torch's
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
+    from . import pipelines, voice_cloning_pipeline
     from .audio import AudioError, load_audio, save_audio
+    from .bark_loading import load_bark
     from .configuration_bark_semantic import BarkSemanticEncoderConfig
     from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens
-    from .pipelines import AudioToBarkSemanticPipeline, default_encoder, example_recording, register_pipeline
+    from .pipelines import (
+        AudioToBarkSemanticPipeline,
+        default_encoder,
+        example_recording,
+        nano_bark,
+        nano_encoder,
+        nano_recording,
+    )
     from .processing_bark_semantic import BarkSemanticEncoderProcessor
+    from .synthesis import Sampling, SynthesisRequest, SynthesisResult, synthesize
+    from .voice_cloning_pipeline import VoiceCloningPipeline
     from .voice_prompt import VoicePrompt, VoicePromptError
 
 AutoConfig.register(BarkSemanticEncoderConfig.model_type, BarkSemanticEncoderConfig, exist_ok=True)
 AutoModel.register(BarkSemanticEncoderConfig, BarkSemanticEncoderModel, exist_ok=True)
 AutoProcessor.register(BarkSemanticEncoderConfig, BarkSemanticEncoderProcessor, exist_ok=True)
-register_pipeline()
+pipelines.register_pipeline()
+voice_cloning_pipeline.register_pipeline()
 
 __all__ = [
     "AudioError",
@@ -25,10 +37,19 @@ __all__ = [
     "BarkSemanticEncoderOutput",
     "BarkSemanticEncoderProcessor",
     "BarkSemanticTokens",
+    "Sampling",
+    "SynthesisRequest",
+    "SynthesisResult",
+    "VoiceCloningPipeline",
     "VoicePrompt",
     "VoicePromptError",
     "default_encoder",
     "example_recording",
     "load_audio",
+    "load_bark",
+    "nano_bark",
+    "nano_encoder",
+    "nano_recording",
     "save_audio",
+    "synthesize",
 ]

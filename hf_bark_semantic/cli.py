@@ -2,6 +2,8 @@
 
     encode     recordings, voice prompts and code files -> semantic tokens
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
+    speak      a text, or a recording, and a voice -> speech
+    demo       encodes, clones and speaks with what the package carries
     convert    an encoder in a foreign format -> a folder for from_pretrained
     doctor     what is installed, and what is wrong with it
 
@@ -12,6 +14,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 so
 import argparse
 import json
 import os
+import shlex
 import sys
 import zipfile
 import zlib
@@ -22,10 +25,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from .audio import AudioError, atomic_write, list_audio_files
-from .configuration_bark_semantic import SAMPLING_RATE
+from .audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, load_audio, save_audio
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .environment import inspect_environment, installed_version
-from .pipelines import BUILTIN_ENCODER, TASK, default_encoder, example_recording
+from .pipelines import BUILTIN_ENCODER, NANO, TASK, default_encoder, example_recording, nano_encoder, nano_recording
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 BUILTIN = "builtin"
@@ -35,6 +38,7 @@ MAX_GROUP_S = 600  # of audio that is in memory at once: 38 MB
 GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
 MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
 SHOWN_TOKENS = 10
+DEMO_TEXT = "The train to the airport leaves at seven. The young queen walks to the castle."  # new to nano
 
 # what a file or a model can be guilty of
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError, MemoryError)
@@ -90,9 +94,17 @@ def build_parser() -> argparse.ArgumentParser:
     clone.add_argument("--output", type=Path, required=True, metavar="VOICE.npz", help="the voice prompt to write")
     codec = clone.add_mutually_exclusive_group()
     codec.add_argument("--codec", metavar="ID", help="EnCodec: Hub id or folder (default: facebook/encodec_24khz)")
-    codec.add_argument("--bark", metavar="ID", help="take the codec of this Bark instead: Hub id or folder")
+    codec.add_argument("--bark", metavar="ID", help="clone for this Bark, with its codec: Hub id, folder or nano")
     _add_encoder_arguments(clone)
     clone.set_defaults(command=run_clone)
+    _add_speak_parser(commands)
+
+    demo = commands.add_parser("demo", help="encode, clone and speak with what the package carries; no network")
+    demo.add_argument(
+        "--output", type=Path, default=Path("bark-semantic-demo"), metavar="DIR",
+        help="folder for the results (default: bark-semantic-demo)",
+    )  # fmt: skip
+    demo.set_defaults(command=run_demo)
 
     convert = commands.add_parser("convert", help="an encoder in a foreign format to a folder for from_pretrained")
     convert.add_argument("path", type=Path, metavar="PATH", help="the file to convert, such as a quantizer's .pth")
@@ -109,12 +121,48 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_speak_parser(commands) -> None:
+    speak = commands.add_parser("speak", help="a text, or a recording, spoken in a voice")
+    speak.add_argument("text", nargs="?", metavar="TEXT", help="what to say, of any length; - reads it from stdin")
+    speak.add_argument("--file", type=Path, metavar="PATH", help="say the text of this file (UTF-8)")
+    speak.add_argument("--convert", metavar="FILE", help="say what this recording says")
+    speak.add_argument(
+        "--voice", action="append", metavar="VOICE",
+        help="a voice prompt (.npz), a preset of the Bark or a recording; several recordings: --voice A --voice B",
+    )  # fmt: skip
+    speak.add_argument("--output", type=Path, required=True, metavar="FILE.wav", help="where to write the speech")
+    speak.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
+    _add_encoder_arguments(speak)
+    speak.add_argument(
+        "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
+        help="the stages of Bark that hear the voice: all (default), coarse and fine, text, or no one",
+    )  # fmt: skip
+    speak.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
+    speak.add_argument("--seed", type=_not_negative, metavar="N", help="another seed, another take (default: 0)")
+    speak.add_argument(
+        "--temperature", type=float, metavar="T", help="of the text and the coarse stage (default: 0.7); 0 for none"
+    )
+    speak.add_argument(
+        "--long-form", choices=("fixed", "rolling"),
+        help="prompt each piece of a long text with the voice (default), or with the end of the piece before",
+    )  # fmt: skip
+    speak.add_argument("--batch-size", type=_positive, metavar="N", help="pieces computed at once (default: 8)")
+    speak.set_defaults(command=run_speak)
+
+
 def _add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", default=BUILTIN, metavar="ID", help="encoder: Hub id or folder (default: the packaged one)"
     )
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: as saved)")
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -307,11 +355,12 @@ def _accuracy_line(folder: str) -> str | None:
     return line if isinstance(line, str) else None
 
 
-# ---- clone, convert, doctor
+# ---- clone, speak, demo
 
 
 def run_clone(arguments: argparse.Namespace) -> int:
-    from .voice_cloning import DEFAULT_CODEC, clone_voice, load_codec
+    from .bark_loading import DEFAULT_CODEC, bark_vocab_size, check_encoder, load_codec
+    from .voice_cloning import clone_voice
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
@@ -322,6 +371,8 @@ def run_clone(arguments: argparse.Namespace) -> int:
         raise UsageError("not every recording is there")
     encoder = _load_encoder(arguments)
     try:
+        if arguments.bark is not None:
+            check_encoder(encoder.model, bark_vocab_size(arguments.bark))
         codec = load_codec(arguments.bark or arguments.codec or DEFAULT_CODEC).to(encoder.device)
     except _FAILURES as error:
         raise UsageError(_message(error)) from error
@@ -341,6 +392,82 @@ def run_clone(arguments: argparse.Namespace) -> int:
     print(f"  the encoder's mean confidence is {voice.confidence:.0%}")
     print(arguments.output)
     return OK
+
+
+def run_speak(arguments: argparse.Namespace) -> int:
+    sources = [source for source in (arguments.text, arguments.file, arguments.convert) if source is not None]
+    if len(sources) != 1:
+        raise UsageError("say what to speak: a TEXT, - for stdin, --file PATH or --convert FILE, and one of them only")
+    if arguments.output.suffix.lower() not in SAVED_FORMATS:
+        raise UsageError(f"--output {str(arguments.output)!r} must end in {' or '.join(SAVED_FORMATS)}")
+    if not arguments.voice and arguments.prompt_mode != "none":
+        raise UsageError("name a --voice: a voice prompt (.npz), a preset of the Bark or a recording")
+    text = _text(arguments)
+    speak = _load_speaker(arguments)
+    voices = arguments.voice or [None]
+    temperatures = {"semantic_temperature": arguments.temperature, "coarse_temperature": arguments.temperature}
+    options = {name: getattr(arguments, name) for name in ("prompt_mode", "reference_text", "seed", "long_form")}
+    options = {**options, **temperatures, "batch_size": arguments.batch_size}
+    options = {name: value for name, value in options.items() if value is not None}
+    try:
+        speech = speak(voices[0] if len(voices) == 1 else voices, text, convert=arguments.convert, **options)
+        _make_folder(arguments.output.parent)
+        save_audio(arguments.output, speech["audio"], speech["sampling_rate"])
+    except _FAILURES as error:
+        _say(f"bark-semantic: {_message(error)}")
+        return FAILED
+    print(f"{len(speech['audio']) / speech['sampling_rate']:.2f} s of speech")
+    print(arguments.output)
+    return OK
+
+
+def _text(arguments: argparse.Namespace) -> str | None:
+    try:
+        if arguments.file is not None:
+            return arguments.file.read_text(encoding="utf-8-sig")
+        return sys.stdin.read() if arguments.text == "-" else arguments.text
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the text: {_message(error)}") from error
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Type the commands that a newcomer would."""
+    from .bark_loading import load_bark_processor
+
+    folder = arguments.output
+    try:
+        reference, presets = nano_recording(), load_bark_processor(NANO).available_voice_presets
+    except _FAILURES as error:
+        raise UsageError(_message(error)) from error
+    _make_folder(folder)
+    voice, copy = str(folder / "voice.npz"), str(folder / "reference.wav")
+    save_audio(copy, load_audio(reference, CODEC_SAMPLING_RATE), CODEC_SAMPLING_RATE)
+    steps = [
+        ("Bark's tokens of a real recording, by the encoder for Suno's Bark:", ["encode", "--example"]),
+        (
+            "A voice prompt for nano, of a voice that it has never heard:",
+            ["clone", copy, "--bark", NANO, "--output", voice],
+        ),
+        ("nano speaks in that voice:", ["speak", DEMO_TEXT, "--voice", voice, "--output", str(folder / "clone.wav")]),
+    ]
+    if presets:
+        preset = ["speak", DEMO_TEXT, "--voice", presets[0], "--output", str(folder / "preset.wav")]
+        steps.append(("The same words in a voice that nano brings along:", preset))
+    codes = []
+    for number, (explanation, command) in enumerate(steps, 1):
+        print(f"\n{number}. {explanation}\n$ {shlex.join(['bark-semantic', *command])}", flush=True)
+        codes.append(main(command))
+        if codes[-1] == INTERRUPTED:
+            return INTERRUPTED
+    print(
+        f"\nListen to {folder}: reference.wav is the recording, clone.wav nano in its voice. nano is a miniature that "
+        "knows some 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
+        '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
+    )
+    return max(codes)
+
+
+# ---- convert, doctor
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
@@ -379,17 +506,31 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def _load_encoder(arguments: argparse.Namespace):
     """The pipeline of the encoder that was asked for."""
+    return _load_pipeline(arguments, TASK, f"cannot load the encoder {arguments.encoder!r}")
+
+
+def _load_speaker(arguments: argparse.Namespace):
+    """The pipeline of the Bark that was asked for."""
+    from .voice_cloning_pipeline import VOICE_CLONING_TASK
+
+    what = f"cannot load the Bark {arguments.bark!r} and the encoder {arguments.encoder!r}"
+    return _load_pipeline(arguments, VOICE_CLONING_TASK, what, bark=arguments.bark)
+
+
+def _load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options):
     from transformers import pipeline
     from transformers.utils import logging
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    options = {} if arguments.device is None else {"device": arguments.device}
+    if arguments.device is not None:
+        options["device"] = arguments.device
+    packaged = nano_encoder if getattr(arguments, "bark", None) == NANO else default_encoder
     try:
-        name = default_encoder() if arguments.encoder == BUILTIN else arguments.encoder
-        return pipeline(TASK, model=str(name), dtype=arguments.dtype, **options)
+        name = packaged() if arguments.encoder == BUILTIN else arguments.encoder
+        return pipeline(task, model=str(name), dtype=arguments.dtype, **options)
     except (*_FAILURES, KeyError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise UsageError(f"cannot load the encoder {arguments.encoder!r}: {_message(error)}") from error
+        raise UsageError(f"{failure}: {_message(error)}") from error
 
 
 def _message(error: BaseException) -> str:

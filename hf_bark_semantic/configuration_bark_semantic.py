@@ -5,15 +5,16 @@ Two functions own every length in the package: `num_semantic_tokens` (codec fram
 """
 
 from transformers import AutoConfig, PretrainedConfig
+from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig, BarkSemanticGenerationConfig
 
-SEMANTIC_VOCAB_SIZE = 10_000  # suno-ai/bark, generation.py: SEMANTIC_VOCAB_SIZE
+SEMANTIC_VOCAB_SIZE = BarkSemanticGenerationConfig().semantic_vocab_size  # Suno's; another Bark has its own
 SEMANTIC_RATE_HZ = 49.9  # suno-ai/bark, generation.py: SEMANTIC_RATE_HZ
 CODEC_RATE_HZ = 75  # EnCodec 24 kHz: 24,000 samples / hop of 320
 CODEC_SAMPLING_RATE = 24_000
 CODEC_HOP_LENGTH = 320
 NUM_CODEBOOKS = 8  # EnCodec at 6 kbps; suno-ai/bark, generation.py: N_FINE_CODEBOOKS
 NUM_COARSE_CODEBOOKS = 2  # suno-ai/bark, generation.py: N_COARSE_CODEBOOKS
-CODEBOOK_SIZE = 1_024  # suno-ai/bark, generation.py: CODEBOOK_SIZE
+CODEBOOK_SIZE = BarkGenerationConfig().codebook_size  # Suno's; another Bark has its own
 
 SAMPLING_RATE = 16_000  # what every backbone listens to
 FRAME_RATE_HZ = 50  # what every backbone answers with: one frame per 20 ms

@@ -271,7 +271,7 @@ class TokenEncoderLayer(nn.Module):
 
 def _rotation(hidden_states, head_size):
     """Cosines and sines of the rotary positions, each `(time, head_size)`."""
-    frequency = 10_000 ** (-torch.arange(0, head_size, 2, device=hidden_states.device) / head_size)
+    frequency = 1e4 ** (-torch.arange(0, head_size, 2, device=hidden_states.device) / head_size)
     angle = torch.arange(hidden_states.shape[1], device=hidden_states.device)[:, None] * frequency
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos().to(hidden_states.dtype), angle.sin().to(hidden_states.dtype)

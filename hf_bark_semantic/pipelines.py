@@ -1,8 +1,10 @@
 """`pipeline("audio-to-bark-semantic")`: recordings or codec codes to Bark's semantic tokens.
 
     AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
-    default_encoder                folder of the encoder that the package carries
+    default_encoder                folder of the encoder that the package carries, for Suno's Bark
+    nano_bark, nano_encoder        folders of the miniature Bark that the package carries, and of its encoder
     example_recording              a real recording that the package carries
+    nano_recording                 one of a voice that nano has not heard
     register_pipeline              makes the task known to transformers (the package does it when it is imported)
 
 Reading and resampling is `load_audio`'s, windows are `BarkSemanticEncoderModel.encode`'s; what is here decides what an
@@ -28,6 +30,11 @@ from .voice_prompt import VoicePrompt
 TASK = "audio-to-bark-semantic"
 BUILTIN_ENCODER = Path(__file__).parent / "checkpoints" / "bark-encoder"
 EXAMPLE_RECORDING = Path(__file__).parent / "recordings" / "inaugural_address_1961.flac"
+
+NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
+NANO_BARK = Path(__file__).parent / "checkpoints" / "nano"
+NANO_ENCODER = Path(__file__).parent / "checkpoints" / "nano-encoder"
+NANO_RECORDING = Path(__file__).parent / "recordings" / "nano_reference.flac"
 
 
 class AudioToBarkSemanticPipeline(Pipeline):
@@ -178,22 +185,54 @@ def split_input(source: Any) -> tuple[Any, np.ndarray | None]:
 
 
 def default_encoder() -> Path:
-    """Folder of the encoder that the package carries.
+    """Folder of the encoder that the package carries, for the tokens of Suno's Bark.
 
     Raises:
         FileNotFoundError: this installation has none.
     """
-    if not (BUILTIN_ENCODER / "config.json").is_file():
-        raise FileNotFoundError(
-            f"This installation carries no encoder: {BUILTIN_ENCODER} has no config.json. Name a folder or a Hub id, "
-            "on the command line with --encoder, or reinstall the package."
-        )
-    return BUILTIN_ENCODER
+    return _packaged(BUILTIN_ENCODER, "encoder", "a folder or a Hub id, on the command line with --encoder")
+
+
+def nano_bark() -> Path:
+    """Folder of nano, a miniature Bark with processor and voice presets, trained from scratch on synthetic speech.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_BARK, "nano", "another Bark, such as suno/bark-small, on the command line with --bark")
+
+
+def nano_encoder() -> Path:
+    """Folder of the encoder for nano's tokens.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_ENCODER, "encoder of nano", "a folder or a Hub id, on the command line with --encoder")
+
+
+def nano_recording() -> Path:
+    """Some seconds of a voice that no stage of nano has heard.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_RECORDING, "recording for nano", "a recording of your own")
 
 
 def example_recording() -> Path:
     """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain."""
     return EXAMPLE_RECORDING
+
+
+def _packaged(path: Path, what: str, way_out: str) -> Path:
+    """`path`, if it is the folder of a model or a file."""
+    missing = path if path.suffix else path / "config.json"
+    if not missing.is_file():
+        raise FileNotFoundError(
+            f"This installation carries no {what}: there is no {missing}. Name {way_out}, or reinstall the package."
+        )
+    return path
 
 
 def register_pipeline() -> None:
@@ -241,4 +280,12 @@ def _result(output, row: int, audio: np.ndarray | None, audio_codes: np.ndarray 
     return result
 
 
-__all__ = ["AudioToBarkSemanticPipeline", "default_encoder", "example_recording", "register_pipeline"]
+__all__ = [
+    "AudioToBarkSemanticPipeline",
+    "default_encoder",
+    "example_recording",
+    "nano_bark",
+    "nano_encoder",
+    "nano_recording",
+    "register_pipeline",
+]

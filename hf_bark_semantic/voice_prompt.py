@@ -22,6 +22,11 @@ from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
+from transformers.models.bark.generation_configuration_bark import (
+    BarkCoarseGenerationConfig,
+    BarkFineGenerationConfig,
+    BarkSemanticGenerationConfig,
+)
 
 from .audio import atomic_write, foreign_content
 from .configuration_bark_semantic import (
@@ -35,11 +40,12 @@ from .configuration_bark_semantic import (
     num_semantic_tokens,
 )
 
-SEMANTIC_HISTORY_TOKENS = 256  # suno-ai/bark, generation.py: generate_text_semantic, `semantic_history[-256:]`
-COARSE_HISTORY_IDS = 630  # suno-ai/bark, generation.py: generate_coarse, max_coarse_history
-FINE_HISTORY_FRAMES = 512  # suno-ai/bark, generation.py: generate_fine, `x_fine_history[:, -512:]`
+SEMANTIC_HISTORY_TOKENS = BarkSemanticGenerationConfig().max_input_semantic_length  # 256 tokens, 5.13 s
+COARSE_HISTORY_IDS = BarkCoarseGenerationConfig().max_coarse_history  # 630 ids of two codebooks, 4.19 s
+FINE_HISTORY_FRAMES = BarkFineGenerationConfig().max_fine_history_length  # 512 frames, 6.83 s
 MAX_PROMPT_TOKENS = num_semantic_tokens(FINE_HISTORY_FRAMES)  # 341 tokens, 6.83 s: all that any stage reads
-BEST_NUM_TOKENS = 210  # the fewest that fill the coarse history, which then starts on the right codebook
+# 210, the fewest that fill the coarse history, which then starts on the right codebook
+BEST_NUM_TOKENS = COARSE_HISTORY_IDS * 499 // 1500 + 1
 
 MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
 LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
@@ -68,8 +74,8 @@ class VoicePrompt:
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids in `[0, semantic_vocab_size)`, 49.9 per second.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`): EnCodec ids in `[0, codebook_size)`, 75 frames per
             second, with `num_frames == num_codec_frames(num_tokens)`.
-        semantic_vocab_size (`int`): 10,000 for Suno's models.
-        codebook_size (`int`): 1,024 for Suno's models.
+        semantic_vocab_size (`int`): semantic tokens of the Bark; by default Suno's 10,000.
+        codebook_size (`int`): entries of each of its codebooks; by default Suno's 1,024.
 
     Integer arrays and tensors of any width are taken; they are kept as read-only int64 copies.
 

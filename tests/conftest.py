@@ -8,9 +8,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    BarkConfig,
+    BarkModel,
+    BarkProcessor,
+    EncodecConfig,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.pipelines import PIPELINE_REGISTRY
 
-from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel
+from hf_bark_semantic import (
+    BarkSemanticEncoderConfig,
+    BarkSemanticEncoderModel,
+    BarkSemanticEncoderProcessor,
+    VoicePrompt,
+    voice_cloning_pipeline,
+)
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -52,6 +69,71 @@ def tiny_encoder(backbone: str | None = "hubert", **config) -> BarkSemanticEncod
     return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(backbone_config=backbone, **config)).eval()
 
 
+TINY_WORDS = ["the", "a", "dog", "cat", "runs", "sleeps", "laughs", "man", "one", "two", "three", *".,!?[]:♪'-"]
+
+
+def tiny_codec_config(**values) -> EncodecConfig:
+    return EncodecConfig(num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1, **values)
+
+
+def tiny_bark(*, vocab_size: int = 50, max_new_tokens: int = 100) -> BarkModel:
+    """A random Bark none of whose ids is Suno's: the tokens of `tiny_encoder`, then the special ids, then the text."""
+    torch.manual_seed(0)
+    text_offset, num_words, codes_end = vocab_size + 6, 32, vocab_size + 2 * 1024
+    shape = {"num_layers": 1, "num_heads": 2, "hidden_size": 16, "bias": False}
+    config = BarkConfig(
+        semantic_config={
+            **shape, "block_size": 400,
+            "input_vocab_size": text_offset + num_words + 2, "output_vocab_size": text_offset,
+        },
+        coarse_acoustics_config={
+            **shape, "block_size": 1024, "input_vocab_size": codes_end + 4, "output_vocab_size": codes_end + 4
+        },
+        fine_acoustics_config={**shape, "bias": True, "block_size": 1024},
+        codec_config=tiny_codec_config().to_dict(),
+    )  # fmt: skip
+    bark = BarkModel(config).eval()
+    with torch.no_grad():  # so that what it says depends on what it hears
+        for stage in (bark.semantic, bark.coarse_acoustics, bark.fine_acoustics):
+            for weight in stage.parameters():
+                weight *= 10 if weight.ndim == 2 else 1
+    bark.generation_config = GenerationConfig(
+        semantic_config={
+            "eos_token_id": vocab_size, "max_new_tokens": max_new_tokens, "text_encoding_offset": text_offset,
+            "text_pad_token": text_offset + num_words, "semantic_infer_token": text_offset + num_words + 1,
+            "semantic_vocab_size": vocab_size,
+        },
+        coarse_acoustics_config={"coarse_semantic_pad_token": codes_end, "coarse_infer_token": codes_end + 2},
+        fine_acoustics_config={},
+        codebook_size=1024,
+        sample_rate=24_000,
+    )  # fmt: skip
+    return bark
+
+
+def tiny_bark_processor(presets: dict[str, dict] | None = None, folder: Path | None = None) -> BarkProcessor:
+    """A tokenizer of some words, and voice presets, which are written to `folder`."""
+    words = {word: i for i, word in enumerate(dict.fromkeys(["<unk>", "<pad>", *TINY_WORDS]))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
+    if not presets:
+        return BarkProcessor(tokenizer)
+    paths = {"repo_or_path": str(folder)}
+    for name, arrays in presets.items():
+        paths[name] = {key: f"{name.replace('/', '_')}_{key}.npy" for key in arrays}
+        for key, array in arrays.items():
+            np.save(folder / paths[name][key], array)
+    return BarkProcessor(tokenizer, speaker_embeddings=paths)
+
+
+def tiny_prompt(num_tokens: int = 60) -> VoicePrompt:
+    """A voice for `tiny_bark`."""
+    codes = random_codes(num_codec_frames(num_tokens))
+    return VoicePrompt(np.arange(num_tokens) % 50, codes, semantic_vocab_size=50)
+
+
 def noise(seconds: float, seed: int = 0, sampling_rate: int = 16_000) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * sampling_rate))).astype(np.float32)
 
@@ -70,3 +152,30 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("the real Bark artefacts are not here")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def bark_folder(tmp_path_factory) -> str:
+    """`tiny_bark` with its processor and two presets of `tiny_prompt`, as `save_pretrained` leaves them."""
+    folder = tmp_path_factory.mktemp("bark")
+    arrays = {name: array.astype(np.uint16) for name, array in tiny_prompt().to_dict().items()}
+    tiny_bark().save_pretrained(folder)
+    presets = {"v2/en_a": arrays, "announcer": arrays}
+    tiny_bark_processor(presets, tmp_path_factory.mktemp("presets")).save_pretrained(str(folder))
+    return str(folder)
+
+
+@pytest.fixture
+def package_with_nano(bark_folder, tmp_path, monkeypatch) -> Path:
+    """A package whose nano and encoders are tiny ones; the built-in encoder has 40 tokens, nano's 50."""
+    for name, vocab_size in (("BUILTIN_ENCODER", 40), ("NANO_ENCODER", 50)):
+        tiny_encoder(vocab_size=vocab_size).save_pretrained(tmp_path / name)
+        BarkSemanticEncoderProcessor().save_pretrained(tmp_path / name)
+        for module in ("pipelines", "voice_cloning_pipeline"):
+            monkeypatch.setattr(f"hf_bark_semantic.{module}.{name}", tmp_path / name)
+    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_BARK", Path(bark_folder))
+    tasks = {**PIPELINE_REGISTRY.supported_tasks}
+    del tasks[voice_cloning_pipeline.VOICE_CLONING_TASK]
+    monkeypatch.setattr(PIPELINE_REGISTRY, "supported_tasks", tasks)
+    voice_cloning_pipeline.register_pipeline()
+    return tmp_path

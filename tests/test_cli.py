@@ -1,5 +1,6 @@
 """`bark-semantic`, run in this process on tiny encoders in temporary folders."""
 
+import io
 import json
 import shutil
 import sys
@@ -7,10 +8,11 @@ import types
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 
-from conftest import noise, random_codes, tiny_encoder
+from conftest import noise, random_codes, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, cli
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.pipelines import TASK, AudioToBarkSemanticPipeline
@@ -214,6 +216,9 @@ def test_dtype_and_device_reach_the_model(encoder, recordings, capsys, monkeypat
         ["encode", "x.wav", "--top-k", "many"],
         ["clone", "x.wav"],
         ["clone", "x.wav", "--output", "v.npz", "--bark", "a", "--codec", "b"],
+        ["speak", "hello", "--voice", "a.npz"],
+        ["speak", "hello", "--voice", "a.npz", "--output", "a.wav", "--seed", "-1"],
+        ["speak", "hello", "--voice", "a.npz", "--output", "a.wav", "--long-form", "endless"],
         ["dream"],
     ],
 )
@@ -248,7 +253,7 @@ def test_impossible_options_exit_with_2(encoder, recordings, tmp_path, capsys):
     assert "cannot make the folder" in capsys.readouterr().err
 
 
-# ---- clone, convert, doctor
+# ---- clone, speak, demo
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +303,115 @@ def test_silent_recording_fails_without_a_file(encoder, codec, tmp_path, capsys)
     assert cli.main(["clone", str(recording), "--output", str(target), "--encoder", encoder, "--codec", codec]) == 1
     assert "silent" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_clone_for_a_bark_takes_its_codec_and_for_nano_its_encoder(package_with_nano, bark_folder, tmp_path, capsys):
+    recording = str(save_audio(tmp_path / "me.wav", noise(2.0, sampling_rate=24_000), 24_000))
+    prompts = []
+    for bark, encoder in (("nano", []), (bark_folder, ["--encoder", str(package_with_nano / "NANO_ENCODER")])):
+        target = tmp_path / f"{len(prompts)}.npz"
+        assert cli.main(["clone", recording, "--output", str(target), "--bark", bark, *encoder]) == 0
+        prompts.append(VoicePrompt.load(target, semantic_vocab_size=50))
+    assert prompts[0] == prompts[1]
+    assert cli.main(["clone", recording, "--output", str(target), "--bark", bark_folder]) == 2
+    assert "vocabulary of 40 semantic tokens and the Bark one of 50" in capsys.readouterr().err
+
+
+@pytest.fixture
+def speak(bark_folder, tmp_path, encoder):
+    """Runs `speak` with the tiny Bark and a voice, and gives exit code and speech."""
+    voice, target = str(tiny_prompt().save(tmp_path / "voice.npz")), tmp_path / "new" / "speech.wav"
+    models = ["--bark", bark_folder, "--encoder", encoder, "--output", str(target), "--device", "cpu"]
+
+    def run(*arguments, voices=(voice,)):
+        target.unlink(missing_ok=True)
+        code = cli.main(["speak", *arguments, *(part for voice in voices for part in ("--voice", voice)), *models])
+        return code, soundfile.read(target, dtype="float32")[0] if target.exists() else None
+
+    return run
+
+
+def test_spoken_text_is_the_pipeline_s(speak, encoder, bark_folder, capsys):
+    code, audio = speak("the dog runs", "--seed", "2", "--temperature", "0.5", "--prompt-mode", "semantic")
+    assert code == 0
+    pipe = pipeline("voice-cloning", model=encoder, bark=bark_folder, device="cpu")
+    options = {"seed": 2, "semantic_temperature": 0.5, "coarse_temperature": 0.5, "prompt_mode": "semantic"}
+    expected = pipe(tiny_prompt(), "the dog runs", **options)["audio"]
+    assert np.array_equal(audio, expected)
+    output = capsys.readouterr().out.splitlines()
+    assert output[0] == f"{len(expected) / 24_000:.2f} s of speech"
+    assert output[1].endswith("speech.wav")
+
+
+def test_text_comes_from_a_file_or_from_stdin(speak, tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_bytes("\ufeffthe cat\r\nsleeps".encode())
+    _, expected = speak("the cat sleeps")
+    _, from_file = speak("--file", str(tmp_path / "text.txt"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the cat sleeps\n"))
+    _, from_stdin = speak("-")
+    assert np.array_equal(from_file, expected)
+    assert np.array_equal(from_stdin, expected)
+
+
+def test_voices_are_presets_or_recordings_and_recordings_convert(speak, tmp_path):
+    files = [str(save_audio(tmp_path / f"{i}.wav", noise(1.5, i, 24_000), 24_000)) for i in range(2)]
+    _, expected = speak("the dog")
+    code, audio = speak("the dog", voices=["v2/en_a"])
+    assert code == 0
+    assert np.array_equal(audio, expected)
+    code, audio = speak("--convert", files[0], voices=files)
+    assert code == 0
+    assert abs(len(audio) / 24_000 - 1.5) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to speak"),
+        (["hello", "--file", "text.txt"], "one of them only"),
+        (["--file", "nowhere.txt"], "cannot read the text"),
+        (["hello", "--output", "speech.mp3"], "must end in .wav or .flac"),
+        (["hello", "--bark", "nobody/bark"], "cannot load the Bark 'nobody/bark'"),
+    ],
+)
+def test_speech_that_cannot_be_made_exits_with_2(encoder, arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    if "--output" not in arguments:
+        arguments = [*arguments, "--output", "speech.wav"]
+    assert cli.main(["speak", *arguments, "--voice", "me.npz", "--encoder", encoder]) == 2
+    assert message in capsys.readouterr().err
+    assert cli.main(["speak", "hello", "--output", "speech.wav", "--encoder", encoder]) == 2
+    assert "name a --voice" in capsys.readouterr().err
+
+
+def test_voice_that_cannot_be_used_fails_without_a_file(speak, capsys):
+    code, audio = speak("the dog", voices=["nobody"])
+    assert (code, audio) == (1, None)
+    assert "no file 'nobody' and no such preset; this Bark has 2 presets" in capsys.readouterr().err
+
+
+def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monkeypatch, capsys):
+    save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
+    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    folder = tmp_path / "demo"
+    assert cli.main(["demo", "--output", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["clone.wav", "preset.wav", "reference.wav", "voice.npz"]
+    assert VoicePrompt.load(folder / "voice.npz", semantic_vocab_size=50).num_tokens > 140
+    output = capsys.readouterr().out
+    assert "$ bark-semantic encode --example" in output
+    assert f"$ bark-semantic clone {folder / 'reference.wav'} --bark nano --output {folder / 'voice.npz'}" in output
+    assert "--voice MINE.wav --bark suno/bark-small" in output
+
+
+def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nowhere.flac")
+    assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 2
+    assert "This installation carries no recording for nano" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+# ---- convert, doctor
 
 
 def test_convert_hands_over_what_was_given(monkeypatch, tmp_path, capsys):

@@ -3,22 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BarkConfig, BarkModel, EncodecConfig, EncodecModel, pipeline
+from transformers import EncodecModel, pipeline
 from transformers.utils import logging
 
-from conftest import noise, tiny_encoder
+from conftest import noise, tiny_bark, tiny_codec_config, tiny_encoder
+from hf_bark_semantic.bark_loading import load_codec
 from hf_bark_semantic.pipelines import TASK
-from hf_bark_semantic.voice_cloning import clone_voice, encode_codes, load_codec
+from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_prompt import VoicePromptError
 
 
 @pytest.fixture(scope="module")
 def encode():
     return pipeline(TASK, model=tiny_encoder(), device="cpu")
-
-
-def tiny_codec_config(**values) -> EncodecConfig:
-    return EncodecConfig(num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1, **values)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +66,7 @@ def test_number_of_recordings_is_limited(encode, codec, count):
 
 def test_codec_is_loaded_from_encodec_and_from_bark_alike(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)  # or caplog hears nothing
-    torch.manual_seed(0)
-    small = {"num_layers": 1, "num_heads": 2, "hidden_size": 16, "block_size": 64}
-    config = BarkConfig(
-        semantic_config=small,
-        coarse_acoustics_config=small,
-        fine_acoustics_config=small,
-        codec_config=tiny_codec_config().to_dict(),
-    )
-    bark = BarkModel(config)
+    bark = tiny_bark()
     bark.save_pretrained(tmp_path / "bark")
     bark.codec_model.save_pretrained(tmp_path / "encodec")
     expected = bark.codec_model.state_dict()

@@ -1,0 +1,222 @@
+"""Bark from a folder, the Hub or the package, checked before anything is computed with it.
+
+    load_bark             a Bark and its processor
+    load_bark_processor   its tokenizer and voice presets alone
+    load_codec            Bark's codec: EnCodec itself, or the part of a Bark checkpoint
+    bark_vocab_size       how many semantic tokens a Bark has, without loading it
+    check_encoder         whether an encoder has a Bark's tokens
+    check_bark            whether a Bark has the rates and codebooks of Suno's; its vocabularies are its own
+
+`"nano"` names the Bark that the package carries.
+"""
+
+import math
+import os
+
+from transformers import (
+    AutoConfig,
+    BarkModel,
+    BarkProcessor,
+    EncodecModel,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from .bark_finetuning import BarkGenerationConfigs, bark_generation_configs
+from .configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    CODEC_SAMPLING_RATE,
+    NUM_COARSE_CODEBOOKS,
+    NUM_CODEBOOKS,
+    SEMANTIC_RATE_HZ,
+)
+from .pipelines import NANO, nano_bark
+
+DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark
+BANDWIDTH = 6.0  # kbps: 8 codebooks; suno-ai/bark, generation.py: load_codec_model
+
+
+def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcessor]:
+    """Load a Bark and its processor. The codec stays in float32: it is a small part of the time and all of the sound.
+
+    Args:
+        name (`str` or `Path`): Hub id or folder; `"nano"` for the packaged one.
+        kwargs: as in `from_pretrained`: `dtype`, `device_map`, `revision`, `cache_dir`, ...
+
+    Raises:
+        OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
+        ValueError: it is no Bark, or one of other rates.
+    """
+    place, config = _find(name, "Bark", kwargs)
+    if config.model_type != "bark":
+        raise ValueError(f"{str(name)!r} is a {config.model_type!r} model. Name a Bark, such as suno/bark-small.")
+    processor = load_bark_processor(place, **_location(kwargs))
+    bark = BarkModel.from_pretrained(place, **kwargs).eval()
+    check_bark(bark)
+    bark.codec_model.float()
+    return bark, processor
+
+
+def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
+    """Load the tokenizer and the voice presets of a Bark.
+
+    Args:
+        name (`str` or `Path`): as in [`load_bark`].
+        kwargs: `revision`, `cache_dir`, `token`, `local_files_only`.
+
+    Raises:
+        OSError: there is none, or it isn't cached and the Hub cannot be reached.
+    """
+    place = str(nano_bark() if name == NANO else name)
+    way_out = "Save one there (`BarkProcessor(tokenizer).save_pretrained(folder)`), or pass bark_processor=."
+    try:
+        processor = BarkProcessor.from_pretrained(place, **kwargs)
+    except (OSError, ValueError) as error:
+        raise OSError(f"Cannot load the processor of the Bark {place!r}: {_first_line(error)} {way_out}") from error
+    tokenizer = processor.tokenizer
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # what transformers makes of no files
+        raise OSError(f"There is no tokenizer in {place!r}. {way_out}")
+    return processor
+
+
+def bark_vocab_size(name: str | os.PathLike, **kwargs) -> int:
+    """Semantic tokens of a Bark.
+
+    Args:
+        name (`str` or `Path`), kwargs: as in [`load_bark_processor`].
+
+    Raises:
+        OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
+    """
+    place, _ = _find(name, "Bark", kwargs)
+    return bark_generation_configs(GenerationConfig.from_pretrained(place, **kwargs)).semantic.semantic_vocab_size
+
+
+def check_encoder(encoder: PreTrainedModel, vocab_size: int) -> None:
+    """Check that an encoder has the semantic tokens of a Bark.
+
+    Raises:
+        ValueError: it has another number of them.
+    """
+    if encoder.config.vocab_size != vocab_size:
+        raise ValueError(
+            f"The encoder has a vocabulary of {encoder.config.vocab_size:,} semantic tokens and the Bark one of "
+            f"{vocab_size:,}; they must be the same tokens. Take the encoder that was trained for this Bark (for nano "
+            "and for Suno's Bark the package has one, if you name none), or the Bark of this encoder."
+        )
+
+
+def check_bark(bark: BarkModel) -> BarkGenerationConfigs:
+    """Check that a Bark speaks at the rates that voice prompts are made of, and give its ids and lengths.
+
+    Raises:
+        TypeError: not a `BarkModel`.
+        ValueError: its generation config is incomplete, or its rates or its number of codebooks differ from Suno's.
+    """
+    if not isinstance(bark, BarkModel):
+        raise TypeError(f"`bark` is a {type(bark).__name__}; it must be a BarkModel, a Hub id, a folder or {NANO!r}.")
+    configs = bark_generation_configs(bark)
+    for name, value, rule in (
+        ("semantic_rate_hz", configs.semantic.semantic_rate_hz, SEMANTIC_RATE_HZ),
+        ("coarse_rate_hz", configs.coarse.coarse_rate_hz, CODEC_RATE_HZ),
+        ("n_coarse_codebooks", configs.coarse.n_coarse_codebooks, NUM_COARSE_CODEBOOKS),
+        ("n_fine_codebooks", configs.fine.n_fine_codebooks, NUM_CODEBOOKS),
+        ("sample_rate", bark.generation_config.sample_rate, CODEC_SAMPLING_RATE),
+        ("codebook_size", configs.codebook_size, bark.codec_model.config.codebook_size),
+    ):
+        if value != rule:
+            raise ValueError(
+                f"This Bark's generation config says {name} = {value}; voice prompts and its codec need {rule}. "
+                "Correct `bark.generation_config`, or take another Bark."
+            )
+    check_codec(bark.codec_model)
+    return configs
+
+
+def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecModel:
+    """Load Bark's codec, without the rest of Bark.
+
+    Args:
+        name (`str` or `Path`): Hub id or folder of an EnCodec (24 kHz), or of a Bark, whose `codec_model` is taken;
+            `"nano"` for that of the packaged Bark.
+        kwargs: as in `from_pretrained`: `dtype`, `device_map`, `revision`, `cache_dir`, ...
+
+    Raises:
+        OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
+        ValueError: it is neither an EnCodec nor a Bark, or not the codec of Bark.
+    """
+    name, config = _find(name, "codec", kwargs)
+    if config.model_type == "bark":
+        config, kwargs["key_mapping"] = config.codec_config, {r"^codec_model\.": ""}
+    if config.model_type != "encodec":
+        raise ValueError(
+            f"{str(name)!r} is a {config.model_type!r} model; Bark's codec is an EnCodec ({DEFAULT_CODEC})."
+        )
+    codec, loading = _CodecOfBark.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+    if loading["missing_keys"]:
+        raise ValueError(
+            f"{str(name)!r} lacks weights of the codec, such as {sorted(loading['missing_keys'])[0]!r}. Take another "
+            f"checkpoint, or {DEFAULT_CODEC}."
+        )
+    check_codec(codec)
+    return codec.eval()
+
+
+def check_codec(codec: EncodecModel) -> None:
+    """Check that a codec is of Bark's kind.
+
+    Raises:
+        ValueError: not 24 kHz, 75 frames per second and 8 codebooks at 6 kbps.
+    """
+    config = codec.config
+    frame_rate = config.frame_rate
+    codebooks = int(1000 * BANDWIDTH // (frame_rate * math.log2(config.codebook_size)))
+    if (config.sampling_rate, frame_rate, codebooks) != (CODEC_SAMPLING_RATE, CODEC_RATE_HZ, NUM_CODEBOOKS):
+        raise ValueError(
+            f"The codec works at {config.sampling_rate} Hz with {frame_rate} frames per second and {codebooks} "
+            f"codebooks at {BANDWIDTH} kbps; Bark's at {CODEC_SAMPLING_RATE} Hz with {CODEC_RATE_HZ} and "
+            f"{NUM_CODEBOOKS}. Take {DEFAULT_CODEC}, or the codec_model of a Bark."
+        )
+    if BANDWIDTH not in config.target_bandwidths:
+        raise ValueError(
+            f"The codec offers {config.target_bandwidths} kbps; Bark's codes need {BANDWIDTH}. Take {DEFAULT_CODEC}."
+        )
+
+
+class _CodecOfBark(EncodecModel):
+    """An EnCodec that finds the rest of Bark in its checkpoint and says nothing about it."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^(semantic|coarse_acoustics|fine_acoustics)\."]
+
+
+def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.PathLike, PretrainedConfig]:
+    """Where a model is, and its configuration."""
+    if name == NANO:
+        name = nano_bark()
+    try:
+        return name, AutoConfig.from_pretrained(name, **_location(kwargs))
+    except OSError as error:
+        raise OSError(
+            f"Cannot load the {what} {str(name)!r}: {_first_line(error)} With a network, type `hf download {name}` "
+            "once; without one, copy it from a machine that has it and name its folder."
+        ) from error
+
+
+def _location(kwargs: dict) -> dict:
+    return {key: kwargs[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in kwargs}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+__all__ = [
+    "bark_vocab_size",
+    "check_bark",
+    "check_codec",
+    "check_encoder",
+    "load_bark",
+    "load_bark_processor",
+    "load_codec",
+]

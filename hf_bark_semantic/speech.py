@@ -1,0 +1,369 @@
+"""Bark speaking in one voice: text of any length, or what a recording says.
+
+    SpeechOptions            how Bark is prompted and sampled
+    speak_text               text + voice prompt -> waveform
+    speak_tokens             semantic tokens + voice prompt -> waveform
+    convert_speech           a recording + voice prompt -> the same words in the other voice
+    prompt_from_transcript   a voice prompt whose semantic tokens Bark itself makes of the recording's words
+
+    text ──> split_text ──> pieces ──> synthesize ──> waveforms ──> one waveform, with short pauses
+
+Nothing of the text is dropped in silence: a piece that Bark breaks off is spoken again, and what fails twice is named.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from transformers import BarkModel, PreTrainedTokenizerBase
+
+from .audio import load_audio
+from .bark_finetuning import bark_generation_configs
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE, num_codec_frames, num_semantic_tokens
+from .pipelines import AudioToBarkSemanticPipeline
+from .synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
+from .text import estimate_duration_s, split_text
+from .voice_cloning import encode_clip
+from .voice_prompt import BEST_NUM_TOKENS, VoicePrompt, VoicePromptError, join_prompts
+
+logger = logging.getLogger(__name__)
+
+LONG_FORMS = ("fixed", "rolling")
+MAX_PIECE_S = 14.0
+MAX_SHARE = 0.91  # of the time that Bark can speak at once: it may be slower than estimated. 14.0 s of Suno's 15.4
+MIN_TRANSCRIPT_SHARE = 0.6  # of a recording's time that its words should take; speakers differ by less
+SHOWN_CHARACTERS = 40
+
+_FLAWS = ("length", "empty")  # finish reasons after which words may be missing, the milder one first
+
+
+@dataclass(frozen=True)
+class SpeechOptions:
+    """How Bark is prompted and sampled.
+
+    Args:
+        prompt_mode (`str`): which stages hear the voice prompt: all (`"full"`), the coarse and the fine one
+            (`"acoustic"`), the text stage (`"semantic"`) or no one (`"none"`).
+        semantic_temperature (`float`), coarse_temperature (`float`), fine_temperature (`float`): of the three stages;
+            0 takes the likeliest token.
+        min_eos_p (`float`, *optional*): probability of the end at which the text stage stops.
+        seed (`int`): the same seed gives the same speech.
+        long_form (`str`): what text of several pieces is prompted with. `"fixed"`: every piece with the voice prompt,
+            all in one batch. `"rolling"`: every piece with the end of the piece before; as long as that is short, with
+            the prompt before it, too.
+        pause_s (`float`): silence between two pieces of text.
+
+    Raises:
+        ValueError: a value outside of its range.
+    """
+
+    prompt_mode: str = "full"
+    semantic_temperature: float = 0.7
+    coarse_temperature: float = 0.7
+    fine_temperature: float = 0.5
+    min_eos_p: float | None = 0.2
+    seed: int = 0
+    long_form: str = "fixed"
+    pause_s: float = 0.15
+
+    def __post_init__(self):
+        for name, value, legal in (
+            ("prompt_mode", self.prompt_mode, PROMPT_MODES),
+            ("long_form", self.long_form, LONG_FORMS),
+        ):
+            if value not in legal:
+                raise ValueError(f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"`seed` is {self.seed!r}; it must be a whole number, 0 or more.")
+        if not 0 <= self.pause_s <= 10:
+            raise ValueError(f"`pause_s` is {self.pause_s!r}; it must be between 0 and 10 seconds.")
+        self.request(text="any")  # whose samplings check the rest
+
+    def request(self, *, number: int = 0, **content: Any) -> SynthesisRequest:
+        """A request for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
+        return SynthesisRequest(
+            **{"prompt_mode": self.prompt_mode, **content},
+            seed=_derived_seed(self.seed, number, 0),
+            semantic=Sampling(temperature=self.semantic_temperature, min_eos_p=self.min_eos_p),
+            coarse=Sampling(temperature=self.coarse_temperature),
+            fine=Sampling(temperature=self.fine_temperature),
+        )
+
+
+def speak_text(
+    bark: BarkModel,
+    text: str,
+    voice: VoicePrompt | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+) -> np.ndarray:
+    """Speak a text of any length.
+
+    Text that does not fit into one go is split at sentences, see [`split_text`]. A piece that Bark does not finish, or
+    for which it says nothing, is spoken once more with another seed; both are logged as warnings.
+
+    Args:
+        bark (`BarkModel`): any.
+        text (`str`): as Bark's users write it, with `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS.
+        voice (`VoicePrompt`, *optional*): of this Bark's vocabularies; `None` with `prompt_mode="none"` only.
+        tokenizer (`PreTrainedTokenizerBase`): the Bark's.
+        options (`SpeechOptions`, *optional*): the defaults of the class.
+        batch_size (`int`): pieces that are computed at once.
+
+    Returns:
+        `np.ndarray`: float32 of shape `(num_samples,)`, at `bark.generation_config.sample_rate`.
+
+    Raises:
+        ValueError: an empty text, or no voice for a mode that needs one.
+        RuntimeError: Bark said nothing at all.
+    """
+    options = options or SpeechOptions()
+    pieces = split_text(text, _piece_fits(bark, tokenizer))
+    voice = _voice_for(options, voice)
+    requests = [options.request(text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
+    speaker = _Speaker(bark, tokenizer, batch_size, len(pieces))
+    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
+    waveforms = [result.waveform for result in results if len(result.waveform)]
+    if not waveforms:
+        raise RuntimeError(
+            f"Bark said nothing for {_shown(text)}, with {len(pieces)} pieces and two seeds each. Try another seed, a "
+            "longer text or another voice."
+        )
+    return _joined(waveforms, round(options.pause_s * CODEC_SAMPLING_RATE))
+
+
+def speak_tokens(
+    bark: BarkModel,
+    pieces: Sequence[np.ndarray],
+    voice: VoicePrompt | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+) -> np.ndarray:
+    """Speak what semantic tokens say.
+
+    Args:
+        pieces (sequence of `np.ndarray` of shape `(num_tokens,)`): ids of this Bark's vocabulary, one after the other;
+            they are joined without pauses.
+        bark, voice, tokenizer, options, batch_size: as in [`speak_text`]; the text stage does not run.
+
+    Returns:
+        `np.ndarray`: float32 of shape `(num_samples,)`.
+    """
+    options = options or SpeechOptions()
+    voice = _voice_for(options, voice)
+    requests = [
+        options.request(semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
+    ]
+    speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
+    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
+    return _joined([result.waveform for result in results], 0)
+
+
+def convert_speech(
+    bark: BarkModel, recording: Any, voice: VoicePrompt | None, *, encoder: AudioToBarkSemanticPipeline, **options: Any
+) -> np.ndarray:
+    """Say what a recording says, as it says it, in another voice.
+
+    Args:
+        recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments.
+        encoder (`AudioToBarkSemanticPipeline`): of this Bark's tokens.
+        bark, voice, options: as in [`speak_tokens`].
+
+    Returns:
+        `np.ndarray`: float32 of shape `(num_samples,)`, as long as the recording but for the tokens' rounding.
+
+    Raises:
+        AudioError: the recording cannot be used.
+    """
+    waveform = load_audio(recording, CODEC_SAMPLING_RATE)
+    clips = cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S)
+    pieces = [encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"] for clip in clips]
+    return speak_tokens(bark, [tokens for tokens in pieces if len(tokens)], voice, **options)
+
+
+def prompt_from_transcript(
+    bark: BarkModel,
+    transcript: str,
+    audio_codes: np.ndarray,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+) -> VoicePrompt:
+    """Make a voice prompt without an encoder: Bark's text stage guesses the tokens from the words of the recording.
+
+    This is the first method of Serp.ai's bark-with-voice-clone. Tokens and codes are cut to the shorter of the two;
+    nothing else makes them fit together, so a slip of the text stage shifts the words against the sound.
+
+    Args:
+        transcript (`str`): all that is said in the recording.
+        audio_codes (`np.ndarray` of shape `(8, num_frames)`): its codes.
+        bark, tokenizer, options: as in [`speak_text`].
+
+    Raises:
+        ValueError: more text than Bark reads at once, or no text.
+        RuntimeError: the text stage said nothing.
+    """
+    options, configs = options or SpeechOptions(), bark_generation_configs(bark)
+    max_ids = configs.semantic.max_input_semantic_length
+    num_ids = _num_ids(tokenizer, transcript)
+    if not 1 <= num_ids <= max_ids:
+        raise ValueError(
+            f"`reference_text` has {num_ids} text tokens; Bark reads 1 to {max_ids} at once. Use a shorter part of "
+            "the recording with its words."
+        )
+    num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), _max_tokens(bark))
+    request = options.request(text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens)
+    ((tokens, _),) = text_to_semantic(bark, [request], tokenizer=tokenizer)
+    if not len(tokens):
+        raise RuntimeError("Bark's text stage made nothing of `reference_text`. Check it, or try another seed.")
+    if len(tokens) < MIN_TRANSCRIPT_SHARE * num_tokens:
+        logger.warning(
+            "Bark says %s in %.1f s, but the recording lasts %.1f s; only that much of it becomes the voice prompt. "
+            "Is this all that is said there?",
+            _shown(transcript),
+            len(tokens) / configs.semantic.semantic_rate_hz,
+            audio_codes.shape[1] / configs.coarse.coarse_rate_hz,
+        )
+    return VoicePrompt(
+        tokens,
+        audio_codes[:, : num_codec_frames(len(tokens))],
+        semantic_vocab_size=configs.semantic.semantic_vocab_size,
+        codebook_size=configs.codebook_size,
+    )
+
+
+def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float) -> list[np.ndarray]:
+    """Cut a waveform into parts of at most `max_s` seconds, each at the quietest 0.1 s of its second half."""
+    parts, longest, frame = [], round(max_s * sampling_rate), round(0.02 * sampling_rate)
+    while len(waveform) > longest:
+        first = longest // 2
+        energy = np.square(waveform[first : longest - (longest - first) % frame]).reshape(-1, frame).sum(1)
+        quietest = int(np.argmin(np.convolve(energy, np.ones(5), "valid"))) + 2  # the middle one of five frames
+        end = first + quietest * frame + frame // 2
+        parts.append(waveform[:end])
+        waveform = waveform[end:]
+    return [*parts, waveform]
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """Synthesizes the pieces of one speech and tries again where words may be missing."""
+
+    bark: BarkModel
+    tokenizer: PreTrainedTokenizerBase
+    batch_size: int
+    num_pieces: int
+
+    def speak(self, requests: Sequence[SynthesisRequest], first: int = 0) -> list[SynthesisResult]:
+        """Results of pieces `first`, `first + 1`, ..."""
+        results = self._synthesize(requests)
+        flawed = [i for i, result in enumerate(results) if result.finish_reason in _FLAWS]
+        for i in flawed:
+            logger.warning("%s. It is tried again with another seed.", self._flaw(first + i, requests[i], results[i]))
+        if not flawed:
+            return results
+        again = [replace(requests[i], seed=_derived_seed(requests[i].seed, first + i, 1)) for i in flawed]
+        for i, result in zip(flawed, self._synthesize(again), strict=True):
+            results[i] = min(results[i], result, key=_flaw_of)
+            if results[i].finish_reason in _FLAWS:
+                logger.warning(
+                    "%s again, so words are missing from the speech. Listen to it; another seed, a lower "
+                    "semantic_temperature or shorter sentences may help.",
+                    self._flaw(first + i, requests[i], results[i]),
+                )
+        return results
+
+    def speak_rolling(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
+        """Results of all pieces, each prompted with the end of the one before."""
+        results, prompt = [], requests[0].voice_prompt
+        for i, request in enumerate(requests):
+            if i and prompt is not None:
+                mode = "full" if request.prompt_mode == "none" else request.prompt_mode
+                request = replace(request, voice_prompt=prompt, prompt_mode=mode)
+            results += self.speak([request], first=i)
+            prompt = self._next_prompt(prompt, results[-1])
+        return results
+
+    def _synthesize(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
+        return list(synthesize(self.bark, requests, tokenizer=self.tokenizer, batch_size=self.batch_size))
+
+    def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult) -> VoicePrompt | None:
+        if not len(result.semantic_tokens):
+            return prompt
+        configs = bark_generation_configs(self.bark)
+        spoken = VoicePrompt.from_tokens_and_codes(
+            result.semantic_tokens,
+            result.audio_codes,
+            semantic_vocab_size=configs.semantic.semantic_vocab_size,
+            codebook_size=configs.codebook_size,
+        )
+        return spoken if prompt is None or spoken.num_tokens >= BEST_NUM_TOKENS else join_prompts([prompt, spoken])
+
+    def _flaw(self, number: int, request: SynthesisRequest, result: SynthesisResult) -> str:
+        flaw = "Bark said nothing for" if result.finish_reason == "empty" else "Bark did not finish"
+        return f"{flaw} piece {number + 1} of {self.num_pieces} ({_shown(request.text or '')})"
+
+
+def _piece_fits(bark: BarkModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bool]:
+    """Whether Bark can read and speak a text at once."""
+    semantic = bark_generation_configs(bark).semantic
+    max_s = min(MAX_PIECE_S, MAX_SHARE * _max_tokens(bark) / semantic.semantic_rate_hz)
+    max_ids = semantic.max_input_semantic_length
+    return lambda text: estimate_duration_s(text) <= max_s and _num_ids(tokenizer, text) <= max_ids
+
+
+def _max_tokens(bark: BarkModel) -> int:
+    """Semantic tokens that the text stage can make at once."""
+    semantic = bark_generation_configs(bark).semantic
+    return min(semantic.max_new_tokens, bark.semantic.config.block_size - semantic.max_input_semantic_length)
+
+
+def _num_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _voice_for(options: SpeechOptions, voice: VoicePrompt | None) -> VoicePrompt | None:
+    if options.prompt_mode == "none":
+        return None
+    if voice is None:
+        raise VoicePromptError(
+            f"prompt_mode={options.prompt_mode!r} needs a voice. Give one, or speak without: prompt_mode='none'."
+        )
+    return voice
+
+
+def _flaw_of(result: SynthesisResult) -> int:
+    return 1 + _FLAWS.index(result.finish_reason) if result.finish_reason in _FLAWS else 0
+
+
+def _derived_seed(seed: int, number: int, attempt: int) -> int:
+    """A seed for an attempt at a piece; the first attempt at the first piece has the seed itself."""
+    if number == attempt == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1)[0])
+
+
+def _joined(waveforms: Sequence[np.ndarray], num_pause_samples: int) -> np.ndarray:
+    pause = np.zeros(num_pause_samples, np.float32)
+    parts = [part for waveform in waveforms for part in (pause, waveform)]
+    return np.concatenate(parts[1:])
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "...")
+
+
+__all__ = [
+    "SpeechOptions",
+    "convert_speech",
+    "cut_at_quiet_moments",
+    "prompt_from_transcript",
+    "speak_text",
+    "speak_tokens",
+]

@@ -1,0 +1,302 @@
+"""`pipeline("voice-cloning")`: a recording of a speaker and a text to speech.
+
+    VoiceCloningPipeline    voice + text -> speech; voice alone -> voice prompt; voice + recording -> converted speech
+    register_pipeline       makes the task known to transformers (the package does it when it is imported)
+
+What is here decides what a voice is and which encoder reads it; [`clone_voice`], [`speak_text`] and [`convert_speech`]
+do the rest.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModel, BarkModel, BarkProcessor, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .audio import AudioError, load_audio
+from .bark_loading import check_bark, check_encoder, load_bark, load_bark_processor
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE
+from .modeling_bark_semantic import BarkSemanticEncoderModel
+from .pipelines import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
+from .processing_bark_semantic import BarkSemanticEncoderProcessor
+from .speech import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
+from .voice_cloning import clone_voice, encode_codes
+from .voice_prompt import VoicePrompt, VoicePromptError
+
+logger = logging.getLogger(__name__)
+
+VOICE_CLONING_TASK = "voice-cloning"
+SHOWN_PRESETS = 5
+
+
+class VoiceCloningPipeline(Pipeline):
+    """Speaks in the voice of a recording.
+
+    ```python
+    import hf_bark_semantic
+    from transformers import pipeline
+
+    speak = pipeline("voice-cloning", model=str(hf_bark_semantic.default_encoder()), bark="suno/bark-small")
+    speech = speak("me.wav", "Hello, my dog is cute.")
+    hf_bark_semantic.save_audio("hello.wav", speech["audio"], speech["sampling_rate"])
+    ```
+
+    Args:
+        model (`BarkSemanticEncoderModel`): the encoder of the Bark's tokens; `pipeline` also takes a folder or a Hub
+            id. Without one, the packaged encoder that fits the Bark: nano's for nano, else the one for Suno's.
+        processor (`BarkSemanticEncoderProcessor`, *optional*): the encoder's; by default that of the model's folder.
+        bark (`BarkModel`, `str` or `Path`): any Bark: the model, a folder, a Hub id, or `"nano"` for the packaged one.
+        bark_processor (`BarkProcessor`, *optional*): its tokenizer and presets; by default those beside the Bark.
+        device, dtype, batch_size: as in transformers' `pipeline`, for encoder and Bark alike. A `BarkModel` that is
+            passed keeps its dtype, and without a `device` its place. `batch_size` counts pieces of text, by default 8.
+        options: as in [`~VoiceCloningPipeline.__call__`], for every call.
+
+    Raises:
+        TypeError: the model is no encoder, or the Bark is none.
+        ValueError: the encoder's tokens are not the Bark's.
+        OSError: a model cannot be found.
+    """
+
+    _load_processor = None  # if it fails, __init__ tries again and says why
+    _load_feature_extractor = False
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(
+        self,
+        model: BarkSemanticEncoderModel,
+        processor: BarkSemanticEncoderProcessor | None = None,
+        *,
+        bark: BarkModel | str | os.PathLike = NANO,
+        bark_processor: BarkProcessor | None = None,
+        device: int | str | torch.device | None = None,
+        dtype: str | torch.dtype | None = "auto",
+        **kwargs,
+    ):
+        if isinstance(bark, (str, os.PathLike)):
+            self.bark, loaded_processor = load_bark(bark, dtype=dtype)
+            self.bark_processor = bark_processor or loaded_processor
+        else:
+            check_bark(bark)
+            self.bark, self.bark_processor = bark.eval(), bark_processor or _processor_of(bark)
+        configs = check_bark(self.bark)
+        self.vocabularies = {
+            "semantic_vocab_size": configs.semantic.semantic_vocab_size,
+            "codebook_size": configs.codebook_size,
+        }
+        model, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, model, processor)
+        self.encoder = AudioToBarkSemanticPipeline(model, processor, device=device)
+        if not _is_packaged(model):  # which `pipeline` chooses where none is named; presets need no encoder
+            check_encoder(model, configs.semantic.semantic_vocab_size)
+        super().__init__(model=self.encoder.model, processor=self.encoder.processor, device=device, **kwargs)
+        if device is not None or self.bark is not bark:
+            self.bark.to(self.device)
+
+    def __call__(
+        self,
+        voice: Any = None,
+        text: str | None = None,
+        *,
+        convert: Any = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Speak a text, or what a recording says, in a voice.
+
+        Args:
+            voice: one of
+                a recording, as whatever [`load_audio`] reads (a path, bytes, `{"array", "sampling_rate"}`, ...);
+                a list of up to 8 recordings of one speaker, the last of which weighs most;
+                a [`VoicePrompt`], the path of one (`.npz`), or its dict;
+                the name of a preset of the Bark, such as `"v2/en_speaker_6"`;
+                `None`, with `prompt_mode="none"` only.
+            text (`str`, *optional*): what to say, of any length, as Bark's users write it; see [`speak_text`].
+            convert (*optional*): a recording whose words are to be said instead of a text.
+            reference_text (`str`, *optional*): what one recording of at most 14 s says. With `prompt_mode="acoustic"`,
+                Bark's text stage then makes the prompt's semantic tokens of it, and the encoder is not asked.
+            source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
+            batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
+            options: of [`SpeechOptions`]: `prompt_mode`, `semantic_temperature`, `coarse_temperature`,
+                `fine_temperature`, `min_eos_p`, `seed`, `long_form`, `pause_s`.
+
+        Returns:
+            `dict`: `voice_prompt` ([`VoicePrompt`], or `None` with `prompt_mode="none"`) and, with a text or a
+                recording to convert, `audio` (float32 of shape `(num_samples,)`) and `sampling_rate` (Hz).
+
+        Raises:
+            AudioError, VoicePromptError: a recording or a voice prompt cannot be used.
+            ValueError: no voice, text and recording at once, tokens of another Bark, or an option out of its range.
+            TypeError: an option that does not exist.
+        """
+        if text is not None and convert is not None:
+            raise ValueError("Give a `text` to speak or a recording to `convert`, not both.")
+        batch_size = batch_size or self._batch_size
+        if batch_size is not None:
+            options["num_pieces"] = batch_size
+        return super().__call__({"voice": voice, "text": text, "convert": convert}, **options)
+
+    @property
+    def voice_presets(self) -> list[str]:
+        """Names of the voices that the Bark brings along."""
+        return self.bark_processor.available_voice_presets
+
+    def _sanitize_parameters(self, source_sampling_rate=None, reference_text=None, num_pieces=None, **options):
+        legal = [field.name for field in dataclasses.fields(SpeechOptions)]
+        for name in options:
+            if name not in legal:
+                legal += ["reference_text", "source_sampling_rate", "batch_size"]
+                raise TypeError(f"There is no option `{name}`; there are {', '.join(legal)}.")
+        preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}
+        forward = {"reference_text": reference_text, "batch_size": num_pieces}
+        return preprocess, {**options, **{name: value for name, value in forward.items() if value is not None}}, {}
+
+    def preprocess(self, inputs: dict[str, Any], source_sampling_rate: int | None = None) -> dict[str, Any]:
+        """Say what the voice is: `voice_prompt`, or `recordings`; and give bare arrays their rate."""
+        voice, convert = inputs["voice"], inputs["convert"]
+        prompt = self._voice_prompt(voice)
+        recordings = None if voice is None or prompt is not None else voice
+        recordings = list(recordings) if isinstance(recordings, (list, tuple)) else [recordings]
+        recordings = [_with_rate(recording, source_sampling_rate) for recording in recordings if recording is not None]
+        return {
+            "voice_prompt": prompt,
+            "recordings": recordings,
+            "text": inputs["text"],
+            "convert": _with_rate(convert, source_sampling_rate),
+        }
+
+    def _forward(
+        self, inputs: dict[str, Any], reference_text: str | None = None, batch_size: int = 8, **options: Any
+    ) -> dict[str, Any]:
+        options = SpeechOptions(**options)
+        prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
+        if reference_text is not None:
+            prompt = self._prompt_from_transcript(recordings, reference_text, options)
+            options = dataclasses.replace(options, prompt_mode="full")  # its tokens are the words that Bark shall hear
+        elif recordings and (options.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
+            check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
+            prompt = clone_voice(recordings, self.encoder, codec=self.bark.codec_model).prompt
+        if prompt is None and options.prompt_mode != "none":
+            raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
+
+        speaking = {"tokenizer": self.bark_processor.tokenizer, "options": options, "batch_size": batch_size}
+        result = {"voice_prompt": prompt}
+        if inputs["text"] is not None:
+            audio = speak_text(self.bark, inputs["text"], prompt, **speaking)
+        elif inputs["convert"] is not None:
+            check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
+            audio = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
+        else:
+            return result
+        return {"audio": audio, "sampling_rate": self.bark.generation_config.sample_rate, **result}
+
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
+        return model_outputs
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+        """Save the encoder and its processor; the Bark stays where it came from."""
+        self.encoder.save_pretrained(save_directory, **kwargs)
+
+    def _voice_prompt(self, voice: Any) -> VoicePrompt | None:
+        """The prompt that `voice` is or names, in the Bark's vocabularies; `None` for recordings."""
+        if isinstance(voice, VoicePrompt):
+            if voice.semantic_vocab_size < self.vocabularies["semantic_vocab_size"]:
+                raise VoicePromptError(
+                    f"The voice prompt has a vocabulary of {voice.semantic_vocab_size:,} semantic tokens and the Bark "
+                    f"one of {self.vocabularies['semantic_vocab_size']:,}: it belongs to another Bark. Clone the "
+                    "recording for this one."
+                )
+            return VoicePrompt(voice.semantic_tokens, voice.audio_codes, **self.vocabularies)
+        if isinstance(voice, Mapping):
+            is_prompt = any(key in voice for key in ("semantic_prompt", "fine_prompt", "fine"))
+            return VoicePrompt.load(voice, **self.vocabularies) if is_prompt else None
+        if not isinstance(voice, (str, os.PathLike)):
+            return None
+        if str(voice) in self.voice_presets:
+            return self._preset(str(voice))
+        if Path(voice).suffix.lower() == ".npz":
+            return VoicePrompt.load(voice, **self.vocabularies)
+        if not os.path.exists(voice):
+            presets = ", ".join(self.voice_presets[:SHOWN_PRESETS]) or "none"
+            raise AudioError(
+                f"There is no file {str(voice)!r} and no such preset; this Bark has {len(self.voice_presets)} presets "
+                f"({presets}{', ...' if len(self.voice_presets) > SHOWN_PRESETS else ''}). Check the spelling and the "
+                "working directory."
+            )
+        return None
+
+    def _preset(self, name: str) -> VoicePrompt:
+        try:
+            arrays = self.bark_processor(".", voice_preset=name, return_tensors="np")["history_prompt"]
+        except (OSError, ValueError) as error:
+            raise VoicePromptError(
+                f"The preset {name!r} cannot be read: {error} Load the Bark again with a network, or name another one."
+            ) from error
+        return VoicePrompt.load(dict(arrays), **self.vocabularies)
+
+    def _prompt_from_transcript(self, recordings: list, transcript: str, options: SpeechOptions) -> VoicePrompt:
+        if options.prompt_mode != "acoustic" or len(recordings) != 1:
+            raise ValueError(
+                f"`reference_text` was given with prompt_mode={options.prompt_mode!r} and {len(recordings)} "
+                "recordings; it is for prompt_mode='acoustic' and one recording. Leave it out, or give these."
+            )
+        waveform = load_audio(recordings[0], CODEC_SAMPLING_RATE)
+        duration_s = len(waveform) / CODEC_SAMPLING_RATE
+        if duration_s > MAX_PIECE_S:
+            raise AudioError(
+                f"The recording lasts {duration_s:.1f} s; with `reference_text` it may last {MAX_PIECE_S} s, because "
+                "Bark says all of its words at once. Cut it, and the text with it."
+            )
+        codes = encode_codes(waveform, self.bark.codec_model)
+        tokenizer = self.bark_processor.tokenizer
+        return prompt_from_transcript(self.bark, transcript, codes, tokenizer=tokenizer, options=options)
+
+
+def register_pipeline() -> None:
+    """Make `pipeline("voice-cloning")` known to transformers; its default is nano with its encoder."""
+    if VOICE_CLONING_TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            VOICE_CLONING_TASK,
+            pipeline_class=VoiceCloningPipeline,
+            pt_model=AutoModel,
+            default={"model": (str(NANO_ENCODER), "main")},
+            type="audio",
+        )
+
+
+def _is_packaged(model: BarkSemanticEncoderModel) -> bool:
+    return model.config.name_or_path in (str(NANO_ENCODER), str(BUILTIN_ENCODER))
+
+
+def _packaged_encoder_for(vocab_size: int, model: BarkSemanticEncoderModel, processor):
+    """Of the packaged encoders the one that fits, where `pipeline` chose the other: it does not know the Bark."""
+    if getattr(model.config, "vocab_size", None) == vocab_size or not _is_packaged(model):
+        return model, processor
+    for folder in (BUILTIN_ENCODER, NANO_ENCODER):
+        if (folder / "config.json").is_file() and AutoConfig.from_pretrained(folder).vocab_size == vocab_size:
+            logger.warning("The packaged encoder in %s fits this Bark and takes the place of the other one.", folder)
+            return AutoModel.from_pretrained(folder, dtype=model.dtype), None
+    return model, processor
+
+
+def _processor_of(bark: BarkModel) -> BarkProcessor:
+    if not bark.config.name_or_path:
+        raise ValueError(
+            "The Bark was not loaded from anywhere, so there is no tokenizer beside it. Pass bark_processor=."
+        )
+    return load_bark_processor(bark.config.name_or_path, revision=getattr(bark.config, "_commit_hash", None))
+
+
+def _with_rate(recording: Any, sampling_rate: int | None) -> Any:
+    if sampling_rate is None or not isinstance(recording, (np.ndarray, torch.Tensor)):
+        return recording
+    return {"array": recording, "sampling_rate": sampling_rate}
+
+
+__all__ = ["VOICE_CLONING_TASK", "VoiceCloningPipeline", "register_pipeline"]

@@ -1,0 +1,251 @@
+"""Long text in one voice: pieces, seeds, second attempts, rolling prompts and conversion, on a tiny Bark."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
+from hf_bark_semantic import speech
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.pipelines import TASK
+from hf_bark_semantic.speech import (
+    SpeechOptions,
+    convert_speech,
+    cut_at_quiet_moments,
+    prompt_from_transcript,
+    speak_text,
+    speak_tokens,
+)
+from hf_bark_semantic.synthesis import SynthesisRequest, SynthesisResult, synthesize
+from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
+
+LONG = "The dog runs to the house. A cat sleeps! One, two, three. The man laughs at the dog and the cat sleeps."
+SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
+
+
+def voice(num_tokens: int = 60, seed: int = 0) -> VoicePrompt:
+    tokens = np.random.default_rng(seed).integers(0, 50, num_tokens)
+    return VoicePrompt(tokens, random_codes(num_codec_frames(num_tokens), seed), **SIZES)
+
+
+@pytest.fixture(scope="module")
+def bark():
+    return tiny_bark()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_bark_processor().tokenizer
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """A `synthesize` that notes its calls and ends each text as planned in `reasons`."""
+    calls, reasons = [], {}
+
+    def synthesize(bark, requests, *, tokenizer, batch_size):
+        requests = list(requests)
+        calls.append(requests)
+        for index, request in enumerate(requests):
+            planned = reasons.get(request.text, [])
+            reason = planned.pop(0) if planned else "eos"
+            num_tokens = {"empty": 0, "length": 100}.get(reason, 60)
+            num_frames = num_codec_frames(num_tokens)
+            waveform = np.full(num_frames * 320, request.seed % 7 + 1, np.float32)
+            codes = random_codes(num_frames, request.seed % 1000)
+            tokens = np.full(num_tokens, len(calls))
+            yield SynthesisResult(tokens, codes, waveform, 24_000, reason, request, index)
+
+    monkeypatch.setattr(speech, "synthesize", synthesize)
+    return calls, reasons
+
+
+def speak(bark, tokenizer, text=LONG, prompt=None, batch_size=8, **options):
+    prompt = prompt if prompt is not None or options.get("prompt_mode") == "none" else voice()
+    return speak_text(bark, text, prompt, tokenizer=tokenizer, options=SpeechOptions(**options), batch_size=batch_size)
+
+
+# ---- text
+
+
+def test_short_text_is_exactly_what_synthesize_says(bark, tokenizer):
+    request = SynthesisRequest(text="the dog runs", voice_prompt=voice(), seed=3)
+    (expected,) = synthesize(bark, [request], tokenizer=tokenizer)
+    audio = speak(bark, tokenizer, "the dog runs", seed=3)
+    assert audio.dtype == np.float32
+    assert np.array_equal(audio, expected.waveform)
+
+
+def test_same_seed_same_speech_in_any_batch(bark, tokenizer):
+    text = "The dog runs to the house. A cat sleeps!"
+    first, again = speak(bark, tokenizer, text), speak(bark, tokenizer, text, batch_size=1)
+    assert first.shape == again.shape
+    assert np.allclose(first, again, atol=1e-5)
+    other = speak(bark, tokenizer, text, seed=1)
+    assert first.shape != other.shape or not np.allclose(first, other, atol=1e-5)
+
+
+def test_all_pieces_go_through_one_batch_with_the_same_voice(bark, tokenizer, stub):
+    calls, _ = stub
+    prompt = voice()
+    audio = speak(bark, tokenizer, prompt=prompt, seed=5, pause_s=0.5, coarse_temperature=0.3, min_eos_p=None)
+    (requests,) = calls
+    assert len(requests) > 3
+    assert "".join(request.text for request in requests).replace(" ", "") == LONG.replace(" ", "")
+    assert all(request.voice_prompt is prompt and request.prompt_mode == "full" for request in requests)
+    assert requests[0].seed == 5
+    assert len({request.seed for request in requests}) == len(requests)
+    assert {request.coarse.temperature for request in requests} == {0.3}
+    assert {request.semantic.min_eos_p for request in requests} == {None}
+    piece = num_codec_frames(60) * 320
+    assert len(audio) == len(requests) * piece + (len(requests) - 1) * 12_000
+    assert not audio[piece : piece + 12_000].any()
+
+
+def test_pieces_fit_what_this_bark_reads_and_says(tokenizer, stub):
+    calls, _ = stub
+    bark = tiny_bark(max_new_tokens=100)
+    bark.generation_config.semantic_config["max_input_semantic_length"] = 4
+    speak(bark, tokenizer)
+    assert all(len(tokenizer(request.text)["input_ids"]) <= 4 for request in calls[0])
+
+
+def test_piece_that_was_broken_off_is_spoken_again_with_another_seed(bark, tokenizer, stub, caplog):
+    calls, reasons = stub
+    reasons["A cat sleeps!"] = ["length", "eos"]
+    speak(bark, tokenizer, "The dog runs to the house. A cat sleeps! One, two, three.", seed=2)
+    first, again = calls
+    assert [request.text for request in again] == ["A cat sleeps!"]
+    assert again[0].seed != first[1].seed
+    (record,) = caplog.records
+    assert "Bark did not finish piece 2 of 3 ('A cat sleeps!')" in record.getMessage()
+
+
+def test_words_that_are_missing_in_the_end_are_named(bark, tokenizer, stub, caplog):
+    calls, reasons = stub
+    reasons["A cat sleeps!"] = ["empty", "empty"]
+    text = "The dog runs to the house. A cat sleeps! One, two, three."
+    audio = speak(bark, tokenizer, text)
+    assert len(calls) == 2
+    assert len(audio) == 2 * num_codec_frames(60) * 320 + 3_600
+    assert "said nothing for piece 2 of 3 ('A cat sleeps!') again" in caplog.text
+    assert "words are missing" in caplog.text
+
+
+def test_of_two_flawed_attempts_the_better_one_is_kept(bark, tokenizer, stub):
+    _, reasons = stub
+    reasons["A cat sleeps!"] = ["length", "empty"]
+    assert len(speak(bark, tokenizer, "A cat sleeps!")) == num_codec_frames(100) * 320
+    reasons["A cat sleeps!"] = ["empty", "length"]
+    assert len(speak(bark, tokenizer, "A cat sleeps!")) == num_codec_frames(100) * 320
+
+
+def test_silence_for_the_whole_text_is_an_error(bark, tokenizer, stub):
+    _, reasons = stub
+    reasons["A cat sleeps!"] = ["empty", "empty"]
+    with pytest.raises(RuntimeError, match="said nothing for 'A cat sleeps!'.*another seed"):
+        speak(bark, tokenizer, "A cat sleeps!")
+
+
+def test_rolling_prompts_are_the_end_of_the_piece_before(bark, tokenizer, stub):
+    calls, _ = stub
+    prompt = voice(300)
+    speak(bark, tokenizer, prompt=prompt, long_form="rolling")
+    assert calls[0][0].voice_prompt is prompt
+    assert len(calls) > 3
+    for number, (request,) in enumerate(calls[1:], 1):
+        history = request.voice_prompt
+        assert (history.semantic_vocab_size, history.codebook_size) == (50, 1024)
+        assert history.semantic_tokens[-59:].tolist() == [number] * 59  # call `number` said so; joining may cost one
+        assert history.num_tokens > 210  # a short piece goes with the prompt before
+
+
+def test_rolling_without_a_voice_keeps_the_voice_of_the_first_piece(bark, tokenizer, stub):
+    calls, _ = stub
+    speak(bark, tokenizer, prompt_mode="none", long_form="rolling")
+    assert calls[0][0].voice_prompt is None
+    assert all(request.voice_prompt is not None and request.prompt_mode == "full" for (request,) in calls[1:])
+
+
+def test_rolling_speech_runs_on_a_bark_of_other_ids(bark, tokenizer):
+    assert len(speak(bark, tokenizer, long_form="rolling")) > 0
+
+
+def test_mode_without_prompt_ignores_the_voice(bark, tokenizer, stub):
+    calls, _ = stub
+    speak(bark, tokenizer, prompt=voice(), prompt_mode="none")
+    assert all(request.voice_prompt is None for request in calls[0])
+    with pytest.raises(VoicePromptError, match="needs a voice"):
+        speak_text(bark, "the dog", None, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_mode": "loud"}, "'full', 'acoustic', 'semantic', 'none'"),
+        ({"long_form": "long"}, "'fixed', 'rolling'"),
+        ({"seed": -1}, "0 or more"),
+        ({"seed": 1.5}, "whole number"),
+        ({"pause_s": -1}, "between 0 and 10"),
+        ({"fine_temperature": -1}, "temperature"),
+        ({"min_eos_p": 2}, "min_eos_p"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        SpeechOptions(**options)
+
+
+# ---- tokens and recordings
+
+
+def test_tokens_are_spoken_as_given(bark, tokenizer):
+    tokens = [np.arange(40), np.arange(20)]
+    audio = speak_tokens(bark, tokens, voice(), tokenizer=tokenizer, options=SpeechOptions(seed=4))
+    assert len(audio) == (num_codec_frames(40) + num_codec_frames(20)) * 320
+    request = SynthesisRequest(semantic_tokens=tokens[0], voice_prompt=voice(), seed=4)
+    (expected,) = synthesize(bark, [request], tokenizer=tokenizer)
+    assert np.allclose(audio[: len(expected.waveform)], expected.waveform, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["hubert", None])
+def test_converted_speech_is_as_long_as_the_recording(bark, tokenizer, backbone):
+    encoder = pipeline(TASK, model=tiny_encoder(backbone, codec_hidden_size=16), device="cpu")
+    recording = {"array": noise(3.0, sampling_rate=24_000), "sampling_rate": 24_000}
+    audio = convert_speech(bark, recording, voice(), encoder=encoder, tokenizer=tokenizer)
+    assert abs(len(audio) / 24_000 - 3.0) < 0.05
+
+
+def test_long_recordings_are_cut_where_they_are_quiet():
+    waveform = noise(10.0, sampling_rate=24_000)
+    waveform[24_000 * 3 : 24_000 * 3 + 4_800] = 0
+    waveform[24_000 * 6 : 24_000 * 6 + 4_800] = 0
+    parts = cut_at_quiet_moments(waveform, 24_000, 4.0)
+    assert np.array_equal(np.concatenate(parts), waveform)
+    assert len(parts) == 3
+    assert 3.0 < len(parts[0]) / 24_000 < 3.2
+    assert 6.0 < len(parts[0]) / 24_000 + len(parts[1]) / 24_000 < 6.2
+    assert [len(part) for part in cut_at_quiet_moments(waveform, 24_000, 10.0)] == [240_000]
+
+
+# ---- a prompt of a transcript
+
+
+def test_transcript_gives_tokens_that_belong_to_the_codes(bark, tokenizer):
+    codes = random_codes(90)
+    prompt = prompt_from_transcript(bark, "the dog runs", codes, tokenizer=tokenizer, options=SpeechOptions(seed=2))
+    assert 1 <= prompt.num_tokens <= 60
+    assert np.array_equal(prompt.audio_codes, codes[:, : prompt.num_frames])
+    assert prompt.semantic_vocab_size == 50
+
+
+def test_transcript_must_fit_into_one_reading(bark, tokenizer):
+    with pytest.raises(ValueError, match="300 text tokens; Bark reads 1 to 256"):
+        prompt_from_transcript(bark, "dog " * 300, random_codes(90), tokenizer=tokenizer)
+
+
+def test_nothing_reaches_the_global_random_numbers(bark, tokenizer):
+    state = torch.random.get_rng_state()
+    speak(bark, tokenizer, "the dog")
+    assert torch.equal(state, torch.random.get_rng_state())

@@ -1,0 +1,322 @@
+"""The "voice-cloning" pipeline on a tiny Bark none of whose ids is Suno's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import BarkConfig, BarkModel, BarkProcessor, EncodecModel, GenerationConfig, pipeline
+from transformers.models.bark.generation_configuration_bark import BarkSemanticGenerationConfig
+from transformers.pipelines import PIPELINE_REGISTRY
+
+import hf_bark_semantic
+from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
+from hf_bark_semantic import BarkSemanticEncoderProcessor, voice_cloning_pipeline
+from hf_bark_semantic.audio import AudioError, save_audio
+from hf_bark_semantic.bark_loading import bark_vocab_size, check_bark, load_bark, load_bark_processor, load_codec
+from hf_bark_semantic.speech import SpeechOptions, prompt_from_transcript, speak_text
+from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
+from hf_bark_semantic.voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
+from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
+
+SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
+TEXT = "the dog runs"
+
+
+def recording(seconds: float = 2.0, seed: int = 0) -> dict:
+    return {"array": noise(seconds, seed, 24_000), "sampling_rate": 24_000}
+
+
+@pytest.fixture(scope="module")
+def speak(bark_folder) -> VoiceCloningPipeline:
+    return pipeline("voice-cloning", model=tiny_encoder(), bark=bark_folder, device="cpu")
+
+
+# ---- what comes out
+
+
+def test_recording_and_text_give_speech_and_the_voice_prompt(speak):
+    result = speak(recording(), TEXT, seed=1)
+    assert set(result) == {"audio", "sampling_rate", "voice_prompt"}
+    assert result["audio"].dtype == np.float32
+    assert result["audio"].ndim == 1
+    assert result["sampling_rate"] == 24_000
+    assert result["voice_prompt"] == clone_voice(recording(), speak.encoder, codec=speak.bark.codec_model).prompt
+    assert result["voice_prompt"].semantic_vocab_size == 50
+    expected = speak_text(
+        speak.bark,
+        TEXT,
+        result["voice_prompt"],
+        tokenizer=speak.bark_processor.tokenizer,
+        options=SpeechOptions(seed=1),
+    )
+    assert np.array_equal(result["audio"], expected)
+
+
+def test_bark_of_suno_s_ids_goes_the_same_way():
+    stages = ("semantic_config", "coarse_acoustics_config", "fine_acoustics_config")
+    shape = {"num_layers": 1, "num_heads": 2, "hidden_size": 8}  # the vocabularies are transformers' defaults: Suno's
+    config = BarkConfig(**{stage: dict(shape) for stage in stages}, codec_config=tiny_codec_config().to_dict())
+    config.semantic_config.input_vocab_size = BarkSemanticGenerationConfig().semantic_infer_token + 1
+    config.coarse_acoustics_config.input_vocab_size = config.coarse_acoustics_config.output_vocab_size = 12_096
+    config.fine_acoustics_config.input_vocab_size = config.fine_acoustics_config.output_vocab_size = 1_056
+    bark = BarkModel(config)
+    parts = {**{stage: {} for stage in stages}, "semantic_config": {"max_new_tokens": 40}}
+    bark.generation_config = GenerationConfig(**parts, codebook_size=1024, sample_rate=24_000)
+    encoder = tiny_encoder(vocab_size=BarkSemanticGenerationConfig().semantic_vocab_size)
+    speak = pipeline("voice-cloning", model=encoder, bark=bark, bark_processor=tiny_bark_processor(), device="cpu")
+    result = speak(recording(), TEXT)
+    assert result["voice_prompt"].semantic_vocab_size == encoder.config.vocab_size
+    assert len(result["audio"])
+
+
+def test_recording_alone_gives_its_voice_prompt(speak):
+    result = speak(recording())
+    assert set(result) == {"voice_prompt"}
+    assert result["voice_prompt"].num_tokens == 100
+
+
+def test_recording_converts_into_the_voice(speak):
+    result = speak(tiny_prompt(), convert=recording(1.5, seed=1))
+    assert abs(len(result["audio"]) / 24_000 - 1.5) < 0.05
+    with pytest.raises(ValueError, match="not both"):
+        speak(tiny_prompt(), TEXT, convert=recording())
+
+
+def test_every_form_of_a_voice_prompt_speaks_alike(speak, tmp_path):
+    path = tiny_prompt().save(tmp_path / "voice.npz")
+    expected = speak(tiny_prompt(), TEXT)
+    for voice in (path, str(path), tiny_prompt().to_dict(), VoicePrompt.load(path), "v2/en_a", "announcer"):
+        result = speak(voice, TEXT)
+        assert result["voice_prompt"] == tiny_prompt()
+        assert result["voice_prompt"].semantic_vocab_size == 50
+        assert np.array_equal(result["audio"], expected["audio"])
+
+
+def test_every_form_of_a_recording_gives_the_same_voice(speak, tmp_path):
+    path = save_audio(tmp_path / "me.wav", noise(2.0, 0, 24_000), 24_000)
+    expected = speak(recording())["voice_prompt"]
+    for voice in (path, str(path), path.read_bytes(), [path], (str(path),)):
+        assert speak(voice)["voice_prompt"] == expected
+    for samples in (noise(2.0, 0, 24_000), torch.from_numpy(noise(2.0, 0, 24_000))):
+        assert speak(samples, source_sampling_rate=24_000)["voice_prompt"] == expected
+
+
+def test_several_recordings_make_one_voice(speak):
+    assert 190 < speak([recording(2.0, 0), recording(2.0, 1)])["voice_prompt"].num_tokens <= 200
+
+
+# ---- options
+
+
+def test_options_of_the_pipeline_are_those_of_its_calls(speak, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        voice_cloning_pipeline, "speak_text", lambda *args, **kwargs: seen.append(kwargs) or np.zeros(1, np.float32)
+    )
+    of_pipeline = pipeline(
+        "voice-cloning", model=speak.model, processor=speak.processor, bark=speak.bark,
+        bark_processor=speak.bark_processor, device="cpu", batch_size=3, seed=7, fine_temperature=0.1,
+    )  # fmt: skip
+    of_pipeline(tiny_prompt(), TEXT)
+    of_pipeline(tiny_prompt(), TEXT, batch_size=2, seed=8, long_form="rolling", prompt_mode="semantic")
+    assert [call["batch_size"] for call in seen] == [3, 2]
+    assert seen[0]["options"] == SpeechOptions(seed=7, fine_temperature=0.1)
+    assert seen[1]["options"] == SpeechOptions(
+        seed=8, fine_temperature=0.1, long_form="rolling", prompt_mode="semantic"
+    )
+
+
+def test_speech_without_a_prompt_needs_no_voice(speak):
+    result = speak(None, TEXT, prompt_mode="none")
+    assert result["voice_prompt"] is None
+    assert np.array_equal(result["audio"], speak(recording(), TEXT, prompt_mode="none")["audio"])
+    with pytest.raises(VoicePromptError, match="no voice"):
+        speak(text=TEXT)
+
+
+def test_transcript_replaces_the_encoder(speak, monkeypatch):
+    monkeypatch.setattr(voice_cloning_pipeline, "clone_voice", None)
+    result = speak(recording(), TEXT, prompt_mode="acoustic", reference_text="the cat sleeps", seed=2)
+    codes = encode_codes(noise(2.0, 0, 24_000), speak.bark.codec_model)
+    options = SpeechOptions(seed=2)
+    tokenizer = speak.bark_processor.tokenizer
+    expected = prompt_from_transcript(speak.bark, "the cat sleeps", codes, tokenizer=tokenizer, options=options)
+    assert result["voice_prompt"] == expected
+    heard = speak_text(speak.bark, TEXT, expected, tokenizer=tokenizer, options=options)
+    assert np.array_equal(result["audio"], heard)
+
+
+@pytest.mark.parametrize(
+    ("voice", "options", "message"),
+    [
+        (recording(), {}, "prompt_mode='full' and 1 recordings; it is for prompt_mode='acoustic'"),
+        ([recording(), recording()], {"prompt_mode": "acoustic"}, "2 recordings"),
+        (tiny_prompt(), {"prompt_mode": "acoustic"}, "0 recordings"),
+        (recording(14.1), {"prompt_mode": "acoustic"}, "lasts 14.1 s"),
+    ],
+)
+def test_transcript_is_for_one_short_recording(speak, voice, options, message):
+    with pytest.raises(ValueError, match=message):
+        speak(voice, TEXT, reference_text="the cat", **options)
+
+
+def test_unknown_options_are_refused(speak, bark_folder):
+    with pytest.raises(TypeError, match="no option `temperature`; there are prompt_mode, semantic_temperature"):
+        speak(tiny_prompt(), TEXT, temperature=0.5)
+    with pytest.raises(TypeError, match="no option `speed`"):
+        pipeline("voice-cloning", model=tiny_encoder(), bark=bark_folder, device="cpu", speed=2)
+
+
+# ---- voices that cannot be used
+
+
+def test_voice_that_is_nowhere_names_the_presets(speak):
+    with pytest.raises(AudioError, match=r"no file 'v2/en_b' and no such preset; this Bark has 2 presets \(v2/en_a, "):
+        speak("v2/en_b", TEXT)
+
+
+def test_prompt_of_another_bark_is_refused(speak):
+    with pytest.raises(VoicePromptError, match="vocabulary of 20 semantic tokens and the Bark one of 50"):
+        speak(VoicePrompt([3] * 60, random_codes(90), semantic_vocab_size=20), TEXT)
+    with pytest.raises(VoicePromptError, match=r"the vocabulary is \[0, 50\)"):
+        speak(VoicePrompt([777] * 60, random_codes(90)), TEXT)
+
+
+@pytest.mark.parametrize(("text", "error"), [("", ValueError), (["a", "b"], TypeError)])
+def test_text_is_one_text(speak, text, error):
+    with pytest.raises(error, match="`text` is"):
+        speak(tiny_prompt(), text)
+
+
+# ---- building it
+
+
+def test_encoder_of_other_tokens_is_refused(bark_folder):
+    with pytest.raises(ValueError, match="vocabulary of 40 semantic tokens and the Bark one of 50.*trained for this"):
+        pipeline("voice-cloning", model=tiny_encoder(vocab_size=40), bark=bark_folder, device="cpu")
+
+
+def test_bark_model_is_taken_as_it_is(speak, bark_folder):
+    bark, processor = load_bark(bark_folder)
+    of_model = pipeline("voice-cloning", model=speak.model, processor=speak.processor, bark=bark)
+    assert of_model.bark is bark
+    assert of_model.voice_presets == processor.available_voice_presets == ["v2/en_a", "announcer"]
+    assert np.array_equal(of_model("announcer", TEXT)["audio"], speak("announcer", TEXT)["audio"])
+    with pytest.raises(ValueError, match="Pass bark_processor="):
+        pipeline("voice-cloning", model=speak.model, processor=speak.processor, bark=tiny_bark())
+    with pytest.raises(TypeError, match="`bark` is a EncodecModel"):
+        pipeline("voice-cloning", model=speak.model, processor=speak.processor, bark=bark.codec_model)
+
+
+def test_models_are_swapped_neither_for_encoders_nor_for_each_other(bark_folder):
+    with pytest.raises(TypeError, match="needs a BarkSemanticEncoderModel"):
+        pipeline("voice-cloning", model=tiny_bark(), bark=bark_folder, device="cpu")
+
+
+def test_dtype_is_that_of_both_models_but_the_codec(bark_folder, tmp_path):
+    tiny_encoder().save_pretrained(tmp_path)
+    BarkSemanticEncoderProcessor().save_pretrained(tmp_path)
+    half = pipeline("voice-cloning", model=str(tmp_path), bark=bark_folder, device="cpu", dtype=torch.bfloat16)
+    assert half.model.dtype == half.bark.semantic.dtype == torch.bfloat16
+    assert half.bark.codec_model.dtype == torch.float32
+    assert half(recording(), TEXT)["audio"].dtype == np.float32
+
+
+def test_saved_pipeline_is_the_encoder(speak, bark_folder, tmp_path):
+    speak.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "processor_config.json"}
+    again = pipeline("voice-cloning", model=str(tmp_path), bark=bark_folder, device="cpu")
+    assert again(recording())["voice_prompt"] == speak(recording())["voice_prompt"]
+
+
+def test_nano_and_its_encoder_are_the_default(package_with_nano):
+    speak = pipeline("voice-cloning", device="cpu")
+    assert speak.model.config.name_or_path == str(package_with_nano / "NANO_ENCODER")
+    assert speak.voice_presets == ["v2/en_a", "announcer"]
+    assert speak(recording())["voice_prompt"].semantic_vocab_size == 50
+    with_name = pipeline("voice-cloning", bark="nano", device="cpu")
+    assert with_name.model.config.name_or_path == speak.model.config.name_or_path
+
+
+def test_without_a_model_the_packaged_encoder_that_fits_is_taken(package_with_nano, tmp_path, caplog):
+    bark = tiny_bark(vocab_size=40)
+    speak = pipeline("voice-cloning", bark=bark, bark_processor=tiny_bark_processor(), device="cpu")
+    assert speak.model.config.name_or_path == str(package_with_nano / "BUILTIN_ENCODER")
+    assert "takes the place" in caplog.text
+    assert speak(recording())["voice_prompt"].semantic_vocab_size == 40
+
+
+def test_without_a_fitting_encoder_prompts_and_presets_still_speak(package_with_nano):
+    bark = tiny_bark(vocab_size=30)
+    speak = pipeline("voice-cloning", bark=bark, bark_processor=tiny_bark_processor(), device="cpu")
+    voice = VoicePrompt([3] * 60, random_codes(90), semantic_vocab_size=30)
+    assert len(speak(voice, TEXT)["audio"])
+    for arguments in ((recording(), TEXT), (voice, None, recording())):
+        with pytest.raises(ValueError, match="vocabulary of 50 semantic tokens and the Bark one of 30"):
+            speak(*arguments[:2], convert=arguments[2] if len(arguments) == 3 else None)
+
+
+def test_registering_again_changes_nothing():
+    before = PIPELINE_REGISTRY.supported_tasks[VOICE_CLONING_TASK]
+    register_pipeline()
+    assert PIPELINE_REGISTRY.supported_tasks[VOICE_CLONING_TASK] is before
+
+
+# ---- loading a Bark
+
+
+def test_package_without_nano_says_so(tmp_path, monkeypatch):
+    for name, find in (
+        ("NANO_BARK", hf_bark_semantic.nano_bark),
+        ("NANO_ENCODER", hf_bark_semantic.nano_encoder),
+        ("NANO_RECORDING", hf_bark_semantic.pipelines.nano_recording),
+    ):
+        monkeypatch.setattr(f"hf_bark_semantic.pipelines.{name}", tmp_path / f"{name}.flac")
+        with pytest.raises(FileNotFoundError, match="This installation carries no .*Name .*or reinstall"):
+            find()
+    for load in (load_bark, load_bark_processor, load_codec, bark_vocab_size):
+        with pytest.raises(FileNotFoundError, match="--bark"):
+            load("nano")
+
+
+def test_what_is_no_bark_is_refused(tmp_path, bark_folder):
+    EncodecModel(tiny_codec_config()).save_pretrained(tmp_path / "codec")
+    with pytest.raises(ValueError, match="'encodec' model. Name a Bark"):
+        load_bark(tmp_path / "codec")
+    with pytest.raises(OSError, match="Cannot load the Bark 'nobody/bark'.*hf download nobody/bark"):
+        load_bark("nobody/bark", cache_dir=tmp_path)
+    tiny_bark().save_pretrained(tmp_path / "mute")
+    with pytest.raises(OSError, match=r"no tokenizer in .*pass bark_processor="):
+        load_bark(tmp_path / "mute")
+    assert bark_vocab_size(bark_folder) == bark_vocab_size(tmp_path / "mute") == 50
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("semantic_config", "semantic_rate_hz", 50.0),
+        ("coarse_acoustics_config", "coarse_rate_hz", 50),
+        ("fine_acoustics_config", "n_fine_codebooks", 4),
+        (None, "sample_rate", 16_000),
+        (None, "codebook_size", 512),
+    ],
+)
+def test_bark_of_other_rates_is_refused(part, name, value):
+    bark = tiny_bark()
+    values = bark.generation_config.to_dict()
+    (values if part is None else values[part])[name] = value
+    bark.generation_config = GenerationConfig(**values)
+    with pytest.raises(ValueError, match=f"{name} = {value}"):
+        check_bark(bark)
+
+
+def test_processor_with_a_damaged_preset_says_which(bark_folder, tmp_path):
+    bark, processor = load_bark(bark_folder)
+    listed = json.loads((Path(bark_folder) / "speaker_embeddings_path.json").read_text())
+    listed["announcer"]["fine_prompt"] = "nowhere.npy"
+    processor = BarkProcessor(processor.tokenizer, speaker_embeddings={**listed, "repo_or_path": bark_folder})
+    speak = pipeline("voice-cloning", model=tiny_encoder(), bark=bark, bark_processor=processor, device="cpu")
+    with pytest.raises(VoicePromptError, match="preset 'announcer' cannot be read"):
+        speak("announcer", TEXT)
