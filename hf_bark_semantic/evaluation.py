@@ -1,18 +1,30 @@
-"""How good an encoder is: token accuracy against the truth, and what can be known without one.
+"""How good an encoder's tokens are: against the truth, against Bark, and what can be known without either.
+
+    score_clips, summarize      hits of an encoder on clips whose tokens are known
+    top_k_accuracy              the same for arrays
+    embedding_cosine            how near a wrong token lies to the right one in Bark's eyes
+    semantic_likelihood         how likely Bark's text stage finds tokens, given the words
+    unigram_distance, agreement, front_end_agreement    without truth
+    metric_path                 this package's metrics as modules for `evaluate.load`
 
 Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from
-a bootstrap over groups (voices), because tokens of one clip are anything but independent.
+a bootstrap over groups (voices), because tokens of one clip are anything but independent. Sequences of other lengths
+than the truth's: sequence_metrics.py; speech: speech_metrics.py, scorers.py and voice_evaluation.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from .bark_finetuning import SemanticLoss, Utterance, bark_generation_configs, semantic_example
+from .bark_finetuning import collate as collate_examples
 from .data import Clip, collate
 
 TOP_K = 5
+METRICS = Path(__file__).parent / "metrics"
 INPUTS = {
     "audio": ("input_values", "attention_mask"),
     "codes": ("audio_codes", "audio_codes_mask"),
@@ -127,3 +139,100 @@ def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
     """Share of positions with equal tokens, over the length that both have."""
     length = min(len(first), len(second))
     return float((first[:length] == second[:length]).float().mean())
+
+
+def top_k_accuracy(top_k_tokens: np.ndarray, semantic_tokens: np.ndarray, k: int = 1) -> float:
+    """Share of tokens that are among the first `k` guesses.
+
+    Args:
+        top_k_tokens (`np.ndarray` of shape `(num_tokens, num_guesses)`): best first; `(num_tokens,)` for one guess.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): the truth.
+        k (`int`): at most `num_guesses`.
+
+    Raises:
+        ValueError: other lengths, no tokens, or fewer guesses than `k`.
+    """
+    guesses, truth = np.asarray(top_k_tokens), np.asarray(semantic_tokens)
+    guesses = guesses[:, None] if guesses.ndim == 1 else guesses
+    if len(guesses) != len(truth) or not len(truth):
+        raise ValueError(
+            f"{len(guesses)} guesses and {len(truth)} tokens are not one clip; where lengths differ, use error_counts."
+        )
+    if not 1 <= k <= guesses.shape[1]:
+        raise ValueError(f"`k` is {k}; there are {guesses.shape[1]} guesses for each token.")
+    return float((guesses[:, :k] == truth[:, None]).any(axis=1).mean())
+
+
+def embedding_cosine(predicted: np.ndarray, semantic_tokens: np.ndarray, embeddings: np.ndarray) -> float:
+    """Mean cosine of predicted and true tokens' rows in Bark's input embeddings: a near miss scores near 1.
+
+    Args:
+        predicted, semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids.
+        embeddings (`np.ndarray` of shape `(vocab_size, hidden_size)`): `bark.semantic.input_embeds_layer.weight`.
+
+    Raises:
+        ValueError: other lengths, or no tokens.
+    """
+    predicted, truth = np.asarray(predicted), np.asarray(semantic_tokens)
+    if len(predicted) != len(truth) or not len(truth):
+        raise ValueError(f"{len(predicted)} predicted and {len(truth)} true tokens are not one clip.")
+    first, second = (np.asarray(embeddings)[ids].astype(float) for ids in (predicted, truth))
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return float(((first * second).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
+
+
+@dataclass(frozen=True)
+class TokenLikelihood:
+    """What Bark's text stage thinks of a clip's tokens.
+
+    Args:
+        nll (`float`): mean negative log-likelihood per token in nats; a model that knows nothing has log(vocab_size).
+        num_targets (`int`): tokens, and the end where the clip is complete.
+        num_correct (`int`): those that it finds likeliest.
+    """
+
+    nll: float
+    num_targets: int
+    num_correct: int
+
+
+def semantic_likelihood(
+    bark, utterances: Sequence[Utterance], histories: Sequence[Utterance | None] | None = None
+) -> list[TokenLikelihood]:
+    """Teacher-forced likelihood of semantic tokens, given their text and a voice history, as inference lays them out.
+
+    Real tokens of Bark are likelier to it than an encoder's; the difference tells how foreign the encoder's are.
+
+    Args:
+        bark (`BarkModel`): in evaluation mode.
+        utterances (sequence of `Utterance`): `text_ids` (tokenizer's, without offset) and `semantic_tokens`.
+        histories (sequence of `Utterance`, *optional*): one or `None` for each.
+
+    Raises:
+        ValueError: an utterance that Bark cannot read, or not one history for each.
+    """
+    histories = [None] * len(utterances) if histories is None else histories
+    if len(histories) != len(utterances):
+        raise ValueError(f"{len(histories)} histories were given for {len(utterances)} utterances; give one for each.")
+    configs = bark_generation_configs(bark)
+    loss = SemanticLoss(bark.semantic, configs).eval()
+    results = []
+    for utterance, history in zip(utterances, histories, strict=True):
+        batch = collate_examples([semantic_example(utterance, history, configs)], configs)
+        with torch.no_grad():
+            output = loss(**{name: tensor.to(bark.device) for name, tensor in batch.items()})
+        results.append(TokenLikelihood(float(output.loss), int(output.num_targets), int(output.num_correct)))
+    return results
+
+
+def metric_path(name: str) -> Path:
+    """Where a metric is that `evaluate.load(str(metric_path(name)))` loads, without a network.
+
+    Raises:
+        ValueError: there is no such metric; the message lists them.
+    """
+    folder = METRICS / name
+    if not (folder / f"{name}.py").is_file():
+        names = ", ".join(sorted(file.stem for file in METRICS.glob("*/*.py")))
+        raise ValueError(f"There is no metric {name!r}; there are {names}.")
+    return folder

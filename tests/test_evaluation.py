@@ -1,17 +1,37 @@
 """Metrics on cases whose answer is known."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
+from conftest import noise, tiny_bark, tiny_bark_processor
+from hf_bark_semantic.bark_finetuning import Utterance
 from hf_bark_semantic.evaluation import (
+    METRICS,
     ClipScore,
     accuracy,
     agreement,
     bootstrap_interval,
+    embedding_cosine,
+    metric_path,
+    semantic_likelihood,
     summarize,
+    top_k_accuracy,
     unigram_distance,
 )
+from hf_bark_semantic.sequence_metrics import (
+    codebook_usage,
+    edit_alignment,
+    error_counts,
+    letter_errors,
+    normalize_text,
+    repetition_share,
+    run_lengths,
+    word_errors,
+)
+from hf_bark_semantic.significance import paired_difference, ratio_estimate
 
 
 def score(group, hits, tokens=100, kind="english", inputs="audio"):
@@ -46,3 +66,201 @@ def test_unigram_distance_is_zero_for_equal_and_one_for_disjoint_samples():
 
 def test_agreement_counts_equal_positions():
     assert agreement(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 9, 3])) == pytest.approx(2 / 3)
+
+
+def test_top_k_accuracy_looks_at_so_many_guesses():
+    guesses, truth = np.array([[1, 2], [3, 4], [5, 6], [7, 8]]), np.array([1, 4, 6, 0])
+    assert (top_k_accuracy(guesses, truth), top_k_accuracy(guesses, truth, 2)) == (0.25, 0.75)
+    with pytest.raises(ValueError, match="there are 2 guesses"):
+        top_k_accuracy(guesses, truth, 3)
+    with pytest.raises(ValueError, match="not one clip"):
+        top_k_accuracy(guesses, truth[:3])
+
+
+def test_embedding_cosine_forgives_a_neighbour():
+    embeddings = np.array([[1.0, 0], [1, 0.1], [0, 1], [-1, 0]])
+    truth = np.array([0, 0])
+    values = [embedding_cosine(np.array([0, wrong]), truth, embeddings) for wrong in range(4)]
+    assert values[0] == 1 and values == sorted(values, reverse=True) and values[3] == pytest.approx(0)
+
+
+def test_likelihood_is_that_of_greedy_generation_and_falls_for_noise():
+    bark, tokenizer = tiny_bark(), tiny_bark_processor().tokenizer
+    from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, text_to_semantic
+
+    text, greedy = "the dog runs", Sampling(temperature=0, min_eos_p=None)
+    request = SynthesisRequest(text=text, semantic=greedy, max_semantic_tokens=20)
+    ((tokens, reason),) = text_to_semantic(bark, [request], tokenizer=tokenizer)
+    ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
+    spoken = Utterance(ids, tokens, complete=reason == "eos")
+    random_tokens = Utterance(ids, np.random.default_rng(0).integers(0, 50, len(tokens)), complete=False)
+    mine, foreign = semantic_likelihood(bark, [spoken, random_tokens])
+    assert mine.num_correct == mine.num_targets and foreign.num_correct < foreign.num_targets
+    assert mine.nll < foreign.nll
+    with pytest.raises(ValueError, match="1 histories were given for 2"):
+        semantic_likelihood(bark, [spoken, spoken], [None])
+
+
+def test_edit_alignment_is_shortest_and_its_pairs_are_in_order():
+    assert edit_alignment("kitten", "sitting") == [(i, i) for i in range(6)] + [(None, 6)]
+    assert edit_alignment(np.array([5, 6, 7]), np.array([5, 7])) == [(0, 0), (1, None), (2, 1)]
+    assert edit_alignment("", "ab") == [(None, 0), (None, 1)] and edit_alignment("", "") == []
+    counts = error_counts(np.array([1, 2, 3, 4]), np.array([1, 9, 3]))
+    assert (counts.substitutions, counts.deletions, counts.insertions, counts.rate) == (1, 1, 0, 0.5)
+    assert (error_counts("", "").rate, error_counts("", "a").rate) == (0.0, 1.0)
+
+
+def test_word_errors_are_those_of_jiwer():
+    jiwer = pytest.importorskip("jiwer")
+    draw = random.Random(0)
+    for _ in range(200):
+        reference, hypothesis = (draw.choices("abcde", k=draw.randint(low, 12)) for low in (1, 0))
+        theirs = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+        ours = error_counts(reference, hypothesis)
+        assert ours.errors == theirs.substitutions + theirs.deletions + theirs.insertions
+        assert ours.rate == pytest.approx(theirs.wer)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("3 7 1", "three seven one"),
+        ("Three, seven - one!", "three seven one"),
+        ("371", "three seven one"),
+        ("37,125", "three seven one two five"),
+        ("twelve", "one two"),
+        ("12", "one two"),
+        ("a hundred dogs", "one zero zero dogs"),
+        ("twenty-one", "two one"),
+        ("two hundred", "two zero zero"),
+        ("I'm sad, isn’t it?", "i am sad is not it"),
+        ("[laughs] The neighbour's grey cat", "the neighbors gray cat"),
+        ("ÜBEN, 你好", "üben 你好"),
+        ("", ""),
+    ],
+)
+def test_transcripts_of_the_same_words_are_written_alike(text, words):
+    assert normalize_text(text) == words
+    assert normalize_text(normalize_text(text)) == words
+
+
+def test_word_and_letter_errors_look_through_spelling():
+    assert word_errors("five zero four.", "504").errors == 0
+    assert word_errors("The dog runs.", "the dog ran").rate == pytest.approx(1 / 3)
+    assert letter_errors("dog", "dig").rate == pytest.approx(1 / 3)
+
+
+def test_repetition_is_low_for_speech_and_high_for_a_stuck_model():
+    assert repetition_share(list("the dog runs")) == 0
+    assert repetition_share(["no", "no"] * 20) > 0.9
+    assert repetition_share(np.repeat([1, 2, 3], 10), n=2) == 0  # runs are no repetitions
+    assert repetition_share(np.tile([1, 2, 3, 4], 10), n=4) > 0.8 and repetition_share([]) == 0
+
+
+def test_runs_and_usage_of_a_vocabulary():
+    assert run_lengths(np.array([7, 7, 7, 2])).tolist() == [3, 1] and not len(run_lengths(np.array([], int)))
+    usage = codebook_usage(np.array([0, 1, 2, 3]), 8)
+    assert (usage.used, usage.share, usage.entropy_bits, usage.perplexity) == (4, 0.5, 2.0, 4.0)
+    with pytest.raises(ValueError, match="in .0, 3."):
+        codebook_usage(np.array([3]), 3)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, covered, wide = np.random.default_rng(0), 0, []
+    groups = np.repeat(np.arange(25), 8)
+    for seed in range(100):
+        voices = rng.normal(0, 1, 25)  # what a voice's trials have in common
+        trials = voices[groups] + rng.normal(0, 0.3, len(groups))
+        clustered = ratio_estimate(trials, groups=groups, seed=seed, samples=300)
+        covered += clustered.low <= 0 <= clustered.high
+        naive = ratio_estimate(trials, seed=seed, samples=300)
+        wide.append((clustered.high - clustered.low) / (naive.high - naive.low))
+    assert 86 <= covered <= 99
+    assert np.mean(wide) > 2  # single trials would look twice as sure
+
+
+def test_estimate_pools_words_and_repeats_with_its_seed():
+    first = ratio_estimate([1, 0, 9], [10, 10, 10], groups=["a", "b", "c"])
+    assert first.value == pytest.approx(1 / 3) and (first.count, first.groups) == (3, 3)
+    assert first == ratio_estimate([1, 0, 9], [10, 10, 10], groups=["a", "b", "c"])
+    assert first.named("wer") == {"wer": first.value, "wer_low": first.low, "wer_high": first.high}
+    with pytest.raises(ValueError, match="no trials"):
+        ratio_estimate([])
+    with pytest.raises(ValueError, match="nothing to divide by"):
+        ratio_estimate([1], [0])
+    with pytest.raises(ValueError, match="3 numerators, 2 denominators"):
+        ratio_estimate([1, 2, 3], [1, 2])
+
+
+def test_paired_difference_finds_an_effect_and_no_other():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 5)
+    base = rng.normal(0, 1, 100)
+    better = paired_difference(base + 0.5 + rng.normal(0, 0.2, 100), base, groups=groups)
+    assert better.low > 0.4 and better.high < 0.6 and better.p_value < 0.001
+    p_values = [
+        paired_difference(base + rng.normal(0, 1, 100), base, groups=groups, samples=300, seed=seed).p_value
+        for seed in range(60)
+    ]
+    assert 0.3 < np.mean(p_values) < 0.7 and min(p_values) > 0.001
+    assert paired_difference([1, 1, 1], [0, 0, 0]).p_value == 2 / 8  # all of 2^3 ways to swap are tried
+    assert paired_difference([1, 2], [1, 2]).p_value == 1.0
+    with pytest.raises(ValueError, match="are not pairs"):
+        paired_difference([1], [1, 2])
+
+
+@pytest.fixture
+def load_metric(tmp_path, monkeypatch):
+    evaluate = pytest.importorskip("evaluate")
+    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    return lambda name: evaluate.load(str(metric_path(name)), cache_dir=str(tmp_path / "cache"))
+
+
+def test_every_metric_loads_offline_and_documents_its_inputs(load_metric):
+    names = sorted(folder.name for folder in METRICS.iterdir() if (folder / f"{folder.name}.py").exists())
+    assert len(names) == 10
+    for name in names:
+        metric = load_metric(name)
+        assert "predictions" in metric.inputs_description and "Returns" in metric.inputs_description
+    with pytest.raises(ValueError, match="there are semantic_nll, speaker_identification"):
+        metric_path("bleu")
+
+
+def test_token_metrics_compute(load_metric):
+    tokens = [np.array([1, 2, 3, 4]), np.array([5, 5, 6])]
+    guesses = [np.stack([row, row + 1], 1) for row in tokens]
+    result = load_metric("token_accuracy").compute(predictions=guesses, references=tokens, top_k=[1, 2])
+    assert result["top_1"] == result["top_2"] == 1 and result["num_tokens"] == 7
+    result = load_metric("unit_error_rate").compute(predictions=[row[1:] for row in tokens], references=tokens)
+    assert result["unit_error_rate"] == pytest.approx(2 / 7) and result["deletions"] == 2
+    result = load_metric("token_statistics").compute(predictions=tokens, vocab_size=10)
+    assert result["used_tokens"] == 6 and result["longest_run"] == 2
+    embeddings = np.random.default_rng(0).standard_normal((10, 4))
+    compute = load_metric("token_embedding_cosine").compute
+    assert compute(predictions=tokens, references=tokens, embeddings=embeddings)["cosine"] == pytest.approx(1)
+    bark = {"bark": tiny_bark(), "tokenizer": tiny_bark_processor().tokenizer}
+    result = load_metric("semantic_nll").compute(predictions=tokens, references=["the dog", "a cat"], **bark)
+    assert result["nll_low"] <= result["nll"] <= result["nll_high"] and result["num_targets"] == 9
+
+
+def test_speech_metrics_compute(load_metric):
+    result = load_metric("speech_word_errors").compute(
+        predictions=["504", "a dog"], references=["Five 0 4", "The dog"]
+    )
+    assert result["wer"] == pytest.approx(0.2) and result["num_words"] == 5
+    voices = np.eye(3)
+    candidates = [voices, voices[[1, 0, 2]], voices[[0, 1, 2]]]
+    result = load_metric("speaker_identification").compute(predictions=voices, references=candidates)
+    assert result["identified"] == pytest.approx(2 / 3)
+    first, second = noise(1.0), noise(1.0, seed=1)
+    options = {"sampling_rate": 16_000, "model": lambda waveform: waveform[:100]}
+    compute = load_metric("speaker_similarity").compute
+    assert compute(predictions=[first], references=[first], **options)["similarity"] == pytest.approx(1)
+    assert abs(compute(predictions=[first], references=[second], **options)["similarity"]) < 0.5
+    options = {"sampling_rate": 16_000, "mos": lambda waveform: 3.0}
+    result = load_metric("speech_quality").compute(predictions=[first, second], **options)
+    assert result["mos"] == 3 and result["silence_share"] < 0.05
+    compute = load_metric("speech_distance").compute
+    result = compute(predictions=[first], references=[first], sampling_rate=16_000, aligned=False)
+    assert result["mel_cepstral_distortion"] == 0 and result["energy_correlation"] == pytest.approx(1)
+    assert result["pitch_correlation"] is None and "pesq" not in result

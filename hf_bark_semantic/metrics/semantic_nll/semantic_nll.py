@@ -1,0 +1,47 @@
+"""How likely a Bark finds semantic tokens, given the words: its teacher-forced loss."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.bark_finetuning import Utterance
+from hf_bark_semantic.bark_loading import load_bark
+from hf_bark_semantic.evaluation import semantic_likelihood
+from hf_bark_semantic.significance import ratio_estimate
+
+INPUTS = """
+Args:
+    predictions: for every clip its semantic tokens, (num_tokens,).
+    references: for every clip its text.
+    bark: a `BarkModel` in evaluation mode, or "nano", a folder or a Hub id.
+    tokenizer: Bark's; needed where a model is passed.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    nll, nll_low, nll_high (95 % interval), accuracy (share of tokens that Bark finds likeliest), num_targets.
+"""
+
+
+class SemanticNll(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Negative log-likelihood per semantic token under Bark's text stage, in nats.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.Sequence(datasets.Value("int64")), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, bark="nano", tokenizer=None, groups=None):
+        if not hasattr(bark, "semantic"):
+            bark, processor = load_bark(bark)
+            tokenizer = tokenizer or processor.tokenizer
+        if tokenizer is None:
+            raise ValueError("A BarkModel was passed without a `tokenizer`. Pass its processor's.")
+        ids = [np.array(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64) for text in references]
+        clips = [Utterance(text_ids, np.array(p)) for text_ids, p in zip(ids, predictions, strict=True)]
+        scores = semantic_likelihood(bark, clips)
+        lengths = [score.num_targets for score in scores]
+        estimate = ratio_estimate([score.nll * score.num_targets for score in scores], lengths, groups=groups)
+        correct = sum(score.num_correct for score in scores)
+        return estimate.named("nll") | {"accuracy": correct / sum(lengths), "num_targets": sum(lengths)}

@@ -1,0 +1,40 @@
+"""N-way identification: is the right voice the nearest of several?"""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.speech_metrics import identify
+
+INPUTS = """
+Args:
+    predictions: speaker embeddings of speech, (size,).
+    references: for each, embeddings of the candidates, (num_candidates, size): the right voice first.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    identified, identified_low, identified_high (95 % interval), mean_rank, and the mean cosines
+    similarity and best_distractor.
+"""
+
+
+class SpeakerIdentification(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Rate at which speech is nearer to its own voice than to all distractors.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float32")),
+                    "references": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, groups=None):
+        pairs = zip(predictions, references, strict=True)
+        results = [identify(np.array(p), np.array(r[0]), [np.array(other) for other in r[1:]]) for p, r in pairs]
+        names = {"mean_rank": "rank", "similarity": "similarity", "best_distractor": "best_distractor"}
+        means = {name: float(np.mean([getattr(result, key) for result in results])) for name, key in names.items()}
+        return ratio_estimate([result.correct for result in results], groups=groups).named("identified") | means

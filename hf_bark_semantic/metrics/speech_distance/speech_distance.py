@@ -1,0 +1,46 @@
+"""How a processed or resynthesized recording differs from the original."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.speech_metrics import energy_correlation, mel_cepstral_distortion, pesq, pitch_comparison, stoi
+
+INPUTS = """
+Args:
+    predictions: waveforms, (num_samples,).
+    references: the originals.
+    sampling_rate (`int`): of all of them.
+    aligned (`bool`): same tempo, as in a codec trip; else they are warped, and pesq and stoi are left out.
+Returns:
+    Means over the clips: mel_cepstral_distortion (dB), pitch_correlation (of the clips with a pitch, None without),
+    energy_correlation, pesq, stoi.
+"""
+
+
+class SpeechDistance(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Mel-cepstral distortion, F0 and energy correlation, PESQ and STOI.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float32")),
+                    "references": datasets.Sequence(datasets.Value("float32")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, sampling_rate=24_000, aligned=True):
+        pairs = [
+            (np.array(r, np.float32), np.array(p, np.float32)) for p, r in zip(predictions, references, strict=True)
+        ]
+        functions = {"mel_cepstral_distortion": mel_cepstral_distortion, "energy_correlation": energy_correlation}
+        rows = [{name: f(*pair, sampling_rate, aligned=aligned) for name, f in functions.items()} for pair in pairs]
+        for row, pair in zip(rows, pairs, strict=True):
+            row["pitch_correlation"] = pitch_comparison(*pair, sampling_rate, aligned=aligned).correlation
+            if aligned:
+                row |= {"pesq": pesq(*pair, sampling_rate), "stoi": stoi(*pair, sampling_rate)}
+        values = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+        return {name: float(np.mean(part)) if part else None for name, part in values.items()}

@@ -1,0 +1,39 @@
+"""Word and letter error rates of transcripts, after digits, case and spelling are made alike."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.sequence_metrics import letter_errors, normalize_text, repetition_share, word_errors
+from hf_bark_semantic.significance import ratio_estimate
+
+INPUTS = """
+Args:
+    predictions: transcripts of what was spoken.
+    references: texts that should have been spoken.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    wer, cer and their 95 % intervals (wer_low, wer_high, ...), num_words, repetition_share (of runs of four words).
+"""
+
+
+class SpeechWordErrors(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Word and letter error rates with intervals over voices.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            ),
+        )
+
+    def _compute(self, predictions, references, groups=None):
+        pairs = list(zip(references, predictions, strict=True))
+        result = {}
+        for name, counts in (("wer", [word_errors(*p) for p in pairs]), ("cer", [letter_errors(*p) for p in pairs])):
+            errors, lengths = [count.errors for count in counts], [count.num_reference for count in counts]
+            result |= ratio_estimate(errors, lengths, groups=groups).named(name)
+        result["num_words"] = sum(len(normalize_text(text).split()) for text in references)
+        shares = [repetition_share(normalize_text(text).split()) for text in predictions]
+        return {**result, "repetition_share": float(np.mean(shares))}

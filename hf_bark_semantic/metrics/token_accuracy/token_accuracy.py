@@ -1,0 +1,44 @@
+"""Top-k accuracy of semantic tokens, clip by clip, with intervals over voices."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.evaluation import top_k_accuracy
+from hf_bark_semantic.significance import ratio_estimate
+
+INPUTS = """
+Args:
+    predictions: for every clip its guesses, (num_tokens, num_guesses), best first.
+    references: for every clip its true tokens, (num_tokens,).
+    top_k (list of `int`): by default [1].
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    top_1, top_1_low, top_1_high (95 % interval), and so on for every k; num_tokens.
+"""
+
+
+class TokenAccuracy(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Share of semantic tokens that are among the first k guesses.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Sequence(datasets.Value("int64"))),
+                    "references": datasets.Sequence(datasets.Value("int64")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, top_k=(1,), groups=None):
+        lengths = [len(tokens) for tokens in references]
+        result = {"num_tokens": sum(lengths)}
+        for k in top_k:
+            shares = [
+                top_k_accuracy(np.array(p), np.array(r), k) for p, r in zip(predictions, references, strict=True)
+            ]
+            hits = np.multiply(shares, lengths)
+            result |= ratio_estimate(hits, lengths, groups=groups).named(f"top_{k}")
+        return result

@@ -1,0 +1,39 @@
+"""How near predicted tokens lie to the true ones in Bark's input embeddings."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.evaluation import embedding_cosine
+from hf_bark_semantic.significance import ratio_estimate
+
+INPUTS = """
+Args:
+    predictions: for every clip its tokens, (num_tokens,).
+    references: for every clip its true tokens, as many.
+    embeddings (array of shape (vocab_size, hidden_size)): `bark.semantic.input_embeds_layer.weight`.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    cosine, cosine_low, cosine_high (95 % interval).
+"""
+
+
+class TokenEmbeddingCosine(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Mean cosine of predicted and true tokens in Bark's embedding space.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("int64")),
+                    "references": datasets.Sequence(datasets.Value("int64")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, embeddings, groups=None):
+        lengths = [len(tokens) for tokens in references]
+        pairs = zip(predictions, references, strict=True)
+        cosines = [embedding_cosine(np.array(p), np.array(r), np.asarray(embeddings)) for p, r in pairs]
+        return ratio_estimate(np.multiply(cosines, lengths), lengths, groups=groups).named("cosine")

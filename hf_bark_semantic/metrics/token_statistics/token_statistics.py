@@ -1,0 +1,40 @@
+"""How semantic tokens use their vocabulary: variety, runs, repetitions. No truth is needed."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from hf_bark_semantic.sequence_metrics import codebook_usage, repetition_share, run_lengths
+
+INPUTS = """
+Args:
+    predictions: for every clip its tokens, (num_tokens,).
+    vocab_size (`int`): by default 10,000.
+    n (`int`): length of the runs of tokens that count as repeated; by default 8.
+Returns:
+    used_tokens, used_share, entropy_bits (9.99 for Bark's own), mean_run_length (1.40 for Bark's own),
+    longest_run, repetition_share (mean of the clips).
+"""
+
+
+class TokenStatistics(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Codebook usage, run lengths and repetition of semantic tokens.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features({"predictions": datasets.Sequence(datasets.Value("int64"))}),
+        )
+
+    def _compute(self, predictions, vocab_size=10_000, n=8):
+        usage = codebook_usage(np.concatenate([np.array(tokens) for tokens in predictions]), vocab_size)
+        runs = np.concatenate([run_lengths(np.array(tokens)) for tokens in predictions])
+        repeated = [repetition_share(np.array(tokens), n) for tokens in predictions]
+        return {
+            "used_tokens": usage.used,
+            "used_share": usage.share,
+            "entropy_bits": usage.entropy_bits,
+            "mean_run_length": float(runs.mean()),
+            "longest_run": int(runs.max()),
+            "repetition_share": float(np.mean(repeated)),
+        }

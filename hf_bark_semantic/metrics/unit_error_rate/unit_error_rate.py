@@ -1,0 +1,39 @@
+"""Edits between two token sequences of any lengths, per true token."""
+
+import datasets
+import evaluate
+
+from hf_bark_semantic.sequence_metrics import error_counts
+from hf_bark_semantic.significance import ratio_estimate
+
+INPUTS = """
+Args:
+    predictions: for every clip its tokens, (num_tokens,).
+    references: for every clip its true tokens, of any other number.
+    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+Returns:
+    unit_error_rate, unit_error_rate_low, unit_error_rate_high (95 % interval), substitutions, deletions, insertions,
+    num_reference.
+"""
+
+
+class UnitErrorRate(evaluate.Metric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description="Substitutions, deletions and insertions per true semantic token.",
+            citation="",
+            inputs_description=INPUTS,
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("int64")),
+                    "references": datasets.Sequence(datasets.Value("int64")),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references, groups=None):
+        counts = [error_counts(reference, p) for p, reference in zip(predictions, references, strict=True)]
+        names = ("substitutions", "deletions", "insertions", "num_reference")
+        totals = {name: sum(getattr(count, name) for count in counts) for name in names}
+        errors, lengths = [count.errors for count in counts], [count.num_reference for count in counts]
+        return ratio_estimate(errors, lengths, groups=groups).named("unit_error_rate") | totals

@@ -1,0 +1,551 @@
+"""Trials of a Bark's voices: who speaks what in whose voice, how each is scored, and what all of them say together.
+
+    load_voice_clips    recordings with texts and speakers, from a folder, .jsonl or .csv
+    cast_voices         per voice: what prompts it, what it is compared with, and what is said
+    Trial               one waveform to make and to score
+    Scorers             transcriber, speaker embedders, MOS predictor; score_trial runs them
+    Journal             scored trials, one JSON line each, in files that survive a kill
+    summarize           trials -> figures with intervals, by part and condition
+    compare             two conditions on the same trials: difference and significance
+    format_table        those figures as text
+
+A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
+of the person.
+"""
+
+import csv
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .audio import MIN_DURATION_S, SILENCE_PEAK, AudioError, atomic_write, load_audio, resample
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from .scorers import MosPredictor, SpeakerEmbedder, Transcriber
+from .sequence_metrics import DIGITS, letter_errors, normalize_text, repetition_share, word_errors
+from .significance import Estimate, PairedDifference, paired_difference, ratio_estimate
+from .speech_metrics import (
+    energy_correlation,
+    identify,
+    mel_cepstral_distortion,
+    pesq,
+    pitch_comparison,
+    silence,
+    stoi,
+)
+
+REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
+TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once
+NUM_CANDIDATES = 8  # voices of an identification, the right one included
+KINDS = ("digits", "sentences")
+
+
+@dataclass(frozen=True)
+class VoiceClip:
+    """A recording, its text and its speaker."""
+
+    id: str
+    audio: Path
+    text: str
+    voice: str
+    seconds: float
+    held_out_voice: bool = True
+    held_out_text: bool = True
+
+    @property
+    def kind(self) -> str:
+        """`"digits"` where every word is a digit, else `"sentences"`."""
+        return KINDS[0] if set(normalize_text(self.text).split()) <= set(DIGITS) else KINDS[1]
+
+
+def load_voice_clips(source: str | Path) -> list[VoiceClip]:
+    """Read recordings of voices.
+
+    Args:
+        source (`str` or `Path`): a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or one
+            `.jsonl` or `.csv`. Columns: `audio` (or `file`), `text`, `speaker` (or `voice`); optionally `id`,
+            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. What does not say whether it
+            was held out counts as such.
+
+    Raises:
+        ValueError: no rows, a column or a text is missing, or an id occurs twice.
+        AudioError: a recording cannot be opened.
+    """
+    source = Path(source)
+    tables = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
+    clips = [_voice_clip(row, table) for table in tables for row in _rows(table)]
+    if not clips:
+        raise ValueError(f"{source} holds no rows. Name a folder with .jsonl tables, a .jsonl or a .csv.")
+    ids = [clip.id for clip in clips]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise ValueError(f"{source}: the id {twice!r} occurs twice. Give every recording its own.")
+    return clips
+
+
+def _rows(table: Path) -> list[dict]:
+    if not table.is_file():
+        raise ValueError(f"There is no {table}. Name a folder with .jsonl tables, a .jsonl or a .csv.")
+    text = table.read_text(encoding="utf-8-sig")
+    if table.suffix.lower() == ".csv":
+        return list(csv.DictReader(text.splitlines()))
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _voice_clip(row: Mapping[str, Any], table: Path) -> VoiceClip:
+    names = {"audio": "file", "speaker": "voice", "text": "text"}
+    audio, voice, text = (row.get(name) or row.get(other) for name, other in names.items())
+    if not audio or not voice or not text:
+        raise ValueError(f"{table.name}: a row needs `audio`, `text` and `speaker`; this one has {sorted(row)}.")
+    audio = table.parent / audio
+    seconds = float(row.get("seconds") or _duration_s(audio))
+    held_out = (_is_true(row.get(name, True)) for name in ("held_out_voice", "held_out_text"))
+    return VoiceClip(str(row.get("id") or audio.stem), audio, text, str(voice), seconds, *held_out)
+
+
+def _is_true(value: Any) -> bool:
+    return value.strip().lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value)
+
+
+def _duration_s(audio: Path) -> float:
+    import soundfile
+
+    try:
+        return soundfile.info(audio).duration
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise AudioError(f"Cannot open {str(audio)!r}: {error}. Check the path in the table.") from error
+
+
+@dataclass(frozen=True)
+class CastVoice:
+    """The roles of a voice's recordings: each in one role only.
+
+    Args:
+        name (`str`): the voice.
+        prompt (`tuple[VoiceClip, ...]`): what it is cloned from, 6 to 10 s.
+        enrolment (`tuple[VoiceClip, ...]`): what its embedding is taken from, 6 to 10 s.
+        tests (`tuple[VoiceClip, ...]`): whose texts are said; the recordings are the ceiling of every figure.
+    """
+
+    name: str
+    prompt: tuple[VoiceClip, ...]
+    enrolment: tuple[VoiceClip, ...]
+    tests: tuple[VoiceClip, ...]
+
+
+def cast_voices(clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0) -> tuple[list[CastVoice], list[str]]:
+    """Give the recordings of held-out voices their roles.
+
+    Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols.
+
+    Args:
+        clips (`Iterable[VoiceClip]`): voices that are not held out are passed over.
+        tests (`int`): test clips per voice at most.
+        seed (`int`): of the choice.
+
+    Returns:
+        The voices, and the names of those that have too few recordings (6 s each for prompt and enrolment and one test
+        are needed).
+    """
+    by_voice: dict[str, list[VoiceClip]] = {}
+    for clip in clips:
+        if clip.held_out_voice:
+            by_voice.setdefault(clip.voice, []).append(clip)
+    cast, left_out = [], []
+    for name, own in sorted(by_voice.items()):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        own = [own[i] for i in rng.permutation(len(own))]
+        prompt, rest = _take_seconds([clip for clip in own if not clip.held_out_text], own)
+        enrolment, rest = _take_seconds([clip for clip in rest if not clip.held_out_text], rest)
+        fit = [clip for clip in rest if clip.held_out_text and TEST_CLIP_S[0] <= clip.seconds <= TEST_CLIP_S[1]]
+        if not prompt or not enrolment or not fit:
+            left_out.append(name)
+        else:
+            tests_of_voice = _alternating(fit, first_kind=len(cast) % len(KINDS))[:tests]
+            cast.append(CastVoice(name, tuple(prompt), tuple(enrolment), tuple(tests_of_voice)))
+    return cast, left_out
+
+
+def _take_seconds(
+    preferred: list[VoiceClip], clips: list[VoiceClip]
+) -> tuple[list[VoiceClip] | None, list[VoiceClip]]:
+    """Take the first clips that make 6 to 10 s together, and give the others; `None` if there are none."""
+    order = preferred + [clip for clip in clips if clip not in preferred]
+    taken, seconds = [], 0.0
+    for clip in order:
+        if seconds < REFERENCE_S[0] and seconds + clip.seconds <= REFERENCE_S[1]:
+            taken.append(clip)
+            seconds += clip.seconds
+    if seconds < REFERENCE_S[0]:
+        return None, clips
+    return taken, [clip for clip in clips if clip not in taken]
+
+
+def _alternating(clips: Sequence[VoiceClip], first_kind: int) -> list[VoiceClip]:
+    """Digit strings and sentences in turn, then what is left of either."""
+    kinds = [[clip for clip in clips if clip.kind == kind] for kind in KINDS[first_kind:] + KINDS[:first_kind]]
+    ranks = {clip.id: (rank, order) for order, part in enumerate(kinds) for rank, clip in enumerate(part)}
+    return sorted(clips, key=lambda clip: ranks[clip.id])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One waveform to make and to score.
+
+    Args:
+        id (`str`): names it in the journal.
+        part (`str`): `"original"`: the recording itself. `"codec"`: through the codec and back. `"presets"`: its text
+            by a preset. `"clone"`: its text in the cloned voice.
+        condition (`str`): of a clone: how it is prompted.
+        voice (`str`): who should be heard; figures are resampled by it.
+        clip (`VoiceClip`): the test clip.
+        seed (`int`): of the synthesis; the same in all conditions.
+        distractors (`tuple[str, ...]`): the other voices of the identification; empty for none.
+    """
+
+    id: str
+    part: str
+    condition: str
+    voice: str
+    clip: VoiceClip
+    seed: int = 0
+    distractors: tuple[str, ...] = ()
+
+
+def plan_trials(
+    voices: Sequence[CastVoice],
+    *,
+    parts: Sequence[str],
+    conditions: Sequence[str],
+    presets: Sequence[str] = (),
+    seeds: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+) -> list[Trial]:
+    """All trials of an evaluation in a fixed order, voices in turn, so that its beginning is a fair part of it.
+
+    Args:
+        voices (sequence of `CastVoice`): at least two where they are to be told apart.
+        parts (sequence of `str`): see [`Trial`].
+        conditions (sequence of `str`): of the clones.
+        presets (sequence of `str`): the presets that take turns.
+        seeds (`int`): clones of each text.
+        limit (`int`, *optional*): test clips to use.
+        seed (`int`): of the distractors and syntheses.
+    """
+    names = [voice.name for voice in voices]
+    by_rank = [(rank, voice, clip) for voice in voices for rank, clip in enumerate(voice.tests)]
+    by_rank.sort(key=lambda item: (item[0], names.index(item[1].name)))
+    trials = []
+    for number, (_, voice, clip) in enumerate(by_rank[:limit]):
+        rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])
+        others = [name for name in names if name != voice.name]
+        distractors = tuple(others[i] for i in rng.permutation(len(others))[: NUM_CANDIDATES - 1])
+        numbers = [int(value) for value in rng.integers(2**31, size=seeds)]
+        for part in ("original", "codec"):
+            if part in parts:
+                trials.append(Trial(f"{part}/{clip.id}", part, part, voice.name, clip, 0, distractors))
+        if "presets" in parts and presets:
+            preset = presets[number % len(presets)]
+            trials.append(Trial(f"presets/{preset}/{clip.id}", "presets", "presets", preset, clip, numbers[0]))
+        if "clone" in parts:
+            for index, number_of_seed in enumerate(numbers):
+                for condition in conditions:
+                    name = f"clone/{condition}/{clip.id}/{index}"
+                    trials.append(Trial(name, "clone", condition, voice.name, clip, number_of_seed, distractors))
+    return trials
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """The models that score a trial; what is missing is not scored.
+
+    Args:
+        transcribe (`Transcriber`, *optional*), embedders (`dict[str, SpeakerEmbedder]`), mos (`MosPredictor`,
+            *optional*): see scorers.py.
+    """
+
+    transcribe: Transcriber | None = None
+    embedders: Mapping[str, SpeakerEmbedder] = field(default_factory=dict)
+    mos: MosPredictor | None = None
+
+
+class Enrolment:
+    """Embeddings of the cast voices, computed when they are asked for.
+
+    Args:
+        voices (sequence of `CastVoice`), embedders (`dict[str, SpeakerEmbedder]`): whom, and by which models.
+    """
+
+    def __init__(self, voices: Sequence[CastVoice], embedders: Mapping[str, SpeakerEmbedder]):
+        self.voices, self.embedders = {voice.name: voice for voice in voices}, embedders
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+
+    def __call__(self, model: str, voice: str) -> np.ndarray:
+        """The embedding `(size,)` of a voice by a model."""
+        if (model, voice) not in self._known:
+            waveform = joined_waveform(self.voices[voice].enrolment, SAMPLING_RATE)
+            self._known[model, voice] = self.embedders[model](waveform)
+        return self._known[model, voice]
+
+
+def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarray:
+    """Recordings one after the other, float32 `(num_samples,)`."""
+    return np.concatenate([load_audio(clip.audio, sampling_rate) for clip in clips])
+
+
+def score_trial(
+    trial: Trial,
+    waveform: np.ndarray,
+    scorers: Scorers,
+    enrolment: Callable[[str, str], np.ndarray],
+    *,
+    original: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Score a waveform.
+
+    Nothing audible counts as a failure: all of its words are missing and the voice is not recognized; similarity and
+    opinion score, which need speech, are left out, so read them beside the number of failures.
+
+    Args:
+        trial (`Trial`): what it should be.
+        waveform (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
+        scorers (`Scorers`), enrolment ([`Enrolment`]): with what.
+        original (`np.ndarray` of shape `(num_samples,)`, *optional*): 24 kHz; where it is a processed recording.
+
+    Returns:
+        `dict`: flat and JSON-ready; `rank/<model>` and the like for every embedder.
+    """
+    failed = len(waveform) < MIN_DURATION_S * CODEC_SAMPLING_RATE or np.abs(waveform).max() < SILENCE_PEAK
+    heard = resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE) if not failed else None
+    scores = {"seconds": round(len(waveform) / CODEC_SAMPLING_RATE, 3), "failed": bool(failed)}
+    if scorers.transcribe is not None:
+        transcript = "" if failed else scorers.transcribe(heard)
+        words, letters = word_errors(trial.clip.text, transcript), letter_errors(trial.clip.text, transcript)
+        scores |= {"transcript": transcript, "word_errors": words.errors, "num_words": words.num_reference}
+        scores |= {"letter_errors": letters.errors, "num_letters": letters.num_reference}
+        scores["repetition"] = repetition_share(normalize_text(transcript).split())
+    for model, embed in scorers.embedders.items() if trial.distractors else ():
+        if failed:
+            scores[f"rank/{model}"] = 1 + len(trial.distractors)
+            continue
+        others = [enrolment(model, name) for name in trial.distractors]
+        result = identify(embed(heard), enrolment(model, trial.voice), others)
+        scores |= {f"{key}/{model}": value for key, value in asdict(result).items()}
+    if failed:
+        return scores
+    if scorers.mos is not None:
+        scores["mos"] = scorers.mos(heard)
+    pauses = silence(waveform, CODEC_SAMPLING_RATE)
+    scores |= {"silence": pauses.share, "longest_pause_s": pauses.longest_s}
+    return scores | ({} if original is None else _codec_scores(original, waveform))
+
+
+def _codec_scores(original: np.ndarray, waveform: np.ndarray) -> dict[str, Any]:
+    pair = original, waveform, CODEC_SAMPLING_RATE
+    scores = {"mcd": mel_cepstral_distortion(*pair, aligned=True), "energy_correlation": energy_correlation(*pair)}
+    scores |= {"pitch_correlation": pitch_comparison(*pair).correlation, "stoi": stoi(*pair)}
+    try:
+        scores["pesq"] = pesq(*pair)
+    except ValueError:  # it heard no speech: then it has no opinion
+        scores["pesq"] = None
+    return scores
+
+
+class Journal:
+    """Scored trials in `trials-<process>.jsonl` files of a folder, one line each.
+
+    A line counts once it is complete, so a process that is killed loses the trial it was at, and nothing else.
+
+    Args:
+        folder (`Path`): made if it is missing.
+        settings (`dict`): what the trials depend on; kept in settings.json.
+        process (`int`): number of the process that writes.
+
+    Raises:
+        ValueError: the folder holds trials of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, process: int = 0):
+        self.folder, self.file = folder, folder / f"trials-{process}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        known, settings = folder / "settings.json", json.loads(json.dumps(settings))
+        if known.exists():
+            before = json.loads(known.read_text())
+            changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+            if changed:
+                was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)
+                raise ValueError(f"{folder} holds trials made with {was}. Name another --output, or delete it.")
+        elif process == 0:
+            with atomic_write(known, error_class=ValueError) as file:  # other processes may be reading
+                file.write(json.dumps(settings, indent=1).encode())
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """All scored trials by id."""
+        records = {}
+        for file in sorted(self.folder.glob("trials-*.jsonl")):
+            for line in filter(None, file.read_text(encoding="utf-8", errors="replace").split("\n")):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # cut off when its process was killed: the trial is made again
+                    continue
+                records[record["id"]] = record
+        return records
+
+    def add(self, trial: Trial, scores: Mapping[str, Any]) -> None:
+        record = {key: value for key, value in asdict(trial).items() if key != "clip"}
+        record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind, **scores}
+        with open(self.file, "ab+") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" * torn)
+            file.write((json.dumps(record, ensure_ascii=False, default=float) + "\n").encode())
+
+
+def summarize(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
+    """Figures of every part and condition, each with a 95 % interval by bootstrap over voices.
+
+    Args:
+        records (`Iterable[dict]`): from [`Journal.records`].
+
+    Returns:
+        `list[dict]`: `part`, `condition`, `trials`, `voices`, `failed`, `candidates` (voices that an identification
+            chooses from), and under `figures` an [`Estimate`] by name:
+            `wer/digits`, `wer/sentences`, `cer`, `identified/<model>`, `similarity/<model>`, `mos`, ...;
+            `wer_above_original/<kind>` is the [`PairedDifference`] to the word error rate of the recordings.
+    """
+    records = list(records)
+    rows = []
+    for part, condition in dict.fromkeys((record["part"], record["condition"]) for record in records):
+        own = [record for record in records if (record["part"], record["condition"]) == (part, condition)]
+        row = {"part": part, "condition": condition, "trials": len(own)}
+        row |= {"voices": len({record["voice"] for record in own}), "failed": sum(r["failed"] for r in own)}
+        row["candidates"] = min(1 + len(record["distractors"]) for record in own)
+        names = dict.fromkeys(name for record in own for name in _figures_of(record))
+        row["figures"] = {name: figure(own, name, seed=seed) for name in names}
+        if part != "original":
+            row["figures"] |= _above_original(own, records)
+        rows.append(row)
+    return rows
+
+
+def figure(records: Sequence[Mapping[str, Any]], name: str, *, seed: int = 0) -> Estimate | None:
+    """One figure of `summarize` of these trials; `None` where none of them has it."""
+    chosen = [record for record in records if name in _figures_of(record)]
+    if not chosen:
+        return None
+    tops, bottoms = zip(*(_figures_of(record)[name] for record in chosen), strict=True)
+    return ratio_estimate(tops, bottoms, groups=[record["voice"] for record in chosen], seed=seed)
+
+
+def compare(
+    records: Iterable[Mapping[str, Any]], first: str, second: str, name: str, *, seed: int = 0
+) -> PairedDifference | None:
+    """A figure of clones in one condition minus that in another, on the trials that both have; `None` without any."""
+    by_trial = {}
+    for record in records:
+        if record["part"] == "clone" and name in _figures_of(record):
+            by_trial.setdefault((record["clip"], record["seed"]), {})[record["condition"]] = record
+    pairs = [(both[first], both[second]) for both in by_trial.values() if first in both and second in both]
+    return _paired(pairs, name, seed) if pairs else None
+
+
+def _above_original(own: Sequence[Mapping], records: Sequence[Mapping]) -> dict[str, PairedDifference]:
+    """Word error rates minus those of the recordings of the same clips."""
+    originals = {record["clip"]: record for record in records if record["part"] == "original"}
+    differences = {}
+    for kind in KINDS:
+        name = f"wer/{kind}"
+        pairs = [(record, originals[record["clip"]]) for record in own if record["clip"] in originals]
+        pairs = [pair for pair in pairs if all(name in _figures_of(record) for record in pair)]
+        if pairs:
+            differences[f"wer_above_original/{kind}"] = _paired(pairs, name, 0)
+    return differences
+
+
+def _paired(pairs: Sequence[tuple[Mapping, Mapping]], name: str, seed: int) -> PairedDifference:
+    first, second = ([_figures_of(record)[name] for record in records] for records in zip(*pairs, strict=True))
+    return paired_difference(
+        [top for top, _ in first],
+        [top for top, _ in second],
+        [bottom for _, bottom in first],
+        groups=[record["voice"] for record, _ in pairs],
+        seed=seed,
+    )
+
+
+def _figures_of(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Numerator and denominator that a trial adds to each figure."""
+    figures = {}
+    if "word_errors" in record:
+        figures[f"wer/{record['kind']}"] = record["word_errors"], record["num_words"]
+        figures["cer"] = record["letter_errors"], record["num_letters"]
+    for name, value in record.items():
+        measure, _, model = name.partition("/")
+        if measure == "rank":
+            figures[f"identified/{model}"] = float(value == 1), 1.0
+        elif (measure in ("similarity", "best_distractor", "mean_distractor") or name in _MEANS) and value is not None:
+            figures[name] = value, 1.0
+    if record.get("synthesis_s") is not None and not record["failed"]:
+        figures["real_time_factor"] = record["synthesis_s"], record["seconds"]
+    return figures
+
+
+_MEANS = ("mos", "pesq", "stoi", "mcd", "pitch_correlation", "energy_correlation", "silence", "repetition")
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """The figures of `summarize` as lines of text: value [low, high]; shares and rates in percent.
+
+    Args:
+        rows (sequence of `dict`): from [`summarize`].
+        columns (sequence of `str`): names of figures; `"identified"` stands for those of all models.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    columns = [name for column in columns for name in names if name == column or name.startswith(f"{column}/")]
+    heads = [name.partition("/")[::2] for name in columns]
+    lines = [["", "", "", "", *(measure for measure, _ in heads)]]
+    lines.append(["part", "condition", "trials", "failed", *(of for _, of in heads)])
+    for row in rows:
+        cells = [format_estimate(name, row["figures"].get(name)) for name in columns]
+        lines.append([row["part"], row["condition"], str(row["trials"]), str(row["failed"]), *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+_SHARES = ("wer", "wer_above_original", "cer", "identified", "silence", "repetition")
+
+
+def format_estimate(name: str, estimate: Estimate | PairedDifference | None) -> str:
+    """A figure with its interval in the unit of its name; percent for rates and shares."""
+    if estimate is None:
+        return ""
+    if name.partition("/")[0] in _SHARES:
+        return f"{estimate.value:.1%} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+__all__ = [
+    "NUM_CANDIDATES",
+    "CastVoice",
+    "Enrolment",
+    "Journal",
+    "Scorers",
+    "Trial",
+    "VoiceClip",
+    "cast_voices",
+    "compare",
+    "figure",
+    "format_estimate",
+    "format_table",
+    "joined_waveform",
+    "load_voice_clips",
+    "plan_trials",
+    "score_trial",
+    "summarize",
+]
