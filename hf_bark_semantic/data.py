@@ -1,18 +1,19 @@
 """Training data of the encoder: rows of a corpus, cut to crops, collated to the model's inputs.
 
-A row has `id`, `voice`, `kind`, `fold`, `semantic_tokens` (n,), `audio_codes` (8, T) or empty, and `audio` (16 kHz) or
-empty. A crop is a whole number of tokens with exactly the samples and codec frames that Bark makes of them, so the
-model counts the same tokens that the labels have. Batches are a pure function of (seed, step, process): nothing has to
-be saved to resume them.
+A row has `id`, `voice`, `kind` or `language`, `fold`, `semantic_tokens` (n,), `audio_codes` (8, T) or empty, and
+`audio` (16 kHz, a `datasets` audio value, empty or none). A crop is a whole number of tokens with exactly the samples
+and codec frames that Bark makes of them, so the model counts the same tokens that the labels have. Batches are a pure
+function of (seed, step, process): nothing has to be saved to resume them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import Audio, Dataset, load_dataset, load_from_disk
 
+from .audio import load_audio
 from .configuration_bark_semantic import (
     CODEC_RATE_HZ,
     SAMPLING_RATE,
@@ -22,7 +23,7 @@ from .configuration_bark_semantic import (
     num_semantic_tokens,
 )
 
-COLUMNS = ("id", "voice", "semantic_tokens", "audio_codes", "audio")
+COLUMNS = ("id", "voice", "semantic_tokens", "audio_codes")
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,19 @@ def load_corpus(path: str) -> list[Clip]:
         ValueError: a column is missing, or tokens, codes and audio of a row have lengths that don't belong together
             (the formula of `num_codec_frames`); the message names the row.
     """
+    return list(read_corpus(path))
+
+
+def read_corpus(path: str) -> Iterator[Clip]:
+    """Read a corpus clip by clip, for one that is larger than memory; see [`load_corpus`]."""
     dataset = _load_dataset(path)
     missing = [column for column in COLUMNS if column not in dataset.column_names]
     if missing:
         raise ValueError(f"The corpus {path} lacks the columns {missing}; it has {dataset.column_names}.")
-    return [_clip(row) for row in dataset.with_format("numpy")]
+    if isinstance(dataset.features.get("audio"), Audio):
+        dataset = dataset.cast_column("audio", Audio(decode=False))  # load_audio decodes, without torchcodec
+    for row in dataset.with_format("numpy"):
+        yield _clip(row)
 
 
 def _load_dataset(path: str) -> Dataset:
@@ -68,7 +77,10 @@ def _load_dataset(path: str) -> Dataset:
 def _clip(row) -> Clip:
     tokens, codes = np.asarray(row["semantic_tokens"]), row["audio_codes"]
     codes = np.stack([np.asarray(codebook) for codebook in codes]) if len(codes) else np.zeros((0, 0), int)
-    waveform = np.asarray(row["audio"], np.float32)
+    audio = row.get("audio")
+    if isinstance(audio, Mapping):
+        audio = load_audio(audio, SAMPLING_RATE)
+    waveform = np.asarray([] if audio is None else audio, np.float32)
     num_frames = num_codec_frames(len(tokens))
     if codes.size and codes.shape[1] != num_frames:
         raise ValueError(
@@ -84,7 +96,7 @@ def _clip(row) -> Clip:
     return Clip(
         id=str(row["id"]),
         source=str(row.get("source", "")),
-        kind=str(row.get("kind", "")),
+        kind=str(row.get("kind") or row.get("language") or ""),
         voice=str(row["voice"]),
         fold=int(row.get("fold", -1)),
         in_folds=bool(row.get("in_folds", True)),

@@ -1,0 +1,182 @@
+"""Which of Bark's utterances are speech that says its text: measures, limits, and the reasons of a refusal.
+
+    measure            numbers of an utterance
+    Filters            their limits; `failed` names those that an utterance breaks
+    WordErrorRate      what a recognizer hears against what was to be said (optional)
+    SpeakerSimilarity  the voice against its prompt's (optional)
+
+The limits were set on 42 real Bark clips (of rsxdalv and JonathanFly) and 251 LibriSpeech recordings: 24 of the 27
+clips with English speech pass, 2 of the 9 with music, and 244 recordings pass the limits on their sound.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from .audio import MIN_DURATION_S, SILENCE_PEAK, resample
+from .configuration_bark_semantic import SAMPLING_RATE
+from .scorers import SpeakerEmbedder, Transcriber
+from .sequence_metrics import error_counts, normalize_text
+from .speech_metrics import cosine_similarity
+from .synthesis import SynthesisResult
+from .text import estimate_duration_s
+from .voice_prompt import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
+
+MEASURES = (
+    "silence_share", "clipped_share", "repeated_share", "duration_ratio", "level_spread_db",
+    "word_error_rate", "speaker_similarity",
+)  # fmt: skip
+REPEATED_LENGTH = 4  # tokens, 80 ms: what is longer and comes back within an utterance is rarely speech
+QUIET_DB = -50.0  # an utterance whose loud parts are below is silence throughout
+UNSPACED_LANGUAGES = ("ja", "zh")  # measured by letters, not words
+
+_SPEAKER_TAG = re.compile(r"\b(?:WO)?MAN:")  # suno-ai/bark, README: not to be said
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Limits of what is kept; `None` (`False` for `finished`) takes a filter out.
+
+    Args:
+        finished (`bool`): Bark came to the end by itself; else words may be missing.
+        max_silence_share (`float`): of the time. Long pauses poison training.
+        max_clipped_share (`float`): of the samples.
+        max_repeated_share (`float`): of the utterance's groups of four tokens that are no new ones.
+        min_duration_ratio (`float`), max_duration_ratio (`float`): duration against [`estimate_duration_s`].
+        min_level_spread_db (`float`): standard deviation of the level. Syllables and pauses spread it; steady noise
+            and dense music do not. Songs pass.
+        max_word_error_rate (`float`): of a recognizer; above 1 where words were invented.
+        min_speaker_similarity (`float`): cosine with the prompt's voice; for Resemblyzer, midway between one and two
+            speakers of LibriSpeech.
+    """
+
+    finished: bool = True
+    max_silence_share: float | None = 0.6
+    max_clipped_share: float | None = MAX_CLIPPED_SHARE
+    max_repeated_share: float | None = 0.35
+    min_duration_ratio: float | None = 0.5
+    max_duration_ratio: float | None = 2.0
+    min_level_spread_db: float | None = 5.0
+    max_word_error_rate: float | None = 0.5
+    min_speaker_similarity: float | None = 0.7
+
+    @classmethod
+    def off(cls) -> "Filters":
+        return cls(**{name: False if name == "finished" else None for name in cls.names()})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    def failed(self, measures: Mapping[str, float | None], finish_reason: str) -> list[str]:
+        """Names of the filters that an utterance fails; a measure that was not taken fails none."""
+        failed = ["finished"] if self.finished and finish_reason == "length" else []
+        for name, limit in asdict(self).items():
+            bound, _, measure = name.partition("_")
+            value = measures.get(measure)
+            if name == "finished" or limit is None or value is None:
+                continue
+            if (value > limit) if bound == "max" else (value < limit):
+                failed.append(name)
+        return failed
+
+
+def measure(result: SynthesisResult) -> dict[str, float | None] | None:
+    """Measure an utterance.
+
+    Args:
+        result (`SynthesisResult`): with its request's text.
+
+    Returns:
+        `dict` or `None`: a number for each of `MEASURES`, `None` for those that need a judge; `None` where nothing
+            was said: no tokens, less than 0.1 s, or digital silence.
+    """
+    waveform, sampling_rate = result.waveform, result.sampling_rate
+    duration_s = len(waveform) / sampling_rate
+    if duration_s < MIN_DURATION_S or np.abs(waveform).max() < SILENCE_PEAK:
+        return None
+    sound = measure_sound(waveform, sampling_rate)
+    measures = dict.fromkeys(MEASURES)
+    measures["silence_share"] = 1.0 if sound.level_db < QUIET_DB else sound.silence_share
+    measures["clipped_share"] = sound.clipped_share
+    measures["repeated_share"] = repeated_share(result.semantic_tokens)
+    measures["level_spread_db"] = level_spread_db(waveform, sampling_rate)
+    if result.request.text is not None:
+        measures["duration_ratio"] = duration_s / estimate_duration_s(result.request.text)
+    return measures
+
+
+def repeated_share(semantic_tokens: np.ndarray) -> float:
+    """Share of the groups of `REPEATED_LENGTH` tokens that were there before: 0 is all new, near 1 a loop.
+
+    Unlike in [`repetition_share`], a token that stays counts: held tones and long silences are what is looked for.
+    """
+    if len(semantic_tokens) < REPEATED_LENGTH:
+        return 0.0
+    groups = np.lib.stride_tricks.sliding_window_view(semantic_tokens, REPEATED_LENGTH)
+    return 1 - len(np.unique(groups, axis=0)) / len(groups)
+
+
+def level_spread_db(waveform: np.ndarray, sampling_rate: int) -> float:
+    """Standard deviation of the levels of 20 ms frames, in dB."""
+    frame_length = round(FRAME_S * sampling_rate)
+    frames = waveform[: len(waveform) // frame_length * frame_length].reshape(-1, frame_length)
+    return float((10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-10)).std())
+
+
+class WordErrorRate:
+    """Judge of what is said: what a recognizer hears against the text; by letters in Japanese and Chinese.
+
+    Args:
+        transcribe: of [`load_transcriber`].
+        description (`str`): what transcribes, for the record.
+        languages (`Collection[str]`, *optional*): those that it knows; utterances in others are not judged.
+    """
+
+    def __init__(self, transcribe: Transcriber, description: str, languages: Collection[str] | None = None):
+        self.transcribe, self.description, self.languages = transcribe, description, languages
+
+    def __call__(self, result: SynthesisResult, language: str | None) -> float | None:
+        said = normalize_text(_SPEAKER_TAG.sub(" ", result.request.text))
+        known = self.languages is None or language is None or language in self.languages
+        if not known or not said:
+            return None
+        heard = normalize_text(self.transcribe(resample(result.waveform, result.sampling_rate, SAMPLING_RATE)))
+        if language in UNSPACED_LANGUAGES:
+            return error_counts(said.replace(" ", ""), heard.replace(" ", "")).rate
+        return error_counts(said.split(), heard.split()).rate
+
+
+class SpeakerSimilarity:
+    """Judge of who speaks: cosine of the embeddings of the utterance and of its prompt.
+
+    Args:
+        embed: of [`load_speaker_embedder`].
+        speak_codes: audio codes of a prompt, `(8, num_frames)`, to a waveform at the utterances' rate.
+        description (`str`): what embeds, for the record.
+    """
+
+    def __init__(self, embed: SpeakerEmbedder, speak_codes: Callable[[np.ndarray], np.ndarray], description: str):
+        self.embed, self.speak_codes, self.description, self.prompts = embed, speak_codes, description, {}
+
+    def __call__(self, result: SynthesisResult, language: str | None) -> float | None:
+        prompt = result.request.voice_prompt
+        if prompt is None:
+            return None
+        if id(prompt) not in self.prompts:  # with the prompt itself, so that its id stays its own
+            waveform = self.speak_codes(prompt.audio_codes)
+            self.prompts[id(prompt)] = prompt, self.embed(resample(waveform, result.sampling_rate, SAMPLING_RATE))
+        waveform = resample(result.waveform, result.sampling_rate, SAMPLING_RATE)
+        return cosine_similarity(self.embed(waveform), self.prompts[id(prompt)][1])
+
+
+__all__ = [
+    "MEASURES",
+    "Filters",
+    "SpeakerSimilarity",
+    "WordErrorRate",
+    "measure",
+    "repeated_share",
+]

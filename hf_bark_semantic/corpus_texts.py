@@ -1,0 +1,169 @@
+"""Sentences for Bark to say: read from the files that people have, cut to what Bark says at once.
+
+load_sentences        txt, csv, tsv (Common Voice), jsonl, a `datasets` folder or Hub id -> sentences
+speakable_sentences   the same without repetitions, long ones cut
+fits_bark             whether a Bark can say a text at once
+with_sound            a text with a laugh, a sigh or ♪ put in
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import load_dataset, load_from_disk
+
+from .bark_finetuning import bark_generation_configs
+from .speech import MAX_PIECE_S, MAX_SHARE
+from .text import estimate_duration_s, split_text
+
+# suno-ai/bark, README: the languages of Bark
+LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
+# suno-ai/bark, README: "a list of some known non-speech sounds"
+SOUNDS = ("[laughter]", "[laughs]", "[sighs]", "[music]", "[gasps]", "[clears throat]", "♪")
+TEXT_COLUMNS, LANGUAGE_COLUMNS = ("text", "sentence"), ("language", "locale")
+
+_CLAUSE_END = re.compile(r"[.,;:!?…。、，！？।](?:\s+|(?=[^\x00-\x7f]))")
+
+
+class Sentence(NamedTuple):
+    """What is to be said, and in which of Bark's languages, where that is known."""
+
+    text: str
+    language: str | None = None
+
+
+def load_sentences(
+    source: str | Path, *, column: str | None = None, language: str | None = None, split: str = "train"
+) -> list[Sentence]:
+    """Read sentences from a file, a `datasets` folder or the Hub.
+
+    Args:
+        source (`str` or `Path`): a `.txt` (one sentence a line), `.csv`, `.tsv` (as Common Voice's `validated.tsv`) or
+            `.jsonl`; a folder of `save_to_disk`; else a folder or Hub id that `load_dataset` reads.
+        column (`str`, *optional*): where the text is; by default `text` or `sentence`.
+        language (`str`, *optional*): of all sentences. By default that of a column `language` or `locale`, else what
+            the name of the file begins with: `de.txt`, `en_harvard.txt`.
+        split (`str`): of a dataset.
+
+    Raises:
+        ValueError: no such column, no sentence, a language that Bark doesn't speak, or a file that cannot be read.
+    """
+    path = Path(source)
+    readers = {".txt": _read_txt, ".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl}
+    reader = readers.get(path.suffix.lower())
+    if reader is not None and not path.is_file():
+        raise ValueError(f"There is no file {str(source)!r}. Check the spelling and the working directory.")
+    if language is None and reader is not None and (named := re.match(r"([a-z]{2})(?![a-z])", path.stem)):
+        language = named[1] if named[1] in LANGUAGES else None
+    try:
+        rows = reader(path) if reader else _read_dataset(str(source), column, split)
+        sentences = [_sentence(row, column, language, source) for row in rows]
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise ValueError(f"{str(source)!r} cannot be read: {error}. It must be {path.suffix} in UTF-8.") from error
+    sentences = [sentence for sentence in sentences if sentence.text]
+    if not sentences:
+        raise ValueError(f"{str(source)!r} holds no sentence.")
+    return sentences
+
+
+def speakable_sentences(sentences: Iterable[Sentence], fits: Callable[[str], bool]) -> list[Sentence]:
+    """Cut sentences that do not fit with [`split_text`], and leave out repetitions and what fits in no piece."""
+    pieces = (
+        Sentence(piece, language)
+        for text, language in sentences
+        for piece in ([text] if fits(text) else split_text(text, fits))
+    )
+    return list(dict.fromkeys(piece for piece in pieces if fits(piece.text)))
+
+
+def fits_bark(tokenizer: Any, generation_config: Any, block_size: int, *, with_sounds: bool) -> Callable[[str], bool]:
+    """Make the rule whether Bark can read and say a text at once.
+
+    Args:
+        tokenizer: Bark's.
+        generation_config: `bark.generation_config`, or the same from its folder.
+        block_size (`int`): positions of the text stage, `bark.semantic.config.block_size`.
+        with_sounds (`bool`): it must fit after [`with_sound`], too.
+    """
+    semantic = bark_generation_configs(generation_config).semantic
+    num_tokens = min(semantic.max_new_tokens, block_size - semantic.max_input_semantic_length)
+    max_s = min(MAX_PIECE_S, MAX_SHARE * num_tokens / semantic.semantic_rate_hz)
+
+    def fits(text: str) -> bool:
+        longest = [f"♪ {text} ♪", f"{text} {max(SOUNDS, key=len)}"] if with_sounds else [text]
+        return all(
+            estimate_duration_s(form) <= max_s
+            and 0 < len(tokenizer(form, add_special_tokens=False)["input_ids"]) <= semantic.max_input_semantic_length
+            for form in longest
+        )
+
+    return fits
+
+
+def with_sound(text: str, sound: int, place: int) -> str:
+    """Put one of `SOUNDS` in front, behind or between two clauses, or ♪ around; numbers of any size choose.
+
+    A text that has such marks of its own stays as it is.
+    """
+    mark = SOUNDS[sound % len(SOUNDS)]
+    if "[" in text or "♪" in text:
+        return text
+    if mark == "♪":
+        return f"♪ {text} ♪"
+    places = sorted({0, *(clause.end() for clause in _CLAUSE_END.finditer(text)), len(text)})
+    position = places[place % len(places)]
+    return " ".join(part for part in (text[:position].strip(), mark, text[position:].strip()) if part)
+
+
+def _read_txt(path: Path) -> Iterator[dict]:
+    with open(path, encoding="utf-8-sig") as file:
+        yield from ({"text": line} for line in file)
+
+
+def _read_csv(path: Path) -> Iterator[dict]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".tsv":  # Common Voice quotes nothing
+            yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            yield from csv.DictReader(file)
+
+
+def _read_jsonl(path: Path) -> Iterator[dict]:
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f'Line {number} of {str(path)!r} is no JSON object, such as {{"text": ...}}.')
+                yield row
+
+
+def _read_dataset(source: str, column: str | None, split: str) -> Iterator[dict]:
+    try:
+        dataset = load_from_disk(source)
+    except FileNotFoundError:
+        dataset = load_dataset(source, split=split)
+    wanted = {column, *TEXT_COLUMNS, *LANGUAGE_COLUMNS}
+    yield from dataset.select_columns([name for name in dataset.column_names if name in wanted])  # no audio
+
+
+def _sentence(row: dict, column: str | None, language: str | None, source) -> Sentence:
+    names = [column] if column else TEXT_COLUMNS
+    name = next((name for name in names if name in row), None)
+    if name is None:
+        raise ValueError(
+            f"{str(source)!r} has no column {' or '.join(names)}; it has {', '.join(map(str, row))}. Name a `column`."
+        )
+    if language is None:
+        language = next((row[name] for name in LANGUAGE_COLUMNS if row.get(name)), None)
+    if language is not None:
+        language = re.split("[-_]", str(language).lower())[0]
+        if language not in LANGUAGES:
+            raise ValueError(f"{str(source)!r}: Bark doesn't speak {language!r}; it speaks {', '.join(LANGUAGES)}.")
+    return Sentence(" ".join(str(row[name] or "").split()), language)
+
+
+__all__ = ["LANGUAGES", "SOUNDS", "Sentence", "fits_bark", "load_sentences", "speakable_sentences", "with_sound"]
