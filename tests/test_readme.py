@@ -1,12 +1,13 @@
 """README's snippets run as they stand, and its first two commands are the ones that CI runs."""
 
 import re
+import shutil
 from pathlib import Path
 
 import conftest
 import hf_bark_semantic
 from hf_bark_semantic.audio import save_audio
-from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -16,6 +17,11 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     save_audio("speech.wav", hf_bark_semantic.load_audio(hf_bark_semantic.example_recording())[:48_000], 16_000)
     tokens = [1] * 250
     hf_bark_semantic.VoicePrompt(tokens, conftest.random_codes(num_codec_frames(250))).save("voice.npz")
+    for name in ("me.wav", "somebody_else.wav"):
+        shutil.copy("speech.wav", name)
+    Path("book.txt").write_text("the dog runs.\nthe cat sleeps.\n")
+    conftest.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
+    conftest.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(snippets) >= 4
@@ -24,6 +30,8 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert len(namespace["result"]["semantic_tokens"]) == 150
     assert namespace["tokens"].semantic_tokens.tolist()[0] == namespace["result"]["semantic_tokens"].tolist()
     assert namespace["from_codes"]["num_tokens"] == 250
+    assert len(namespace["converted"]["audio"]) and Path("me.npz").exists()
+    assert namespace["spoken"].index == 1
 
 
 def test_the_first_two_commands_install_run_and_test():
