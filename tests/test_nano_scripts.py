@@ -1,0 +1,139 @@
+"""The stages that make nano, end to end on made-up speech: a few steps of each, on a Whisper of random weights."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate.state import AcceleratorState
+from transformers import BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
+
+NANO = Path(__file__).parents[1] / "training" / "nano"
+VOICES, CLIPS, SAMPLING_RATE = ("one", "two", "three"), 6, 24_000
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    sys.path.insert(0, str(NANO))
+    yield
+    sys.path.remove(str(NANO))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, scripts):
+    """Buzzing clips in the layout of make_speech.py, and what the stages make of them."""
+    import assemble
+    import labels
+    import make_tokenizer
+    import train_bark
+    import train_codec
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("nano")
+    write_speech(folder / "speech")
+    train_codec.SEED_BATCHES = 2
+    train_codec.main([str(folder / "speech"), str(folder / "codec"), "--steps", "2", "2", "--filters", "2"])
+    shape = {"encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1}
+    whisper = WhisperModel(WhisperConfig(d_model=16, decoder_attention_heads=2, decoder_ffn_dim=32, **shape))
+    whisper.save_pretrained(folder / "whisper")
+    make_tokenizer.ITERATIONS = 5
+    speech, secret = str(folder / "speech"), str(folder / "secret_tokenizer")
+    make_tokenizer.main([speech, secret, "--whisper", str(folder / "whisper")])
+    labels.main(["tokens", speech, secret, str(folder / "tokens.npz")])
+    labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes.npz")])
+    for stage in ("semantic", "coarse", "fine"):
+        AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
+        train_bark.main([stage, str(folder), "--steps", "2", "--num-positions", "1200"])
+    assemble.main([str(folder)])
+    return folder
+
+
+def write_speech(folder: Path):
+    rng = np.random.default_rng(0)
+    for pitch, voice in enumerate(VOICES):
+        (folder / voice).mkdir(parents=True)
+        rows = []
+        for number in range(CLIPS):
+            time = np.arange(int(rng.uniform(1.5, 2.5) * SAMPLING_RATE)) / SAMPLING_RATE
+            waveform = 0.1 * np.sign(np.sin(2 * np.pi * (100 + 40 * pitch) * time)) * np.sin(5 * time)
+            waveform += 0.01 * rng.standard_normal(len(time))
+            file = f"{voice}/{number}.flac"
+            soundfile.write(folder / file, waveform, SAMPLING_RATE)
+            held_out = {"held_out_voice": voice == "three", "held_out_text": voice == "three"}
+            rows.append(
+                {"id": f"{voice}-{number}", "file": file, "text": "one two three.", "voice": voice, **held_out}
+            )
+        (folder / f"{voice}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_labels_obey_the_length_rule(folder):
+    from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+
+    tokens, codes = np.load(folder / "tokens.npz"), np.load(folder / "codes.npz")
+    assert len(tokens.files) == len(codes.files) == len(VOICES) * CLIPS
+    for name in tokens.files:
+        assert codes[name].shape == (8, num_codec_frames(len(tokens[name])))
+        assert 0 <= tokens[name].min() <= tokens[name].max() < 500
+
+
+def test_the_held_out_loss_is_measured_and_finite(folder):
+    for stage in ("semantic", "coarse", "fine"):
+        figures = json.loads((folder / stage / "held_out.json").read_text())
+        assert 0 < figures["loss"] < 10 and figures["targets"] > 100
+
+
+def test_the_assembled_bark_is_an_ordinary_one(folder):
+    bark, processor = BarkModel.from_pretrained(folder / "bark"), BarkProcessor.from_pretrained(folder / "bark")
+    codec = EncodecModel.from_pretrained(folder / "codec")
+    torch.testing.assert_close(bark.codec_model.state_dict(), codec.state_dict())
+    inputs = processor("One two, Zork.", max_length=128)
+    assert inputs["input_ids"].max() + 512 < bark.semantic.config.input_vocab_size
+    torch.manual_seed(0)
+    audio = bark.generate(**inputs, semantic_max_new_tokens=30)
+    assert audio.shape[-1] % 320 == 0 and torch.isfinite(audio).all()
+
+
+def test_a_nano_that_never_ends_a_text_is_found_out(folder, monkeypatch):
+    import speak_corpus
+
+    monkeypatch.setattr(speak_corpus, "PATIENCE", 6)
+    with pytest.raises(SystemExit, match="nano ended 0 of 6 texts"):
+        speak_corpus.main([str(folder), "--minutes", "100", "--batch-size", "2", "--max-tokens", "4"])
+
+
+def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):
+    import train_codec
+
+    torch.manual_seed(0)
+    codec = EncodecModel(train_codec.codec_config(filters=2)).eval()
+    waveforms = [0.1 * torch.randn(4, 6_400) for _ in range(4)]
+    train_codec.rescale_to_unit_output(codec, waveforms[0])
+    with torch.no_grad():
+        before = codec.decoder(codec.encoder(waveforms[0][:, None]))
+        train_codec.start_quantizer(codec, waveforms)
+        after = codec.decoder(codec.encoder(waveforms[0][:, None]))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+
+
+def test_held_out_texts_are_a_function_of_their_words(scripts):
+    from sentences import is_held_out, random_text, vocabulary
+
+    rng = np.random.default_rng(0)
+    texts = [random_text(rng) for _ in range(600)]
+    share = np.mean([is_held_out(text) for text in texts])
+    assert 0.04 < share < 0.14
+    assert all(is_held_out(text) == is_held_out(text.upper().replace(".", "!")) for text in texts)
+    words = {word.strip(".,?").lower() for text in texts for word in text.split()}
+    assert words <= set(vocabulary())
+
+
+def test_the_tokenizer_spells_what_it_does_not_know(scripts):
+    from nano_bark import text_tokenizer
+
+    tokenizer = text_tokenizer()
+    assert tokenizer.tokenize("The umbrella") == ["the", "umbrella"]
+    assert tokenizer.tokenize("zork 7") == ["z", "##o", "##r", "##k", "7"]
+    assert tokenizer.unk_token_id not in tokenizer("Hello, [laughs] ♪ café…")["input_ids"]

@@ -1,0 +1,124 @@
+"""Stage 8b. What nobody can do with Suno's Bark: compare encoders with the tokenizer that they try to recover.
+
+    python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human
+    python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human --heads
+
+Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --heads every kind of head, trained on the
+same features for the same steps, on
+    own        speech of nano that no encoder was trained on; the truth is what nano made it from
+    synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
+    human      recordings of people; the same
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from labels import waveform_16k
+from speech import load_speech
+from transformers import AutoModel, BarkModel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from compare_heads import HEADS
+from train_encoder import HeadOnFeatures, arguments_of, new_batches, new_model, read_config
+
+from hf_bark_semantic.audio import list_audio_files, load_audio
+from hf_bark_semantic.centroids import centroids_of_tokens
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
+from hf_bark_semantic.data import Clip, FeatureBatches, load_corpus, split_fold
+from hf_bark_semantic.evaluation import score_clips, summarize
+from hf_bark_semantic.training_loop import TrainingArguments, train
+
+FOLD = 19  # of nano's own speech: one request in twenty
+CLIPS = 150  # of each kind
+HUMAN_S = 8.0
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("config", type=Path, help="of the encoder")
+    parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
+    parser.add_argument("--heads", action="store_true", help="train and compare every head")
+    parser.add_argument("--steps", type=int, default=500, help="of each head")
+    args = parser.parse_args(arguments)
+    corpus = load_corpus(str(args.folder / "generated"))
+    training_clips, own = split_fold(corpus, FOLD)
+    secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
+    clips = own[:CLIPS] + synthetic_clips(args.folder, secret) + human_clips(args.human, secret)
+    if args.heads:
+        models = heads(args, training_clips)
+    else:
+        models = [("nano's encoder", AutoModel.from_pretrained(args.folder / "encoder").eval())]
+    table = {}
+    for name, model in models:
+        table[name] = summarize(score_clips(model, clips))
+        for kind, row in table[name].items():
+            cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
+            print(f"{name:34s} {kind:18s} {'  '.join(cells)}  {row['clips']} clips", flush=True)
+    name = "heads.json" if args.heads else "laboratory.json"
+    (args.folder / name).write_text(json.dumps(table, indent=1))
+
+
+def synthetic_clips(folder: Path, secret) -> list[Clip]:
+    speech = [
+        clip for clip in load_speech(folder / "speech", held_out=True) if clip.held_out_voice and clip.held_out_text
+    ]
+    picked = np.random.default_rng(0).permutation(len(speech))[:CLIPS]
+    return [
+        labelled(speech[i].id, "synthetic", speech[i].voice, waveform_16k(speech[i]).numpy(), secret) for i in picked
+    ]
+
+
+def human_clips(folder: Path, secret) -> list[Clip]:
+    files = list_audio_files(folder)
+    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:CLIPS]]
+    return [
+        labelled(f.stem, "human", f.stem.split("-")[0], load_audio(f)[: int(HUMAN_S * 16_000)], secret) for f in files
+    ]
+
+
+@torch.no_grad()
+def labelled(name: str, kind: str, voice: str, waveform: np.ndarray, secret) -> Clip:
+    tokens = secret.encode(torch.from_numpy(waveform)[None]).semantic_tokens[0].numpy()
+    num_samples = num_samples_of_codec_frames(num_codec_frames(len(tokens)))
+    waveform = np.pad(waveform, (0, max(0, num_samples - len(waveform))))[:num_samples]
+    return Clip(name, kind, kind, voice, -1, True, tokens, None, waveform)
+
+
+def heads(args, clips):
+    """Yield every kind of head on the features of the config, trained on the same clips for as many steps."""
+    config = read_config(args.config)
+    settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
+    training = arguments_of(TrainingArguments, {**settings, "output_dir": str(args.folder / "heads")}, "training")
+    bark = BarkModel.from_pretrained(args.folder / "bark")
+    features = None
+    for name, head in HEADS.items():
+        set_seed(training.seed)
+        options = {key: head[key] for key in ("iterations", "label_weight") if key in head}
+        head = {key: value for key, value in head.items() if key not in options}
+        if head["head_type"] == "embedding":
+            head["embedding_size"] = bark.semantic.config.hidden_size
+        keep = ("backbone", "backbone_layers", "normalize_features", "vocab_size", "input_level_db")
+        model, _ = new_model({**{key: config["model"][key] for key in keep}, **head}, training)
+        if head["head_type"] == "embedding":
+            table = bark.semantic.input_embeds_layer.weight[: model.config.vocab_size]
+            model.head.token_embeddings.data.copy_(table / table.std())
+        if options:
+            model.head.from_centroids(*centroids_of_tokens(model, clips, **options))
+        else:
+            if features is None:
+                batches = new_batches(config["batches"], model, training, clips, 0)
+                features = FeatureBatches(model, batches, {"nano": 1})
+            accelerator = Accelerator(mixed_precision=training.mixed_precision)
+            model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
+        yield name, model.float().eval()
+
+
+if __name__ == "__main__":
+    main()

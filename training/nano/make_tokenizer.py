@@ -1,0 +1,62 @@
+"""Stage 3. The secret tokenizer: k-means on features of Whisper tiny.en's encoder, 500 ids.
+
+    python training/nano/make_tokenizer.py outputs/nano/speech outputs/nano/secret_tokenizer \\
+        --whisper outputs/whisper_tiny_en
+
+It stays out of the package, as Suno's stays with Suno: it labels the speech that nano learns from, and evaluation may
+compare with it. It is saved as a `BarkSemanticEncoderModel` with a linear head, which is what k-means inference is.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from labels import waveform_16k
+from speech import load_speech
+
+from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic.centroids import nearest_centroid, token_means
+
+VOCAB_SIZE = 500
+LAYER = 3
+CLIPS, ITERATIONS = 2_500, 20
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("speech", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--whisper", required=True, help="a Whisper encoder, from `bark-semantic convert`")
+    args = parser.parse_args(arguments)
+    model = BarkSemanticEncoderModel.from_backbone(
+        args.whisper, backbone_layers=[LAYER], normalize_features=True, head_type="linear", vocab_size=VOCAB_SIZE,
+        input_level_db=-22.0,
+    ).eval()  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    clips = load_speech(args.speech)
+    clips = [clips[i] for i in torch.randperm(len(clips), generator=generator)[:CLIPS]]
+    with torch.no_grad():
+        features = torch.cat([model.features(waveform_16k(clip)[None])[0] for clip in clips])
+        centroids = k_means(features, generator)
+        model.head.from_centroids(centroids)
+    model.save_pretrained(args.output)
+    BarkSemanticEncoderProcessor().save_pretrained(args.output)
+
+
+def k_means(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Centroids `(VOCAB_SIZE, feature_size)` of features `(tokens, feature_size)`; empty clusters start again."""
+    everything = torch.ones(VOCAB_SIZE, dtype=torch.bool)
+    centroids = features[torch.randperm(len(features), generator=generator)[:VOCAB_SIZE]]
+    for iteration in range(ITERATIONS):
+        nearest = nearest_centroid(features, centroids, everything)
+        means, hit = token_means(features, nearest, VOCAB_SIZE)
+        new = features[torch.randint(len(features), (VOCAB_SIZE,), generator=generator)]
+        centroids = torch.where(hit[:, None], means, new)
+        if iteration % 5 == 4:
+            error = (features - centroids[nearest]).square().mean() / features.var()
+            print(f"iteration {iteration + 1}: {len(features)} frames, {error:.3f} of the variance left", flush=True)
+    return centroids
+
+
+if __name__ == "__main__":
+    main()

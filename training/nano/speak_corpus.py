@@ -1,0 +1,102 @@
+"""Stage 7. nano speaks: labelled speech, all of it nano's own, for its encoder to learn from.
+
+    python training/nano/speak_corpus.py outputs/nano --minutes 60
+
+Reads `bark/`, `speech/`, `tokens.npz` and `codes.npz` (clips of the training voices are the voice prompts); writes the
+`datasets` folder `generated/` with the columns of `training/train_encoder.py`.
+What the encoder learns from are the tokens that nano made up, and never those of the secret tokenizer.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from sentences import is_held_out, random_text
+from train_bark import load_utterances
+from transformers import BarkModel, BarkProcessor
+
+from hf_bark_semantic.audio import resample
+from hf_bark_semantic.bark_finetuning import bark_generation_configs
+from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
+from hf_bark_semantic.voice_prompt import VoicePrompt
+
+PATIENCE = 100  # texts of which a tenth must have ended
+UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--max-tokens", type=int, help="semantic tokens of an utterance; by default all that fit")
+    args = parser.parse_args(arguments)
+    bark = BarkModel.from_pretrained(args.folder / "bark").eval()
+    tokenizer = BarkProcessor.from_pretrained(args.folder / "bark").tokenizer
+    prompts = voice_prompts(args.folder, tokenizer, bark)
+    rows, seconds = [], 0.0
+    names = {}  # seed of a request -> voice
+    requests = random_requests(prompts, names, args.max_tokens)
+    results = synthesize(bark, requests, tokenizer=tokenizer, batch_size=args.batch_size)
+    for asked, result in enumerate(results, 1):
+        if asked >= PATIENCE and len(rows) < asked / 10:
+            raise SystemExit(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
+        if asked >= PATIENCE and len(rows) < asked / 10:
+            raise SystemExit(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
+        if result.finish_reason == "eos" and len(result.semantic_tokens) >= 20:
+            rows.append(row(result, names[result.request.seed]))
+            seconds += len(result.waveform) / result.sampling_rate
+            if len(rows) % 100 == 0:
+                print(f"{len(rows)} clips, {seconds / 60:.1f} min", flush=True)
+        if seconds >= args.minutes * 60:
+            break
+    Dataset.from_list(rows).save_to_disk(args.folder / "generated")
+    print(f"{len(rows)} clips, {seconds / 60:.1f} min, {len({row['voice'] for row in rows})} voices")
+
+
+def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]:
+    """Prompts of at least 3 s by voice, from the speech that the coarse and fine models were trained on."""
+    configs = bark_generation_configs(bark)
+    prompts = {}
+    for utterance in load_utterances(folder, tokenizer, configs, "coarse"):
+        if utterance.num_tokens >= 150:
+            prompt = VoicePrompt.from_tokens_and_codes(
+                utterance.semantic_tokens, utterance.audio_codes,
+                semantic_vocab_size=configs.semantic.semantic_vocab_size,
+            )  # fmt: skip
+            prompts.setdefault(utterance.voice, []).append(prompt)
+    return prompts
+
+
+def random_requests(prompts: dict[str, list[VoicePrompt]], names: dict[int, str], max_tokens: int | None):
+    """Yield requests without end, noting the voice of each under its seed."""
+    rng, voices = np.random.default_rng(0), sorted(prompts)
+    seed = 0
+    while True:
+        seed += 1
+        text = " ".join(random_text(rng) for _ in range(rng.integers(1, 4)))
+        if is_held_out(text):
+            continue
+        voice = None if rng.random() < UNPROMPTED else voices[rng.integers(len(voices))]
+        prompt = None if voice is None else prompts[voice][rng.integers(len(prompts[voice]))]
+        sampling = [Sampling(float(rng.uniform(0.5, 0.9)), min_eos_p=m) for m in (0.2, None)]
+        names[seed] = voice or f"own {seed}"
+        yield SynthesisRequest(
+            text=text, voice_prompt=prompt, prompt_mode="none" if prompt is None else "full", seed=seed,
+            semantic=sampling[0], coarse=sampling[1], max_semantic_tokens=max_tokens,
+        )  # fmt: skip
+
+
+def row(result, voice: str) -> dict:
+    request = result.request
+    return {
+        "id": f"nano-{request.seed:06d}", "source": "nano", "kind": "generated", "voice": voice, "text": request.text,
+        "fold": request.seed % 20, "in_folds": True, "semantic_tokens": result.semantic_tokens.tolist(),
+        "audio_codes": result.audio_codes.tolist(),
+        "audio": resample(result.waveform, result.sampling_rate, 16_000),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

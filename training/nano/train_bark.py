@@ -1,0 +1,125 @@
+"""Stage 5. nano's semantic, coarse and fine models, each on its own.
+
+    python training/nano/train_bark.py semantic outputs/nano --steps 3000
+
+Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz` and `codec/` in the folder; writes
+`semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. A held-out loss follows at the end.
+Layouts and losses are those of `hf_bark_semantic.bark_finetuning`: what inference runs, voice prompts included.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from nano_bark import new_bark, text_tokenizer
+from safetensors.torch import save_model
+from transformers import EncodecConfig
+
+from hf_bark_semantic.bark_finetuning import (
+    CoarseLoss,
+    FineLoss,
+    SemanticLoss,
+    Utterance,
+    UtteranceBatches,
+    bark_generation_configs,
+    join_utterances,
+)
+from hf_bark_semantic.training_loop import TrainingArguments, train
+
+LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
+PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
+SPELT_WORDS = 0.05  # share of words that the text gives letter by letter, so that unknown words are not all new
+JOINED = 0.5  # for each clip, joined stretches of 2 to 4 clips of its voice
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=list(LOSSES))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--num-positions", type=int, default=8_192)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    args = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    tokenizer = text_tokenizer()
+    codec_config = (
+        EncodecConfig.from_pretrained(args.folder / "codec") if args.stage != "semantic" else EncodecConfig()
+    )
+    bark = new_bark(codec_config, len(tokenizer))
+    configs = bark_generation_configs(bark)
+    loss = LOSSES[args.stage](getattr(bark, PARTS[args.stage]), configs)
+    training = load_utterances(args.folder, tokenizer, configs, args.stage)
+    print(
+        f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
+    )
+    options = {"num_positions": args.num_positions, "history_probability": 0.6, "history_targets": True}
+    batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **options)
+    arguments = TrainingArguments(
+        output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
+        weight_decay=0.05, average=0.998, mixed_precision="bf16", checkpoint_every=200, log_every=50,
+    )  # fmt: skip
+    loss = train(loss, batches, arguments)
+    save_model(loss.model, str(args.folder / args.stage / "model.safetensors"))
+    held_out = load_utterances(args.folder, tokenizer, configs, args.stage, held_out=True)
+    figures = held_out_loss(loss, UtteranceBatches(held_out, configs, args.stage, seed=1, **options))
+    (args.folder / args.stage / "held_out.json").write_text(json.dumps(figures))
+    print(figures)
+
+
+def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool = False) -> list[Utterance]:
+    """Clips (voices and texts both known, or both new) and joined stretches of clips of a voice."""
+    tokens = np.load(folder / "tokens.npz")
+    codes = np.load(folder / "codes.npz") if stage != "semantic" else None
+    rng = np.random.default_rng(0)
+    utterances = []
+    for table in sorted((folder / "speech").glob("*.jsonl")):
+        rows = [json.loads(line) for line in table.read_text().splitlines()]
+        own = []
+        for row in rows:
+            wanted = row["held_out_voice"] == held_out and row["held_out_text"] == held_out
+            if not wanted or row["id"] not in tokens or (codes is not None and row["id"] not in codes):
+                continue
+            ids = text_ids(row["text"], tokenizer, rng)
+            own.append(
+                Utterance(
+                    text_ids=ids,
+                    semantic_tokens=tokens[row["id"]].astype(np.int64),
+                    audio_codes=None if codes is None else codes[row["id"]].astype(np.int64),
+                    voice=row["voice"],
+                    id=row["id"],
+                )
+            )
+        utterances += own
+        for _ in range(int(JOINED * len(own)) if len(own) >= 4 else 0):
+            parts = [own[i] for i in rng.choice(len(own), rng.integers(2, 5), replace=False)]
+            while sum(part.num_tokens for part in parts) >= configs.semantic.max_new_tokens:
+                parts.pop()
+            if len(parts) > 1:
+                utterances.append(join_utterances(parts, configs))
+    return utterances
+
+
+def text_ids(text: str, tokenizer, rng) -> np.ndarray:
+    """The text's ids, with some words in letters, as an unknown word would be."""
+    pieces = []
+    for word in text.split():
+        if word.isalpha() and len(word) > 1 and rng.random() < SPELT_WORDS:
+            pieces += [word[0].lower(), *(f"##{letter}" for letter in word[1:].lower())]
+        else:
+            pieces += tokenizer.tokenize(word)
+    return np.array(tokenizer.convert_tokens_to_ids(pieces), np.int64)
+
+
+@torch.no_grad()
+def held_out_loss(loss, batches, num_batches: int = 20) -> dict:
+    outputs = [loss(**batches[step][0]) for step in range(num_batches)]
+    count = sum(int(output.num_targets) for output in outputs)
+    total = sum(float(output.loss) * int(output.num_targets) for output in outputs)
+    correct = sum(int(output.num_correct) for output in outputs)
+    return {"loss": round(total / count, 4), "accuracy": round(correct / count, 4), "targets": count}
+
+
+if __name__ == "__main__":
+    main()
