@@ -3,10 +3,12 @@
     python training/benchmark.py encode                                    HuBERT-base shapes, random weights
     python training/benchmark.py encode --encoder builtin                  the packaged encoder
     python training/benchmark.py encode --dtype bfloat16 --head linear
+    python training/benchmark.py synthesis --case prompts                  Bark-small shapes, eight voices
+    python training/benchmark.py synthesis --case batch --shape large
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
-alternate, A B A B; the ratio is of the medians. Prints one JSON object.
+alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`. Prints one JSON object.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import time
 
 import numpy as np
 import torch
+from benchmark_synthesis import CASES, SHAPES, benchmark_synthesis
 from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
@@ -41,11 +44,26 @@ def main(arguments=None):
     encode.add_argument("--rounds", type=int, default=2)
     encode.add_argument("--batch-size", type=int)
     encode.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of our side")
-    encode.add_argument("--threads", type=int)
+    encode.set_defaults(benchmark=benchmark_encode)
+    synthesis = commands.add_parser("synthesis", help="text to speech, against transformers")
+    synthesis.add_argument("--case", default="prompts", choices=CASES)
+    synthesis.add_argument("--shape", default="small", choices=list(SHAPES))
+    synthesis.add_argument("--large", dest="shape", action="store_const", const="large")
+    synthesis.add_argument("--utterances", type=int, default=8)
+    synthesis.add_argument("--seconds", type=float, default=10.0, help="of each utterance")
+    synthesis.add_argument("--batch-size", type=int, default=8, help="of `mixed` and `scaling`")
+    synthesis.add_argument(
+        "--their-utterances", type=int, help="of `prompts`: time fewer of those that transformers runs one by one"
+    )
+    synthesis.add_argument("--rounds", type=int, default=2)
+    synthesis.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"], help="of both sides")
+    synthesis.set_defaults(benchmark=benchmark_synthesis)
+    for command in (encode, synthesis):
+        command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(json.dumps(benchmark_encode(args), indent=1))
+    print(json.dumps(args.benchmark(args), indent=1))
 
 
 def benchmark_encode(args) -> dict:
