@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .bark_finetuning import BarkGenerationConfigs, bark_generation_configs
+from .bark_generation import BarkGenerationConfigs, bark_generation_configs
 from .configuration_bark_semantic import (
     CODEC_RATE_HZ,
     CODEC_SAMPLING_RATE,

@@ -30,6 +30,7 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 from .bark_decoding import DecodingBatch, Sampling, Savings, fine_hidden_states, legal_head, pick_tokens
+from .bark_generation import BarkGenerationConfigs, bark_generation_configs
 from .voice_prompt import VoicePrompt
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ class BarkSetup:
     """A Bark with its generation configs, typed, and how it is to be run."""
 
     bark: BarkModel
-    semantic: BarkSemanticGenerationConfig
-    coarse: BarkCoarseGenerationConfig
-    fine: BarkFineGenerationConfig
+    configs: BarkGenerationConfigs
     batch_size: int
     savings: Savings
     transformers_rules: bool
@@ -61,20 +60,7 @@ class BarkSetup:
             raise ValueError("Bark is in training mode and drops values at random. Call bark.eval() first.")
         if offload and not torch.accelerator.is_available():
             raise ValueError("`offload=True` needs an accelerator, and torch finds none. Leave it out.")
-        typed = []
-        for name, config_class in (
-            ("semantic_config", BarkSemanticGenerationConfig),
-            ("coarse_acoustics_config", BarkCoarseGenerationConfig),
-            ("fine_acoustics_config", BarkFineGenerationConfig),
-        ):
-            config = getattr(bark.generation_config, name, None)
-            if config is None:
-                raise ValueError(
-                    f"`bark.generation_config` has no `{name}`, so Bark's ids and lengths are unknown. Load the model "
-                    "with its generation_config.json, or set a GenerationConfig with the three sub-configs."
-                )
-            typed.append(config_class(**(config if isinstance(config, dict) else config.to_dict())))
-        setup = cls(bark, *typed, batch_size, savings, transformers_rules, offload)
+        setup = cls(bark, bark_generation_configs(bark), batch_size, savings, transformers_rules, offload)
         setup._check()
         return setup
 
@@ -105,21 +91,24 @@ class BarkSetup:
             )
 
     @property
+    def semantic(self) -> BarkSemanticGenerationConfig:
+        return self.configs.semantic
+
+    @property
+    def coarse(self) -> BarkCoarseGenerationConfig:
+        return self.configs.coarse
+
+    @property
+    def fine(self) -> BarkFineGenerationConfig:
+        return self.configs.fine
+
+    @property
     def codebook_size(self) -> int:
-        return self.bark.generation_config.codebook_size
+        return self.configs.codebook_size
 
     @property
     def sampling_rate(self) -> int:
         return self.bark.generation_config.sample_rate
-
-    @property
-    def coarse_per_semantic(self) -> float:
-        """Coarse ids per semantic token: 3.006 for Suno's rates."""
-        return self.coarse.coarse_rate_hz / self.semantic.semantic_rate_hz * self.coarse.n_coarse_codebooks
-
-    @property
-    def max_semantic_history(self) -> int:
-        return math.floor(self.coarse.max_coarse_history / self.coarse_per_semantic)
 
     @property
     def max_semantic_tokens(self) -> int:
@@ -129,10 +118,6 @@ class BarkSetup:
 
     def token_limit(self, request: "SynthesisRequest") -> int:
         return request.max_semantic_tokens or self.max_semantic_tokens
-
-    def num_frames(self, num_tokens: int) -> int:
-        """Codec frames of semantic tokens; for Suno's rates this is `num_codec_frames`."""
-        return math.floor(num_tokens * self.coarse_per_semantic / self.coarse.n_coarse_codebooks)
 
 
 class StageItem(NamedTuple):
@@ -291,7 +276,7 @@ class _CoarseRow:
         history, self.ids = _coarse_history(setup, item)
         self.num_history_tokens, self.num_history_ids = len(history), len(self.ids)
         self.semantic = [*history, *item.value.tolist()]
-        self.limit = setup.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
+        self.limit = setup.configs.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
         self.cached_window = None
 
@@ -302,9 +287,9 @@ class _CoarseRow:
     def window(self) -> tuple[int, int]:
         """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
         setup = self.setup
-        position = self.num_history_tokens + int(round(self.num_generated / setup.coarse_per_semantic))
+        position = self.num_history_tokens + int(round(self.num_generated / setup.configs.coarse_per_token))
         return (
-            max(0, position - setup.max_semantic_history),
+            max(0, position - setup.configs.max_semantic_history),
             max(0, len(self.ids) - setup.coarse.max_coarse_history),
         )
 
@@ -321,11 +306,11 @@ def _coarse_history(setup: BarkSetup, item: StageItem) -> tuple[list[int], list[
     prompt = _hears(item, "full", "acoustic")
     if prompt is None:
         return [], []
-    num_codebooks, ratio = setup.coarse.n_coarse_codebooks, setup.coarse_per_semantic
+    num_codebooks, ratio = setup.coarse.n_coarse_codebooks, setup.configs.coarse_per_token
     offsets = setup.semantic.semantic_vocab_size + setup.codebook_size * np.arange(num_codebooks)
     ids = (prompt.audio_codes[:num_codebooks].T + offsets).reshape(-1)  # frame by frame
     num_tokens = min(
-        setup.max_semantic_history, prompt.num_tokens - prompt.num_tokens % 2, math.floor(len(ids) / ratio)
+        setup.configs.max_semantic_history, prompt.num_tokens - prompt.num_tokens % 2, math.floor(len(ids) / ratio)
     )
     # of a prompt of one token both slices keep all, as they do in Suno's program
     tokens = prompt.semantic_tokens[-num_tokens:].tolist()

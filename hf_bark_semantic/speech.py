@@ -20,7 +20,7 @@ import numpy as np
 from transformers import BarkModel, PreTrainedTokenizerBase
 
 from .audio import load_audio
-from .bark_finetuning import bark_generation_configs
+from .bark_generation import bark_generation_configs
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from .pipelines import AudioToBarkSemanticPipeline
 from .synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic

@@ -47,6 +47,7 @@ def folder(tmp_path_factory, scripts):
     for stage in ("semantic", "coarse", "fine"):
         AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
         train_bark.main([stage, str(folder), "--steps", "2", "--num-positions", "1200"])
+    AcceleratorState._reset_state(True)
     assemble.main([str(folder)])
     return folder
 

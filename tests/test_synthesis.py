@@ -307,7 +307,7 @@ def test_immediate_end_gives_an_empty_result(bark, tokenizer):
 
 def test_frame_count_is_that_of_the_package(bark):
     setup = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False)
-    assert [setup.num_frames(n) for n in range(3000)] == [num_codec_frames(n) for n in range(3000)]
+    assert [setup.configs.num_frames(n) for n in range(3000)] == [num_codec_frames(n) for n in range(3000)]
 
 
 def test_only_legal_codes_unless_transformers_rules(bark):
@@ -522,7 +522,7 @@ def test_bark_must_be_ready(bark):
     with pytest.raises(ValueError, match="386 positions of the coarse stage, but there are only 337"):
         semantic_to_codes(unready, tokens)
     unready.generation_config = GenerationConfig()
-    with pytest.raises(ValueError, match="no `semantic_config`"):
+    with pytest.raises(ValueError, match="lacks semantic_config"):
         semantic_to_codes(unready, tokens)
     unready.semantic.drop.p = 0.1
     unready.train()
