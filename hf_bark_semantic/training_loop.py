@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,10 +59,13 @@ def train(
     batches: Sequence[list[dict[str, torch.Tensor]]],
     arguments: TrainingArguments,
     accelerator: Accelerator | None = None,
+    *,
+    on_step: Callable[[int, nn.Module], bool | None] | None = None,
 ) -> nn.Module:
     """Train `model` and return it (its averaged weights, if averaging is on) on the main process' device.
 
-    Started again with the same arguments, it resumes from the last checkpoint in `output_dir`.
+    Started again with the same arguments, it resumes from the last checkpoint in `output_dir`. After every step,
+    `on_step(step, model)` is called with what would be returned; training ends early where it says true.
     """
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,10 @@ def train(
             _log(
                 accelerator, output_dir, {"step": step, "loss": round(loss, 4), "seconds_per_step": round(seconds, 3)}
             )
+        if on_step is not None:
+            current = average if average is not None else accelerator.unwrap_model(model)
+            if on_step(step, current):
+                break
         if arguments.checkpoint_every and step % arguments.checkpoint_every == 0 and step < arguments.steps:
             _checkpoint(accelerator, output_dir, step, average)
     shutil.rmtree(output_dir / "checkpoint", ignore_errors=True)
@@ -178,6 +185,7 @@ def _resume(accelerator, output_dir: Path, average) -> int:
 
 
 def _log(accelerator, output_dir: Path, values: dict):
+    accelerator.log(values, step=values["step"])
     if accelerator.is_main_process:
         line = json.dumps(values)
         print(line, flush=True)

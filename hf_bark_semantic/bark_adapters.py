@@ -1,0 +1,537 @@
+"""LoRA adapters of Bark's three models: trained, kept, published and used as one bundle.
+
+    lora_config        rank and the like -> peft's LoraConfig
+    add_adapters       new ones, to be trained, on any of the three models
+    save_adapters      -> a folder; push_adapters publishes it
+    load_adapters      a folder or Hub id -> a Bark that speaks with them
+    set_adapters       which of the loaded ones take part, and how much: swap, mix, none
+    loaded_adapters, remove_adapters
+    merge_adapters     -> a plain BarkModel that any program loads
+
+    bundle/ bundle.json                the Bark that it belongs to, ranks, version; written last
+            semantic/ coarse/ fine/    adapter_config.json, adapter_model.safetensors: peft's files; any of the three
+            voice.npz                  a voice prompt to go with it, where one was given
+            README.md                  the card, where there is one
+
+Layers of a Bark are wrapped where they are, so everything that calls its modules hears the adapters, batched synthesis
+and the training losses too. Nothing is unpickled: weights are safetensors, and of a bundle's settings only those that
+[`lora_config`] knows are taken.
+"""
+
+import copy
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import BarkModel
+
+from .audio import atomic_write
+from .bark_finetuning import STAGES
+from .bark_generation import bark_generation_configs
+from .environment import installed_version
+from .voice_prompt import VoicePrompt
+
+try:
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+except ImportError as error:
+    raise ImportError(f"Adapters need peft, whose import failed: {error}. Run `pip install peft`.") from error
+
+TARGETS = ("att_proj", "out_proj", "in_proj")  # all linear layers of a block; attention and MLP share the second name
+DEFAULT_NAME = "default"
+MAX_RANK = 1024  # the width of Suno's largest Bark
+FORMAT = 1
+BUNDLE, VOICE = "bundle.json", "voice.npz"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PUBLISHED = [BUNDLE, VOICE, "README.md", *(f"{stage}/{file}" for stage in STAGES for file in (CONFIG, WEIGHTS))]
+
+_PREFIX = "base_model.model."  # peft's, before the keys of a file
+_PEFT_NAMES = {
+    "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
+    "use_dora": "use_dora", "use_rslora": "use_rslora",
+}  # fmt: skip
+_WITHOUT_EFFECT = ("peft_type", "task_type", "base_model_name_or_path", "revision", "peft_version", "inference_mode")
+_SHAPE = ("hidden_size", "num_layers", "num_heads", "block_size", "input_vocab_size", "output_vocab_size")
+_IDS = {
+    "semantic": ("semantic_vocab_size", "eos_token_id", "semantic_pad_token", "semantic_infer_token",
+                 "text_encoding_offset", "text_pad_token", "max_input_semantic_length"),
+    "coarse": ("coarse_semantic_pad_token", "coarse_infer_token", "max_coarse_input_length", "max_coarse_history",
+               "sliding_window_len", "n_coarse_codebooks"),
+    "fine": ("max_fine_history_length", "max_fine_input_length", "n_fine_codebooks"),
+}  # fmt: skip
+
+
+class AdapterError(ValueError):
+    """The adapter cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class AdapterBundle:
+    """What a bundle says of itself.
+
+    Args:
+        name (`str`): under which it is loaded.
+        base_model (`str`): the Bark that it was trained on.
+        ranks (`dict[str, int]`): by stage: "semantic", "coarse", "fine".
+        package_version (`str`, *optional*): that wrote it.
+        voice_prompt (`VoicePrompt`, *optional*): a voice to go with it.
+    """
+
+    name: str
+    base_model: str
+    ranks: dict[str, int]
+    package_version: str | None = None
+    voice_prompt: VoicePrompt | None = None
+
+
+def lora_config(
+    *,
+    rank: int = 16,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    targets: list[str] | tuple[str, ...] = TARGETS,
+    use_dora: bool = False,
+    use_rslora: bool = False,
+) -> LoraConfig:
+    """What an adapter of one model looks like.
+
+    Args:
+        rank (`int`): of the change to every weight.
+        alpha (`float`, *optional*): the change counts `alpha / rank` times; twice the rank by default.
+        dropout (`float`): of the adapter's inputs, in training.
+        targets (sequence of `str`): of "att_proj", "out_proj" and "in_proj".
+        use_dora (`bool`): lengths and directions of the weights apart (DoRA); slower.
+        use_rslora (`bool`): the change counts `alpha / sqrt(rank)` times.
+
+    Raises:
+        AdapterError: a value out of its range.
+    """
+    alpha = 2 * rank if alpha is None else alpha
+    for name, value, holds, rule in (
+        ("rank", rank, isinstance(rank, int) and 1 <= rank <= MAX_RANK, f"a whole number, 1 to {MAX_RANK}"),
+        ("alpha", alpha, isinstance(alpha, int | float) and 0 < alpha < math.inf, "above 0"),
+        ("dropout", dropout, isinstance(dropout, int | float) and 0 <= dropout < 1, "at least 0 and below 1"),
+        (
+            "targets",
+            targets,
+            isinstance(targets, list | tuple) and len(targets) > 0 and all(target in TARGETS for target in targets),
+            f"one or more of {', '.join(TARGETS)}",
+        ),
+        ("use_dora", use_dora, isinstance(use_dora, bool), "true or false"),
+        ("use_rslora", use_rslora, isinstance(use_rslora, bool), "true or false"),
+    ):
+        if not holds:
+            raise AdapterError(f"`{name}` is {value!r}; it must be {rule}.")
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=sorted(targets),
+        use_dora=use_dora,
+        use_rslora=use_rslora,
+    )
+
+
+def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: str = DEFAULT_NAME) -> None:
+    """Put new adapters on a Bark: they change nothing yet; on their models they alone take part, and are trainable.
+
+    Args:
+        bark (`BarkModel`): is changed.
+        configs (`Mapping[str, LoraConfig]`): by stage, any of "semantic", "coarse" and "fine".
+        name (`str`): of this set of adapters.
+
+    Raises:
+        AdapterError: no stage or an unknown one, or a name that is none, or taken on one of them.
+    """
+    unknown = set(configs) - set(STAGES)
+    if unknown or not configs:
+        raise AdapterError(f"The stages are {sorted(configs)}; they must be one or more of {', '.join(STAGES)}.")
+    _check_free(name, [stage for stage in loaded_adapters(bark).get(name, ()) if stage in configs])
+    if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
+        raise AdapterError(f"{name!r} is no name for an adapter: take letters, digits, _ and -.")
+    for stage, config in configs.items():
+        model = bark_stage(bark, stage)
+        for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # peft asks the part, transformers tells the whole
+            if getattr(bark, flag, False):
+                setattr(model, flag, True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            inject_adapter_in_model(copy.deepcopy(config), model, name)
+        model._hf_peft_config_loaded = True  # transformers' mixin for adapters may be used as well
+        for layer in _layers(model).values():
+            layer.set_adapter(name)
+
+
+def save_adapters(
+    bark: BarkModel,
+    folder: str | os.PathLike,
+    *,
+    name: str = DEFAULT_NAME,
+    base_model: str | None = None,
+    voice_prompt: VoicePrompt | None = None,
+) -> Path:
+    """Write adapters as a bundle.
+
+    Args:
+        folder (`str` or `Path`): made, or written over.
+        name (`str`): of the adapters.
+        base_model (`str`, *optional*): Hub id of the Bark; by default what it was loaded from.
+        voice_prompt (`VoicePrompt`, *optional*): a voice to go with them.
+
+    Raises:
+        AdapterError: no adapters of that name.
+    """
+    _check_loaded(bark, [name])
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BUNDLE).unlink(missing_ok=True)
+    base_model = base_model or _name_of(bark)
+    ranks = {}
+    for stage in loaded_adapters(bark)[name]:
+        model = bark_stage(bark, stage)
+        config = copy.deepcopy(model.peft_config[name])
+        config.base_model_name_or_path, config.inference_mode = base_model, True
+        config.target_modules = sorted(config.target_modules)
+        config.save_pretrained(folder / stage)
+        tensors = {_PREFIX + key: value.detach().cpu() for key, value in adapter_parameters(model, name).items()}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / stage / WEIGHTS)
+        ranks[stage] = config.r
+    for stage in set(STAGES) - set(ranks):  # of an earlier bundle in this place
+        for file in (CONFIG, WEIGHTS):
+            (folder / stage / file).unlink(missing_ok=True)
+    (folder / VOICE).unlink(missing_ok=True)
+    if voice_prompt is not None:
+        voice_prompt.save(folder / VOICE)
+    content = {"format": FORMAT, "base_model": base_model, "base": base_description(bark), "ranks": ranks}
+    content["package_version"] = installed_version("hf-bark-semantic")
+    with atomic_write(folder / BUNDLE, error_class=AdapterError) as file:
+        file.write(json.dumps(content, indent=1).encode())
+    return folder
+
+
+def load_adapters(
+    bark: BarkModel, source: str | os.PathLike, *, name: str | None = None, **kwargs: Any
+) -> AdapterBundle:
+    """Put a bundle's adapters on a Bark, which from now on speaks with them, and with no others.
+
+    Args:
+        bark (`BarkModel`): of the kind that they were trained on; is changed.
+        source (`str` or `Path`): folder or Hub id.
+        name (`str`, *optional*): for [`set_adapters`]; by default the last part of `source`.
+        kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, for the Hub.
+
+    Raises:
+        AdapterError: no bundle, a damaged one, one of another Bark, or a name that is taken.
+        OSError: the Hub cannot be reached, and nothing is cached.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source), kwargs)
+    content = _read_json(folder / BUNDLE)
+    _check_bundle(bark, content, source)
+    name = name or re.sub(r"[^\w-]", "_", Path(source).resolve().name)
+    _check_free(name, loaded_adapters(bark).get(name))
+    configs = {stage: _config_of_file(folder / stage / CONFIG) for stage in content["ranks"]}
+    tensors = {stage: _tensors_of_file(folder / stage / WEIGHTS) for stage in configs}
+    prompt = None
+    if (folder / VOICE).is_file():
+        generation = bark_generation_configs(bark)
+        sizes = {
+            "semantic_vocab_size": generation.semantic.semantic_vocab_size, "codebook_size": generation.codebook_size,
+        }  # fmt: skip
+        prompt = VoicePrompt.load(folder / VOICE, **sizes)
+    add_adapters(bark, configs, name=name)
+    try:
+        for stage in configs:
+            _fill(bark_stage(bark, stage), name, tensors[stage], folder / stage / WEIGHTS)
+    except AdapterError:
+        remove_adapters(bark, name)
+        raise
+    for stage in configs:
+        bark_stage(bark, stage).eval()  # dropout of new layers is switched on
+    set_adapters(bark, name)
+    return AdapterBundle(name, content["base_model"], content["ranks"], content.get("package_version"), prompt)
+
+
+def set_adapters(bark: BarkModel, weights: str | Mapping[str, float]) -> None:
+    """Say which of the loaded adapters take part.
+
+    Args:
+        bark (`BarkModel`): is changed; that takes no time, so voices can be swapped between two sentences.
+        weights (`str` or `Mapping[str, float]`): one name, or names with what their changes are multiplied by; `{}`
+            for none. With several, the changes add up. DoRA adapters can only be used alone and whole.
+
+    Raises:
+        AdapterError: no such adapter, a weight that is no number, or DoRA adapters mixed or weighted.
+    """
+    weights = {weights: 1.0} if isinstance(weights, str) else dict(weights)
+    _check_loaded(bark, weights)
+    for name, weight in weights.items():
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise AdapterError(f"The weight of {name!r} is {weight!r}; it must be a number.")
+    for stage in STAGES:
+        model = bark_stage(bark, stage)
+        used = [name for name in weights if name in getattr(model, "peft_config", ())]
+        if any(model.peft_config[name].use_dora for name in used) and (len(used) > 1 or weights[used[0]] != 1):
+            raise AdapterError(
+                f"{' and '.join(used)}: a DoRA adapter cannot be mixed or weighted. Set one alone, with weight 1."
+            )
+        for layer in _layers(model).values():
+            layer.enable_adapters(True)  # should someone have switched them off by other means
+            layer.set_adapter(used, inference_mode=True)
+            for name in used:
+                layer.set_scale(name, weights[name])
+
+
+def disable_adapters(bark: BarkModel) -> None:
+    """Let a Bark speak as if no adapter were loaded, until [`set_adapters`] says otherwise."""
+    set_adapters(bark, {})
+
+
+def loaded_adapters(bark: BarkModel) -> dict[str, tuple[str, ...]]:
+    """The stages of each adapter that is on a Bark, by its name."""
+    found = {}
+    for stage in STAGES:
+        for name in getattr(bark_stage(bark, stage), "peft_config", ()):
+            found[name] = (*found.get(name, ()), stage)
+    return found
+
+
+def remove_adapters(bark: BarkModel, name: str) -> None:
+    """Take adapters off a Bark; without the last one, it is as it was before the first.
+
+    Raises:
+        AdapterError: no such adapter.
+    """
+    _check_loaded(bark, [name])
+    for stage in loaded_adapters(bark)[name]:
+        model = bark_stage(bark, stage)
+        for layer in _layers(model).values():
+            active = [other for other in layer.active_adapters if other != name]
+            layer.set_adapter(active, inference_mode=True)
+            layer.delete_adapter(name)
+        del model.peft_config[name]
+        if not model.peft_config:
+            _unwrap(model)
+
+
+def merge_adapters(bark: BarkModel) -> BarkModel:
+    """Give a plain Bark whose weights hold the adapters that take part, with their weights.
+
+    `merge_adapters(bark).save_pretrained(folder)` writes what any program loads with `BarkModel.from_pretrained`.
+
+    Args:
+        bark (`BarkModel`): stays as it is; the result needs as much memory again.
+
+    Raises:
+        AdapterError: a quantized Bark, or adapters that hold NaN.
+    """
+    if getattr(bark, "hf_quantizer", None) is not None:
+        raise AdapterError(
+            "A quantized Bark cannot take adapters into its weights. Load it without quantization, load the adapters "
+            "onto that, and merge there."
+        )
+    merged = copy.deepcopy(bark)
+    for stage in STAGES:
+        model = bark_stage(merged, stage)
+        for path, layer in _layers(model).items():
+            try:
+                layer.merge(safe_merge=True)
+            except ValueError as error:
+                raise AdapterError(f"{stage}.{path}: {error}. Train or download the adapter again.") from error
+        _unwrap(model)
+    return merged
+
+
+def push_adapters(folder: str | os.PathLike, repo_id: str, *, private: bool = False) -> str:
+    """Publish a bundle on the Hub, and return its address.
+
+    Raises:
+        AdapterError: the folder is no bundle.
+    """
+    _read_json(Path(folder) / BUNDLE)
+    api = HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=PUBLISHED))
+
+
+def bark_stage(bark: BarkModel, stage: str) -> nn.Module:
+    """The model of "semantic", "coarse" or "fine"."""
+    return {"semantic": bark.semantic, "coarse": bark.coarse_acoustics, "fine": bark.fine_acoustics}[stage]
+
+
+def adapter_parameters(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
+    """The parameters of an adapter on a model, by the names that peft gives them in a file."""
+    found = {}
+    for path, layer in _layers(model).items():
+        if name in layer.lora_A:
+            found[f"{path}.lora_A.weight"] = layer.lora_A[name].weight
+            found[f"{path}.lora_B.weight"] = layer.lora_B[name].weight
+        if name in layer.lora_magnitude_vector:
+            found[f"{path}.lora_magnitude_vector"] = layer.lora_magnitude_vector[name].weight
+    return found
+
+
+def base_description(bark: BarkModel) -> dict[str, Any]:
+    """Shapes and ids of a Bark; an adapter fits those that have the same."""
+    configs = bark_generation_configs(bark)
+    shapes = {stage: {name: getattr(bark_stage(bark, stage).config, name) for name in _SHAPE} for stage in STAGES}
+    ids = {stage: {name: getattr(getattr(configs, stage), name) for name in names} for stage, names in _IDS.items()}
+    return {"shapes": shapes, "ids": {**ids, "codebook_size": configs.codebook_size}}
+
+
+def _layers(model: nn.Module) -> dict[str, LoraLayer]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, LoraLayer)}
+
+
+def _unwrap(model: nn.Module) -> None:
+    for path, layer in _layers(model).items():
+        parent, _, child = path.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    model.__dict__.pop("peft_config", None)
+    model._hf_peft_config_loaded = False
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # not so of quantized ones
+            parameter.requires_grad_(True)
+
+
+def _check_loaded(bark: BarkModel, names) -> None:
+    loaded = loaded_adapters(bark)
+    for name in names:
+        if name not in loaded:
+            raise AdapterError(f"There is no adapter {name!r}; loaded are {', '.join(loaded) or 'none'}.")
+
+
+def _check_free(name: str, stages) -> None:
+    if stages:
+        raise AdapterError(
+            f"There is an adapter {name!r} already ({', '.join(stages)}). Choose another name, or remove it first."
+        )
+
+
+def _name_of(bark: BarkModel) -> str:
+    """A Hub id, or the last part of a folder: whose other parts are nobody's business."""
+    place = bark.config.name_or_path
+    return Path(place).resolve().name if os.path.isdir(place) else place
+
+
+def _download(repo_id: str, kwargs: dict) -> Path:
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=PUBLISHED, **kwargs))
+    except (OSError, ValueError) as error:  # hub errors are either
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"Cannot load the adapter {repo_id!r}: {reason} Name a folder that save_adapters wrote, or a Hub id: "
+            f"with a network, type `hf download {repo_id}` once."
+        ) from error
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(
+            f"{str(path.parent)!r} is no whole bundle of adapters: it has no {path.name}. Name a folder that "
+            "save_adapters wrote."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
+    if not isinstance(content, dict):
+        raise AdapterError(f"{str(path)!r} holds no JSON object. Download it again.")
+    return content
+
+
+def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
+    if content.get("format") != FORMAT:
+        raise AdapterError(
+            f"{str(source)!r} is a bundle of format {content.get('format')!r}, and this version reads {FORMAT}. "
+            "Update hf_bark_semantic."
+        )
+    ranks, base = content.get("ranks"), content.get("base")
+    if not isinstance(ranks, dict) or not ranks or set(ranks) - set(STAGES) or not isinstance(base, dict):
+        raise AdapterError(f"{str(source)!r}: {BUNDLE} is damaged. Download it again.")
+    here = base_description(bark)
+    here["shapes"] = {stage: here["shapes"][stage] for stage in ranks}
+    there = {**base, "shapes": {stage: base.get("shapes", {}).get(stage) for stage in ranks}}
+    here, there = _flat(here), _flat(there)
+    differing = [f"{key} {there.get(key)!r} there, {here[key]!r} here" for key in here if there.get(key) != here[key]]
+    if differing:
+        raise AdapterError(
+            f"{str(source)!r} was trained on another Bark, {content.get('base_model') or 'one without a name'} "
+            f"({'; '.join(differing[:3])}). Load it onto that one."
+        )
+
+
+def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _config_of_file(path: Path) -> LoraConfig:
+    """A config of ours with the values of a file, which could name modules to import, or weights to replace."""
+    values = _read_json(path)
+    config = lora_config(**{name: values[peft_name] for name, peft_name in _PEFT_NAMES.items() if peft_name in values})
+    plain = LoraConfig().to_dict()
+    surprising = [
+        name
+        for name, value in values.items()
+        if name not in _PEFT_NAMES.values() and name not in _WITHOUT_EFFECT and value and value != plain.get(name)
+    ]
+    if values.get("peft_type", "LORA") != "LORA" or surprising:
+        raise AdapterError(
+            f"{str(path)!r} asks for more than LoRA, DoRA and rsLoRA: {', '.join(surprising) or values['peft_type']}. "
+            "Use peft itself for such an adapter, and save the merged model."
+        )
+    return config
+
+
+def _tensors_of_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return {key.removeprefix(_PREFIX): value for key, value in load_file(path).items()}
+    except Exception as error:  # safetensors raises its own, and OSError
+        raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
+
+
+def _fill(model: nn.Module, name: str, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    parameters = adapter_parameters(model, name)
+    shapes, found = ({key: tuple(t.shape) for key, t in part.items()} for part in (parameters, tensors))
+    if shapes != found:
+        wrong = sorted(key for key in shapes.keys() | found.keys() if shapes.get(key) != found.get(key))
+        raise AdapterError(
+            f"{str(path)!r} does not fit its own description: {wrong[0]} has the shape {found.get(wrong[0])}, where "
+            f"{shapes.get(wrong[0])} belongs. Download it again."
+        )
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(tensors[key])
+
+
+__all__ = [
+    "AdapterBundle",
+    "AdapterError",
+    "adapter_parameters",
+    "add_adapters",
+    "bark_stage",
+    "base_description",
+    "disable_adapters",
+    "load_adapters",
+    "loaded_adapters",
+    "lora_config",
+    "merge_adapters",
+    "push_adapters",
+    "remove_adapters",
+    "save_adapters",
+    "set_adapters",
+]

@@ -1,0 +1,565 @@
+"""Recordings with transcripts to what Bark is fine-tuned on.
+
+    read_recordings       LJSpeech, csv, tsv, jsonl, a `datasets` folder or Hub id -> recordings, none of them opened
+    prepare_recordings    recordings -> a folder of tokens and codes, through any crash; what is unfit stays out
+    load_utterances       such a folder, or a corpus of Bark's own speech -> utterances
+    split_held_out        utterances -> those to train on, and those to judge by
+    ReplayBatches         training batches with some of Bark's own speech among them
+    judged_batches        the same examples every time, for a loss that can be compared
+    voice_prompt_of       utterances -> a voice prompt
+
+    prepared/ corpus.json              encoder, Bark and sizes: whoever goes on must have the same
+              data/train-00000.parquet rows: id, text, voice, semantic_tokens, audio_codes, ...
+              shards/00000.json        what was left out and why; written last
+
+Text is kept as text: ids are made by the Bark's own tokenizer when the utterances are loaded.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Audio, Dataset, Features, List, Value, load_dataset, load_from_disk
+from datasets.config import HF_DATASETS_CACHE
+from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
+from transformers import EncodecModel
+
+from .audio import AudioError, load_audio
+from .bark_finetuning import (
+    Utterance,
+    UtteranceBatches,
+    collate,
+    join_utterances,
+    num_example_positions,
+    random_example,
+)
+from .bark_generation import BarkGenerationConfigs
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE
+from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
+from .pipelines import AudioToBarkSemanticPipeline
+from .speech import MAX_PIECE_S
+from .text import estimate_duration_s
+from .voice_cloning import encode_clip
+from .voice_prompt import (
+    MAX_PROMPT_TOKENS,
+    MAX_SILENCE_SHARE,
+    SEMANTIC_HISTORY_TOKENS,
+    VoicePrompt,
+    VoicePromptError,
+    measure_sound,
+)
+
+SOURCE = "recording"  # the column `source` of prepared rows
+METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+SUBFOLDERS = ("", "wavs", "clips")  # of LJSpeech and Common Voice
+AUDIO_COLUMNS = ("audio", "file_name", "filename", "path", "file", "audio_path", "audio_file", "wav")
+TEXT_COLUMNS = ("normalized_text", "text", "transcription", "transcript", "sentence")
+VOICE_COLUMNS = ("voice", "speaker", "speaker_id", "client_id")
+
+MIN_DURATION_S = 0.5  # a word
+MAX_PACE = 3.0  # times that the text may take longer or shorter to say than the recording lasts ...
+MAX_PACE_DIFFERENCE_S = 3.0  # ... unless it is by less than this
+
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "source": Value("string"),
+        "text": Value("string"),
+        "voice": Value("string"),
+        "semantic_tokens": List(Value("int32")),  # (num_tokens,)
+        "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
+        "confidence": Value("float32"),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A recording with its transcript, not yet opened.
+
+    Args:
+        id (`str`): as the table names it.
+        text (`str`), voice (`str`): what is said, and by whom.
+        read (`Callable`): gives what [`load_audio`] reads, or raises a [`RecordingFlaw`].
+        stamp (`str`): another one when the file has changed.
+    """
+
+    id: str
+    text: str
+    voice: str
+    read: Callable[[], Any]
+    stamp: str = ""
+
+
+class RecordingFlaw(ValueError):
+    """Why a recording is left out: in a word (`kind`) and in a sentence."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def read_recordings(source: str | os.PathLike, *, split: str = "train") -> list[Recording]:
+    """Find recordings and their transcripts.
+
+    Args:
+        source (`str` or `Path`): one of
+            a folder with a `metadata.csv` (LJSpeech's `id|text|normalized text`, or with a header), `metadata.tsv` or
+            `metadata.jsonl`, or such a file of any name: its paths are relative to it and may not leave its folder;
+            a folder of `save_to_disk` or with Parquet files, or a Hub id.
+        split (`str`): of a dataset.
+
+    Returns:
+        `list[Recording]`: one per row, in order. The columns may have any of the names in `AUDIO_COLUMNS`,
+            `TEXT_COLUMNS` and `VOICE_COLUMNS`; without the last, all are of one voice.
+
+    Raises:
+        ValueError: no recordings, no such column, or a table that cannot be read.
+    """
+    path = Path(source)
+    table = next((path / name for name in METADATA if (path / name).is_file()), None)
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        table = path
+    recordings = _recordings_of_dataset(str(source), split) if table is None else _recordings_of_table(table)
+    if not recordings:
+        raise ValueError(f"{str(source)!r} holds no recordings.")
+    return recordings
+
+
+def prepare_recordings(
+    recordings: Sequence[Recording],
+    folder: str | os.PathLike,
+    *,
+    encoder: AudioToBarkSemanticPipeline,
+    codec: EncodecModel,
+    tokenizer: Any,
+    configs: BarkGenerationConfigs,
+    description: Mapping[str, Any],
+    rows_per_shard: int = 16,
+    on_row: Callable[[Recording], None] = lambda recording: None,
+) -> list[tuple[str, str, str]]:
+    """Encode recordings into a folder. Killed, it goes on where it was; what has changed since is done again.
+
+    Args:
+        recordings (`Sequence[Recording]`): rows may be added at the end, or changed, later.
+        folder (`str` or `Path`): new, empty, or that of an earlier run.
+        encoder (`AudioToBarkSemanticPipeline`), codec (`EncodecModel`): of the Bark's tokens, and Bark's.
+        tokenizer: Bark's.
+        configs (`BarkGenerationConfigs`): of the Bark that is to be trained.
+        description (`Mapping`): names of encoder and Bark; a folder of others is refused.
+        rows_per_shard (`int`): recordings that a crash can cost.
+        on_row: called after each recording, for a progress bar.
+
+    Returns:
+        `list[tuple[str, str, str]]`: id, kind of flaw and its description, of every recording that was left out.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
+    plan = _Shards(recordings, rows_per_shard)
+    folder = open_corpus(folder, {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard})
+    finished = set(finished_shards(folder, plan, range(plan.num_shards)))
+    records = {record.get("shard"): record for record in shard_records(folder)}
+    for shard in range(plan.num_shards):
+        part = plan.rows_of(shard)
+        digest = hashlib.sha256(json.dumps([(r.id, r.text, r.voice, r.stamp) for r in part]).encode()).hexdigest()
+        if shard in finished and records[shard].get("recordings") == digest:
+            for recording in part:
+                on_row(recording)
+            continue
+        rows, rejected = [], []
+        for recording in part:
+            try:
+                rows.append(_prepared_row(recording, encoder, codec, tokenizer, configs, sizes))
+            except RecordingFlaw as flaw:
+                rejected.append({"id": recording.id, "failed_filters": [flaw.kind], "reason": str(flaw)})
+            on_row(recording)
+        record = {"planned_rows": len(part), "rejected": rejected, "shard": shard, "recordings": digest}
+        write_shard(folder, shard, rows, record, FEATURES)
+    for file in [*folder.glob("shards/*.json"), *folder.glob("data/*.parquet")]:
+        if int(file.stem.rpartition("-")[2]) >= plan.num_shards:
+            file.unlink()
+    rejected = [row for record in shard_records(folder) for row in record["rejected"]]
+    return [(row["id"], row["failed_filters"][0], row["reason"]) for row in rejected]
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """What `corpus.finished_shards` asks a plan."""
+
+    recordings: Sequence[Recording]
+    rows_per_shard: int
+
+    @property
+    def num_shards(self) -> int:
+        return -(-len(self.recordings) // self.rows_per_shard)
+
+    def rows_of(self, shard: int) -> Sequence[Recording]:
+        return self.recordings[shard * self.rows_per_shard : (shard + 1) * self.rows_per_shard]
+
+    def num_rows_of(self, shard: int) -> int:
+        return len(self.rows_of(shard))
+
+
+def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes) -> dict:
+    text = " ".join(recording.text.split())
+    num_ids, longest = len(_text_ids(text, tokenizer)), configs.semantic.max_input_semantic_length
+    if not num_ids:
+        raise RecordingFlaw("no transcript", "There is no transcript.")
+    if num_ids > longest:
+        raise RecordingFlaw("text too long", f"The transcript has {num_ids} ids, and Bark reads {longest}.")
+    try:
+        waveform = load_audio(recording.read(), CODEC_SAMPLING_RATE)
+    except AudioError as error:
+        raise RecordingFlaw("audio", str(error)) from error
+    _check_sound(waveform, text, configs)
+    encoded = encode_clip(waveform, encoder, codec=codec)
+    try:  # the rule of lengths, and ids of this Bark
+        prompt = VoicePrompt.from_tokens_and_codes(encoded["semantic_tokens"], encoded["audio_codes"], **sizes)
+    except VoicePromptError as error:
+        raise RecordingFlaw("lengths", str(error)) from error
+    return {
+        "id": recording.id,
+        "source": SOURCE,
+        "text": text,
+        "voice": recording.voice,
+        "semantic_tokens": prompt.semantic_tokens,
+        "audio_codes": list(prompt.audio_codes),
+        "confidence": float(encoded["confidence"].mean()),
+    }
+
+
+def _check_sound(waveform: np.ndarray, text: str, configs: BarkGenerationConfigs) -> None:
+    duration_s, spoken_s = len(waveform) / CODEC_SAMPLING_RATE, estimate_duration_s(text)
+    longest_s = min(MAX_PIECE_S, (configs.semantic.max_new_tokens - 1) / configs.semantic.semantic_rate_hz)
+    if duration_s < MIN_DURATION_S:
+        raise RecordingFlaw("too short", f"It lasts {duration_s:.2f} s; at least {MIN_DURATION_S} s are needed.")
+    if duration_s > longest_s:
+        raise RecordingFlaw(
+            "too long",
+            f"It lasts {duration_s:.1f} s, and Bark says {longest_s:.1f} s at once. Cut it, and its transcript.",
+        )
+    silence = measure_sound(waveform, CODEC_SAMPLING_RATE).silence_share
+    if silence > MAX_SILENCE_SHARE:
+        raise RecordingFlaw("silence", f"{silence:.0%} of it is silence, which Bark would learn. Cut it off.")
+    pace = max(spoken_s, 1e-3) / duration_s
+    if abs(spoken_s - duration_s) > MAX_PACE_DIFFERENCE_S and not 1 / MAX_PACE <= pace <= MAX_PACE:
+        raise RecordingFlaw(
+            "pace",
+            f"It lasts {duration_s:.1f} s, and its transcript takes about {spoken_s:.1f} s to say. Do they belong "
+            "together?",
+        )
+
+
+def _recordings_of_table(path: Path) -> list[Recording]:
+    try:
+        rows = _table_rows(path)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}. It must be {path.suffix} in UTF-8.") from error
+    recordings, seen = [], set()
+    for row in rows:
+        name = str(_column(row, AUDIO_COLUMNS, path) or "")
+        try:
+            file = _file_inside(path.parent, name)
+            if name in seen:
+                raise RecordingFlaw("duplicate", f"{name!r} is listed twice.")
+            stat = file.stat()
+            read, stamp = partial(Path, file), f"{stat.st_size} {stat.st_mtime_ns}"
+        except RecordingFlaw as flaw:
+            read, stamp = partial(_raise, flaw), str(flaw)
+        seen.add(name)
+        text, voice = _column(row, TEXT_COLUMNS, path), _column(row, VOICE_COLUMNS)
+        recordings.append(Recording(name, str(text or ""), str(voice or ""), read, stamp))
+    return recordings
+
+
+def _table_rows(path: Path) -> list[dict]:
+    content = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() == ".jsonl":
+        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f'{str(path)!r}: a line must be like {{"file_name": "a.wav", "text": "Hello."}}.')
+        return rows
+    delimiter = max(",;\t|", key=content.partition("\n")[0].count)
+    quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE  # LJSpeech and Common Voice quote nothing
+    rows = list(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting))
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if delimiter == "|" and not set(header) & set(AUDIO_COLUMNS):  # LJSpeech
+        header = ["file_name", "text", "normalized_text"]
+        rows = [header, *rows]
+    return [dict(zip(header, row, strict=False)) for row in rows[1:] if row]
+
+
+def _recordings_of_dataset(place: str, split: str) -> list[Recording]:
+    path = Path(place)
+    if path.exists() and not (path / "state.json").exists() and not any(path.rglob("*.parquet")):
+        raise ValueError(
+            f"{place!r} has no {', '.join(METADATA)} and is no dataset. Write a metadata.csv into it: a line "
+            "`file_name|text` for each recording, or a header with these two names."
+        )
+    dataset = _load_dataset(place, split)
+    column = next((name for name in AUDIO_COLUMNS if isinstance(dataset.features.get(name), Audio)), None)
+    if column is None:
+        raise _no_column(place, AUDIO_COLUMNS, dataset.column_names)
+    roots = [path] if path.exists() else [HF_HOME, HF_HUB_CACHE, HF_DATASETS_CACHE]
+    sounds = dataset.cast_column(column, Audio(decode=False))  # load_audio decodes, without torchcodec
+    return [
+        Recording(
+            id=f"{index:08d}",
+            text=str(_column(row, TEXT_COLUMNS, place) or ""),
+            voice=str(_column(row, VOICE_COLUMNS) or ""),
+            read=partial(_audio_of_row, sounds, index, column, roots),
+        )
+        for index, row in enumerate(dataset.remove_columns(column))
+    ]
+
+
+def _audio_of_row(dataset: Dataset, index: int, column: str, roots: Sequence[str | os.PathLike]) -> Mapping:
+    audio = dataset[index][column]
+    if audio["bytes"] is None:
+        file = Path(audio["path"] or "").resolve()
+        if not any(file.is_relative_to(Path(root).resolve()) for root in roots):
+            raise RecordingFlaw("path", f"{audio['path']!r} lies outside of the dataset, and is not read.")
+    return audio
+
+
+def _column(row: Mapping, names: Sequence[str], place: Any = None) -> Any:
+    """The value of the first of the columns that is there and not empty; `place` is named if there is none."""
+    found = [row[name] for name in names if name in row]
+    if not found and place is not None:
+        raise _no_column(place, names, row)
+    return next((value for value in found if value), None)
+
+
+def _no_column(place: Any, names: Sequence[str], there: Iterable[str]) -> ValueError:
+    there = ", ".join(map(str, there)) or "none"
+    return ValueError(f"{str(place)!r} has no column {' or '.join(names)}; it has {there}. Rename one.")
+
+
+def _file_inside(root: Path, name: str) -> Path:
+    """The recording that a table names; in its own words, "LJ001-0001" may stand for "wavs/LJ001-0001.wav"."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    escapes = path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0])
+    candidates = [] if escapes else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ("", ".wav")]
+    file = next((file for file in candidates if file.is_file()), None)
+    if escapes or (file is not None and not file.resolve().is_relative_to(root.resolve())):
+        raise RecordingFlaw("path", f"{name!r} lies outside of the table's folder, and is not read. Move it there.")
+    if file is None:
+        raise RecordingFlaw("no file", f"There is no file {name!r} in the table's folder.")
+    return file
+
+
+def _raise(error: Exception):
+    raise error
+
+
+def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGenerationConfigs) -> list[Utterance]:
+    """Read what [`prepare_recordings`] or `generate_corpus.py` wrote, or any dataset with the same columns.
+
+    Rows without text or tokens and those that failed a filter are passed over.
+
+    Args:
+        place (`str` or `Path`): folder or Hub id.
+        tokenizer: Bark's; makes the text's ids.
+        configs (`BarkGenerationConfigs`): of the Bark.
+
+    Raises:
+        ValueError: no utterances, missing columns, or tokens of another Bark.
+    """
+    _check_vocabularies(Path(place) / "corpus.json", configs)
+    utterances = []
+    for table in _tables(str(place)):
+        missing = {"id", "text", "voice", "semantic_tokens", "audio_codes"} - set(table.column_names)
+        if missing:
+            raise ValueError(f"{str(place)!r} lacks the columns {sorted(missing)}; it has {table.column_names}.")
+        for index in range(len(table)):
+            row = {name: table[name][index] for name in table.column_names}
+            failed = row.get("failed_filters")
+            text, tokens = row["text"].as_py(), row["semantic_tokens"].values
+            if not text or not tokens or (failed is not None and failed.as_py()):
+                continue
+            id, voice, reason = row["id"].as_py(), row["voice"].as_py(), row.get("finish_reason")
+            codes = row["audio_codes"].values  # a list of codebooks
+            utterances.append(
+                Utterance(
+                    text_ids=_text_ids(text, tokenizer),
+                    semantic_tokens=tokens.to_numpy(),
+                    audio_codes=codes.flatten().to_numpy().reshape(len(codes), -1),
+                    complete=reason is None or reason.as_py() in (None, "eos"),
+                    voice=f"{NO_VOICE}-{id}" if voice == NO_VOICE else voice or "",  # Bark chose another for each
+                    id=id,
+                )
+            )
+    if not utterances:
+        raise ValueError(f"{str(place)!r} holds no utterance with text and tokens.")
+    return utterances
+
+
+def _tables(place: str) -> Iterator[pa.Table]:
+    columns = {*FEATURES, "finish_reason", "failed_filters"}
+    files = sorted(Path(place).glob("data/*.parquet"))
+    for file in files:
+        yield pq.read_table(file, columns=[name for name in pq.read_schema(file).names if name in columns])
+    if not files:
+        dataset = _load_dataset(place, "train")
+        dataset = dataset.select_columns([name for name in dataset.column_names if name in columns])
+        yield from dataset.with_format("arrow").iter(batch_size=256)
+
+
+def _load_dataset(place: str, split: str) -> Dataset:
+    try:
+        if (Path(place) / "state.json").exists():
+            return load_from_disk(place)
+        return load_dataset(place, split=split)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{place!r} cannot be read as a dataset: {str(error).strip().splitlines()[0]}") from error
+
+
+def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:
+    if not file.is_file():
+        return
+    there = json.loads(file.read_text(encoding="utf-8")).get("vocabularies", {})
+    for name, here in (
+        ("semantic_vocab_size", configs.semantic.semantic_vocab_size),
+        ("codebook_size", configs.codebook_size),
+    ):
+        if there.get(name, here) != here:
+            raise ValueError(
+                f"{str(file.parent)!r} was prepared for a Bark with {name} = {there[name]:,}; this one has {here:,}. "
+                "Prepare the recordings for this one."
+            )
+
+
+def _text_ids(text: str, tokenizer: Any) -> np.ndarray:
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
+    return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
+
+
+def split_held_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
+    """Set some utterances aside, the same ones every time; all that say one text stay together.
+
+    Args:
+        share (`float`): of the utterances, above 0 and at most 0.5.
+
+    Returns:
+        Utterances to train on, and held-out ones; at least one of each.
+
+    Raises:
+        ValueError: a share out of range, or only one text.
+    """
+    if not 0 < share <= 0.5:
+        raise ValueError(f"The share of held-out utterances is {share!r}; it must be above 0 and at most 0.5.")
+    groups: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        groups.setdefault(hashlib.sha256(utterance.text_ids.tobytes()).hexdigest(), []).append(utterance)
+    if len(groups) < 2:
+        raise ValueError(f"There are {len(utterances)} utterances of one text; at least two texts are needed.")
+    held_out = []
+    for digest in sorted(groups)[:-1]:
+        held_out += groups.pop(digest)
+        if len(held_out) >= share * len(utterances):
+            break
+    return [utterance for group in groups.values() for utterance in group], held_out
+
+
+class ReplayBatches(UtteranceBatches):
+    """Training batches in which some examples are of Bark's own speech, so that it remembers how it spoke.
+
+    Args:
+        utterances, configs, stage, kwargs: as in [`UtteranceBatches`].
+        replay (`Sequence[Utterance]`): Bark's own speech.
+        replay_share (`float`): share of the examples.
+    """
+
+    def __init__(self, utterances, configs, stage, *, replay=(), replay_share: float = 0.0, **kwargs):
+        super().__init__(utterances, configs, stage, **kwargs)
+        if not 0 <= replay_share < 1 or (replay_share > 0) != (len(replay) > 0):
+            raise ValueError(
+                f"The share of replayed examples is {replay_share!r}, and there are {len(replay)} utterances to "
+                "replay; it must be below 1, and above 0 with utterances only."
+            )
+        self.replay_share = replay_share
+        self.replay = UtteranceBatches(replay, configs, stage, **kwargs) if replay else None
+
+    def example(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        if self.replay is not None and rng.random() < self.replay_share:
+            return self.replay.example(rng)
+        return super().example(rng)
+
+
+def judged_batches(
+    utterances: Sequence[Utterance],
+    configs: BarkGenerationConfigs,
+    stage: str,
+    *,
+    histories: Sequence[Utterance | None] | None = None,
+    num_positions: int = 8_192,
+) -> list[dict[str, torch.Tensor]]:
+    """Every utterance as one example, always the same; the same loss then means the same model.
+
+    Args:
+        utterances (`Sequence[Utterance]`): to be judged.
+        configs (`BarkGenerationConfigs`), stage (`str`): as in [`UtteranceBatches`].
+        histories (`Sequence[Utterance | None]`, *optional*): the voice prompt of each. By default, every utterance
+            comes once without and once with others of its voice, where there are others.
+        num_positions (`int`): of a batch, at most.
+
+    Returns:
+        `list[dict[str, torch.Tensor]]`: inputs of the stage's loss.
+    """
+    drawn = UtteranceBatches(utterances, configs, stage)  # checks them, too
+    examples = []
+    for index, utterance in enumerate(utterances):
+        rng = np.random.default_rng(index)
+        pasts = [None, drawn.history([index], rng)] if histories is None else [histories[index]]
+        for past in pasts[:1] if pasts[-1] is None else pasts:
+            examples.append(random_example(stage, utterance, past, configs, rng))
+    examples.sort(key=num_example_positions)
+    size = max(1, num_positions // num_example_positions(examples[-1]))
+    return [collate(examples[start : start + size], configs) for start in range(0, len(examples), size)]
+
+
+def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConfigs) -> VoicePrompt:
+    """A voice prompt of the longest utterances of the voice that has most of them."""
+    voice = Counter(utterance.voice for utterance in utterances).most_common(1)[0][0]
+    chosen = []
+    for utterance in sorted((u for u in utterances if u.voice == voice), key=lambda u: -u.num_tokens):
+        chosen.insert(0, utterance)  # the longest last: only the end counts
+        if sum(part.num_tokens for part in chosen) >= SEMANTIC_HISTORY_TOKENS:
+            break
+    joined = join_utterances(chosen, configs)
+    sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
+    prompt = VoicePrompt.from_tokens_and_codes(joined.semantic_tokens, joined.audio_codes, **sizes)
+    return prompt.tail(MAX_PROMPT_TOKENS)
+
+
+def utterance_of(voice_prompt: VoicePrompt) -> Utterance:
+    """A voice prompt as the history of utterances."""
+    return Utterance(np.zeros(0, np.int64), voice_prompt.semantic_tokens, voice_prompt.audio_codes)
+
+
+__all__ = [
+    "Recording",
+    "RecordingFlaw",
+    "ReplayBatches",
+    "judged_batches",
+    "load_utterances",
+    "prepare_recordings",
+    "read_recordings",
+    "split_held_out",
+    "utterance_of",
+    "voice_prompt_of",
+]

@@ -1,0 +1,266 @@
+"""The fine-tuning script on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import BarkModel, BarkProcessor
+
+from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
+from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
+from hf_bark_semantic.bark_adapters import bark_stage, load_adapters, loaded_adapters
+from hf_bark_semantic.bark_finetuning import STAGES
+from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.finetuning_data import judged_batches, load_utterances, split_held_out
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import finetune_bark
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> str:
+    """Twelve utterances that are easy to learn: few tokens, few codes."""
+    folder, rows = tmp_path_factory.mktemp("corpus"), []
+    for number in range(12):
+        rng, num_tokens = np.random.default_rng(number), 40 + number
+        codes = random_codes(num_codec_frames(num_tokens), number) % 4
+        rows.append(
+            {
+                "id": str(number), "text": " ".join(rng.choice(["the", "dog", "cat", "runs"], 4)), "voice": "anna",
+                "semantic_tokens": rng.integers(0, 4, num_tokens).tolist(), "audio_codes": codes.tolist(),
+            }
+        )  # fmt: skip
+    (folder / "data").mkdir()
+    Dataset.from_list(rows).to_parquet(folder / "data" / "train-00000.parquet")
+    return str(folder)
+
+
+@pytest.fixture
+def config(tmp_path, bark_folder, corpus):
+    """A function that writes a config and gives its path."""
+
+    def write(**values) -> str:
+        values = {
+            "bark": bark_folder,
+            "data": corpus,
+            "output_dir": str(tmp_path / "run"),
+            "lora": {"rank": 4},
+            "training": {"steps": 6, "learning_rate": 0.01, "checkpoint_every": 2, "log_every": 2},
+            "batches": {"num_positions": 1_500},
+            "validation": {"share": 0.25, "every": 2, "patience": 4},
+            "probe": {"texts": ["the dog [laughs]", "♪ a cat ♪"], "voices": ["announcer", "none"]},
+            "samples": ["the dog runs"],
+            **values,
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def run(config_path: str, *options: str) -> None:
+    finetune_bark.main(["train", config_path, *options])
+
+
+def held_out_loss(bark: BarkModel, corpus: str, stage: str) -> float:
+    configs = bark_generation_configs(bark)
+    _, held_out = split_held_out(load_utterances(corpus, tiny_bark_processor(), configs), 0.25)
+    loss = finetune_bark.LOSSES[stage](bark_stage(bark, stage), configs)
+    return finetune_bark.mean_loss(loss, judged_batches(held_out, configs, stage), Accelerator())
+
+
+def test_lora_of_all_stages_learns_and_leaves_a_bundle_that_speaks_as_it_was_judged(config, tmp_path, corpus, capsys):
+    run(config())
+    folder, out = tmp_path / "run", capsys.readouterr().out
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["stages"]) == list(STAGES) and "semantic: 1,024 of" in out and "%" in out
+    bark = tiny_bark()
+    bundle = load_adapters(bark, folder / "adapter")
+    assert loaded_adapters(bark) == {"adapter": tuple(STAGES)} and bundle.voice_prompt.num_tokens >= 256
+    for stage, result in report["stages"].items():
+        losses = {int(step): value for step, value in result["validation_loss"].items()}
+        assert list(losses) == [0, 2, 4, 6] and losses[result["best_step"]] < losses[0]
+        assert held_out_loss(tiny_bark(), corpus, stage) == pytest.approx(losses[0], abs=1e-5)
+        assert held_out_loss(bark, corpus, stage) == pytest.approx(losses[result["best_step"]], abs=1e-5)
+        assert result["probe"].keys() == {"sounds", "songs"}
+        assert all(value["before"] != value["after"] for value in result["probe"].values())
+        assert not (folder / stage / "checkpoint").exists()
+    names = {file.name for file in (folder / "samples").iterdir()}
+    assert names == {f"{label}-0.wav" for label in ("0-before", "1-semantic", "2-coarse", "3-fine")}
+    card = (folder / "adapter" / "README.md").read_text()
+    assert "{" not in card.replace("{license", "") and "semantic (rank 4, alpha 8)" in card
+    run(config())
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_full_training_learns_and_leaves_a_bark_that_any_program_loads(config, tmp_path, corpus, bark_folder):
+    run(config(method="full", probe={"texts": []}))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    bark = BarkModel.from_pretrained(tmp_path / "run" / "bark").eval()
+    for stage, result in report["stages"].items():
+        losses = {int(step): value for step, value in result["validation_loss"].items()}
+        best = losses[result["best_step"]]
+        assert best < losses[0] and held_out_loss(bark, corpus, stage) == pytest.approx(best, abs=1e-5)
+        assert result["trained"] == result["parameters"]
+    for name, value in bark.codec_model.state_dict().items():
+        assert torch.equal(value, BarkModel.from_pretrained(bark_folder).codec_model.state_dict()[name])
+    assert BarkProcessor.from_pretrained(tmp_path / "run" / "bark").available_voice_presets
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch, method):
+    options = {"method": method, "stages": ["semantic", "coarse"], "probe": {"texts": []}, "samples": []}
+    run(config(**options), "--output", str(tmp_path / "whole"))
+    original, calls = finetune_bark.ReplayBatches.__getitem__, []
+
+    def killed(self, step):
+        calls.append((self.stage, step))
+        if calls.count((self.stage, step)) == 1 and (self.stage, step) in (("semantic", 3), ("coarse", 5)):
+            raise KeyboardInterrupt
+        return original(self, step)
+
+    monkeypatch.setattr(finetune_bark.ReplayBatches, "__getitem__", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(config(**options), "--output", str(tmp_path / "killed"))
+    if method == "lora":
+        checkpoint = tmp_path / "killed" / "coarse" / "checkpoint"
+        assert "model.safetensors" not in {file.name for file in checkpoint.iterdir()}
+    run(config(**options), "--output", str(tmp_path / "killed"))
+    assert calls == [
+        *(("semantic", step) for step in (0, 1, 2, 3, 2, 3, 4, 5)), *(("coarse", step) for step in (0, 1, 2, 3, 4, 5)),
+        ("coarse", 4), ("coarse", 5),
+    ]  # fmt: skip
+    for stage in ("semantic", "coarse"):
+        whole, resumed = (load_file(tmp_path / name / stage / "best.safetensors") for name in ("whole", "killed"))
+        assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
+        whole, resumed = (tmp_path / name / stage / "validation.json" for name in ("whole", "killed"))
+        assert whole.read_text() == resumed.read_text()
+
+
+def test_training_stops_when_nothing_is_gained_and_keeps_the_best(config, tmp_path, corpus):
+    rates = {"steps": 40, "learning_rate": 5.0, "weight_decay": 0.0, "warmup": 0.0, "checkpoint_every": 0}
+    options = {"stages": ["semantic"], "probe": {"texts": []}, "samples": []}
+    run(config(training=rates, validation={"share": 0.25, "every": 1, "patience": 3}, **options))
+    result = json.loads((tmp_path / "run" / "report.json").read_text())["stages"]["semantic"]
+    assert result["last_step"] == result["best_step"] + 3 < 40
+    bark = tiny_bark()
+    load_adapters(bark, tmp_path / "run" / "adapter")
+    best = result["validation_loss"][str(result["best_step"])]
+    assert held_out_loss(bark, corpus, "semantic") == pytest.approx(best, abs=1e-5)
+
+
+def test_stages_have_options_of_their_own_and_replay_is_mixed_in(config, tmp_path, corpus):
+    stages = {"fine": {"lora": {"rank": 2, "use_dora": True}, "training": {"steps": 2}}, "semantic": None}
+    run(config(stages=stages, replay={"corpus": corpus}, probe={"texts": []}, samples=[], gradient_checkpointing=True))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [stage["last_step"] for stage in report["stages"].values()] == [2, 6]
+    bundle = load_adapters(tiny_bark(), tmp_path / "run" / "adapter")
+    assert bundle.ranks == {"semantic": 4, "fine": 2}
+    assert "20% of the examples" in (tmp_path / "run" / "adapter" / "README.md").read_text()
+
+
+def test_lora_training_leaves_the_base_weights_alone(config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetune_bark.FineTuning, "save", lambda self, report: seen.append(self.bark))
+    run(config(probe={"texts": []}, samples=[]))
+    trained = {name.replace(".base_layer", ""): value for name, value in seen[0].state_dict().items()}
+    for name, value in tiny_bark().state_dict().items():
+        assert torch.equal(trained[name], value), name
+
+
+def test_a_run_does_not_go_on_with_other_settings(config, monkeypatch):
+    monkeypatch.setattr(finetune_bark.FineTuning, "run", lambda self: None)
+    run(config())
+    run(config(samples=[], log_with=None))
+    with pytest.raises(ValueError, match=r"other settings \(lora, training\)"):
+        run(config(lora={"rank": 8}, training={"steps": 5}))
+
+
+class Tracker:
+    name = "tensorboard"
+
+    def __init__(self):
+        self.values, self.sounds, self.writer = [], [], self
+
+    def log(self, values, step=None, **kwargs):
+        self.values.append((step, values))
+
+    def add_audio(self, name, waveform, sample_rate):
+        self.sounds.append((name, waveform.ndim, sample_rate))
+
+    def finish(self):
+        self.values.append("finished")
+
+
+def test_a_tracker_gets_losses_and_sounds(config, monkeypatch):
+    tracker = Tracker()
+    monkeypatch.setattr(Accelerator, "init_trackers", lambda self, name: setattr(self, "trackers", [tracker]))
+    run(config(stages=["semantic"]))
+    assert tracker.sounds == [("0-before-0", 1, 24_000), ("1-semantic-0", 1, 24_000)]
+    assert [step for step, values in tracker.values[:-1] if "validation_loss" in values] == [0, 2, 4, 6]
+    assert [step for step, values in tracker.values[:-1] if "loss" in values] == [2, 4, 6]
+    assert tracker.values[-1] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ({"methd": "lora"}, ValueError, "methd"),
+        ({"method": "magic"}, ValueError, "`method` is 'magic'"),
+        ({"stages": ["codec"]}, ValueError, "`stages`"),
+        ({"stages": {"fine": {"lore": {}}}}, ValueError, "lore"),
+        ({"training": {"stepps": 1}}, ValueError, "stepps"),
+        ({"lora": {"rnk": 1}}, TypeError, "rnk"),
+        ({"lora": {"rank": 0}}, ValueError, "`rank`"),
+        ({"validation": {"shar": 0.1}}, ValueError, "shar"),
+        ({"validation": {"share": 0.9}}, ValueError, "share"),
+        ({"replay": {"share": 0.2}}, ValueError, "replayed"),
+        ({"probe": {"voice": "x"}}, ValueError, "voice"),
+    ],
+)
+def test_a_wrong_config_fails(config, values, error, message):
+    values = {"probe": {"texts": []}, "samples": [], **values}
+    with pytest.raises(error, match=message):
+        run(config(**values))
+
+
+def test_qlora_needs_bitsandbytes_and_a_gpu(config, monkeypatch):
+    monkeypatch.setattr(finetune_bark.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install bitsandbytes"):
+        run(config(method="qlora"))
+    monkeypatch.setattr(finetune_bark.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(ValueError, match="needs a GPU"):
+        finetune_bark.load_for_training(finetune_bark.Settings("x", "x", "x", "qlora"), torch.device("cpu"))
+
+
+def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config, tmp_path, bark_folder, capsys):
+    tiny_encoder().save_pretrained(tmp_path / "encoder")
+    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "encoder")
+    recordings = tmp_path / "recordings"
+    recordings.mkdir()
+    for number in range(4):
+        save_audio(recordings / f"{number}.wav", noise(1.5, number, 24_000), 24_000)
+    texts = {"0": "one dog runs", "1": "two cats", "2": "three", "3": "the man laughs", "nowhere": "a cat"}
+    (recordings / "metadata.csv").write_text("\n".join(f"{name}|{text}" for name, text in texts.items()))
+    options = ["--output", str(tmp_path / "data"), "--bark", bark_folder, "--encoder", str(tmp_path / "encoder")]
+    finetune_bark.main(["prepare", str(recordings), *options, "--device", "cpu"])
+    out = capsys.readouterr().out
+    assert "nowhere (no file)" in out and "4 of 5 recordings, 0.1 minutes, 1 voices" in out
+    run(config(data=str(tmp_path / "data"), stages=["semantic"], samples=[], probe={"texts": []}))
+    adapter, merged = str(tmp_path / "run" / "adapter"), tmp_path / "merged"
+    finetune_bark.main(["merge", adapter, "--bark", bark_folder, "--output", str(merged)])
+    bark, expected = BarkModel.from_pretrained(merged).eval(), tiny_bark()
+    load_adapters(expected, adapter)
+    ids = torch.arange(20)[None]
+    assert torch.allclose(bark.semantic(ids).logits, expected.semantic(ids).logits, atol=1e-5)
+    assert BarkProcessor.from_pretrained(merged).available_voice_presets == ["v2/en_a", "announcer"]
