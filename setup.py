@@ -2,7 +2,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.13", "pyyaml"]
+TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.20", "pyyaml"]
 EVAL = [
     "distillmos",
     "evaluate>=0.4",

@@ -137,6 +137,7 @@ def _add_speak_parser(commands) -> None:
         "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
         help="the stages of Bark that hear the voice: all (default), coarse and fine, text, or no one",
     )  # fmt: skip
+    speak.add_argument("--adapter", metavar="ID", help="speak with this fine-tuned adapter: Hub id or folder")
     speak.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
     speak.add_argument("--seed", type=_not_negative, metavar="N", help="another seed, another take (default: 0)")
     speak.add_argument(
@@ -400,7 +401,7 @@ def run_speak(arguments: argparse.Namespace) -> int:
         raise UsageError("say what to speak: a TEXT, - for stdin, --file PATH or --convert FILE, and one of them only")
     if arguments.output.suffix.lower() not in SAVED_FORMATS:
         raise UsageError(f"--output {str(arguments.output)!r} must end in {' or '.join(SAVED_FORMATS)}")
-    if not arguments.voice and arguments.prompt_mode != "none":
+    if not arguments.voice and not arguments.adapter and arguments.prompt_mode != "none":
         raise UsageError("name a --voice: a voice prompt (.npz), a preset of the Bark or a recording")
     text = _text(arguments)
     speak = _load_speaker(arguments)
@@ -514,7 +515,8 @@ def _load_speaker(arguments: argparse.Namespace):
     from .voice_cloning_pipeline import VOICE_CLONING_TASK
 
     what = f"cannot load the Bark {arguments.bark!r} and the encoder {arguments.encoder!r}"
-    return _load_pipeline(arguments, VOICE_CLONING_TASK, what, bark=arguments.bark)
+    options = {} if arguments.adapter is None else {"adapter": arguments.adapter}
+    return _load_pipeline(arguments, VOICE_CLONING_TASK, what, bark=arguments.bark, **options)
 
 
 def _load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options):

@@ -53,6 +53,8 @@ class VoiceCloningPipeline(Pipeline):
         processor (`BarkSemanticEncoderProcessor`, *optional*): the encoder's; by default that of the model's folder.
         bark (`BarkModel`, `str` or `Path`): any Bark: the model, a folder, a Hub id, or `"nano"` for the packaged one.
         bark_processor (`BarkProcessor`, *optional*): its tokenizer and presets; by default those beside the Bark.
+        adapter (`str` or `Path`, *optional*): a bundle of `training/finetune_bark.py` for this Bark, a folder or a Hub
+            id. Where it brings a voice prompt, that is the default voice. [`set_adapters`] swaps and mixes.
         device, dtype, batch_size: as in transformers' `pipeline`, for encoder and Bark alike. A `BarkModel` that is
             passed keeps its dtype, and without a `device` its place. `batch_size` counts pieces of text, by default 8.
         options: as in [`~VoiceCloningPipeline.__call__`], for every call.
@@ -76,6 +78,7 @@ class VoiceCloningPipeline(Pipeline):
         *,
         bark: BarkModel | str | os.PathLike = NANO,
         bark_processor: BarkProcessor | None = None,
+        adapter: str | os.PathLike | None = None,
         device: int | str | torch.device | None = None,
         dtype: str | torch.dtype | None = "auto",
         **kwargs,
@@ -87,6 +90,11 @@ class VoiceCloningPipeline(Pipeline):
             check_bark(bark)
             self.bark, self.bark_processor = bark.eval(), bark_processor or _processor_of(bark)
         configs = check_bark(self.bark)
+        self.adapter = None
+        if adapter is not None:
+            from .bark_adapters import load_adapters  # needs peft, which is an extra
+
+            self.adapter = load_adapters(self.bark, adapter)
         self.vocabularies = {
             "semantic_vocab_size": configs.semantic.semantic_vocab_size,
             "codebook_size": configs.codebook_size,
@@ -137,6 +145,8 @@ class VoiceCloningPipeline(Pipeline):
         """
         if text is not None and convert is not None:
             raise ValueError("Give a `text` to speak or a recording to `convert`, not both.")
+        if voice is None and self.adapter is not None and options.get("prompt_mode") != "none":
+            voice = self.adapter.voice_prompt
         batch_size = batch_size or self._batch_size
         if batch_size is not None:
             options["num_pieces"] = batch_size

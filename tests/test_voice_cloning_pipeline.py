@@ -320,3 +320,26 @@ def test_processor_with_a_damaged_preset_says_which(bark_folder, tmp_path):
     speak = pipeline("voice-cloning", model=tiny_encoder(), bark=bark, bark_processor=processor, device="cpu")
     with pytest.raises(VoicePromptError, match="preset 'announcer' cannot be read"):
         speak("announcer", TEXT)
+
+
+def test_adapter_changes_the_speech_and_brings_its_voice(bark_folder, tmp_path):
+    pytest.importorskip("peft")
+    from hf_bark_semantic.bark_adapters import add_adapters, lora_config, save_adapters, set_adapters
+
+    bark, processor = load_bark(bark_folder)
+    torch.manual_seed(0)
+    add_adapters(bark, {stage: lora_config(rank=4) for stage in ("semantic", "coarse")}, name="a")
+    with torch.no_grad():
+        for name, weight in bark.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 5)
+    save_adapters(bark, tmp_path / "bundle", name="a", base_model=bark_folder, voice_prompt=tiny_prompt())
+    options = {"model": tiny_encoder(), "bark": bark_folder, "device": "cpu"}
+    plain = pipeline("voice-cloning", **options)
+    adapted = pipeline("voice-cloning", **options, adapter=str(tmp_path / "bundle"))
+    speech = adapted(text="the dog runs")
+    assert speech["voice_prompt"] == tiny_prompt()
+    unadapted = plain(tiny_prompt(), "the dog runs")
+    assert not np.array_equal(speech["audio"], unadapted["audio"])
+    set_adapters(adapted.bark, {})
+    np.testing.assert_array_equal(adapted(text="the dog runs")["audio"], unadapted["audio"])
