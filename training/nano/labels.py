@@ -3,21 +3,27 @@
     python training/nano/labels.py tokens outputs/nano/speech outputs/nano/secret_tokenizer outputs/nano/tokens.npz
     python training/nano/labels.py codes outputs/nano/speech outputs/nano/codec outputs/nano/codes.npz
 
-One array for each clip, under its id. What an existing file holds already is kept, so that a corpus may grow.
+One array for each clip, under its id. What the file holds already is kept: a killed run goes on, and a corpus may grow.
+Each of `--processes` labels clips of its own on one thread.
 """
 
 import argparse
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from speech import SAMPLING_RATE, Speech, load_speech
+from train_codec import use_fast_elu
 from transformers import AutoModel, EncodecModel
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_semantic_tokens
 from hf_bark_semantic.voice_cloning import encode_codes
+
+SAVE_EVERY = 1_000
 
 
 def main(arguments=None):
@@ -26,36 +32,46 @@ def main(arguments=None):
     parser.add_argument("speech", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args(arguments)
     arrays = dict(np.load(args.output)) if args.output.exists() else {}
     clips = [clip for clip in load_speech(args.speech, held_out=None) if clip.id not in arrays]
-    label = codes_of(args.model) if args.what == "codes" else tokens_of(args.model)
-    for clip in clips:
-        arrays[clip.id] = label(clip).astype(np.int16)
-    new = args.output.with_suffix(".new.npz")
-    np.savez_compressed(new, **arrays)
-    new.rename(args.output)
+    label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
+    with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
+        for count, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20)), 1):
+            arrays[clip.id] = array.astype(np.int16)
+            if count % SAVE_EVERY == 0:
+                save(args.output, arrays)
+    save(args.output, arrays)
     print(f"{len(arrays)} clips, {sum(array.shape[-1] for array in arrays.values())} {args.what}")
 
 
-def tokens_of(folder: Path):
-    tokenizer = AutoModel.from_pretrained(folder).eval()
-
-    def tokens(clip: Speech) -> np.ndarray:
-        with torch.no_grad():
-            return tokenizer.encode(waveform_16k(clip)[None]).semantic_tokens[0].numpy()
-
-    return tokens
+def save(file: Path, arrays: dict[str, np.ndarray]):
+    new = file.with_suffix(".new.npz")
+    np.savez_compressed(new, **arrays)
+    new.rename(file)
 
 
-def codes_of(folder: Path):
+@cache
+def load_tokenizer(folder: Path):
+    return AutoModel.from_pretrained(folder).eval()
+
+
+@cache
+def load_codec(folder: Path):
     codec = EncodecModel.from_pretrained(folder).eval()
+    use_fast_elu(codec)
+    return codec
 
-    def codes(clip: Speech) -> np.ndarray:
-        all_codes = encode_codes(clip.float_waveform(), codec)
-        return all_codes[:, : num_codec_frames(num_semantic_tokens(all_codes.shape[1]))]
 
-    return codes
+@torch.no_grad()
+def tokens_of(folder: Path, clip: Speech) -> np.ndarray:
+    return load_tokenizer(folder).encode(waveform_16k(clip)[None]).semantic_tokens[0].numpy()
+
+
+def codes_of(folder: Path, clip: Speech) -> np.ndarray:
+    codes = encode_codes(clip.float_waveform(), load_codec(folder))
+    return codes[:, : num_codec_frames(num_semantic_tokens(codes.shape[1]))]
 
 
 def waveform_16k(clip: Speech) -> torch.Tensor:

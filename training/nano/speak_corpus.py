@@ -42,8 +42,6 @@ def main(arguments=None):
     for asked, result in enumerate(results, 1):
         if asked >= PATIENCE and len(rows) < asked / 10:
             raise SystemExit(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
-        if asked >= PATIENCE and len(rows) < asked / 10:
-            raise SystemExit(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
         if result.finish_reason == "eos" and len(result.semantic_tokens) >= 20:
             rows.append(row(result, names[result.request.seed]))
             seconds += len(result.waveform) / result.sampling_rate

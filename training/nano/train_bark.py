@@ -50,6 +50,9 @@ def main(arguments=None):
     bark = new_bark(codec_config, len(tokenizer))
     configs = bark_generation_configs(bark)
     loss = LOSSES[args.stage](getattr(bark, PARTS[args.stage]), configs)
+    for module in loss.modules():
+        if hasattr(module, "attn_dropout"):
+            module.attn_dropout.p = 0.0  # a quarter of a step on a CPU; the dropout between the layers stays
     training = load_utterances(args.folder, tokenizer, configs, args.stage)
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True

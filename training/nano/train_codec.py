@@ -103,14 +103,18 @@ class _ExpELU(torch.autograd.Function):
         return gradient * (output.clamp(max=0) + 1)
 
 
+def use_fast_elu(codec: EncodecModel):
+    for module in codec.modules():
+        if isinstance(module, nn.ELU):
+            module.forward = _ExpELU.apply
+
+
 class CodecTraining(nn.Module):
     """`codec` with the loss and the codebook updates that transformers' EncodecModel lacks."""
 
     def __init__(self, codec: EncodecModel, decay: float = 0.98, commitment: float = 0.1):
         super().__init__()
-        for module in codec.modules():
-            if isinstance(module, nn.ELU):
-                module.forward = _ExpELU.apply
+        use_fast_elu(codec)
         self.codec, self.decay, self.commitment, self.quantizing = codec, decay, commitment, False
         self.frame_spectrogram = torchaudio.transforms.MelSpectrogram(
             SAMPLING_RATE,
