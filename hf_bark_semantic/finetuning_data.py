@@ -51,6 +51,7 @@ from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write
 from .pipelines import AudioToBarkSemanticPipeline
 from .speech import MAX_PIECE_S
 from .text import estimate_duration_s
+from .text_informed_decoding import TextInformedDecoder
 from .voice_cloning import encode_clip
 from .voice_prompt import (
     MAX_PROMPT_TOKENS,
@@ -147,6 +148,7 @@ def prepare_recordings(
     tokenizer: Any,
     configs: BarkGenerationConfigs,
     description: Mapping[str, Any],
+    decoder: TextInformedDecoder | None = None,
     rows_per_shard: int = 16,
     on_row: Callable[[Recording], None] = lambda recording: None,
 ) -> list[tuple[str, str, str]]:
@@ -159,6 +161,7 @@ def prepare_recordings(
         tokenizer: Bark's.
         configs (`BarkGenerationConfigs`): of the Bark that is to be trained.
         description (`Mapping`): names of encoder and Bark; a folder of others is refused.
+        decoder (`TextInformedDecoder`, *optional*): finds tokens that the transcript makes likely, too.
         rows_per_shard (`int`): recordings that a crash can cost.
         on_row: called after each recording, for a progress bar.
 
@@ -170,7 +173,10 @@ def prepare_recordings(
     """
     sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
     plan = _Shards(recordings, rows_per_shard)
-    folder = open_corpus(folder, {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard})
+    description = {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard}
+    if decoder is not None:
+        description["text_informed"] = decoder.description()
+    folder = open_corpus(folder, description)
     finished = set(finished_shards(folder, plan, range(plan.num_shards)))
     records = {record.get("shard"): record for record in shard_records(folder)}
     for shard in range(plan.num_shards):
@@ -183,7 +189,7 @@ def prepare_recordings(
         rows, rejected = [], []
         for recording in part:
             try:
-                rows.append(_prepared_row(recording, encoder, codec, tokenizer, configs, sizes))
+                rows.append(_prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder))
             except RecordingFlaw as flaw:
                 rejected.append({"id": recording.id, "failed_filters": [flaw.kind], "reason": str(flaw)})
             on_row(recording)
@@ -214,7 +220,7 @@ class _Shards:
         return len(self.rows_of(shard))
 
 
-def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes) -> dict:
+def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder) -> dict:
     text = " ".join(recording.text.split())
     num_ids, longest = len(_text_ids(text, tokenizer)), configs.semantic.max_input_semantic_length
     if not num_ids:
@@ -226,6 +232,8 @@ def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes) -> dict:
     except AudioError as error:
         raise RecordingFlaw("audio", str(error)) from error
     _check_sound(waveform, text, configs)
+    if decoder is not None:
+        encoder = _InformedEncoder(encoder, text, decoder)
     encoded = encode_clip(waveform, encoder, codec=codec)
     try:  # the rule of lengths, and ids of this Bark
         prompt = VoicePrompt.from_tokens_and_codes(encoded["semantic_tokens"], encoded["audio_codes"], **sizes)
@@ -242,6 +250,22 @@ def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes) -> dict:
     }
 
 
+@dataclass(frozen=True)
+class _InformedEncoder:
+    """An encoder that knows what is said."""
+
+    encoder: AudioToBarkSemanticPipeline
+    text: str
+    decoder: TextInformedDecoder
+
+    @property
+    def model(self):
+        return self.encoder.model
+
+    def __call__(self, inputs: Any, **options) -> dict:
+        return self.encoder(inputs, text=self.text, bark=self.decoder, **options)
+
+
 def _check_sound(waveform: np.ndarray, text: str, configs: BarkGenerationConfigs) -> None:
     duration_s, spoken_s = len(waveform) / CODEC_SAMPLING_RATE, estimate_duration_s(text)
     longest_s = min(MAX_PIECE_S, (configs.semantic.max_new_tokens - 1) / configs.semantic.semantic_rate_hz)
@@ -250,7 +274,8 @@ def _check_sound(waveform: np.ndarray, text: str, configs: BarkGenerationConfigs
     if duration_s > longest_s:
         raise RecordingFlaw(
             "too long",
-            f"It lasts {duration_s:.1f} s, and Bark says {longest_s:.1f} s at once. Cut it, and its transcript.",
+            f"It lasts {duration_s:.1f} s, and Bark says {longest_s:.1f} s at once. Cut it at pauses, and its "
+            "transcript at the same words: nothing here knows when which word is said.",
         )
     silence = measure_sound(waveform, CODEC_SAMPLING_RATE).silence_share
     if silence > MAX_SILENCE_SHARE:

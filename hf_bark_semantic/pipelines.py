@@ -62,6 +62,7 @@ class AudioToBarkSemanticPipeline(Pipeline):
     _load_tokenizer = False
     _load_image_processor = False
     _load_video_processor = False
+    _named_decoder = (None, None)  # of the Bark that was named last
 
     def __init__(
         self, model: BarkSemanticEncoderModel, processor: BarkSemanticEncoderProcessor | None = None, **kwargs
@@ -71,7 +72,9 @@ class AudioToBarkSemanticPipeline(Pipeline):
         processor = _processor_of(model) if processor is None else processor
         super().__init__(model=model.eval(), processor=processor, **kwargs)
 
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, **kwargs) -> dict | list[dict] | Iterator[dict]:
+    def __call__(
+        self, inputs: Any, *, batch_size: int | None = None, text: Any = None, bark: Any = None, **kwargs
+    ) -> dict | list[dict] | Iterator[dict]:
         """Encode one input, or many.
 
         Args:
@@ -83,17 +86,24 @@ class AudioToBarkSemanticPipeline(Pipeline):
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             top_k (`int`, *optional*): also give the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
+            text (`str`, *optional*): what is said in the recording, word by word; a list of texts for a list.
+                The tokens then are what the encoder hears and Bark expects together: [`TextInformedDecoder`].
+            bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; what
+                [`load_bark`] gives; or a [`TextInformedDecoder`], whose weight and beam then count.
 
         Returns:
             One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries:
-            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, their probabilities),
-            `num_tokens`, `seconds` (of the input), and with `top_k` `top_k_tokens` and `top_k_confidence`, both
-            `(num_tokens, top_k)`, best first.
+            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, the probabilities that
+            the encoder gives them), `num_tokens`, `seconds` (of the input), and with `top_k` `top_k_tokens` and
+            `top_k_confidence`, both `(num_tokens, top_k)`, best first.
 
         Raises:
             AudioError, VoicePromptError: an input cannot be used.
-            ValueError: the encoder has no front end for codes or none for audio, or `top_k` is out of range.
+            ValueError: the encoder has no front end for codes or none for audio, `top_k` is out of range, a text
+                without a Bark or for other inputs, or a recording that is too long for one.
         """
+        if text is not None or bark is not None:
+            return self._informed_by_text(inputs, text, bark, batch_size=batch_size, **kwargs)
         if isinstance(inputs, (list, tuple)):
             inputs = list(inputs)
             if not inputs:
@@ -104,6 +114,46 @@ class AudioToBarkSemanticPipeline(Pipeline):
         if batch_size is not None:
             kwargs["num_windows"] = batch_size
         return super().__call__(inputs, batch_size=batch_size, **kwargs)
+
+    def _informed_by_text(self, inputs: Any, text: Any, bark: Any, *, top_k: int | None = None, **kwargs):
+        """Results of inputs whose texts are known."""
+        many = isinstance(inputs, (list, tuple))
+        texts = text if many else [text]
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(item, str) for item in texts) or bark is None:
+            raise ValueError("`text` and `bark` go together: one text for one input, a list of texts for a list, and "
+                             "the Bark, such as bark='suno/bark-small'.")  # fmt: skip
+        if many and len(texts) != len(inputs):
+            raise ValueError(f"There are {len(texts)} texts for {len(inputs)} inputs; give one for each.")
+        decoder = self._decoder_of(bark)
+        top_k = self._forward_params.get("top_k") if top_k is None else top_k
+        if top_k is not None and top_k < 1 or not decoder.weight and decoder.prior is None:
+            return self(inputs, top_k=top_k, **kwargs)  # which refuses the former; the latter has nothing to say
+        results = self(inputs, top_k=max(top_k or 1, decoder.top_k), **kwargs)
+        for result, words in zip(results if many else [results], texts, strict=True):
+            candidates, confidence = result.pop("top_k_tokens"), result.pop("top_k_confidence")
+            result["semantic_tokens"] = tokens = decoder.decode(candidates, confidence, words)
+            result["confidence"] = confidence[candidates == tokens[:, None]]
+            if top_k is not None:
+                result |= {"top_k_tokens": candidates[:, :top_k], "top_k_confidence": confidence[:, :top_k]}
+        return results
+
+    def _decoder_of(self, bark: Any):
+        """The decoder that `bark` is or stands for; one that was named is loaded once."""
+        from .bark_loading import check_encoder, load_bark
+        from .text_informed_decoding import TextInformedDecoder
+
+        if isinstance(bark, (str, os.PathLike)):
+            if self._named_decoder[0] != str(bark):
+                model, processor = load_bark(bark)
+                self._named_decoder = (str(bark), TextInformedDecoder(model.to(self.device), processor))
+            bark = self._named_decoder[1]
+        if not isinstance(bark, TextInformedDecoder):
+            if not isinstance(bark, (tuple, list)) or len(bark) != 2:
+                raise TypeError(f"`bark` is a {type(bark).__name__}; it must be a Hub id, a folder, what `load_bark` "
+                                "gives (the model and its processor), or a TextInformedDecoder.")  # fmt: skip
+            bark = TextInformedDecoder(*bark)
+        check_encoder(self.model, bark.vocab_size)
+        return bark
 
     def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None):
         preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}

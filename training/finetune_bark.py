@@ -70,6 +70,7 @@ from hf_bark_semantic.finetuning_data import (
 )
 from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
 from hf_bark_semantic.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.text_informed_decoding import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"
@@ -171,6 +172,10 @@ def main(arguments=None):
     prepare.add_argument("--bark", default=NANO, help="to be trained: Hub id, folder or nano")
     prepare.add_argument("--encoder", help="of its tokens; by default the packaged one")
     prepare.add_argument("--split", default="train", help="of a dataset")
+    prepare.add_argument(
+        "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
+        help="tokens that the encoder hears and the Bark expects of the transcript; WEIGHT is that of the Bark",
+    )  # fmt: skip
     prepare.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     prepare.set_defaults(command=run_prepare)
 
@@ -203,6 +208,9 @@ def run_prepare(args) -> None:
     encoder = pipeline(TASK, model=place, device=args.device)
     check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
     recordings = read_recordings(args.recordings, split=args.split)
+    decoder = None
+    if args.text_informed is not None:
+        decoder = TextInformedDecoder(bark.to(args.device), processor, weight=args.text_informed)
     with tqdm(total=len(recordings), unit="recording") as bar:
         flaws = prepare_recordings(
             recordings,
@@ -212,6 +220,7 @@ def run_prepare(args) -> None:
             tokenizer=processor.tokenizer,
             configs=configs,
             description={"encoder": public_name(place), "bark": public_name(args.bark)},
+            decoder=decoder,
             on_row=lambda recording: bar.update(),
         )
     for id, kind, reason in flaws[:SHOWN_FLAWS]:

@@ -1,0 +1,210 @@
+"""Semantic tokens of a recording whose words are known: the encoder hears them, Bark's text stage expects them.
+
+    TextInformedDecoder    a Bark as the judge of what the encoder hears; `decode` finds the tokens
+    log_unigram            how common tokens are, as a prior to be taken out again
+
+The score of tokens t_1 ... t_n, of which a beam search finds (nearly) the highest, is the sum over all positions of
+
+    log p_encoder(t_i | audio) + weight * log p_bark(t_i | text, voice, t_1 ... t_i-1) - prior[t_i]
+
+where only the encoder's likeliest tokens of a position are candidates. The audio tells how many tokens there are, so
+the end is no candidate either: Bark's probabilities are those of tokens that are followed by others.
+How likely Bark finds the result is told by `evaluation.semantic_likelihood`.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BarkModel
+
+from .bark_decoding import DecodingBatch, Savings, legal_head
+from .bark_finetuning import Utterance, semantic_example
+from .bark_stages import BarkSetup
+from .voice_prompt import VoicePrompt
+
+DEFAULT_WEIGHT = 0.5  # not measured on Suno's Bark; training/evaluate_text_informed.py chooses one
+DEFAULT_BEAM_SIZE = 6
+DEFAULT_TOP_K = 16
+
+
+@dataclass(frozen=True, eq=False)
+class TextInformedDecoder:
+    """Bark's text stage, asked about what an encoder hears.
+
+    Args:
+        bark (`BarkModel`): in evaluation mode; of the encoder's tokens.
+        tokenizer: Bark's, or its processor.
+        weight (`float`): of Bark's log-probabilities; 0 leaves the encoder's tokens as they are, unasked.
+        beam_size (`int`): beginnings that are kept at every position; 1 is greedy.
+        top_k (`int`): candidates of every position.
+        prior (`np.ndarray` of shape `(vocab_size,)`, *optional*): is taken from the score of every token, such as
+            `0.3 * log_unigram(...)`: encoder and Bark both know which tokens are common, and together count it twice.
+
+    Raises:
+        ValueError: a value outside of its range.
+    """
+
+    bark: BarkModel
+    tokenizer: Any
+    weight: float = DEFAULT_WEIGHT
+    beam_size: int = DEFAULT_BEAM_SIZE
+    top_k: int = DEFAULT_TOP_K
+    prior: np.ndarray | None = None
+
+    def __post_init__(self):
+        for name, holds, rule in (
+            ("weight", 0 <= self.weight < math.inf, "0 or more"),
+            ("beam_size", self.beam_size >= 1, "1 or more"),
+            ("top_k", 1 <= self.top_k <= self.vocab_size, f"between 1 and {self.vocab_size}"),
+        ):
+            if not holds:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
+        if self.prior is not None and (
+            np.shape(self.prior) != (self.vocab_size,) or not np.isfinite(self.prior).all()
+        ):
+            raise ValueError(
+                f"`prior` has the shape {np.shape(self.prior)}; it must be ({self.vocab_size},), all of it finite."
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """Semantic tokens of the Bark."""
+        return self._setup.semantic.semantic_vocab_size
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that Bark says at once."""
+        return self._setup.max_semantic_tokens
+
+    def description(self) -> dict[str, Any]:
+        """All that its tokens depend on beside the Bark, small enough for a file."""
+        values = {"weight": self.weight, "beam_size": self.beam_size, "top_k": self.top_k}
+        if self.prior is not None:
+            values["prior"] = hashlib.sha256(np.asarray(self.prior, np.float64).tobytes()).hexdigest()
+        return values
+
+    @property
+    def _setup(self) -> BarkSetup:
+        return BarkSetup.of(self.bark, batch_size=1, savings=Savings(), offload=False)
+
+    def decode(
+        self,
+        candidates: np.ndarray,
+        probabilities: np.ndarray,
+        text: str,
+        voice_prompt: VoicePrompt | None = None,
+    ) -> np.ndarray:
+        """Find the tokens of one recording.
+
+        Args:
+            candidates (`np.ndarray` of shape `(num_tokens, num_candidates)`): tokens, the likeliest of each position
+                first: `top_k_tokens` of an encoder.
+            probabilities (`np.ndarray` of the same shape): the encoder's; `top_k_confidence`.
+            text (`str`): all that is said, and nothing else.
+            voice_prompt (`VoicePrompt`, *optional*): speech of the same voice, which Bark then hears, too.
+
+        Returns:
+            `np.ndarray`: int64, `(num_tokens,)`.
+
+        Raises:
+            ValueError: a recording or a text that Bark cannot say at once, no text, or candidates that are not of this
+                Bark.
+        """
+        self._check(candidates, probabilities)
+        candidates, probabilities = candidates[:, : self.top_k], probabilities[:, : self.top_k]
+        scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny).astype(np.float64))
+        if self.prior is not None:
+            scores -= np.asarray(self.prior)[candidates]
+        if not self.weight:
+            return np.take_along_axis(candidates, scores.argmax(1)[:, None], 1)[:, 0].astype(np.int64)
+        return self._beam_search(candidates, scores, self._prefix(text, voice_prompt))
+
+    def _check(self, candidates: np.ndarray, probabilities: np.ndarray) -> None:
+        if candidates.ndim != 2 or not candidates.size or probabilities.shape != candidates.shape:
+            raise ValueError(
+                f"`candidates` has the shape {candidates.shape} and `probabilities` {probabilities.shape}; both must "
+                "be (num_tokens, num_candidates), with at least one of each."
+            )
+        if candidates.min() < 0 or candidates.max() >= self.vocab_size:
+            raise ValueError(
+                f"The candidates go up to {candidates.max()}, and this Bark has the tokens 0 to {self.vocab_size - 1}."
+                " Take the encoder that was trained for it."
+            )
+        if len(candidates) > self.max_tokens:
+            rate = self._setup.semantic.semantic_rate_hz
+            raise ValueError(
+                f"The recording has {len(candidates)} tokens ({len(candidates) / rate:.1f} s), and Bark says at most "
+                f"{self.max_tokens} ({self.max_tokens / rate:.1f} s) at once. Split it, and its text, at a pause."
+            )
+
+    def _prefix(self, text: str, voice_prompt: VoicePrompt | None) -> torch.Tensor:
+        """Ids of text and history, whose embeddings Bark adds up: `(2, max_input_semantic_length)`."""
+        configs = self._setup.configs
+        tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)  # a BarkProcessor has one
+        text_ids = np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
+        if not len(text_ids):
+            raise ValueError(f"The text {text!r} has no words. Encode the recording without a text.")
+        if text_ids.max() + configs.semantic.text_encoding_offset >= self.bark.semantic.config.input_vocab_size:
+            raise ValueError(f"The tokenizer gives id {text_ids.max()}, which this Bark does not have. Pass its own.")
+        no_tokens = np.zeros(0, np.int64)
+        history = None if voice_prompt is None else Utterance(no_tokens, voice_prompt.semantic_tokens)
+        example = semantic_example(Utterance(text_ids, no_tokens, id="The recording"), history, configs)
+        return torch.from_numpy(np.stack([example["text_ids"], example["history_ids"]]))
+
+    @torch.inference_mode()
+    def _beam_search(self, candidates: np.ndarray, scores: np.ndarray, prefix: torch.Tensor) -> np.ndarray:
+        """Tokens of the highest total of `scores` `(num_tokens, num_candidates)` and Bark's log-probabilities."""
+        setup, model = self._setup, self.bark.semantic
+        num_tokens, length = len(candidates), prefix.shape[1]
+        head = legal_head(model.lm_head, slice(0, self.vocab_size), setup.savings)
+        batch = DecodingBatch(model, self.beam_size, length + num_tokens, setup.savings)
+        batch.prefill([0], model.input_embeds_layer(prefix.to(batch.device)).sum(0)[None], [length])
+        said = np.full((1, num_tokens), setup.semantic.semantic_infer_token)  # beginnings; what was said last is last
+        totals = np.zeros(1)  # of each beginning
+        for position in range(num_tokens):
+            hidden = batch.step(said[:, position - 1].tolist())
+            columns = torch.from_numpy(candidates[position]).to(batch.device)
+            expected = head(hidden).float().log_softmax(-1)[:, columns].cpu().double().numpy()
+            continued = totals[:, None] + scores[position] + self.weight * expected  # (num_beginnings, num_candidates)
+            best = (-continued).argsort(axis=None, kind="stable")[: self.beam_size]
+            parents, choices = _in_slots_of_parents(*np.unravel_index(best, continued.shape), batch)
+            said, totals = said[parents], continued[parents, choices]
+            said[:, position] = candidates[position][choices]
+        return said[totals.argmax()].astype(np.int64)
+
+
+def _in_slots_of_parents(parents: np.ndarray, choices: np.ndarray, batch: DecodingBatch) -> tuple[np.ndarray, ...]:
+    """Order beginnings so that the first child of each stays in its slot, and copy keys and values for the others."""
+    num_rows = len(parents)
+    slots, others = [-1] * num_rows, []
+    for child, parent in enumerate(parents):
+        if slots[parent] < 0:
+            slots[parent] = child
+        else:
+            others.append(child)
+    for slot in range(num_rows):
+        if slots[slot] < 0:
+            slots[slot] = others.pop(0)
+            batch.move(int(parents[slots[slot]]), slot)
+    return parents[slots], choices[slots]
+
+
+def log_unigram(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Log-frequencies of tokens, each counted once more than it is there.
+
+    Args:
+        tokens (`np.ndarray` of shape `(num_tokens,)`): such as those that the encoder was trained on.
+        vocab_size (`int`): of the Bark.
+
+    Returns:
+        `np.ndarray`: float64, `(vocab_size,)`.
+    """
+    counts = 1 + np.bincount(tokens, minlength=vocab_size)
+    return np.log(counts / counts.sum())
+
+
+__all__ = ["DEFAULT_WEIGHT", "TextInformedDecoder", "log_unigram"]
