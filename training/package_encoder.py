@@ -4,7 +4,8 @@
     hf_bark_semantic/checkpoints/bark-encoder
 
 Writes float16 weights, config, processor, `evaluation.json` (with the line that `bark-semantic encode` prints) and the
-model card, in which every number comes from the scores that `evaluate_encoder.py` wrote.
+model card, in which every number comes from the scores that `evaluate_encoder.py` wrote; its metadata have them, too.
+`publish.py` uploads the folder.
 """
 
 import argparse
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import torch
 
-from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor, publishing
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "encoder.md"
+NAME = "bark-encoder"
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
 JonathanFly/bark), {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and others){sweep}. Noises
@@ -43,7 +45,7 @@ def main(arguments=None):
     evaluation = {"accuracy_line": accuracy_line(scores["table"]), "training": record, **kept}
     (args.output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
     card = render_card(model, args.output / "model.safetensors", scores, record)
-    (args.output / "README.md").write_text(card)
+    (args.output / "README.md").write_text(card, encoding="utf-8")
     print(evaluation["accuracy_line"])
 
 
@@ -62,8 +64,6 @@ def render_card(model, weights: Path, scores: dict, record: dict) -> str:
     seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
     sweep = record["clips"].get("sweep", 0)
     values = {
-        "english_top_1": f"{table['english, audio']['top_1']['mean']:.4f}",
-        "english_top_5": f"{table['english, audio']['top_5']['mean']:.4f}",
         "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
         "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
         "layers": ", ".join(map(str, config.backbone_layers)),
@@ -76,10 +76,7 @@ def render_card(model, weights: Path, scores: dict, record: dict) -> str:
             sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
         ),
     }
-    card = TEMPLATE.read_text()
-    for name, value in values.items():
-        card = card.replace("{" + name + "}", value)
-    return card
+    return publishing.render_card(TEMPLATE, values, name=NAME, results=publishing.encoder_results(table))
 
 
 def markdown_table(table: dict) -> str:

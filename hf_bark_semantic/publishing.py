@@ -1,0 +1,379 @@
+"""Encoders, corpora and adapters to the Hub: cards from measured figures, and nothing that does not belong there.
+
+    render_card          a template of model_cards/, values and measured results -> a card
+    encoder_results      evaluation of an encoder -> results for the metadata of its card
+    adapter_results      report of a fine-tuning -> the same
+    check_publication    what a folder is, which of its files go, and everything that forbids it to go
+    publish              the same, then one upload: weights, processor and card, or data and card
+
+What a folder is, its files tell: `config.json` of an encoder, `bundle.json` of adapters, `corpus.json` of a corpus.
+Nothing goes that is not on the list of its kind, and nothing that has to be executed to be read.
+"""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import DatasetCard, EvalResult, HfApi, ModelCard, RepoCard
+from huggingface_hub.utils import HFValidationError, filter_repo_objects, validate_repo_id
+from safetensors import SafetensorError, safe_open
+
+CARD = "README.md"
+REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters
+HIDDEN = [".*", "*/.*"]  # stay, and nobody is told
+SHOWN_FILES = 5
+CODE = tuple(f"{part}_bark_semantic.py" for part in ("backbones", "configuration", "heads", "modeling", "processing"))
+STAGES = ("semantic", "coarse", "fine")
+PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+
+class PublishingError(ValueError):
+    """The folder cannot be published; the message has every reason, and what to do about each."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the things that are published: how it is known, what it must have, and what it may have (patterns)."""
+
+    name: str
+    repo_type: str
+    required: tuple[str, ...]
+    allowed: tuple[str, ...]
+
+    @property
+    def card_class(self) -> type[RepoCard]:
+        return DatasetCard if self.repo_type == "dataset" else ModelCard
+
+
+ENCODER = Kind(
+    "encoder",
+    "model",
+    ("config.json", "model*.safetensors", "processor_config.json"),
+    (
+        "config.json", "model.safetensors", "model-?????-of-?????.safetensors", "model.safetensors.index.json",
+        "processor_config.json", "preprocessor_config.json", "evaluation.json", "training.json", CARD, *CODE,
+    ),
+)  # fmt: skip
+ADAPTER = Kind(
+    "adapter",
+    "model",
+    ("bundle.json", "*/adapter_config.json", "*/adapter_model.safetensors"),
+    (
+        "bundle.json", "voice.npz", CARD,
+        *(f"{stage}/adapter_{file}" for stage in STAGES for file in ("config.json", "model.safetensors")),
+    ),
+)  # fmt: skip
+CORPUS = Kind(
+    "corpus",
+    "dataset",
+    ("corpus.json", "data/*.parquet", "shards/*.json"),
+    ("corpus.json", "data/*.parquet", "shards/*.json", CARD),
+)
+KINDS = (ADAPTER, CORPUS, ENCODER)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What goes to the Hub, or would.
+
+    Args:
+        kind (`str`): "encoder", "adapter" or "corpus".
+        repo_type (`str`): "model" or "dataset".
+        files (`dict[str, int]`): paths in the folder, and their sizes in bytes.
+        left (`tuple[str, ...]`): paths that stay.
+        url (`str`, *optional*): of the upload; `None` of one that was only checked.
+    """
+
+    kind: str
+    repo_type: str
+    files: dict[str, int]
+    left: tuple[str, ...] = ()
+    url: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.files.values())
+
+    def __str__(self):
+        lines = [f"{size:>15,}  {path}" for path, size in self.files.items()]
+        lines += [f"{'stays here':>15}  {path}" for path in self.left]
+        return "\n".join([*lines, f"{self.num_bytes:>15,}  bytes in {len(self.files)} files of the {self.kind}"])
+
+
+def publish(
+    folder: str | os.PathLike,
+    repo_id: str,
+    *,
+    private: bool = False,
+    dry_run: bool = False,
+    leave_others: bool = False,
+) -> Publication:
+    """Check a folder and upload it in one commit.
+
+    Args:
+        folder (`str` or `Path`): what `package_encoder.py`, `finetune_bark.py` or `generate_corpus.py` made.
+        repo_id (`str`): such as `"me/my-voice"`; is made, if it is not there.
+        private (`bool`): for you alone; only counts for a repository that is made.
+        dry_run (`bool`): check, and upload nothing.
+        leave_others (`bool`): files that are not published stay behind, instead of being refused.
+
+    Returns:
+        [`Publication`]: what went, and where it is.
+
+    Raises:
+        PublishingError: see [`check_publication`]; or no name of a repository. Nothing was uploaded.
+        OSError: the Hub refused it, or cannot be reached.
+    """
+    folder = Path(folder)
+    checked = check_publication(folder, leave_others=leave_others)
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PublishingError(f"{repo_id!r} is no name of a repository, such as 'me/my-voice': {error}") from error
+    if dry_run:
+        return checked
+    kind = _kind_of(folder)
+    api = HfApi()
+    api.create_repo(repo_id, repo_type=kind.repo_type, private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        repo_type=kind.repo_type,
+        folder_path=folder,
+        allow_patterns=list(kind.allowed),
+        ignore_patterns=[*HIDDEN, *map(_literal, checked.left)],
+        commit_message=f"Publish {kind.name}",
+    )
+    return Publication(checked.kind, checked.repo_type, checked.files, checked.left, str(commit))
+
+
+def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) -> Publication:
+    """Say what of a folder would be published.
+
+    Args:
+        folder (`str` or `Path`), leave_others (`bool`): as in [`publish`].
+
+    Raises:
+        PublishingError: it is none of the three kinds, or not whole; its card is missing, cannot be read, has fields
+            that nobody filled in, or says nothing of consent or a licence; a pickle or a link; a file that is not what
+            its name says; files that are not on the list.
+    """
+    folder = Path(folder)
+    kind = _kind_of(folder)
+    files = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
+    paths = sorted(path.relative_to(folder).as_posix() for path in files)
+    paths = list(filter_repo_objects(paths, ignore_patterns=HIDDEN))
+    allowed = list(filter_repo_objects(paths, allow_patterns=list(kind.allowed)))
+    others = sorted(set(paths) - set(allowed))
+    flaws = []
+    for pattern in kind.required:
+        if not list(filter_repo_objects(allowed, allow_patterns=[pattern])):
+            flaws.append(f"There is no {pattern}: {_WHOLE[kind.name]}")
+    flaws += _flaws_of_card(folder / CARD, kind)
+    for path in paths:
+        flaw = _flaw_of_file(folder, path, published=path in allowed)
+        if flaw:
+            flaws.append(f"{path} {flaw}")
+    if others and not leave_others:
+        shown = ", ".join(others[:SHOWN_FILES]) + (", ..." if len(others) > SHOWN_FILES else "")
+        flaws.append(f"{len(others)} files are no part of a published {kind.name} ({shown}). Move them away, or leave "
+                     "them here: --leave-others, `leave_others=True`.")  # fmt: skip
+    if flaws:
+        raise PublishingError("\n- ".join([f"{str(folder)!r} is not ready to be published:", *flaws]))
+    return Publication(
+        kind.name, kind.repo_type, {path: (folder / path).stat().st_size for path in allowed}, tuple(others)
+    )
+
+
+_WHOLE = {
+    "encoder": "save model and processor there (`save_pretrained`), or package it with training/package_encoder.py.",
+    "adapter": "save the adapters again (`save_adapters`).",
+    "corpus": "let training/generate_corpus.py finish it.",
+}
+
+
+def _kind_of(folder: Path) -> Kind:
+    if (folder / "bundle.json").is_file():
+        return ADAPTER
+    if (folder / "corpus.json").is_file():
+        return CORPUS
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type = config.get("model_type")
+    except (OSError, ValueError, AttributeError):
+        model_type = None
+    if model_type == "bark_semantic_encoder":
+        return ENCODER
+    raise PublishingError(
+        f"{str(folder)!r} is no folder of an encoder (config.json with model_type bark_semantic_encoder), of adapters "
+        "(bundle.json) or of a corpus (corpus.json). Name one that the training scripts wrote."
+    )
+
+
+def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
+    if not path.is_file() or path.is_symlink():
+        return [f"There is no card. Write {path.name}, or let the script that made the folder write it."]
+    try:
+        card = kind.card_class.load(path)
+    except Exception as error:  # yaml's own, KeyError of results, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return [f"The metadata of {path.name} cannot be read ({reason}). Correct what stands between the two `---`."]
+    flaws, prose = [], re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.S)
+    unfilled = re.findall(r"\{\w+\}", prose)
+    if unfilled:
+        flaws.append(f"{path.name} has fields that nobody filled in: {', '.join(unfilled)}.")
+    if not card.data.get("license"):
+        flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`.")
+    if "consent" not in prose.lower():
+        flaws.append(f"{path.name} does not say whose consent is needed. Add a section on intended use and consent.")
+    return flaws
+
+
+def _flaw_of_file(folder: Path, path: str, *, published: bool) -> str | None:
+    """Why a file forbids its folder to be published; those that stay must not be pickles either."""
+    file = folder / path
+    if file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
+        return "is a link, and what it points to would be published. Put the file itself there." if published else None
+    if _is_pickle(file):
+        return "is a pickle, which runs code where it is read. Save it as safetensors, and delete this one."
+    if not published:
+        return None
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".safetensors":
+            with safe_open(file, "np"):
+                pass
+        elif file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                for name in arrays.files:
+                    arrays[name]
+        elif file.suffix == ".parquet":
+            with open(file, "rb") as opened:
+                start = opened.read(4)
+                opened.seek(-4, os.SEEK_END)
+                if (start, opened.read()) != (b"PAR1", b"PAR1"):
+                    raise ValueError("no Parquet")
+        elif file.suffix == ".py" and file.read_bytes() != (Path(__file__).parent / file.name).read_bytes():
+            return "is not this package's file of that name. Save the model again, with this version."
+    except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+        return f"is damaged, or not what its name says ({error}). Make it again."
+    return None
+
+
+def _is_pickle(file: Path) -> bool:
+    if file.suffix.lower() in PICKLES:
+        return True
+    with open(file, "rb") as opened:
+        start = opened.read(2)
+    if start in PICKLE_STARTS and file.suffix != ".safetensors":  # which begin with a length: any byte
+        return True
+    if start == b"PK" and zipfile.is_zipfile(file):  # torch.save's archives
+        with zipfile.ZipFile(file) as archive:
+            return any(name.rpartition("/")[2].endswith(".pkl") for name in archive.namelist())
+    return False
+
+
+def _literal(path: str) -> str:
+    """A pattern that only this path fits."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def render_card(
+    template: Path, values: Mapping[str, str], *, name: str | None = None, results: Sequence[EvalResult] = ()
+) -> str:
+    """Fill in a template of `model_cards/`, and put measured results into its metadata.
+
+    Args:
+        template (`Path`): Markdown with metadata between two `---` and `{fields}`.
+        values (`Mapping[str, str]`): of every field.
+        name (`str`, *optional*): of the model; needed with `results`.
+        results (`Sequence[EvalResult]`): measured, such as [`encoder_results`] gives.
+
+    Raises:
+        ValueError: metadata that cannot be read.
+    """
+    text = template.read_text(encoding="utf-8")
+    for field, value in values.items():
+        text = text.replace("{" + field + "}", value)
+    return add_results(text, results, name=name) if results else text
+
+
+def add_results(card: str, results: Iterable[EvalResult], *, name: str) -> str:
+    """Put results into the metadata of a card; those of the same task, data and metric are replaced."""
+    card, results = ModelCard(card), list(results)
+    new = {(result.unique_identifier, result.metric_name) for result in results}
+    old = [r for r in card.data.eval_results or [] if (r.unique_identifier, r.metric_name) not in new]
+    card.data.eval_results, card.data.model_name = [*old, *results], name
+    return str(card)
+
+
+CLIPS = {
+    "english": "Real Bark audio, English, unseen voices and sentences",
+    "other": "Real Bark audio, Japanese and odd voices, unseen voices and sentences",
+    "music": "Real Bark audio, music and noise, unseen clips",
+    "prompt": "Bark's voice prompts, many languages, unseen voices",
+}
+
+
+def encoder_results(table: Mapping[str, Mapping]) -> list[EvalResult]:
+    """Results of the table that `evaluate_encoder.py` writes: token accuracy by kind of clip and way of reading it."""
+    results = []
+    for row_name, row in table.items():
+        kind, inputs = row_name.split(", ")
+        for field, words in (("top_1", "top-1"), ("top_5", "top-5")):
+            measured = row[field]
+            results.append(
+                EvalResult(
+                    task_type="audio-to-bark-semantic",
+                    task_name="Audio to Bark semantic tokens",
+                    dataset_type=f"bark-{kind}",
+                    dataset_name=CLIPS.get(kind, f"Bark clips: {kind}"),
+                    dataset_args={"clips": row["clips"], "tokens": row["tokens"]},
+                    metric_type="accuracy",
+                    metric_name=f"{words} token accuracy, from {inputs}",
+                    metric_value=round(measured["mean"], 4),
+                    metric_args={"interval_95": [round(measured["low"], 4), round(measured["high"], 4)]},
+                )
+            )
+    return results
+
+
+def adapter_results(report: Mapping) -> list[EvalResult]:
+    """Results of `finetune_bark.py`'s `report.json`: loss on held-out recordings, and on what Bark said itself."""
+    results = []
+    for stage, result in report["stages"].items():
+        losses = {int(step): loss for step, loss in result["validation_loss"].items()}
+        pairs = [("held-out recordings", losses[0], losses[result["best_step"]])]
+        pairs += [(f"Bark's own speech: {k}", v["before"], v["after"]) for k, v in result["probe"].items()]
+        for data, before, after in pairs:
+            results.append(
+                EvalResult(
+                    task_type="text-to-speech",
+                    dataset_type=re.sub(r"\W+", "-", data.lower()),
+                    dataset_name=data[0].upper() + data[1:],
+                    metric_type="loss",
+                    metric_name=f"{stage}: cross-entropy per token",
+                    metric_value=round(after, 4),
+                    metric_args={"before_training": round(before, 4)},
+                )
+            )
+    return results
+
+
+__all__ = [
+    "KINDS",
+    "Publication",
+    "PublishingError",
+    "adapter_results",
+    "add_results",
+    "check_publication",
+    "encoder_results",
+    "publish",
+    "render_card",
+]

@@ -1,0 +1,315 @@
+"""What is published is checked before it goes: whole, listed, readable without running anything, and with a card."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from huggingface_hub import DatasetCard, ModelCard
+
+from conftest import tiny_bark, tiny_encoder, tiny_prompt
+from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
+from hf_bark_semantic.bark_adapters import PUBLISHED, add_adapters, lora_config, save_adapters
+from hf_bark_semantic.publishing import (
+    PublishingError,
+    adapter_results,
+    add_results,
+    check_publication,
+    encoder_results,
+    render_card,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import generate_corpus
+import package_encoder
+import publish
+
+ROOT = Path(__file__).parents[1]
+
+CARD = "---\nlicense: mit\n---\n\n# Name\n\n## Consent\n\nOnly with their consent. `{not a field}`\n"
+SCORE = {"mean": 0.25123, "low": 0.2, "high": 0.3}
+TABLE = {
+    f"english, {inputs}": {"clips": 2, "groups": 2, "tokens": 90, "top_1": SCORE, "top_5": {**SCORE, "mean": 0.5}}
+    for inputs in ("audio", "codes")
+}
+REPORT = {
+    "stages": {
+        "semantic": {
+            "best_step": 4, "last_step": 6, "validation_loss": {"0": 3.0, "4": 2.51239, "6": 2.6},
+            "probe": {"songs": {"before": 1.0, "after": 1.2}},
+        }
+    }
+}  # fmt: skip
+
+
+@pytest.fixture
+def encoder(tmp_path) -> Path:
+    """An encoder packaged from a run by the script."""
+    tiny_encoder(codec_hidden_size=16).save_pretrained(tmp_path / "run")
+    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "run")
+    record = {"config": "x.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"pair": 3, "prompt": 4}}
+    (tmp_path / "run" / "training.json").write_text(json.dumps(record))
+    (tmp_path / "scores.json").write_text(json.dumps({"input_level_db": None, "table": TABLE, "clips": []}))
+    options = ["--scores", str(tmp_path / "scores.json"), "--output", str(tmp_path / "encoder")]
+    package_encoder.main([str(tmp_path / "run"), *options])
+    return tmp_path / "encoder"
+
+
+@pytest.fixture
+def adapter(tmp_path) -> Path:
+    """As `finetune_bark.py` leaves it: the report is beside the folder."""
+    bark = tiny_bark()
+    add_adapters(bark, {"semantic": lora_config(rank=2)})
+    folder = save_adapters(bark, tmp_path / "run" / "adapter", base_model="suno/bark", voice_prompt=tiny_prompt())
+    template = (ROOT / "model_cards" / "adapter.md").read_text()
+    for field in publishing.re.findall(r"\{(\w+)\}", template):
+        template = template.replace("{" + field + "}", {"license_line": "", "base_line": ""}.get(field, "x"))
+    (folder / "README.md").write_text(template)
+    (tmp_path / "run" / "report.json").write_text(json.dumps(REPORT))
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Path:
+    folder = tmp_path / "corpus"
+    for part in ("data", "shards"):
+        (folder / part).mkdir(parents=True)
+    (folder / "corpus.json").write_text("{}")
+    (folder / ".lock").write_text("")
+    Dataset.from_list([{"id": "0"}]).to_parquet(folder / "data" / "train-00000.parquet")
+    (folder / "shards" / "00000.json").write_text("{}")
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch) -> list:
+    """The calls that would have gone to the Hub."""
+    calls = []
+
+    class Api:
+        def create_repo(self, repo_id, **options):
+            calls.append(("create", repo_id, options))
+
+        def upload_folder(self, **options):
+            calls.append(("upload", options))
+            return "https://huggingface.co/me/x/commit/0"
+
+    monkeypatch.setattr(publishing, "HfApi", Api)
+    return calls
+
+
+@pytest.mark.parametrize("kind", ["encoder", "adapter", "corpus"])
+def test_a_folder_goes_whole_in_one_commit(kind, request, hub, capsys):
+    folder = request.getfixturevalue(kind)
+    publish.main([str(folder), "me/x", "--private", "--license", "mit"])
+    (_, repo_id, created), (_, uploaded) = hub
+    repo_type = "dataset" if kind == "corpus" else "model"
+    assert (repo_id, created) == ("me/x", {"repo_type": repo_type, "private": True, "exist_ok": True})
+    assert (uploaded["repo_id"], uploaded["repo_type"], uploaded["folder_path"]) == ("me/x", repo_type, folder)
+    patterns = {name: uploaded[name] for name in ("allow_patterns", "ignore_patterns")}
+    there = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    gone = set(publishing.filter_repo_objects(there, **patterns))
+    assert gone == set(there) - {".lock"}
+    printed = capsys.readouterr().out
+    assert all(f"{(folder / path).stat().st_size:,}  {path}" in printed for path in gone)
+    assert "https://huggingface.co/me/x/commit/0" in printed
+
+
+def test_a_dry_run_lists_what_would_go_and_uploads_nothing(encoder, hub, capsys):
+    publish.main([str(encoder), "me/x", "--dry-run"])
+    printed = capsys.readouterr().out
+    assert hub == [] and "model.safetensors" in printed and "Nothing was uploaded" in printed
+    assert "bytes in 5 files of the encoder" in printed
+
+
+def test_the_list_of_adapters_is_that_of_push_adapters():
+    assert set(publishing.ADAPTER.allowed) == set(PUBLISHED)
+    assert set(publishing.CORPUS.allowed) == set(generate_corpus.PUBLISHED)
+
+
+def test_the_packaged_encoder_can_be_published():
+    publication = check_publication(default_encoder())
+    assert publication.kind == "encoder" and publication.left == () and publication.url is None
+    assert publication.num_bytes == sum(file.stat().st_size for file in default_encoder().iterdir())
+
+
+# ---- cards
+
+
+def test_an_encoders_card_holds_what_was_measured(encoder):
+    card = ModelCard.load(encoder / "README.md")
+    measured = {(r.dataset_type, r.metric_name): r.metric_value for r in card.data.eval_results}
+    assert measured == {
+        ("bark-english", f"{k} token accuracy, from {inputs}"): value
+        for k, value in (("top-1", 0.2512), ("top-5", 0.5))
+        for inputs in ("audio", "codes")
+    }
+    assert card.data.model_name == "bark-encoder" and card.data.license == "mit"
+    assert card.data.eval_results[0].metric_args == {"interval_95": [0.2, 0.3]}
+    assert "consent" in card.text and "| English speech | audio | 25.1% [20.0%, 30.0%] |" in card.text
+
+
+def test_an_adapters_card_gets_the_results_of_the_report_beside_it(adapter, hub):
+    publish.main([str(adapter), "me/x", "--license", "cc-by-4.0", "--dry-run"])
+    publish.main([str(adapter), "me/x", "--dry-run"])  # once more changes nothing
+    card = ModelCard.load(adapter / "README.md")
+    found = [(r.dataset_name, r.metric_value, r.metric_args) for r in card.data.eval_results]
+    assert found == [
+        ("Held-out recordings", 2.5124, {"before_training": 3.0}),
+        ("Bark's own speech: songs", 1.2, {"before_training": 1.0}),
+    ]
+    assert card.data.license == "cc-by-4.0" and card.data.model_name == "run" and "consent" in card.text
+
+
+def test_results_that_are_measured_again_are_replaced_and_others_stay():
+    first, again = encoder_results(TABLE), adapter_results(REPORT)
+    card = add_results(add_results(CARD, first, name="a"), again, name="a")
+    first[0].metric_value = 0.9
+    card = ModelCard(add_results(card, first[:1], name="a"))
+    assert sorted(r.metric_value for r in card.data.eval_results) == [0.2512, 0.5, 0.5, 0.9, 1.2, 2.5124]
+
+
+def test_a_card_is_rendered_without_results_as_it_stands(tmp_path):
+    (tmp_path / "t.md").write_text("---\nlicense: {license}\n---\n{a} and {b}\n")
+    values = {"license": "mit", "a": "1", "b": "2"}
+    assert render_card(tmp_path / "t.md", values) == "---\nlicense: mit\n---\n1 and 2\n"
+
+
+@pytest.mark.parametrize("name", ["encoder", "adapter", "corpus"])
+def test_templates_speak_of_consent_and_licences(name):
+    template = (ROOT / "model_cards" / f"{name}.md").read_text()
+    assert "consent" in template.lower() and "licen" in template.lower()
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (None, "There is no card"),
+        (CARD.replace("license: mit", "tags: [a]"), "names no licence"),
+        (CARD.replace("onsent", "onditions"), "consent"),
+        (CARD + "{rows} rows", r"nobody filled in: \{rows\}"),
+        (CARD.replace("license: mit", "license: [mit"), "metadata of README.md cannot be read"),
+        (CARD.replace("license: mit", "- mit"), "metadata of README.md cannot be read"),
+        (CARD.replace("mit", "mit\nmodel-index: [{name: a, results: [{task: {type: b}}]}]"), "cannot be read"),
+    ],
+)
+def test_a_card_that_says_too_little_keeps_its_folder_here(encoder, hub, card, message):
+    (encoder / "README.md").unlink()
+    if card is not None:
+        (encoder / "README.md").write_text(card)
+    with pytest.raises(PublishingError, match=message):
+        publishing.publish(encoder, "me/x")
+    assert hub == []
+
+
+def test_the_card_of_a_corpus_is_a_datasets(corpus):
+    (corpus / "README.md").write_text(CARD.replace("license: mit", "license: mit\nsize_categories: [n<1K]"))
+    assert check_publication(corpus).repo_type == "dataset"
+    assert DatasetCard.load(corpus / "README.md").data.size_categories == ["n<1K"]
+
+
+# ---- files
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"a": 1}))
+
+
+def torch_archive(path: Path) -> None:
+    torch.save({"a": torch.ones(1)}, path)
+
+
+def object_array(path: Path) -> None:
+    np.savez(path, semantic_prompt=np.array([{}], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "write", "message"),
+    [
+        ("encoder", "pytorch_model.bin", lambda path: path.write_text("x"), "is a pickle"),
+        ("encoder", "weights", pickled, "weights is a pickle"),
+        ("encoder", "training.json", pickled, "is a pickle"),
+        ("encoder", "archive.zip", torch_archive, "is a pickle"),
+        ("adapter", "voice.npz", torch_archive, "is a pickle"),
+        ("adapter", "voice.npz", object_array, "voice.npz is damaged"),
+        ("adapter", "bundle.json", lambda path: path.write_text("{"), "bundle.json is damaged"),
+        ("encoder", "model.safetensors", lambda path: path.write_text("x"), "model.safetensors is damaged"),
+        ("corpus", "data/more.parquet", lambda path: path.write_text("x"), "more.parquet is damaged"),
+        ("encoder", "modeling_bark_semantic.py", lambda path: path.write_text("x"), "not this package's file"),
+        ("encoder", "evil.py", lambda path: path.write_text("x"), r"1 files are no part .*\(evil.py\)"),
+        ("corpus", "notes/me.txt", lambda path: path.write_text("x"), r"no part .*\(notes/me.txt\)"),
+        ("encoder", "training.json", lambda path: path.symlink_to("/etc/hostname"), "training.json is a link"),
+    ],
+)
+def test_files_that_do_not_belong_there_keep_the_folder_here(kind, name, write, message, request, hub):
+    folder = request.getfixturevalue(kind)
+    if kind == "adapter":
+        (folder / "README.md").write_text(CARD)
+    check_publication(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    write(folder / name)
+    with pytest.raises(PublishingError, match=message):
+        publishing.publish(folder, "me/x")
+    assert hub == []
+
+
+def test_other_files_may_stay_but_pickles_may_not(corpus, hub):
+    (corpus / "set_aside").mkdir()
+    (corpus / "set_aside" / "shard [0].parquet").write_text("damaged")
+    publication = publishing.publish(corpus, "me/x", leave_others=True)
+    assert publication.left == ("set_aside/shard [0].parquet",) and "stays here" in str(publication)
+    assert publication.left[0] not in publication.files
+    uploaded = hub[1][1]
+    patterns = {name: uploaded[name] for name in ("allow_patterns", "ignore_patterns")}
+    assert not list(publishing.filter_repo_objects(publication.left, **patterns))
+    pickled(corpus / "set_aside" / "cache")
+    with pytest.raises(PublishingError, match="set_aside/cache is a pickle"):
+        publishing.publish(corpus, "me/x", leave_others=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "message"),
+    [
+        ("encoder", "processor_config.json", "There is no processor_config.json: save model and processor"),
+        ("encoder", "model.safetensors", r"There is no model\*.safetensors"),
+        ("adapter", "semantic/adapter_model.safetensors", "save the adapters again"),
+        ("corpus", "data/train-00000.parquet", "generate_corpus.py finish it"),
+    ],
+)
+def test_half_a_thing_is_not_published(kind, missing, message, request, hub):
+    folder = request.getfixturevalue(kind)
+    (folder / missing).unlink()
+    with pytest.raises(PublishingError, match=message):
+        publishing.publish(folder, "me/x")
+    assert hub == []
+
+
+def test_all_reasons_are_told_at_once(encoder):
+    (encoder / "README.md").unlink()
+    (encoder / "notes.txt").write_text("x")
+    with pytest.raises(SystemExit) as stopped:
+        publish.main([str(encoder), "me/x"])
+    assert "There is no card" in str(stopped.value) and "notes.txt" in str(stopped.value)
+
+
+def test_other_folders_and_names_are_refused(encoder, tmp_path, hub):
+    (tmp_path / "bark").mkdir()
+    (tmp_path / "bark" / "config.json").write_text('{"model_type": "bark"}')
+    for folder in (tmp_path / "bark", tmp_path / "nowhere"):
+        with pytest.raises(PublishingError, match="is no folder of an encoder"):
+            publishing.publish(folder, "me/x")
+    with pytest.raises(PublishingError, match="no name of a repository"):
+        publishing.publish(encoder, "../me/x y", dry_run=True)
+    assert hub == []
+
+
+def test_code_that_travels_is_the_packages_own(encoder):
+    name = "modeling_bark_semantic.py"
+    (encoder / name).write_bytes((ROOT / "hf_bark_semantic" / name).read_bytes())
+    assert name in check_publication(encoder).files
