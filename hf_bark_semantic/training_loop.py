@@ -1,24 +1,39 @@
 """One Accelerate loop for any model whose output has a `.loss`: schedule, averaging, checkpoints, exact resume.
 
-    train(model, batches, arguments)
+    train(model, batches, arguments)                       to the last step
+    train(model, batches, arguments, on_step=Validation)   to the step that is best on what was held out
 
-`batches[step]` is a list of inputs; their losses are added up. Since batches, learning rates and random seeds are pure
-functions of the step, a run that was killed goes on from its last checkpoint as if nothing had happened.
+`batches[step]` is a list of inputs; their losses are added up, each times its `loss_weight` if it has one. Since
+batches, learning rates and random seeds are pure functions of the step, a run that was killed goes on from its last
+checkpoint as if nothing had happened.
+
+    output_dir/ log.jsonl         loss and learning rate
+                checkpoint/       the last whole one, with digests; checkpoint.old/ the one before
+                best/             the best model so far, if there is validation
+                validation.json   its figures, by step
 """
 
+import contextlib
 import copy
+import hashlib
+import importlib.util
 import json
 import math
+import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import LoggerType, set_seed
+from safetensors import SafetensorError
 from torch import nn
+
+LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 
 
 @dataclass
@@ -30,11 +45,16 @@ class TrainingArguments:
         steps (`int`): optimizer steps.
         learning_rate (`float`): of parameters that `learning_rates` does not name.
         learning_rates (`dict[str, float]`): by prefix of the parameter's name; 0 freezes.
+        layer_decay (`float`): each layer of the backbone learns at so many times the rate of the layer above it; what
+            lies below the layers counts as one more.
         warmup (`float`): share of the steps in which the rate rises; then it falls as a cosine.
         weight_decay (`float`), max_grad_norm (`float`): of AdamW, and for clipping.
         average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
         average_from (`float`): share of the steps after which it starts.
         mixed_precision (`str`): "no", "bf16" or "fp16".
+        gradient_checkpointing (`bool`): compute the backbone's layers twice to keep only their inputs.
+        num_workers (`int`): processes that make batches ahead of time.
+        trackers (`list[str]`): such as "tensorboard", "trackio", "wandb"; see [`new_accelerator`].
         checkpoint_every (`int`), log_every (`int`): steps; 0 for never.
         seed (`int`): of everything random.
     """
@@ -43,15 +63,44 @@ class TrainingArguments:
     steps: int = 1_000
     learning_rate: float = 1e-3
     learning_rates: dict[str, float] = field(default_factory=dict)
+    layer_decay: float = 1.0
     warmup: float = 0.1
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     average: float = 0.0
     average_from: float = 0.3
     mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+    num_workers: int = 0
+    trackers: list[str] = field(default_factory=list)
     checkpoint_every: int = 200
     log_every: int = 50
     seed: int = 0
+
+
+def new_accelerator(arguments: TrainingArguments) -> Accelerator:
+    """An accelerator for these arguments, its trackers started.
+
+    Raises:
+        ImportError: the package of a tracker is not installed.
+        ValueError: Accelerate doesn't know a tracker.
+    """
+    for name in arguments.trackers:
+        if name not in LoggerType.list():
+            raise ValueError(f"`trackers` names {name!r}; Accelerate knows {', '.join(LoggerType.list())}.")
+        packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
+        if not any(map(importlib.util.find_spec, packages)):
+            raise ImportError(f"`trackers` names {name!r}, which isn't installed: `pip install {name}`.")
+    accelerator = Accelerator(
+        mixed_precision=arguments.mixed_precision,
+        log_with=arguments.trackers or None,
+        project_dir=arguments.output_dir,
+        # a batch may be without sound, or without codes, and then some weights are of no use to it
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if arguments.trackers:
+        accelerator.init_trackers(Path(arguments.output_dir).resolve().name)
+    return accelerator
 
 
 def train(
@@ -61,39 +110,55 @@ def train(
     accelerator: Accelerator | None = None,
     *,
     on_step: Callable[[int, nn.Module], bool | None] | None = None,
+    keep_checkpoint: bool = False,
 ) -> nn.Module:
     """Train `model` and return it (its averaged weights, if averaging is on) on the main process' device.
 
     Started again with the same arguments, it resumes from the last checkpoint in `output_dir`. After every step,
-    `on_step(step, model)` is called with what would be returned; training ends early where it says true.
+    `on_step(step, model)` is called with what would be returned; training ends early where it says true. With
+    `keep_checkpoint` the caller removes the checkpoints ([`remove_checkpoints`]) when the model is safe.
+
+    Under FSDP the weights are spread over the processes, so there is neither averaging nor `on_step`, and only the
+    main process' model has been trained when this returns.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        OSError: a checkpoint could not be written; the one before is whole.
+        ValueError: arguments that don't fit the model, or checkpoints that are all damaged.
     """
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    accelerator = accelerator or Accelerator(mixed_precision=arguments.mixed_precision)
+    accelerator = accelerator or new_accelerator(arguments)
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if sharded and (arguments.average or on_step is not None):
+        raise ValueError("Under FSDP no process has all weights: set `average: 0` and leave `validation` out.")
     set_seed(arguments.seed)
+    if arguments.gradient_checkpointing:
+        _checkpoint_gradients(model)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, arguments), betas=(0.9, 0.98), weight_decay=arguments.weight_decay
     )
     average = copy.deepcopy(model).eval().requires_grad_(False) if arguments.average else None
+    whole = copy.deepcopy(model) if sharded else None
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:  # it asks, but our batches need no loader
+        accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
     model, optimizer = accelerator.prepare(model, optimizer)
     if average is not None:
         average.to(accelerator.device)
     step = _resume(accelerator, output_dir, average)
     started, first = time.perf_counter(), step
-    while step < arguments.steps:
+    for parts in _batches_from(batches, step, arguments):
         model.train()
         torch.manual_seed(arguments.seed * 1_000_003 + step * 1_009 + accelerator.process_index)
-        loss = 0.0
-        for inputs in batches[step]:
-            inputs = {name: tensor.to(accelerator.device) for name, tensor in inputs.items()}
-            part = model(**inputs).loss
-            accelerator.backward(part)
-            loss += part.detach().float().item()
+        loss = sum(
+            _backward(accelerator, model, inputs, last=number == len(parts)) for number, inputs in enumerate(parts, 1)
+        )
         if not math.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss} at step {step}; lower the learning rate or check the data.")
         accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+        factor = learning_rate_factor(step, arguments)
         for group in optimizer.param_groups:
-            group["lr"] = group["highest_lr"] * learning_rate_factor(step, arguments)
+            group["lr"] = group["highest_lr"] * factor
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
@@ -101,26 +166,126 @@ def train(
             averaging = step >= arguments.average_from * arguments.steps
             _update_average(average, accelerator.unwrap_model(model), arguments.average if averaging else 0.0)
         if arguments.log_every and step % arguments.log_every == 0:
+            mean = accelerator.reduce(torch.tensor(loss, device=accelerator.device), "mean").item()
             seconds = (time.perf_counter() - started) / (step - first)
-            _log(
-                accelerator, output_dir, {"step": step, "loss": round(loss, 4), "seconds_per_step": round(seconds, 3)}
-            )
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            values = {"loss": round(mean, 4), "learning_rate": rate, "seconds_per_step": round(seconds, 3)}
+            _log(accelerator, output_dir, {"step": step, **values})
         if on_step is not None:
             current = average if average is not None else accelerator.unwrap_model(model)
             if on_step(step, current):
                 break
         if arguments.checkpoint_every and step % arguments.checkpoint_every == 0 and step < arguments.steps:
             _checkpoint(accelerator, output_dir, step, average)
-    shutil.rmtree(output_dir / "checkpoint", ignore_errors=True)
-    return (average if average is not None else accelerator.unwrap_model(model)).eval()
+    if not keep_checkpoint:
+        remove_checkpoints(output_dir, accelerator)
+    if sharded:
+        weights = accelerator.get_state_dict(model)
+        if accelerator.is_main_process:
+            whole.load_state_dict(weights)
+    elif average is not None:
+        whole = average
+    else:
+        whole = accelerator.unwrap_model(model)
+    accelerator.free_memory()  # or the checkpoints of a later training would hold this one, too
+    return whole.eval()
+
+
+def remove_checkpoints(output_dir: str | os.PathLike, accelerator: Accelerator) -> None:
+    """Remove what a run needs to go on; all processes call it."""
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
+            shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+class Validation:
+    """The `on_step` that measures a model on what was held out, keeps the best one, and says when to stop.
+
+    What it does at a step depends on earlier steps only, and its memory is a file: a run that goes on from a
+    checkpoint stops where it would have stopped, with the same best model.
+
+    Args:
+        measure (callable): `model -> dict[str, float]`, the same on every process.
+        save (callable): `(model, folder) -> None`, called on the main process alone.
+        steps (`int`): of the training; the last one is measured, too.
+        folder (`Path`): for `best/` and `validation.json`.
+        accelerator (`Accelerator`): of the training.
+        every (`int`): steps between measurements.
+        patience (`int`): stop after so many measurements in a row that weren't the best.
+        best_by (`str`): the figure that decides; less is better where its name ends in "loss".
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[nn.Module], dict[str, float]],
+        save: Callable[[nn.Module, Path], None],
+        *,
+        steps: int,
+        folder: Path,
+        accelerator: Accelerator,
+        every: int = 100,
+        patience: int = 5,
+        best_by: str = "accuracy",
+    ):
+        for name, value in (("every", every), ("patience", patience)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` of the validation is {value!r}; it must be a whole number, 1 or more.")
+        self.measure, self.save, self.steps, self.folder = measure, save, steps, Path(folder)
+        self.accelerator, self.every, self.patience, self.best_by = accelerator, every, patience, best_by
+        self.file = self.folder / "validation.json"
+        self.figures: dict[int, dict[str, float]] = {}
+        if self.file.exists():
+            self.figures = {int(step): figures for step, figures in json.loads(self.file.read_text()).items()}
+
+    def __call__(self, step: int, model: nn.Module) -> bool:
+        if step % self.every and step != self.steps:
+            return False
+        figures = self.measure(model)
+        if self.best_by not in figures:
+            raise ValueError(f"`best_by` is {self.best_by!r}; what is measured is {', '.join(figures)}.")
+        earlier = {s: known for s, known in self.figures.items() if s < step}
+        self.figures = {**earlier, step: figures}
+        if self.accelerator.is_main_process:
+            rounded = {f"validation_{name}": round(value, 4) for name, value in figures.items()}
+            print(json.dumps({"step": step, **rounded}), flush=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.best_step == step:
+                new, best = self.folder / "best.new", self.folder / "best"
+                shutil.rmtree(new, ignore_errors=True)
+                self.save(model, new)
+                shutil.rmtree(best, ignore_errors=True)
+                new.rename(best)
+            unfinished = self.file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(self.figures))
+            os.replace(unfinished, self.file)
+        self.accelerator.log({f"validation_{name}": value for name, value in figures.items()}, step=step)
+        self.accelerator.wait_for_everyone()
+        return sum(s > self.best_step for s in self.figures) >= self.patience
+
+    @property
+    def best_step(self) -> int:
+        """The earliest of the best."""
+        sign = -1 if self.best_by.endswith("loss") else 1
+        return max(self.figures, key=lambda step: (sign * self.figures[step][self.best_by], -step))
+
+    def result(self) -> dict:
+        return {"best_step": self.best_step, "last_step": max(self.figures), **self.figures[self.best_step]}
 
 
 def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict]:
     """Parameters by learning rate, the longest matching prefix deciding; a rate of 0 takes them out of training."""
+    if not 0 < arguments.layer_decay <= 1:
+        raise ValueError(f"`layer_decay` is {arguments.layer_decay!r}; it must be above 0, and 1 for none.")
     groups = {}
+    layers = [int(match[1]) for name, _ in model.named_parameters() if (match := LAYER.search(name))]
     for name, parameter in model.named_parameters():
         prefixes = [prefix for prefix in arguments.learning_rates if name.startswith(prefix)]
         rate = arguments.learning_rates[max(prefixes, key=len)] if prefixes else arguments.learning_rate
+        if arguments.layer_decay != 1 and layers and re.search(r"\bbackbone\.", name):
+            match = LAYER.search(name)
+            rate *= arguments.layer_decay ** (max(layers) - (int(match[1]) if match else -1))
         if rate == 0:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
@@ -141,6 +306,39 @@ def learning_rate_factor(step: int, arguments: TrainingArguments) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, arguments.steps - warmup)))
 
 
+def _checkpoint_gradients(model: nn.Module):
+    enable = getattr(model, "activation_checkpointing_enable", None) or getattr(
+        model, "gradient_checkpointing_enable", None
+    )
+    if enable is None:
+        raise ValueError(
+            f"`gradient_checkpointing` is on, but a {type(model).__name__} has none. It is for backbones that are "
+            "trained; leave it out where features are computed once."
+        )
+    enable()
+
+
+def _batches_from(batches: Sequence, step: int, arguments: TrainingArguments) -> Iterator[list[dict]]:
+    """The batches from `step` on, in order; workers make them ahead of time."""
+    steps = range(step, arguments.steps)
+    if arguments.num_workers == 0:
+        return (batches[step] for step in steps)
+    return iter(
+        torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=arguments.num_workers)
+    )
+
+
+def _backward(accelerator: Accelerator, model: nn.Module, inputs: dict, last: bool) -> float:
+    """Add the gradient of one part of a batch; processes put theirs together at the last part."""
+    inputs = {name: tensor.to(accelerator.device) for name, tensor in inputs.items()}
+    weight = inputs.pop("loss_weight", 1.0)
+    accelerator.sync_gradients = last
+    with contextlib.nullcontext() if last else accelerator.no_sync(model):
+        loss = model(**inputs).loss * weight
+        accelerator.backward(loss)
+    return loss.detach().float().item()
+
+
 @torch.no_grad()
 def _update_average(average, model, decay):
     for kept, new in zip(average.parameters(), model.parameters(), strict=True):
@@ -150,38 +348,76 @@ def _update_average(average, model, decay):
 
 
 def _checkpoint(accelerator, output_dir: Path, step: int, average):
-    """Write beside the old checkpoint, then swap, so that one whole checkpoint is there at any moment."""
-    new, old = output_dir / "checkpoint.new", output_dir / "checkpoint"
+    """Write beside the old checkpoints, then rename, so that a whole one is there at any moment."""
+    new, current, previous = (output_dir / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
     if accelerator.is_main_process:
         shutil.rmtree(new, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(new)
+    try:
+        accelerator.save_state(new)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if average is not None:
+                torch.save(average.state_dict(), new / "average.pt")
+            digests = {str(file.relative_to(new)): _digest(file) for file in _files_of(new)}
+            (new / "step.json").write_text(json.dumps({"step": step, "digests": digests}))
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        if accelerator.is_main_process:
+            shutil.rmtree(new, ignore_errors=True)
+        raise OSError(
+            f"The checkpoint of step {step} could not be written to {output_dir} ({error}). Free some space there and "
+            "start the same command again; it goes on from the checkpoint before."
+        ) from error
     if accelerator.is_main_process:
-        if average is not None:
-            torch.save(average.state_dict(), new / "average.pt")
-        (new / "step.json").write_text(json.dumps({"step": step}))
-        retired = output_dir / "checkpoint.old"
-        shutil.rmtree(retired, ignore_errors=True)
-        if old.exists():
-            old.rename(retired)
-        new.rename(old)
-        shutil.rmtree(retired, ignore_errors=True)
+        if current.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            current.rename(previous)
+        new.rename(current)
     accelerator.wait_for_everyone()
 
 
 def _resume(accelerator, output_dir: Path, average) -> int:
-    for name in ("checkpoint", "checkpoint.old"):  # the second, if a kill came between the two renames
-        folder = output_dir / name
-        if (folder / "step.json").exists():
-            break
-    else:
+    """Load the last whole checkpoint, and say after which step it was made."""
+    found = [output_dir / name for name in ("checkpoint", "checkpoint.old") if (output_dir / name).exists()]
+    folder = next((folder for folder in found if _is_whole(folder)), None)
+    if folder is None:
+        if found:
+            raise ValueError(
+                f"The checkpoints in {output_dir} are damaged. Remove {' and '.join(folder.name for folder in found)} "
+                "there to start over."
+            )
         return 0
+    if folder != found[0]:
+        accelerator.print(f"{found[0]} is damaged; the one before it is taken.")
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            shutil.rmtree(found[0])
     accelerator.load_state(folder)
     if average is not None:
         average.load_state_dict(torch.load(folder / "average.pt", map_location=accelerator.device, weights_only=True))
     step = json.loads((folder / "step.json").read_text())["step"]
     accelerator.print(f"resumed from step {step} of {folder}")
     return step
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        digests = json.loads((folder / "step.json").read_text()).get("digests", {})
+        return all(_digest(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as content:
+        while part := content.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _log(accelerator, output_dir: Path, values: dict):

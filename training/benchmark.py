@@ -5,10 +5,13 @@
     python training/benchmark.py encode --dtype bfloat16 --head linear
     python training/benchmark.py synthesis --case prompts                  Bark-small shapes, eight voices
     python training/benchmark.py synthesis --case batch --shape large
+    python training/benchmark.py train                                     the community's training loop and ours
+    python training/benchmark.py train --clips 16 --rounds 1 --dtype float32
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
-alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`. Prints one JSON object.
+alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `train` in
+`benchmark_train.py`. Prints one JSON object.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import time
 import numpy as np
 import torch
 from benchmark_synthesis import CASES, SHAPES, benchmark_synthesis
+from benchmark_train import COMMUNITY_HEAD, add_arguments, benchmark_train
 from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
@@ -27,8 +31,6 @@ from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
 from hf_bark_semantic.conversion import fold_intermediate
 from hf_bark_semantic.pipelines import default_encoder, example_recording
-
-COMMUNITY_HEAD = {"head_type": "recurrent", "hidden_size": 1_024, "intermediate_size": 4_096}  # version 1 quantizers
 
 
 def main(arguments=None):
@@ -58,7 +60,10 @@ def main(arguments=None):
     synthesis.add_argument("--rounds", type=int, default=2)
     synthesis.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"], help="of both sides")
     synthesis.set_defaults(benchmark=benchmark_synthesis)
-    for command in (encode, synthesis):
+    training = commands.add_parser("train", help="training, against the community's loop")
+    add_arguments(training)
+    training.set_defaults(benchmark=lambda args: benchmark_train(args, clips_of_2_to_14_s(args.clips)))
+    for command in (encode, synthesis, training):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:

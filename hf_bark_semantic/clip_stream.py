@@ -1,0 +1,117 @@
+"""A corpus that is larger than memory or disk, as batches: read row by row, shuffled in blocks.
+
+Crop number `i` of a source is of clip number `i` of its stream. The stream passes over the corpus again and again,
+each time with its files in another order, and shuffles blocks of `block_size` clips. So it is a pure function of the
+seed: a run that goes on reads the stream up to where it was, decodes nothing of it, and goes on with the same clips.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from datasets import IterableDataset, load_dataset, load_from_disk
+
+from .data import BatchPlan, Clip, CropBatches, checked_corpus, clip_of_row
+
+
+def open_stream(path: str) -> IterableDataset:
+    """The rows of a corpus, from a folder or the Hub, none of them read yet.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    try:
+        dataset = load_from_disk(path).to_iterable_dataset(num_shards=1)
+    except FileNotFoundError:
+        dataset = load_dataset(path, split="train", streaming=True)
+    return checked_corpus(dataset, path).with_format("numpy")
+
+
+class StreamedCorpus(NamedTuple):
+    """Rows of a corpus that are to be trained on, none of them read yet."""
+
+    dataset: IterableDataset  # see `open_stream`
+    wanted: Callable[[dict], bool]
+
+
+class ClipStream:
+    """Clips of a corpus in an order that the seed decides, without end; only one block of them is in memory.
+
+    Args:
+        dataset (`IterableDataset`), wanted (callable): as in [`StreamedCorpus`].
+        block_size (`int`): clips that are shuffled at once.
+        seed (`int`): of the order.
+
+    Raises:
+        ValueError: no row is wanted.
+    """
+
+    def __init__(self, dataset: IterableDataset, wanted: Callable[[dict], bool], block_size: int, seed: int):
+        if not isinstance(block_size, int) or block_size < 1:
+            raise ValueError(f"The block size of a stream is {block_size!r}; it must be a whole number, 1 or more.")
+        self.dataset, self.wanted, self.block_size, self.seed = dataset, wanted, block_size, seed
+        self._restart()
+
+    def __getitem__(self, number: int) -> Clip:
+        if number < self.first:
+            self._restart()
+        while number >= self.first + len(self.block):
+            self.first += len(self.block)
+            self.block = next(self.blocks)
+            self.order = np.random.default_rng([self.seed, self.first]).permutation(len(self.block))
+        return clip_of_row(self.block[self.order[number - self.first]])
+
+    def _restart(self):
+        self.blocks, self.block, self.first = self._read(), [], 0
+
+    def _read(self) -> Iterator[list[dict]]:
+        files = self.dataset.n_shards
+        for epoch in itertools.count():
+            order = np.random.default_rng([self.seed, epoch]).permutation(files).tolist()
+            parts = (self.dataset.shard(num_shards=files, index=index) for index in order)
+            rows = filter(self.wanted, itertools.chain.from_iterable(parts))
+            empty = True
+            while block := list(itertools.islice(rows, self.block_size)):
+                empty = False
+                yield block
+            if empty:
+                raise ValueError(
+                    "No row of the corpus is to be trained on: look at its `source`, and at what is held out."
+                )
+
+
+class StreamedBatches(CropBatches):
+    """[`CropBatches`] whose clips come from a stream: each once in a pass, however long it is.
+
+    Args:
+        corpus ([`StreamedCorpus`]): to draw from.
+        plan, steps, seed, codebook_size, kwargs: as in [`CropBatches`].
+        block_size (`int`): see [`ClipStream`].
+    """
+
+    def __init__(
+        self,
+        corpus: StreamedCorpus,
+        plan: BatchPlan,
+        steps: int,
+        seed: int,
+        codebook_size: int,
+        *,
+        block_size: int = 1_000,
+        **kwargs,
+    ):
+        self.corpus, self.block_size, self.stream_seed = corpus, block_size, seed
+        super().__init__((), plan, steps, seed, codebook_size, **kwargs)
+
+    def pool(self, source: str, count: int) -> ClipStream:
+        def of_source(row: dict) -> bool:
+            return row.get("source", "") == source and self.corpus.wanted(row)
+
+        return ClipStream(self.corpus.dataset, of_source, self.block_size, self.stream_seed)
+
+    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
+        for source, stream in self.pools.items():
+            count = self.plan.crops[source]
+            for number in range(step * count, (step + 1) * count):
+                yield stream[number]
