@@ -3,8 +3,8 @@
     python training/nano/labels.py tokens outputs/nano/speech outputs/nano/secret_tokenizer outputs/nano/tokens.npz
     python training/nano/labels.py codes outputs/nano/speech outputs/nano/codec outputs/nano/codes.npz
 
-One array for each clip, under its id. What the file holds already is kept: a killed run goes on, and a corpus may grow.
-Each of `--processes` labels clips of its own on one thread.
+One array for each clip, under its id. What the file holds already is kept: a killed run goes on, and a corpus may
+grow. Each of `--processes` labels clips of its own on one thread.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments=None):
     clips = [clip for clip in load_speech(args.speech, held_out=None) if clip.id not in arrays]
     label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
     with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
-        for count, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20)), 1):
+        for count, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20), strict=True), 1):
             arrays[clip.id] = array.astype(np.int16)
             if count % SAVE_EVERY == 0:
                 save(args.output, arrays)

@@ -6,6 +6,8 @@ it stands in the generation config.
 
 import string
 
+import numpy as np
+import torch
 from sentences import vocabulary
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
@@ -89,3 +91,50 @@ def new_bark(codec_config: EncodecConfig, text_vocab_size: int) -> BarkModel:
     bark = BarkModel(bark_config(codec_config, text_vocab_size))
     bark.generation_config = generation_config(text_vocab_size)
     return bark
+
+
+def align_positions(bark: BarkModel, seconds_per_text_id: float):
+    """Start the three models with positions that say *when*.
+
+    With positions that start as noise, a model has to find out for each position of its output which part of its input
+    is spoken there. In a few hours of speech it does not: the coarse model then ignores its tokens. So positions start
+    as sinusoids of their time, and in the first layer one narrow and one wide head look for the same time.
+    """
+    config = generation_config(0)
+    semantic_rate, coarse = config.semantic_config["semantic_rate_hz"], config.coarse_acoustics_config
+    token_times = (np.arange(MAX_TOKENS) + 0.5) / semantic_rate
+    text_times = (np.arange(MAX_TEXT) + 0.5) * seconds_per_text_id
+    frame_times = (np.arange(FINE_INPUT) + 0.5) / coarse["coarse_rate_hz"]
+    code_times = frame_times[np.arange(COARSE_HISTORY + COARSE_WINDOW) // coarse["n_coarse_codebooks"]]
+    _start_at_times(bark.semantic, text_times, token_times, periods=(0.5, 16.0))
+    _start_at_times(bark.coarse_acoustics, token_times[:COARSE_INPUT], code_times, periods=(0.08, 8.0))
+    frame_s = frame_times[1] - frame_times[0]
+    for embedding in bark.fine_acoustics.input_embeds_layers:  # else each frame finds itself, not its neighbours
+        embedding.weight.data[:, : bark.fine_acoustics.config.hidden_size // bark.fine_acoustics.config.num_heads] = 0
+    _start_at_times(bark.fine_acoustics, frame_times, [], periods=(0.08, 8.0), offsets=(-frame_s, frame_s))
+
+
+@torch.no_grad()
+def _start_at_times(model, input_times, output_times, periods: tuple[float, float], offsets=(0.0, 0.0)):
+    """Positions `0 ... len(input_times)` are the input, the next one predicts what is at `output_times[0]`.
+
+    The first head is narrow, the second wide; each looks for its own time plus an offset in seconds.
+    """
+    width, head = model.config.hidden_size, model.config.hidden_size // model.config.num_heads
+    num_rates = head // 2 - 1
+    rates = 2 * np.pi / np.geomspace(*periods, num_rates)
+    times = np.concatenate([input_times, output_times])
+    is_input = (np.arange(len(times)) < len(input_times))[:, None]
+    columns = np.hstack([np.sin(times[:, None] * rates), np.cos(times[:, None] * rates), is_input, ~is_input])
+    weight = 2 * model.config.initializer_range * torch.from_numpy(columns).float()
+    model.position_embeds_layer.weight[: len(times), :head] = weight
+    query, key = model.layers[0].attn.att_proj.weight[: 2 * width].view(2, model.config.num_heads, head, width)
+    input_marker, output_marker = head - 2, head - 1
+    for number, (fastest, offset) in enumerate(zip((0, num_rates // 3), offsets, strict=True)):
+        slow = np.arange(num_rates) >= fastest
+        cos, sin = np.diag(slow * np.cos(offset * rates)), np.diag(slow * np.sin(offset * rates))
+        clock, later = np.kron(np.eye(2), np.diag(slow)), np.block([[cos, sin], [-sin, cos]])
+        for projection, turn, marker in ((query[number], later, output_marker), (key[number], clock, input_marker)):
+            projection.zero_()
+            projection[: 2 * num_rates, : 2 * num_rates] = 1.2 * torch.from_numpy(turn).float()
+            projection[input_marker, marker] = 3.5  # what is output looks for what is input

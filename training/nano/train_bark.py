@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nano_bark import new_bark, text_tokenizer
+from nano_bark import align_positions, new_bark, text_tokenizer
 from safetensors.torch import save_model
 from transformers import EncodecConfig
 
@@ -54,6 +54,8 @@ def main(arguments=None):
         if hasattr(module, "attn_dropout"):
             module.attn_dropout.p = 0.0  # a quarter of a step on a CPU; the dropout between the layers stays
     training = load_utterances(args.folder, tokenizer, configs, args.stage)
+    seconds = sum(utterance.num_tokens for utterance in training) / configs.semantic.semantic_rate_hz
+    align_positions(bark, seconds / sum(len(utterance.text_ids) for utterance in training))
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
     )
