@@ -1,6 +1,7 @@
 """Trials of a Bark's voices: who speaks what in whose voice, how each is scored, and what all of them say together.
 
-    load_voice_clips    recordings with texts and speakers, from a folder, .jsonl or .csv
+    load_voice_clips    recordings with speakers, with texts or without, from folders, .jsonl and .csv
+    load_texts          sentences for voices whose recordings have no texts
     cast_voices         per voice: what prompts it, what it is compared with, and what is said
     Trial               one waveform to make and to score
     Scorers             transcriber, speaker embedders, MOS predictor; score_trial runs them
@@ -10,14 +11,16 @@
     format_table        those figures as text
 
 A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
-of the person.
+of the person. Only long recordings without a text are cut, and a voice that has no more than one of them prompts and
+enrols with two parts of it (`CastVoice.one_recording`): its similarity hears the room and the microphone, too.
 """
 
 import csv
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from .speech_metrics import (
     silence,
     stoi,
 )
+from .text import estimate_duration_s
 
 REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
 TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once
@@ -46,15 +50,27 @@ KINDS = ("digits", "sentences")
 
 @dataclass(frozen=True)
 class VoiceClip:
-    """A recording, its text and its speaker."""
+    """A recording or a part of it, its text and its speaker.
+
+    Args:
+        id (`str`): its own.
+        audio (`Path`, *optional*): the recording; `None` for a text that was never recorded.
+        text (`str`): what is said; empty where nobody knows.
+        voice (`str`): who says it.
+        seconds (`float`), start_s (`float`): the part of the recording.
+        held_out_voice (`bool`), held_out_text (`bool`): whether no stage has learnt from voice and text.
+        source (`str`): the table or folder that it comes from.
+    """
 
     id: str
-    audio: Path
+    audio: Path | None
     text: str
     voice: str
     seconds: float
     held_out_voice: bool = True
     held_out_text: bool = True
+    start_s: float = 0.0
+    source: str = ""
 
     @property
     def kind(self) -> str:
@@ -62,29 +78,59 @@ class VoiceClip:
         return KINDS[0] if set(normalize_text(self.text).split()) <= set(DIGITS) else KINDS[1]
 
 
-def load_voice_clips(source: str | Path) -> list[VoiceClip]:
+def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
     """Read recordings of voices.
 
     Args:
-        source (`str` or `Path`): a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or one
-            `.jsonl` or `.csv`. Columns: `audio` (or `file`), `text`, `speaker` (or `voice`); optionally `id`,
+        sources (`str` or `Path`): each a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or
+            one `.jsonl` or `.csv`. Columns: `audio` (or `file`), `speaker` (or `voice`); optionally `text`, `id`,
             `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. What does not say whether it
-            was held out counts as such.
+            was held out counts as such. Voices of which no recording has a text can be prompted with and compared
+            with; see [`cast_voices`].
 
     Raises:
-        ValueError: no rows, a column or a text is missing, or an id occurs twice.
+        ValueError: no rows, a column is missing, a text that UTF-8 cannot hold, an id that occurs twice, or a voice
+            that occurs in two sources.
         AudioError: a recording cannot be opened.
     """
-    source = Path(source)
-    tables = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
-    clips = [_voice_clip(row, table) for table in tables for row in _rows(table)]
-    if not clips:
-        raise ValueError(f"{source} holds no rows. Name a folder with .jsonl tables, a .jsonl or a .csv.")
-    ids = [clip.id for clip in clips]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise ValueError(f"{source}: the id {twice!r} occurs twice. Give every recording its own.")
+    clips = []
+    for source in map(Path, sources):
+        tables = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
+        own = [_voice_clip(row, table, str(source)) for table in tables for row in _rows(table)]
+        if not own:
+            raise ValueError(f"{source} holds no rows. Name a folder with .jsonl tables, a .jsonl or a .csv.")
+        clips += own
+    owners = {}
+    for clip in clips:
+        other = owners.setdefault(clip.id, clip)
+        if other is not clip:
+            places = " and ".join(dict.fromkeys([other.source, clip.source]))
+            raise ValueError(f"{places}: the id {clip.id!r} occurs twice. Give every recording its own.")
+    homes = {}
+    for clip in clips:
+        if homes.setdefault(clip.voice, clip.source) != clip.source:
+            raise ValueError(
+                f"The voice {clip.voice!r} is in {homes[clip.voice]} and in {clip.source}. Rename one of the two, or "
+                "put the recordings of one person into one table."
+            )
     return clips
+
+
+def load_texts(file: str | Path) -> list[str]:
+    """Sentences of a text file, one per line, those left out that take longer than 12 s to say.
+
+    Raises:
+        ValueError: there is none, or the file is not UTF-8.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: {error}. Convert it, or name another file of sentences.") from error
+    texts = [line.strip() for line in lines if normalize_text(line)]
+    texts = [text for text in texts if estimate_duration_s(text) <= TEST_CLIP_S[1]]
+    if not texts:
+        raise ValueError(f"{file} holds no sentence of at most {TEST_CLIP_S[1]:g} s. Write one on each line.")
+    return texts
 
 
 def _rows(table: Path) -> list[dict]:
@@ -92,19 +138,28 @@ def _rows(table: Path) -> list[dict]:
         raise ValueError(f"There is no {table}. Name a folder with .jsonl tables, a .jsonl or a .csv.")
     text = table.read_text(encoding="utf-8-sig")
     if table.suffix.lower() == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
-def _voice_clip(row: Mapping[str, Any], table: Path) -> VoiceClip:
-    names = {"audio": "file", "speaker": "voice", "text": "text"}
-    audio, voice, text = (row.get(name) or row.get(other) for name, other in names.items())
-    if not audio or not voice or not text:
-        raise ValueError(f"{table.name}: a row needs `audio`, `text` and `speaker`; this one has {sorted(row)}.")
-    audio = table.parent / audio
-    seconds = float(row.get("seconds") or _duration_s(audio))
-    held_out = (_is_true(row.get(name, True)) for name in ("held_out_voice", "held_out_text"))
-    return VoiceClip(str(row.get("id") or audio.stem), audio, text, str(voice), seconds, *held_out)
+def _voice_clip(row: Mapping[str, Any], table: Path, source: str) -> VoiceClip:
+    names = {"audio": "file", "speaker": "voice"}
+    audio, voice = (str(row.get(name) or row.get(other) or "") for name, other in names.items())
+    if not audio or not voice:
+        raise ValueError(
+            f"{table.name}: a row needs `audio` and `speaker`, and `text` for what is to be said again; this one has "
+            f"{sorted(map(str, row))}."
+        )
+    audio, text = table.parent / audio, str(row.get("text") or "").strip()
+    name = str(row.get("id") or audio.stem)
+    for value in (str(audio), text, voice, name):
+        if value != value.encode("utf-8", "replace").decode():
+            raise ValueError(
+                f"{table.name}: {value!r} holds half of a character, which UTF-8 cannot. Repair that row."
+            )
+    seconds = float((row.get("seconds") if text else None) or _duration_s(audio))  # parts must lie within it
+    held_out = (_is_true(row.get(column, True)) for column in ("held_out_voice", "held_out_text"))
+    return VoiceClip(name, audio, text, voice, seconds, *held_out, source=source)
 
 
 def _is_true(value: Any) -> bool:
@@ -128,7 +183,8 @@ class CastVoice:
         name (`str`): the voice.
         prompt (`tuple[VoiceClip, ...]`): what it is cloned from, 6 to 10 s.
         enrolment (`tuple[VoiceClip, ...]`): what its embedding is taken from, 6 to 10 s.
-        tests (`tuple[VoiceClip, ...]`): whose texts are said; the recordings are the ceiling of every figure.
+        tests (`tuple[VoiceClip, ...]`): whose texts are said; the recordings, where there are any, are the ceiling of
+            every figure.
     """
 
     name: str
@@ -136,16 +192,30 @@ class CastVoice:
     enrolment: tuple[VoiceClip, ...]
     tests: tuple[VoiceClip, ...]
 
+    @property
+    def source(self) -> str:
+        """The table or folder of its recordings."""
+        return self.prompt[0].source
 
-def cast_voices(clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0) -> tuple[list[CastVoice], list[str]]:
+    @property
+    def one_recording(self) -> bool:
+        """Whether prompt and enrolment share a recording."""
+        return bool({clip.audio for clip in self.prompt} & {clip.audio for clip in self.enrolment})
+
+
+def cast_voices(
+    clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0, texts: Sequence[str] = ()
+) -> tuple[list[CastVoice], list[str]]:
     """Give the recordings of held-out voices their roles.
 
-    Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols.
+    Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols. Recordings
+    without a text never test; they are cut into parts of 6 to 10 s, so that a single one of 12 s does for a voice.
 
     Args:
         clips (`Iterable[VoiceClip]`): voices that are not held out are passed over.
         tests (`int`): test clips per voice at most.
         seed (`int`): of the choice.
+        texts (sequence of `str`): what voices say whose recordings have no texts; without any they are left out.
 
     Returns:
         The voices, and the names of those that have too few recordings (6 s each for prompt and enrolment and one test
@@ -158,16 +228,42 @@ def cast_voices(clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0) ->
     cast, left_out = [], []
     for name, own in sorted(by_voice.items()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        silent = not any(clip.text for clip in own)
+        own = [part for clip in own for part in _parts(clip)]
         own = [own[i] for i in rng.permutation(len(own))]
         prompt, rest = _take_seconds([clip for clip in own if not clip.held_out_text], own)
-        enrolment, rest = _take_seconds([clip for clip in rest if not clip.held_out_text], rest)
-        fit = [clip for clip in rest if clip.held_out_text and TEST_CLIP_S[0] <= clip.seconds <= TEST_CLIP_S[1]]
+        heard = {clip.audio for clip in prompt or ()}
+        others = [clip for clip in rest if clip.audio not in heard]
+        enrolment, rest = _take_seconds([clip for clip in others if not clip.held_out_text] or others, rest)
+        fit = _borrowed(name, texts, tests, rng) if silent else [clip for clip in rest if can_test(clip)]
         if not prompt or not enrolment or not fit:
             left_out.append(name)
         else:
             tests_of_voice = _alternating(fit, first_kind=len(cast) % len(KINDS))[:tests]
             cast.append(CastVoice(name, tuple(prompt), tuple(enrolment), tuple(tests_of_voice)))
     return cast, left_out
+
+
+def can_test(clip: VoiceClip) -> bool:
+    """Whether a recording can be a test clip: its text is known and held out, and it lasts 0.5 to 12 s."""
+    return bool(normalize_text(clip.text)) and clip.held_out_text and TEST_CLIP_S[0] <= clip.seconds <= TEST_CLIP_S[1]
+
+
+def _parts(clip: VoiceClip) -> list[VoiceClip]:
+    """A recording without a text in parts of 6 to 10 s; others, and shorter ones, as they are."""
+    count = int(clip.seconds // REFERENCE_S[0])
+    if clip.text or not count:
+        return [clip]
+    hop = clip.seconds / count
+    parts = [replace(clip, start_s=i * hop, seconds=min(hop, REFERENCE_S[1])) for i in range(count)]
+    return [replace(part, id=f"{clip.id}/{i}") for i, part in enumerate(parts)] if count > 1 else parts
+
+
+def _borrowed(voice: str, texts: Sequence[str], count: int, rng: np.random.Generator) -> list[VoiceClip]:
+    """Texts for a voice, as clips without recordings: digit strings and sentences alike, if there are both."""
+    clips = [VoiceClip(f"{voice}/text-{i}", None, texts[i], voice, 0.0) for i in rng.permutation(len(texts))]
+    of_kinds = [[clip for clip in clips if clip.kind == kind][:count] for kind in KINDS]
+    return [clip for kind in of_kinds for clip in kind]
 
 
 def _take_seconds(
@@ -204,7 +300,8 @@ class Trial:
         voice (`str`): who should be heard; figures are resampled by it.
         clip (`VoiceClip`): the test clip.
         seed (`int`): of the synthesis; the same in all conditions.
-        distractors (`tuple[str, ...]`): the other voices of the identification; empty for none.
+        distractors (`tuple[str, ...]`): the other voices of the identification, of the same source as far as it has
+            as many; empty for none.
     """
 
     id: str
@@ -237,17 +334,19 @@ def plan_trials(
         limit (`int`, *optional*): test clips to use.
         seed (`int`): of the distractors and syntheses.
     """
-    names = [voice.name for voice in voices]
+    names, sources = [voice.name for voice in voices], {voice.name: voice.source for voice in voices}
     by_rank = [(rank, voice, clip) for voice in voices for rank, clip in enumerate(voice.tests)]
     by_rank.sort(key=lambda item: (item[0], names.index(item[1].name)))
     trials = []
     for number, (_, voice, clip) in enumerate(by_rank[:limit]):
         rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])
         others = [name for name in names if name != voice.name]
-        distractors = tuple(others[i] for i in rng.permutation(len(others))[: NUM_CANDIDATES - 1])
+        others = [others[i] for i in rng.permutation(len(others))]
+        others.sort(key=lambda name, voice=voice: sources[name] != voice.source)  # the same kind of recordings first
+        distractors = tuple(others[: NUM_CANDIDATES - 1])
         numbers = [int(value) for value in rng.integers(2**31, size=seeds)]
         for part in ("original", "codec"):
-            if part in parts:
+            if part in parts and clip.audio is not None:
                 trials.append(Trial(f"{part}/{clip.id}", part, part, voice.name, clip, 0, distractors))
         if "presets" in parts and presets:
             preset = presets[number % len(presets)]
@@ -295,7 +394,16 @@ class Enrolment:
 
 def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarray:
     """Recordings one after the other, float32 `(num_samples,)`."""
-    return np.concatenate([load_audio(clip.audio, sampling_rate) for clip in clips])
+    return np.concatenate([_waveform(clip, sampling_rate) for clip in clips])
+
+
+def _waveform(clip: VoiceClip, sampling_rate: int) -> np.ndarray:
+    """Of a recording with a text all; of one without, the part that was taken."""
+    waveform = load_audio(clip.audio, sampling_rate)
+    if clip.text:
+        return waveform
+    start = round(clip.start_s * sampling_rate)
+    return waveform[start : start + round(clip.seconds * sampling_rate)]
 
 
 def score_trial(
@@ -348,7 +456,9 @@ def score_trial(
 def _codec_scores(original: np.ndarray, waveform: np.ndarray) -> dict[str, Any]:
     pair = original, waveform, CODEC_SAMPLING_RATE
     scores = {"mcd": mel_cepstral_distortion(*pair, aligned=True), "energy_correlation": energy_correlation(*pair)}
-    scores |= {"pitch_correlation": pitch_comparison(*pair).correlation, "stoi": stoi(*pair)}
+    pitch = pitch_comparison(*pair)
+    scores |= {"pitch_correlation": pitch.correlation, "pitch_distance": pitch.distance_semitones}
+    scores["stoi"] = stoi(*pair)
     try:
         scores["pesq"] = pesq(*pair)
     except ValueError:  # it heard no speech: then it has no opinion
@@ -398,7 +508,8 @@ class Journal:
 
     def add(self, trial: Trial, scores: Mapping[str, Any]) -> None:
         record = {key: value for key, value in asdict(trial).items() if key != "clip"}
-        record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind, **scores}
+        record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind}
+        record |= scores
         with open(self.file, "ab+") as file:
             if file.tell():
                 file.seek(-1, 2)
@@ -444,12 +555,18 @@ def figure(records: Sequence[Mapping[str, Any]], name: str, *, seed: int = 0) ->
 
 
 def compare(
-    records: Iterable[Mapping[str, Any]], first: str, second: str, name: str, *, seed: int = 0
+    records: Iterable[Mapping[str, Any]], first: str, second: str, name: str, *, part: str = "clone", seed: int = 0
 ) -> PairedDifference | None:
-    """A figure of clones in one condition minus that in another, on the trials that both have; `None` without any."""
+    """A figure of clones in one condition minus that in another, on the trials that both have; `None` without any.
+
+    Args:
+        records (`Iterable[dict]`), name (`str`), seed (`int`): as in [`figure`].
+        first (`str`), second (`str`): the conditions.
+        part (`str`): whose conditions they are.
+    """
     by_trial = {}
     for record in records:
-        if record["part"] == "clone" and name in _figures_of(record):
+        if record["part"] == part and name in _figures_of(record):
             by_trial.setdefault((record["clip"], record["seed"]), {})[record["condition"]] = record
     pairs = [(both[first], both[second]) for both in by_trial.values() if first in both and second in both]
     return _paired(pairs, name, seed) if pairs else None
@@ -496,26 +613,57 @@ def _figures_of(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return figures
 
 
-_MEANS = ("mos", "pesq", "stoi", "mcd", "pitch_correlation", "energy_correlation", "silence", "repetition")
+_MEANS = (
+    "mos", "pesq", "stoi", "mcd", "pitch_correlation", "pitch_distance", "energy_correlation", "silence",
+    "longest_pause_s", "repetition",
+)  # fmt: skip
 
 
-def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """The figures of `summarize` as lines of text: value [low, high]; shares and rates in percent.
+def figures_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The figures of `summarize` as heads and rows of cells: value [low, high]; shares and rates in percent.
 
     Args:
         rows (sequence of `dict`): from [`summarize`].
         columns (sequence of `str`): names of figures; `"identified"` stands for those of all models.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
-    columns = [name for column in columns for name in names if name == column or name.startswith(f"{column}/")]
-    heads = [name.partition("/")[::2] for name in columns]
-    lines = [["", "", "", "", *(measure for measure, _ in heads)]]
-    lines.append(["part", "condition", "trials", "failed", *(of for _, of in heads)])
+    columns = matching_figures(rows, columns)
+    lines = []
     for row in rows:
         cells = [format_estimate(name, row["figures"].get(name)) for name in columns]
         lines.append([row["part"], row["condition"], str(row["trials"]), str(row["failed"]), *cells])
+    return ["part", "condition", "trials", "failed", *columns], lines
+
+
+def matching_figures(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Names of the figures that rows of `summarize` have, in the order of `columns`; see [`figures_table`]."""
+    names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    return [name for column in columns for name in names if name == column or name.startswith(f"{column}/")]
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """[`figures_table`] as lines of text."""
+    heads, lines = figures_table(rows, columns)
+    measures = [["", "", "", ""], ["part", "condition", "trials", "failed"]]
+    for name in heads[4:]:
+        for line, word in zip(measures, name.partition("/")[::2], strict=True):
+            line.append(word)
+    lines = measures + lines
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def badness(record: Mapping[str, Any]) -> float:
+    """How bad a trial is, for lists that begin with the worst: failures, then words and voices that went wrong.
+
+    The word error rate plus the share of speaker models that hear somebody else; 10 more for a failure, and less than
+    0.1 for how far similarities are from 1.
+    """
+    ranks = [value for name, value in record.items() if name.startswith("rank/")]
+    near = [value for name, value in record.items() if name.startswith("similarity/") and value is not None]
+    wrong = sum(rank > 1 for rank in ranks) / len(ranks) if ranks else 0.0
+    words = record.get("word_errors", 0) / max(1, record.get("num_words", 1))
+    far = (1 - float(np.mean(near))) / 20 if near else 0.0
+    return 10.0 * bool(record["failed"]) + words + wrong + far
 
 
 _SHARES = ("wer", "wer_above_original", "cer", "identified", "silence", "repetition")
@@ -525,9 +673,14 @@ def format_estimate(name: str, estimate: Estimate | PairedDifference | None) -> 
     """A figure with its interval in the unit of its name; percent for rates and shares."""
     if estimate is None:
         return ""
-    if name.partition("/")[0] in _SHARES:
+    if is_share(name):
         return f"{estimate.value:.1%} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def is_share(name: str) -> bool:
+    """Whether a figure is a rate or a share, which is told in percent."""
+    return name.partition("/")[0] in _SHARES
 
 
 __all__ = [
@@ -538,13 +691,19 @@ __all__ = [
     "Scorers",
     "Trial",
     "VoiceClip",
+    "badness",
+    "can_test",
     "cast_voices",
     "compare",
     "figure",
+    "figures_table",
     "format_estimate",
     "format_table",
+    "is_share",
     "joined_waveform",
+    "load_texts",
     "load_voice_clips",
+    "matching_figures",
     "plan_trials",
     "score_trial",
     "summarize",

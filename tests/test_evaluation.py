@@ -1,12 +1,18 @@
 """Metrics on cases whose answer is known."""
 
+import json
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_data import corpus  # noqa: F401
+from test_report import Page
 
-from conftest import noise, tiny_bark, tiny_bark_processor
+from conftest import noise, tiny_bark, tiny_bark_processor, tiny_encoder
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark_finetuning import Utterance
 from hf_bark_semantic.evaluation import (
     METRICS,
@@ -32,6 +38,10 @@ from hf_bark_semantic.sequence_metrics import (
     word_errors,
 )
 from hf_bark_semantic.significance import paired_difference, ratio_estimate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import benchmark_encoders
+import evaluate_encoder
 
 
 def score(group, hits, tokens=100, kind="english", inputs="audio"):
@@ -264,3 +274,88 @@ def test_speech_metrics_compute(load_metric):
     result = compute(predictions=[first], references=[first], sampling_rate=16_000, aligned=False)
     assert result["mel_cepstral_distortion"] == 0 and result["energy_correlation"] == pytest.approx(1)
     assert result["pitch_correlation"] is None and "pesq" not in result
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """The same weights as runs of two folds, as an encoder from elsewhere, and as one that has seen all clips."""
+    for name, record in (("fold0", 0), ("fold1", 1), ("elsewhere", "nothing"), ("everything", None)):
+        tiny_encoder().save_pretrained(tmp_path / "runs" / name)
+        if record != "nothing":
+            training = json.dumps({"fold": record, "seed": 3, "steps": 1, "clips": {}})
+            (tmp_path / "runs" / name / "training.json").write_text(training)
+    return tmp_path / "runs"
+
+
+def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path):  # noqa: F811
+    parquet = pytest.importorskip("pyarrow.parquet")
+    output = tmp_path / "report"
+    folds = [str(runs / "fold0"), str(runs / "fold1")]
+    evaluate_encoder.main([*folds, "--corpus", corpus, "--output", str(output), "--json", str(tmp_path / "e.json")])
+    rows = parquet.read_table(output / "trials.parquet").to_pylist()
+    assert {row["id"] for row in rows} == {f"pair-{i}" for i in range(4)} and {row["fold"] for row in rows} == {0, 1}
+    table = json.loads((tmp_path / "e.json").read_text())["table"]
+    hits, tokens = sum(row["top_1"] for row in rows), sum(row["num_tokens"] for row in rows)
+    assert table["english, audio"]["top_1"]["mean"] == pytest.approx(hits / tokens)
+    written = json.loads((output / "summary.json").read_text())
+    assert written["table"] == table and written["made"]["seeds"]["trainings"] == [3]
+    page = Page((output / "report.html").read_text())
+    assert len(page.of("audio")) == 4 and not page.of("script")
+    worst = min(rows, key=lambda row: row["top_1_accuracy"])["id"]
+    assert page.text.index(worst) == min(page.text.index(row["id"]) for row in rows)
+    assert f"| english | audio | {hits / tokens:.1%} " in (output / "model_card_rows.md").read_text()
+
+
+def test_human_report_has_a_row_per_recording_and_change(runs, corpus, tmp_path):  # noqa: F811
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for i in range(3):
+        save_audio(tmp_path / f"{i}.wav", noise(1.5, i), 16_000)
+    (tmp_path / "human").mkdir()
+    for i in range(3):
+        (tmp_path / f"{i}.wav").rename(tmp_path / "human" / f"{i}.wav")
+    arguments = [str(runs / "everything"), "--corpus", corpus, "--human", str(tmp_path / "human")]
+    evaluate_encoder.main([*arguments, "--output", str(tmp_path / "report"), "--seconds", "1"])
+    rows = parquet.read_table(tmp_path / "report" / "trials.parquet").to_pylist()
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert len(rows) == 3 * len(summary["agreement_with_clean"]) == 12
+    for name, mean in summary["agreement_with_clean"].items():
+        assert mean == pytest.approx(np.mean([row["agreement"] for row in rows if row["change"] == name]))
+        assert summary["agreement_intervals"][name]["low"] <= mean <= summary["agreement_intervals"][name]["high"]
+    assert len(Page((tmp_path / "report" / "report.html").read_text()).of("audio")) == 3
+
+
+def test_benchmark_scores_every_entry_on_the_same_clips(runs, corpus, tmp_path, capsys):  # noqa: F811
+    entries = [f"ours={runs / 'fold*'}", f"foreign={runs / 'elsewhere'}", f"all={runs / 'everything'}"]
+    summary = benchmark_encoders.main([*entries, "--corpus", corpus, "--output", str(tmp_path / "benchmark")])
+    ours, foreign, everything = summary["entries"]
+    assert ours["table"] == foreign["table"] == everything["table"]  # the same weights on the same clips
+    assert ours["table"]["english, audio"]["clips"] == 4
+    assert (ours["training"], foreign["training"]) == ("other folds", "not told here")
+    assert everything["training"] == "has seen these clips" and not everything["comparable"]
+    assert {(row["first"], row["second"]) for row in summary["comparisons"]} == {("ours", "foreign")}
+    assert all(row["value"] == 0 and row["p_value"] == 1 and row["count"] == 4 for row in summary["comparisons"])
+    printed = capsys.readouterr().out
+    assert "To add an encoder" in printed and "has seen these clips" in printed
+    page = Page((tmp_path / "benchmark" / "report.html").read_text())
+    assert "To add an encoder" in page.text and page.of("svg") and not page.of("script")
+
+
+def test_benchmark_tells_a_better_encoder_from_a_worse_one():
+    def entry(name, hits):
+        runs = [evaluate_encoder.RunScore(name, 0, 0, score(voice, hits + i)) for i, voice in enumerate("abcdefgh")]
+        return benchmark_encoders.Entry(name, [name], runs=runs)
+
+    first, second = benchmark_encoders.compare_entries([entry("good", 40), entry("bad", 20)])
+    assert (first["figure"], second["figure"]) == ("top_1", "top_5")
+    assert first["value"] == pytest.approx(0.2) and first["low"] > 0.19 and first["p_value"] == pytest.approx(2 / 2**8)
+
+
+def test_benchmark_refuses_what_cannot_be_compared(runs, corpus, tmp_path):  # noqa: F811
+    options = ["--corpus", corpus, "--output", str(tmp_path / "benchmark")]
+    with pytest.raises(SystemExit, match="same name"):
+        benchmark_encoders.main([f"a={runs / 'fold0'}", f"a={runs / 'fold1'}", *options])
+    with pytest.raises(SystemExit, match="some of its runs held a fold out"):
+        benchmark_encoders.main([f"a={runs / '*'}", *options])
+    tiny_encoder(vocab_size=20).save_pretrained(runs / "small")
+    with pytest.raises(SystemExit, match="has 20 tokens and the clips hold token 49"):
+        benchmark_encoders.main([str(runs / "small"), *options])

@@ -2,12 +2,17 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_report import Page
 
 from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
@@ -17,10 +22,13 @@ from hf_bark_semantic.voice_evaluation import (
     Journal,
     Scorers,
     Trial,
+    VoiceClip,
+    badness,
     cast_voices,
     compare,
     figure,
     format_table,
+    load_texts,
     load_voice_clips,
     plan_trials,
     score_trial,
@@ -106,7 +114,7 @@ def test_csv_reads_like_a_folder(voices, tmp_path):
     first, second = load_voice_clips(tmp_path / "table.csv")
     assert (first.id, first.kind, first.voice, first.seconds) == ("0", "digits", "low", pytest.approx(2.1))
     assert second.audio.is_file() and second.held_out_voice
-    with pytest.raises(ValueError, match="needs `audio`, `text` and `speaker`"):
+    with pytest.raises(ValueError, match="needs `audio` and `speaker`"):
         (tmp_path / "table.csv").write_text("audio,text\na.wav,b")
         load_voice_clips(tmp_path / "table.csv")
 
@@ -177,6 +185,7 @@ def test_journal_forgets_only_the_line_that_was_cut_off(voices, tmp_path):
 
 def test_script_evaluates_every_part_and_goes_on_where_it_was(options, scorers, tmp_path, capsys):
     pytest.importorskip("pesq"), pytest.importorskip("pystoi")
+    parquet = pytest.importorskip("pyarrow.parquet")
     first = evaluate_voice.main([*options, "--limit", "2"], scorers)
     journal = tmp_path / "output" / "trials-0.jsonl"
     before = journal.read_text().splitlines()
@@ -191,8 +200,15 @@ def test_script_evaluates_every_part_and_goes_on_where_it_was(options, scorers, 
     assert rows["codec", "codec"]["figures"]["stoi"].value < 1
     records = [json.loads(line) for line in journal.read_text().splitlines()]
     assert all((tmp_path / "output" / r["audio"]).is_file() for r in records if r["part"] != "original" and r["audio"])
-    assert json.loads((tmp_path / "output" / "summary.json").read_text())["rows"]
+    written = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert written["rows"] and "--limit 3" in written["made"]["command"] and written["made"]["packages"]["torch"]
     assert "wer_above_original" in capsys.readouterr().out
+    table = parquet.read_table(tmp_path / "output" / "trials.parquet").to_pylist()
+    assert {row["id"] for row in table} == {row["id"] for row in records} and table[0]["similarity/pitch"] is not None
+    page = Page((tmp_path / "output" / "report.html").read_text())
+    assert page.of("audio") and page.of("img") and page.of("svg") and "clone, acoustic" in page.text
+    card = (tmp_path / "output" / "model_card_rows.md").read_text().splitlines()
+    assert len(card) == 2 + len(rows) and len({line.count("|") for line in card}) == 1
 
 
 def test_trials_of_other_weights_are_not_mixed(options, scorers, tmp_path):
@@ -231,3 +247,202 @@ def test_codec_alone_needs_no_bark(options, voices, tmp_path):
     pytest.importorskip("pesq"), pytest.importorskip("pystoi")
     summary = evaluate_voice.main([*arguments, "--parts", "original", "codec"], Scorers())
     assert {row["part"] for row in summary["rows"]} == {"original", "codec"}
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+import evaluate_voice
+from test_evaluation_voice import Counting, scripted
+
+def transcribe(waveform, calls=[]):
+    calls.append(1)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scripted(waveform)
+
+evaluate_voice.main(sys.argv[1:], Counting(transcribe).scorers)
+"""
+
+
+def scripted(waveform: np.ndarray) -> str:
+    """A transcript that depends on every sample."""
+    return " ".join(["one", "two", "three", "four"][: zlib.crc32(np.round(waveform, 4).tobytes()) % 5])
+
+
+class Counting:
+    """Scorers that count how often they are called."""
+
+    def __init__(self, transcribe=scripted):
+        self.calls = {"transcribe": 0, "embed": 0, "mos": 0}
+        mos = self.counted("mos", lambda waveform: 1 + 4 * float(np.abs(waveform).mean()))
+        embedders = {"pitch": self.counted("embed", loudest_frequency)}
+        self.scorers = Scorers(self.counted("transcribe", transcribe), embedders, mos)
+
+    def counted(self, name, function):
+        def call(waveform):
+            self.calls[name] += 1
+            return function(waveform)
+
+        return call
+
+
+def timeless(summary: dict) -> list[dict]:
+    """The figures without the time that they took."""
+    rows = evaluate_voice_rows(summary)
+    return [{**row, "figures": {n: f for n, f in row["figures"].items() if n != "real_time_factor"}} for row in rows]
+
+
+def evaluate_voice_rows(summary: dict) -> list[dict]:
+    return sorted(summary["rows"], key=lambda row: (row["part"], row["condition"]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_run_goes_on_to_the_same_summary(options, tmp_path):
+    options = [*options, "--parts", "original", "clone", "--conditions", "full", "none", "--limit", "4"]
+    options += ["--batch-size", "3"]
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1])]
+    program = [sys.executable, "-c", KILLED.format(paths=paths), *options]
+    killed = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    lines = (tmp_path / "output" / "trials-0.jsonl").read_text().splitlines()
+    assert len(lines) == 5 and not (tmp_path / "output" / "summary.json").exists()
+    counting = Counting()
+    resumed = evaluate_voice.main(options, counting.scorers)
+    assert resumed["trials"] == resumed["planned"] == 12 and counting.calls["transcribe"] == 12 - 5
+    whole = evaluate_voice.main([*options, "--output", str(tmp_path / "whole")], Counting().scorers)
+    assert timeless(resumed) == timeless(whole)
+    nothing_left = Counting()
+    assert timeless(evaluate_voice.main(options, nothing_left.scorers)) == timeless(whole)
+    assert set(nothing_left.calls.values()) == {0}
+
+
+def test_every_scorer_is_called_once_per_trial(options, voices, tmp_path):
+    for limit in (1, 3):
+        counting = Counting()
+        arguments = [*options, "--parts", "original", "clone", "--conditions", "full", "none", "--limit", str(limit)]
+        summary = evaluate_voice.main([*arguments, "--output", str(tmp_path / str(limit))], counting.scorers)
+        heard = sum(not record["failed"] for record in summary["records"])
+        assert summary["trials"] == 3 * limit
+        enrolled = len(VOICES)  # each voice is embedded once, however many trials it is in
+        assert counting.calls == {"transcribe": heard, "mos": heard, "embed": heard + enrolled}
+
+
+def people(folder: Path) -> Path:
+    """A table of three voices with one long recording each, whose words nobody knows."""
+    lines = ["audio,speaker"]
+    for name, hz in {"anna": 150.0, "ben": 230.0, "cid": 350.0}.items():
+        save_audio(folder / f"{name}.wav", tone(hz, 13.0), RATE)
+        lines.append(f"{name}.wav,{name}")
+    (folder / "people.csv").write_text("\n".join(lines))
+    return folder / "people.csv"
+
+
+def test_voices_without_texts_prompt_enrol_and_say_the_texts_of_others(voices, tmp_path):
+    clips = load_voice_clips(voices, people(tmp_path))
+    assert cast_voices(clips)[1] == ["anna", "ben", "cid"]  # nothing to say
+    cast, left_out = cast_voices(clips, tests=2, texts=["one two.", "the dog runs.", "the cat."])
+    assert not left_out and [voice.name for voice in cast] == ["anna", "ben", "cid", "high", "low", "middle"]
+    anna = cast[0]
+    (prompt,), (enrolment,) = anna.prompt, anna.enrolment
+    assert anna.one_recording and not cast[-1].one_recording
+    assert abs(prompt.start_s - enrolment.start_s) == pytest.approx(6.5) == prompt.seconds == enrolment.seconds
+    assert {clip.kind for clip in anna.tests} == {"digits", "sentences"}
+    assert all(clip.audio is None for clip in anna.tests)
+    trials = plan_trials(cast, parts=["original", "codec", "clone"], conditions=["full"])
+    assert {trial.part for trial in trials if trial.voice == "anna"} == {"clone"}
+    first = next(trial for trial in trials if trial.voice == "anna")
+    assert set(first.distractors[:2]) == {"ben", "cid"}  # the same kind of recordings first
+    heard = []
+    Enrolment(cast, {"p": lambda waveform: heard.append(len(waveform)) or np.ones(2)})("p", "anna")
+    assert heard == [round(6.5 * 16_000)]  # its part of the recording and no more
+
+
+def test_prompt_and_enrolment_come_from_two_recordings_where_there_are_two():
+    clips = [VoiceClip(f"{i}", Path(f"{i}.wav"), "", "v", 20.0) for i in range(2)]
+    for seed in range(8):
+        [voice], _ = cast_voices(clips, texts=["one"], seed=seed)
+        assert not voice.one_recording
+
+
+def test_twenty_unseen_voices_of_two_sources_in_five_conditions():
+    clips = [
+        VoiceClip(f"a{v}-{i}", Path(f"a{v}-{i}.wav"), "one two", f"a{v}", 3.0) for v in range(12) for i in range(8)
+    ]
+    clips = [replace(clip, source="a", held_out_text=int(clip.id[-1]) < 4) for clip in clips]
+    clips += [VoiceClip(f"b{v}", Path(f"b{v}.wav"), "", f"b{v}", 14.0, source="b") for v in range(40)]
+    cast, _ = cast_voices(clips, tests=3, texts=["one two", "the dog runs"])
+    chosen = evaluate_voice.some_of_each_source(cast, 10, 0)
+    assert [sum(voice.source == name for voice in chosen) for name in "ab"] == [10, 10]
+    assert chosen == evaluate_voice.some_of_each_source(cast, 10, 0)
+    trials = plan_trials(chosen, parts=["clone"], conditions=ablate_prompts.CONDITIONS, seeds=2)
+    assert set(ablate_prompts.CONDITIONS) == {"full", "acoustic", "semantic", "random", "none"}
+    assert len(trials) == sum(len(voice.tests) for voice in chosen) * 2 * 5
+    assert len({(trial.clip.id, trial.seed) for trial in trials}) == len(trials) / 5
+
+
+def test_two_sources_must_not_share_a_voice_or_an_id(voices, tmp_path):
+    save_audio(tmp_path / "x.wav", tone(100.0, 1.0), RATE)
+    table = tmp_path / "t.csv"
+    table.write_text("id,audio,speaker,text\nx,x.wav,low,one")
+    with pytest.raises(ValueError, match="voice 'low' is in .*speech and in .*t.csv"):
+        load_voice_clips(voices, table)
+    table.write_text("id,audio,speaker,text\nlow-0,x.wav,other,one")
+    with pytest.raises(ValueError, match="id 'low-0' occurs twice"):
+        load_voice_clips(voices, table)
+    (tmp_path / "t.jsonl").write_text('{"audio": "x.wav", "speaker": "s", "text": "\\ud800"}')
+    with pytest.raises(ValueError, match="half of a character"):
+        load_voice_clips(tmp_path / "t.jsonl")
+
+
+def test_texts_are_lines_that_can_be_said_at_once(tmp_path):
+    file = tmp_path / "texts.txt"
+    file.write_text("The dog runs.\n\n...\n" + "word " * 200 + "\n one two \n")
+    assert load_texts(file) == ["The dog runs.", "one two"]
+    file.write_text("...\n")
+    with pytest.raises(ValueError, match="holds no sentence"):
+        load_texts(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        load_texts(file)
+
+
+def test_ablation_of_two_sources_reports_each(options, scorers, voices, tmp_path):
+    (tmp_path / "texts.txt").write_text("one two three\nthe cat sleeps\n")
+    arguments = [options[0], str(people(tmp_path)), *options[1:], "--texts", str(tmp_path / "texts.txt")]
+    summary = ablate_prompts.main([*arguments, "--voices-per-source", "2", "--texts-per-voice", "1"], scorers)
+    assert {row["condition"] for row in summary["rows"]} == {"original", *ablate_prompts.CONDITIONS}
+    assert {row["voices"] for row in summary["rows"] if row["part"] == "clone"} == {4}
+    roles = json.loads((tmp_path / "output" / "voices.json").read_text())
+    people_cast = [name for name in roles if name in ("anna", "ben", "cid")]
+    assert len(people_cast) == 2 and "#t=" in roles[people_cast[0]]["prompt"][0]
+    assert roles[people_cast[0]]["tests"][0].startswith("text: ")
+    written = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert written["voices_with_one_recording"] == people_cast
+    text = Page((tmp_path / "output" / "report.html").read_text()).text
+    assert "Of 2 voices there is a single recording" in text and "p (Holm)" in text and "Voices of" in text
+
+
+def test_hostile_texts_and_names_do_no_harm(options, voices, scorers, tmp_path):
+    hostile = "<script>alert(1)</script> one"
+    table = voices / "low.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    changed = [{**row, "text": hostile, "voice": "<b>", "id": f"../../{i}" + "x" * 300} for i, row in enumerate(rows)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    before = {path for path in tmp_path.rglob("*") if "output" not in path.parts}
+    evaluate_voice.main([*options, "--parts", "original", "clone", "--conditions", "none", "--limit", "3"], scorers)
+    assert {path for path in tmp_path.rglob("*") if "output" not in path.parts} == before
+    page = Page((tmp_path / "output" / "report.html").read_text())
+    assert not page.of("script") and hostile in page.text
+    assert "<b>" not in (tmp_path / "output" / "model_card_rows.md").read_text()
+
+
+def test_worst_trials_come_first():
+    trials = [record("a", "full", errors, rank) for errors, rank in ((0, 1), (1, 1), (0, 2), (4, 2))]
+    values = [badness(trial) for trial in (*trials, {**trials[0], "failed": True})]
+    assert values == sorted(values) and len(set(values)) == len(values)
+
+
+def test_holm_adjusts_for_the_number_of_pairs():
+    assert ablate_prompts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert ablate_prompts.holm([0.6, 0.7]) == [1.0, 1.0] and ablate_prompts.holm([]) == []

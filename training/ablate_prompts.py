@@ -2,6 +2,7 @@
 
     python training/ablate_prompts.py outputs/nano/speech --bark nano --output outputs/nano/ablation --seeds 2
     torchrun --nproc-per-node 2 training/ablate_prompts.py (the same)
+    python training/ablate_prompts.py outputs/nano/speech people.csv --voices-per-source 12 --texts sentences.txt ...
 
 Every held-out voice says every text with every seed in every condition:
 
@@ -13,17 +14,20 @@ Every held-out voice says every text with every seed in every condition:
     none       no prompt: a voice of Bark's own choice
 
 Conditions are compared on the same voice, text, seed and distractors: the table, then the difference of every pair of
-conditions with its interval and p-value (whole voices swapped). Voices, options, trials and resumption are those of
-evaluate_voice.py, and so is the folder's layout; the differences are under `comparisons` in summary.json.
+conditions with its interval, its p-value (whole voices swapped) and Holm's, which allows for the number of pairs.
+Voices, options, trials and resumption are those of evaluate_voice.py, and so are the files that it writes; the
+differences are under `comparisons` in summary.json. Claims need 20 voices or more: name several sources of them.
 """
 
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
 
-from evaluate_voice import SHOWN, argument_parser, evaluate
+from evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
+from voice_report import write_voice_results
 
+from hf_bark_semantic.report import how_made
 from hf_bark_semantic.voice_evaluation import Scorers, compare, format_estimate, format_table
 
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
@@ -39,30 +43,44 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     if not summary:
         return {}
     comparisons = compare_conditions(summary, args.conditions, seed=args.seed)
-    file = args.output / "summary.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "comparisons": comparisons}, indent=1))
+    summary["comparisons"] = comparisons
+    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+    write_voice_results(args.output, "What of a prompt carries the voice", made, summary, columns=SHOWN)
     print(format_table(summary["rows"], SHOWN))
     print()
     for row in comparisons:
-        print(
-            f"{row['figure']:35s} {row['first']:>8s} - {row['second']:8s} {row['shown']:28s} p = {row['p_value']:.4f}"
-        )
-    return {**summary, "comparisons": comparisons}
+        pair = f"{row['figure']:35s} {row['first']:>8s} - {row['second']:8s}"
+        print(f"{pair} {row['shown']:28s} p = {row['p_value']:.4f}, Holm {row['p_holm']:.4f}")
+    print(f"\n{args.output / 'report.html'}")
+    return summary
 
 
 def compare_conditions(summary: dict, conditions: Sequence[str], *, seed: int) -> list[dict]:
-    """Differences of every figure that clones have between every two conditions."""
+    """Differences of every figure that clones have between every two conditions.
+
+    `p_holm` is Holm's (1979) step-down p-value over the pairs of conditions of one figure.
+    """
     names = dict.fromkeys(name for row in summary["rows"] if row["part"] == "clone" for name in row["figures"])
     rows = []
     for name in names:
         if name.partition("/")[0] not in COMPARED:
             continue
-        for first, second in combinations(conditions, 2):
-            difference = compare(summary["records"], first, second, name, seed=seed)
-            if difference is not None:
-                shown = format_estimate(name, difference)
-                rows.append({"figure": name, "first": first, "second": second, "shown": shown, **asdict(difference)})
+        pairs = {pair: compare(summary["records"], *pair, name, seed=seed) for pair in combinations(conditions, 2)}
+        pairs = {pair: difference for pair, difference in pairs.items() if difference is not None}
+        adjusted = holm([difference.p_value for difference in pairs.values()])
+        for ((first, second), difference), p_holm in zip(pairs.items(), adjusted, strict=True):
+            row = {"figure": name, "first": first, "second": second, "shown": format_estimate(name, difference)}
+            rows.append({**row, **asdict(difference), "p_holm": p_holm})
     return rows
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment: the smallest of n p-values times n, the next times n - 1, ..., never falling, at most 1."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
 if __name__ == "__main__":

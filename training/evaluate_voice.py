@@ -5,12 +5,14 @@
         --output outputs/nano/evaluation --limit 8
     python training/evaluate_voice.py outputs/nano/speech --bark outputs/nano/codec --parts original codec \\
         --output outputs/nano/codec_evaluation
+    python training/evaluate_voice.py outputs/nano/speech people.csv --voices-per-source 12 --texts sentences.txt ...
     accelerate launch --num_processes 2 training/evaluate_voice.py ...       (two GPUs)
     torchrun --nproc-per-node 2 training/evaluate_voice.py ...               (two CPU cores)
 
-Voices come from a folder as training/nano/make_speech.py writes it, or from a .jsonl or .csv with `audio`, `text` and
-`speaker`. Of each held-out voice some recordings make the prompt (6 to 10 s), some the embedding that it is compared
-with, and the rest are test clips: digit strings and sentences in turn. Parts:
+Voices come from folders as training/nano/make_speech.py writes them, and from .jsonl and .csv with `audio`, `speaker`
+and `text`, several in one run. Of each held-out voice some recordings make the prompt (6 to 10 s), some the embedding
+that it is compared with, and the rest are test clips: digit strings and sentences in turn. A voice without any `text`
+prompts and enrols only; it says sentences of --texts, or the test clips' of the other sources. Parts:
 
     original   the test clips themselves: what the scorers say of real speech
     codec      the test clips through Bark's codec and back: also PESQ, STOI, mel-cepstral distortion
@@ -18,17 +20,18 @@ with, and the rest are test clips: digit strings and sentences in turn. Parts:
     clone      the texts in the cloned voice, in each of --conditions
 
 Every scored trial is a line of `trials-*.jsonl` in the output folder, its sound in `audio/`; `voices.json` tells the
-recordings' roles. Started again, the command goes on where it was; `summary.json` and the table are of all trials.
+recordings' roles. Started again, the command goes on where it was. Of all trials are `summary.json`, `trials.parquet`,
+`report.html`, which can be heard and passed on as one file, and `model_card_rows.md`.
 """
 
 import argparse
 import fnmatch
 import json
+import re
 import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -37,11 +40,13 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from transformers import BarkModel, BarkProcessor, EncodecModel, pipeline
+from voice_report import write_voice_results
 
 from hf_bark_semantic import VoicePrompt, default_encoder, load_audio, save_audio
 from hf_bark_semantic.bark_loading import check_bark, load_bark, load_codec
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
 from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
+from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
 from hf_bark_semantic.speech import SpeechOptions
 from hf_bark_semantic.synthesis import synthesize
@@ -53,9 +58,12 @@ from hf_bark_semantic.voice_evaluation import (
     Journal,
     Scorers,
     Trial,
+    VoiceClip,
+    can_test,
     cast_voices,
     format_table,
     joined_waveform,
+    load_texts,
     load_voice_clips,
     plan_trials,
     score_trial,
@@ -73,10 +81,15 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     args = parse(arguments, argument_parser(__doc__))
     summary = evaluate(args, args.parts, args.conditions, scorers)
     if summary:
+        made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+        write_voice_results(
+            args.output, "Evaluation of a Bark's voices", made, summary, columns=SHOWN + SHOWN_OF_CODEC
+        )
         print(format_table(summary["rows"], SHOWN))
         codec = [row for row in summary["rows"] if row["part"] == "codec"]
         if codec:
             print("\n" + format_table(codec, SHOWN_OF_CODEC))
+        print(f"\n{args.output / 'report.html'}")
     return summary
 
 
@@ -87,7 +100,9 @@ SHOWN_OF_CODEC = ("wer_above_original", "pesq", "stoi", "mcd", "pitch_correlatio
 def argument_parser(description: str) -> argparse.ArgumentParser:
     """The options that evaluate_voice.py and ablate_prompts.py share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("voices", help="folder of make_speech.py, .jsonl or .csv")
+    parser.add_argument("voices", nargs="+", help="folders of make_speech.py, .jsonl and .csv")
+    parser.add_argument("--texts", type=Path, help="sentences, one per line, for voices without texts")
+    parser.add_argument("--voices-per-source", type=int, help="a random choice of so many voices of each")
     parser.add_argument("--output", type=Path, required=True, help="folder for trials, sounds and summary.json")
     parser.add_argument("--bark", default=NANO, help="'nano', a folder or a Hub id; a codec for --parts codec")
     parser.add_argument("--encoder", help="folder or Hub id; by default the packaged one for nano or for Suno's Bark")
@@ -114,8 +129,9 @@ def parse(arguments: Sequence[str] | None, parser: argparse.ArgumentParser) -> a
 
 def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Scorers | None) -> dict:
     """Make and score this process' share of the trials; the main process returns the summary of all."""
+    required_packages()
     state = PartialState(cpu=not torch.cuda.is_available(), **_PATIENCE)
-    voices = cast(args)
+    voices, left_out = cast(args)
     maker = Maker.load(args, voices, parts, state.device)
     presets = [name for name in maker.presets if any(fnmatch.fnmatch(name, pattern) for pattern in args.presets)]
     if "presets" in parts and not presets:
@@ -139,7 +155,7 @@ def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Sco
     if not state.is_main_process:
         return {}
     write_roles(args.output / "voices.json", voices)
-    return write_summary(args, journal, trials)
+    return {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out}
 
 
 _PATIENCE = {"timeout": timedelta(days=7)}  # processes wait for the slowest one at the end
@@ -147,7 +163,8 @@ _PATIENCE = {"timeout": timedelta(days=7)}  # processes wait for the slowest one
 
 def settings_of(args, voices: Sequence[CastVoice]) -> dict:
     """What trials depend on: options, the choice of recordings, and the age of weights that lie in a folder."""
-    settings = {name: str(getattr(args, name)) for name in ("voices", "bark", "encoder", "asr", "mos", "seed")}
+    settings = {name: str(getattr(args, name)) for name in ("bark", "encoder", "asr", "mos", "seed")}
+    settings["voices"] = ", ".join(args.voices)
     settings |= {"speaker_models": args.speaker_models, "texts_per_voice": args.texts_per_voice}
     settings["recordings"] = zlib.crc32(repr(voices).encode())
     folders = {"bark_weights": nano_bark() if args.bark == NANO else args.bark, "encoder_weights": args.encoder or ""}
@@ -157,15 +174,45 @@ def settings_of(args, voices: Sequence[CastVoice]) -> dict:
     return settings
 
 
-def cast(args) -> list[CastVoice]:
-    voices, left_out = cast_voices(load_voice_clips(args.voices), tests=args.texts_per_voice, seed=args.seed)
+def seeds_of(args) -> dict:
+    return {"every choice and synthesis": args.seed, "bootstraps": args.seed, "clones of each text": args.seeds}
+
+
+def cast(args) -> tuple[list[CastVoice], list[str]]:
+    """The voices of all sources in their roles, and the names of those that cannot be used."""
+    clips = load_voice_clips(*args.voices)
+    voices, left_out = cast_voices(clips, tests=args.texts_per_voice, seed=args.seed, texts=texts_of(args, clips))
     if left_out:
         print(f"Left out, because they have too few recordings: {', '.join(left_out)}", file=sys.stderr)
+    if args.voices_per_source is not None:
+        voices = some_of_each_source(voices, args.voices_per_source, args.seed)
     if len(voices) < 2:
-        raise SystemExit(f"{args.voices} has {len(voices)} usable held-out voices; there must be two or more.")
+        raise SystemExit(
+            f"{', '.join(args.voices)}: {len(voices)} usable held-out voices; there must be two or more. Each needs "
+            "6 s of recordings to be prompted with, 6 s to be compared with, and texts (its own, or --texts)."
+        )
     if len(voices) < NUM_CANDIDATES:
         print(f"With {len(voices)} held-out voices, identification is {len(voices)}-way only.", file=sys.stderr)
-    return voices
+    return voices, left_out
+
+
+def texts_of(args, clips: Sequence[VoiceClip]) -> list[str]:
+    """What voices say that have no texts of their own."""
+    if args.texts is not None:
+        return load_texts(args.texts)
+    return list(dict.fromkeys(clip.text for clip in clips if clip.held_out_voice and can_test(clip)))
+
+
+def some_of_each_source(voices: Sequence[CastVoice], count: int, seed: int) -> list[CastVoice]:
+    """`count` voices of each source at random, in their order."""
+    by_source = {}
+    for voice in voices:
+        by_source.setdefault(voice.source, []).append(voice.name)
+    chosen = set()
+    for source, names in by_source.items():
+        rng = np.random.default_rng([seed, zlib.crc32(source.encode())])
+        chosen.update(names[i] for i in rng.permutation(len(names))[:count])
+    return [voice for voice in voices if voice.name in chosen]
 
 
 def load_scorers(args, device: torch.device) -> Scorers:
@@ -195,38 +242,33 @@ def _save(folder: Path, trial: Trial, waveform: np.ndarray) -> str | None:
         return str(trial.clip.audio.resolve())
     if not len(waveform):
         return None
-    name = "".join(letter if letter.isalnum() or letter in "-_.@+" else "_" for letter in trial.id)
-    path = folder / "audio" / f"{name}.wav"
+    name = re.sub(r"[^A-Za-z0-9_.@+-]", "_", trial.id)
+    path = folder / "audio" / f"{name[:100]}-{zlib.crc32(trial.id.encode()):08x}.wav"  # other trials, other names
     path.parent.mkdir(exist_ok=True)
     save_audio(path, waveform, CODEC_SAMPLING_RATE)
     return str(path.relative_to(folder))
 
 
 def write_roles(file: Path, voices: Sequence[CastVoice]) -> None:
-    """Which recordings prompted, enrolled and tested each voice."""
+    """Which recordings prompted, enrolled and tested each voice; `#t=` names a part of one, in seconds."""
     roles = ("prompt", "enrolment", "tests")
-    table = {
-        v.name: {role: [str(clip.audio.resolve()) for clip in getattr(v, role)] for role in roles} for v in voices
-    }
+    table = {v.name: {role: [place(clip) for clip in getattr(v, role)] for role in roles} for v in voices}
     file.write_text(json.dumps(table, indent=1))
 
 
-def write_summary(args, journal: Journal, trials: Sequence[Trial]) -> dict:
+def place(clip: VoiceClip) -> str:
+    if clip.audio is None:
+        return f"text: {clip.text}"
+    part = "" if clip.text else f"#t={clip.start_s:.2f},{clip.start_s + clip.seconds:.2f}"
+    return f"{clip.audio.resolve()}{part}"
+
+
+def summary_of(args, journal: Journal, trials: Sequence[Trial]) -> dict:
     known = journal.records()
     records = [known[trial.id] for trial in trials if trial.id in known]
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     rows = summarize(records, seed=args.seed)
-    summary = {"command": sys.argv, "settings": settings, "planned": len(trials), "trials": len(records)}
-    summary["rows"] = rows
-    (args.output / "summary.json").write_text(
-        json.dumps({**summary, "rows": [as_json(row) for row in rows]}, indent=1)
-    )
-    return {**summary, "records": records}
-
-
-def as_json(row: dict) -> dict:
-    """A row of `summarize` with its estimates as dicts."""
-    return {**row, "figures": {name: asdict(estimate) for name, estimate in row["figures"].items()}}
+    return {"settings": settings, "planned": len(trials), "trials": len(records), "rows": rows, "records": records}
 
 
 class Maker:

