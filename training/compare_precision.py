@@ -1,0 +1,351 @@
+"""What faster ways to compute a Bark change in what it says: its tokens, its words, its voice.
+
+    python training/compare_precision.py outputs/nano/speech --bark outputs/nano/bark --encoder outputs/nano/encoder \\
+        --output outputs/nano/precision
+    python training/compare_precision.py ... --conditions int8 window=90 window=120 --token-requests 32
+
+Conditions, each beside float32:
+
+    bfloat16     the three models in bfloat16, the codec in float32
+    int8         their linear layers with int8 weights, activations quantized as they come (torch.ao), on a CPU only
+    window=N     the coarse stage generates N ids before it moves its window (60 in Suno's Bark and in nano). Where the
+                 model lacks positions for more, as many ids of the history are given up
+
+Tokens: every model runs greedily on what float32 gave to it, so that one difference is not counted again in the models
+behind it: the share of equal tokens, and after how many seconds the first one differs. Within a sequence a difference
+still makes others. Times are of the same runs, conditions in turn for `--rounds`; a speedup is float32's time by the
+condition's, of the text model by token. Words and voice: every held-out voice is cloned and says its test texts, as in
+evaluate_voice.py, whose voices, options, journal and table these are; the similarity is to other recordings of the
+voice than the prompt's. Differences to float32 are on the same texts and seeds.
+
+    output/trials-0.jsonl audio/ settings.json voices.json     every scored trial
+           tokens.json                                         tokens and times
+           summary.json report.html ...                        as evaluate_voice.py writes them
+
+Started again, the command goes on where it was.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+from ablate_prompts import COMPARED, holm
+from evaluate_voice import (
+    SHOWN,
+    Maker,
+    argument_parser,
+    cast,
+    load_scorers,
+    run,
+    seeds_of,
+    settings_of,
+    summary_of,
+    write_roles,
+)
+from generate_corpus import table
+from torch import nn
+from transformers import BarkModel
+from voice_report import write_voice_results
+
+from hf_bark_semantic.bark_finetuning import STAGES
+from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.report import how_made, required_packages
+from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, text_to_semantic
+from hf_bark_semantic.voice_evaluation import (
+    Enrolment,
+    Journal,
+    Scorers,
+    Trial,
+    compare,
+    format_estimate,
+    format_table,
+    plan_trials,
+)
+
+REFERENCE = "float32"
+DEFAULT_CONDITIONS = ("bfloat16", "int8", "window=120")
+MODELS = ("semantic", "coarse_acoustics", "fine_acoustics")
+GREEDY = Sampling(0.0, min_eos_p=None)
+
+
+def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
+    """Run the command; `scorers` replaces the models that the options name."""
+    args = parse(arguments)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    required_packages()
+    voices, left_out = cast(args)
+    journal = Journal(args.output, settings_of(args, voices))
+    write_roles(args.output / "voices.json", voices)
+    conditions = list(dict.fromkeys([REFERENCE, *args.conditions]))
+    options = {"parts": ["original", "clone"], "seeds": args.seeds, "limit": args.limit, "seed": args.seed}
+    trials = plan_trials(voices, conditions=conditions, **options)
+    reference = VariantMaker.load(args, voices, ["clone"], device)
+    variants = {name: variant_of(reference.bark, name) for name in conditions}
+
+    tokens = measured_tokens(args, reference, variants, trials)
+    done = journal.records()
+    missing = [trial for trial in trials if trial.id not in done]
+    if missing:
+        scorers = load_scorers(args, device) if scorers is None else scorers
+        enrolment = Enrolment(voices, scorers.embedders)
+        for name in conditions:
+            part = [trial for trial in missing if (trial.condition if trial.part == "clone" else REFERENCE) == name]
+            run(part, reference.with_bark(variants[name]), scorers, enrolment, journal, args.batch_size)
+
+    summary = {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out, "tokens": tokens}
+    pairs = [(name, REFERENCE) for name in conditions[1:]]
+    summary["comparisons"] = compare_pairs(summary["rows"], summary["records"], pairs, seed=args.seed)
+    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+    write_voice_results(args.output, "What precision changes in a Bark's voices", made, summary, columns=SHOWN)
+    print(format_table(summary["rows"], SHOWN))
+    print("\n" + tokens_table(tokens))
+    print("\n" + comparisons_table(summary["comparisons"]))
+    return summary
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[argument_parser("")],
+        conflict_handler="resolve",
+    )
+    parser.add_argument(
+        "--conditions",
+        nargs="+",
+        type=condition_of,
+        default=list(DEFAULT_CONDITIONS),
+        help="bfloat16, int8, window=N; float32 is always there",
+    )
+    parser.add_argument("--token-requests", type=int, default=16, help="texts whose tokens are compared, and timed")
+    parser.add_argument("--rounds", type=int, default=2, help="that these are timed")
+    return parser.parse_args(arguments)
+
+
+def condition_of(name: str) -> str:
+    kind, _, length = name.partition("=")
+    if name in (REFERENCE, "bfloat16", "int8") or (kind == "window" and length.isdecimal() and int(length) > 0):
+        return name
+    raise argparse.ArgumentTypeError(f"{name!r} is none of {REFERENCE}, bfloat16, int8 and window=N.")
+
+
+def variant_of(bark: BarkModel, name: str) -> BarkModel:
+    """A Bark that computes as the condition says; `bark` stays as it is.
+
+    Raises:
+        SystemExit: int8 off the CPU, or a window that does not fit.
+    """
+    if name == REFERENCE:
+        return bark
+    variant = deepcopy(bark)
+    if name == "bfloat16":
+        for model in MODELS:
+            getattr(variant, model).to(torch.bfloat16)
+    elif name == "int8":
+        if bark.device.type != "cpu":
+            raise SystemExit(f"int8 layers run on a CPU only, and the Bark is on {bark.device}. Leave int8 out.")
+        for model in MODELS:
+            setattr(variant, model, quantized(getattr(variant, model)))
+    else:
+        variant.generation_config = with_window(bark, int(name.partition("=")[2]))
+    return variant.eval()
+
+
+def quantized(model: nn.Module) -> nn.Module:
+    try:
+        from torch.ao.quantization import quantize_dynamic
+    except ImportError as error:
+        raise SystemExit(f"This torch has no dynamic quantization any more ({error}). Leave int8 out.") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it will move to torchao
+        return quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+
+def with_window(bark: BarkModel, length: int):
+    """A Bark's generation config, but with another window of the coarse stage, and the history that fits beside it."""
+    config = deepcopy(bark.generation_config)
+    coarse = bark_generation_configs(bark).coarse
+    room = bark.coarse_acoustics.config.block_size - coarse.max_coarse_input_length - length
+    history = min(coarse.max_coarse_history, room - room % coarse.n_coarse_codebooks)
+    if length % coarse.n_coarse_codebooks or history < length:
+        raise SystemExit(
+            f"window={length} does not fit: it must hold whole frames of {coarse.n_coarse_codebooks} ids, and the "
+            f"coarse model has {room + length} positions for the window and a history that is no shorter."
+        )
+    changed = {"sliding_window_len": length, "max_coarse_history": history}
+    part = config.coarse_acoustics_config
+    config.coarse_acoustics_config = {**(part if isinstance(part, dict) else part.to_dict()), **changed}
+    return config
+
+
+class VariantMaker(Maker):
+    """A [`Maker`] whose conditions are Barks; every clone hears its whole prompt."""
+
+    def condition(self, trial: Trial):
+        return self.cloned(trial.voice), "full"
+
+    def with_bark(self, bark: BarkModel) -> "VariantMaker":
+        """The same with another Bark, and the same prompts."""
+        maker = VariantMaker(self.codec, [], bark=bark, processor=self.processor, encoder=self.encoder)
+        maker.cloned = self.cloned
+        return maker
+
+
+# ---- tokens and times
+
+
+def measured_tokens(args, maker: VariantMaker, variants: dict[str, BarkModel], trials: Sequence[Trial]) -> list[dict]:
+    """Equal tokens, first differences and times of each condition and model, from tokens.json if they are there."""
+    clones = [t for t in trials if t.condition == REFERENCE and t.id.endswith("/0")][: args.token_requests]
+    plan = {"conditions": list(variants), "requests": [trial.id for trial in clones], "rounds": args.rounds}
+    file = args.output / "tokens.json"
+    if file.exists() and (known := json.loads(file.read_text()))["plan"] == plan:
+        return known["rows"]
+    requests = [replace(maker.request(trial), semantic=GREEDY, coarse=GREEDY, fine=GREEDY) for trial in clones]
+    for bark in variants.values():  # what is slow but once
+        greedy_stages(bark, requests[:1], None, maker.processor.tokenizer, args.batch_size)
+    inputs, runs = None, {name: [] for name in variants}
+    for number in range(args.rounds):
+        for name, bark in variants.items():
+            outputs, seconds = greedy_stages(bark, requests, inputs, maker.processor.tokenizer, args.batch_size)
+            inputs = inputs or outputs  # of float32, which comes first
+            runs[name].append((outputs, seconds))
+            print(f"tokens of {name}, round {number + 1} of {args.rounds}", flush=True)
+    rows = [
+        {"condition": name, **token_figures(runs[name], runs[REFERENCE], clones, maker.bark, args.seed)}
+        for name in list(variants)[1:]
+    ]
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps({"plan": plan, "rows": rows}, indent=1))
+    unfinished.replace(file)
+    return rows
+
+
+def greedy_stages(
+    bark: BarkModel, requests: Sequence[SynthesisRequest], inputs: dict | None, tokenizer, batch_size: int
+) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
+    """What each model makes, by request, and the seconds that it took.
+
+    Args:
+        inputs (`dict`, *optional*): an earlier output, which the coarse and the fine model read; their own by default.
+    """
+    seconds, start = {}, time.perf_counter()
+    said = [tokens for tokens, _ in text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=batch_size)]
+    seconds["semantic"], outputs = time.perf_counter() - start, {"semantic": said}
+    setup = BarkSetup.of(bark, batch_size=batch_size, savings=ALL_SAVINGS, offload=False)
+    for before, stage in zip(STAGES, STAGES[1:], strict=False):
+        values = (inputs or outputs)[before]
+        items = [StageItem(i, request, value) for i, (request, value) in enumerate(zip(requests, values, strict=True))]
+        start = time.perf_counter()
+        made = {
+            item.index: item.value for item in run_stage(stage, setup, [item for item in items if item.value.size])
+        }
+        seconds[stage] = time.perf_counter() - start
+        outputs[stage] = [made.get(item.index, item.value) for item in items]
+    return outputs, seconds
+
+
+def token_figures(runs: list, reference: list, trials: Sequence[Trial], bark: BarkModel, seed: int) -> dict:
+    """Figures by model: equal tokens with an interval, first difference, speedup; and the speedup of all together."""
+    configs = bark_generation_configs(bark)
+    num_coarse = configs.coarse.n_coarse_codebooks
+    per_second = {
+        "semantic": configs.semantic.semantic_rate_hz,
+        "coarse": configs.coarse.coarse_rate_hz * num_coarse,
+        "fine": configs.coarse.coarse_rate_hz * (configs.fine.n_fine_codebooks - num_coarse),
+    }
+    figures, times = {}, {"own": 0.0, "reference": 0.0}
+    for stage in STAGES:
+        own, theirs = (
+            [in_order(value, stage, num_coarse) for value in side[0][0][stage]] for side in (runs, reference)
+        )
+        equal, longest, firsts = zip(*(agreement(a, b) for a, b in zip(own, theirs, strict=True)), strict=True)
+        differing = [first / per_second[stage] for first in firsts if first is not None]
+        sides = [statistics.median(seconds[stage] for _, seconds in side) for side in (runs, reference)]
+        if stage == "semantic":  # of as many tokens
+            sides[0] *= sum(map(len, theirs)) / max(1, sum(map(len, own)))
+        times = {"own": times["own"] + sides[0], "reference": times["reference"] + sides[1]}
+        figures[stage] = {
+            "equal": asdict(ratio_estimate(equal, longest, groups=[trial.voice for trial in trials], seed=seed)),
+            "requests_without_difference": sum(first is None for first in firsts),
+            "requests": len(firsts),
+            "first_difference_s": round(statistics.median(differing), 3) if differing else None,
+            "speedup": round(sides[1] / sides[0], 3),
+        }
+    return {"models": figures, "speedup": round(times["reference"] / times["own"], 3)}
+
+
+def in_order(value: np.ndarray, stage: str, num_coarse: int) -> np.ndarray:
+    """Tokens of a stage in the order of time."""
+    if stage == "semantic":
+        return value
+    return (value if stage == "coarse" else value[num_coarse:]).T.reshape(-1)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int | None]:
+    """Equal tokens, tokens of the longer one, and where they first differ."""
+    shorter, longer = sorted((len(first), len(second)))
+    equal = first[:shorter] == second[:shorter]
+    different = np.flatnonzero(~equal)
+    where = int(different[0]) if len(different) else shorter if shorter < longer else None
+    return int(equal.sum()), longer, where
+
+
+# ---- what came of it
+
+
+def compare_pairs(
+    rows: Sequence[dict], records: Sequence[dict], pairs: Sequence[tuple[str, str]], *, seed: int
+) -> list[dict]:
+    """Figures of clones in the first condition of each pair minus those in its second, on the same trials.
+
+    Args:
+        rows (sequence of `dict`), records (sequence of `dict`): of `summarize`, and what it read.
+        pairs (sequence of two `str`): the conditions; Holm's p-value allows for all pairs that a figure has.
+        seed (`int`): of the bootstrap.
+    """
+    names = dict.fromkeys(name for row in rows if row["part"] == "clone" for name in row["figures"])
+    compared = []
+    for name in names:
+        if name.partition("/")[0] not in COMPARED:
+            continue
+        found = [(pair, compare(records, *pair, name, seed=seed)) for pair in pairs]
+        found = [(pair, difference) for pair, difference in found if difference is not None]
+        adjusted = holm([difference.p_value for _, difference in found])
+        for ((first, second), difference), p_holm in zip(found, adjusted, strict=True):
+            row = {"figure": name, "first": first, "second": second, "shown": format_estimate(name, difference)}
+            compared.append({**row, **asdict(difference), "p_holm": p_holm})
+    return compared
+
+
+def comparisons_table(rows: Sequence[dict]) -> str:
+    names = ("figure", "first", "second", "shown")
+    cells = [[*(row[name] for name in names), f"{row['p_value']:.4f}", f"{row['p_holm']:.4f}"] for row in rows]
+    return table(["figure", "condition", "minus", "difference", "p", "p (Holm)"], cells)
+
+
+def tokens_table(rows: Sequence[dict]) -> str:
+    cells = []
+    for row in rows:
+        for stage, figures in row["models"].items():
+            equal, first = figures["equal"], figures["first_difference_s"]
+            share = f"{equal['value']:.1%} [{100 * equal['low']:.1f}, {100 * equal['high']:.1f}]"
+            same = f"{figures['requests_without_difference']} of {figures['requests']}"
+            cells.append([row["condition"], stage, share, same, "" if first is None else first, figures["speedup"]])
+        cells.append([row["condition"], "all", "", "", "", row["speedup"]])
+    heads = ["condition", "model", "equal greedy tokens", "without a difference", "first difference, s", "speedup"]
+    return table(heads, cells)
+
+
+if __name__ == "__main__":
+    main()
