@@ -31,6 +31,7 @@ def folder(tmp_path_factory, scripts):
     import make_tokenizer
     import train_bark
     import train_codec
+    import tune_decoder
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("nano")
@@ -48,6 +49,8 @@ def folder(tmp_path_factory, scripts):
     for stage in ("semantic", "coarse", "fine"):
         AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
         train_bark.main([stage, str(folder), "--steps", "2", "--num-positions", "1200"])
+    AcceleratorState._reset_state(True)
+    tune_decoder.main([str(folder), "--steps", "2", "--batch-size", "2"])
     AcceleratorState._reset_state(True)
     assemble.main([str(folder)])
     return folder
@@ -89,13 +92,20 @@ def test_the_held_out_loss_is_measured_and_finite(folder):
 
 def test_the_assembled_bark_is_an_ordinary_one(folder):
     bark, processor = BarkModel.from_pretrained(folder / "bark"), BarkProcessor.from_pretrained(folder / "bark")
-    codec = EncodecModel.from_pretrained(folder / "codec")
+    codec = EncodecModel.from_pretrained(folder / "tuned_codec")
     torch.testing.assert_close(bark.codec_model.state_dict(), codec.state_dict())
     inputs = processor("One two, Zork.", max_length=128)
     assert inputs["input_ids"].max() + 512 < bark.semantic.config.input_vocab_size
     torch.manual_seed(0)
     audio = bark.generate(**inputs, semantic_max_new_tokens=30)
     assert audio.shape[-1] % 320 == 0 and torch.isfinite(audio).all()
+
+
+def test_tuning_the_decoder_leaves_the_codes_as_they_are(folder):
+    codecs = [EncodecModel.from_pretrained(folder / name) for name in ("codec", "tuned_codec")]
+    before, after = (codec.state_dict() for codec in codecs)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}
 
 
 def test_a_nano_that_never_ends_a_text_is_found_out(folder, monkeypatch):

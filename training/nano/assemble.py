@@ -19,7 +19,7 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     args = parser.parse_args(arguments)
     tokenizer = text_tokenizer()
-    codec = EncodecModel.from_pretrained(args.folder / "codec")
+    codec = EncodecModel.from_pretrained(args.folder / "tuned_codec")
     bark = new_bark(codec.config, len(tokenizer))
     bark.codec_model.load_state_dict(codec.state_dict())
     for stage, part in PARTS.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from nano_bark import align_positions, new_bark, text_tokenizer
-from safetensors.torch import save_model
+from safetensors.torch import load_model, save_model
 from transformers import EncodecConfig
 
 from hf_bark_semantic.bark_finetuning import (
@@ -41,6 +41,7 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--num-positions", type=int, default=8_192)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--init", type=Path, help="start from the weights of this folder, such as a shorter run's")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     tokenizer = text_tokenizer()
@@ -56,6 +57,8 @@ def main(arguments=None):
     training = load_utterances(args.folder, tokenizer, configs, args.stage)
     seconds = sum(utterance.num_tokens for utterance in training) / configs.semantic.semantic_rate_hz
     align_positions(bark, seconds / sum(len(utterance.text_ids) for utterance in training))
+    if args.init is not None:
+        load_model(loss.model, args.init / "model.safetensors")
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
     )

@@ -1,0 +1,111 @@
+"""Stage 5b. The codec's decoder learns to live with what the fine model says.
+
+    python training/nano/tune_decoder.py outputs/nano
+
+The upper codebooks hold little that could be guessed from the lower ones, so the fine model's guesses are mostly
+wrong, and the decoder, which takes them for the truth, turns them into noise. Here it hears guesses in three crops of
+four, and has to make the recording of them. Encoder and codebooks stay, so all codes do. Reads `codec/`, `codes.npz`,
+`fine/` and `speech/`; writes `tuned_codec/`.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from nano_bark import generation_config, new_bark, text_tokenizer
+from safetensors.torch import load_model
+from speech import load_speech
+from torch import nn
+from train_codec import spectral_loss, use_fast_elu
+from transformers import EncodecModel
+from transformers.utils import ModelOutput
+
+from hf_bark_semantic.training_loop import TrainingArguments, train
+
+CROP_FRAMES, GUESSED = 48, 0.75
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=1_500)
+    parser.add_argument("--clips", type=int, default=600)
+    parser.add_argument("--batch-size", type=int, default=8)
+    args = parser.parse_args(arguments)
+    codec = EncodecModel.from_pretrained(args.folder / "codec")
+    bark = new_bark(codec.config, len(text_tokenizer()))
+    load_model(bark.fine_acoustics, args.folder / "fine" / "model.safetensors")
+    speech = load_speech(args.folder / "speech")
+    codes = np.load(args.folder / "codes.npz")
+    chosen = [speech[i] for i in np.random.default_rng(0).permutation(len(speech))[: args.clips]]
+    clips = [(clip.waveform, codes[clip.id].astype(np.int64)) for clip in chosen]
+    guesses = guessed_codes(bark.fine_acoustics.eval(), [codes for _, codes in clips])
+    training = DecoderTraining(codec)
+    arguments = TrainingArguments(
+        output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=3e-4, warmup=0.05,
+        weight_decay=0.0, max_grad_norm=5.0, checkpoint_every=250, log_every=50,
+        learning_rates={"codec.encoder": 0.0},
+    )  # fmt: skip
+    batches = Crops(clips, guesses, codec.config.hop_length, args.batch_size, args.steps)
+    train(training, batches, arguments).codec.save_pretrained(args.folder / "tuned_codec")
+
+
+@torch.no_grad()
+def guessed_codes(model, all_codes: list[np.ndarray], temperature: float = 0.5) -> list[np.ndarray]:
+    """Codes `(8, num_frames)` of which the fine model made up all but the coarse ones."""
+    config = generation_config(0)
+    num_coarse = config.coarse_acoustics_config["n_coarse_codebooks"]
+    size, length = config.codebook_size, config.fine_acoustics_config["max_fine_input_length"]
+    torch.manual_seed(0)
+    guesses = []
+    for start in range(0, len(all_codes), 16):
+        rows = [codes[:, :length] for codes in all_codes[start : start + 16]]
+        window = torch.full((len(rows), length, len(rows[0])), size)
+        for row, codes in zip(window, rows, strict=True):
+            row[: codes.shape[1], :num_coarse] = torch.from_numpy(codes[:num_coarse].T.copy())
+        for codebook in range(num_coarse, window.shape[-1]):
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(codebook, window).logits[..., :size].float() / temperature
+            window[..., codebook] = (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)  # a sample
+        guesses += [row[: codes.shape[1]].T.numpy() for row, codes in zip(window, rows, strict=True)]
+    return guesses
+
+
+class Crops(torch.utils.data.Dataset):
+    """Batch `step`: crops of codes, guessed or true, and of the sound that they were made of."""
+
+    def __init__(self, clips, guesses, hop_length: int, batch_size: int, steps: int):
+        self.clips, self.guesses, self.hop, self.batch_size, self.steps = clips, guesses, hop_length, batch_size, steps
+        self.long = [i for i, guess in enumerate(guesses) if guess.shape[1] > CROP_FRAMES]
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step: int):
+        rng = np.random.default_rng([0, step])
+        codes, waveforms = [], []
+        for index in rng.choice(self.long, self.batch_size):
+            waveform, true = self.clips[index]
+            source = self.guesses[index] if rng.random() < GUESSED else true
+            start = int(rng.integers(self.guesses[index].shape[1] - CROP_FRAMES))
+            codes.append(source[:, start : start + CROP_FRAMES])
+            piece = waveform[start * self.hop : (start + CROP_FRAMES) * self.hop].astype(np.float32) / 32768
+            waveforms.append(np.pad(piece, (0, CROP_FRAMES * self.hop - len(piece))))
+        return [{"codes": torch.from_numpy(np.stack(codes)), "waveform": torch.from_numpy(np.stack(waveforms))}]
+
+
+class DecoderTraining(nn.Module):
+    def __init__(self, codec: EncodecModel):
+        super().__init__()
+        use_fast_elu(codec)
+        self.codec = codec
+
+    def forward(self, codes, waveform):
+        latents = self.codec.quantizer.decode(codes.transpose(0, 1))
+        decoded = self.codec.decoder(latents)[:, 0, : waveform.shape[1]].float()
+        return ModelOutput(loss=spectral_loss(decoded, waveform))
+
+
+if __name__ == "__main__":
+    main()
