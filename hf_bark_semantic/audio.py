@@ -14,9 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import soundfile
+
+    from .provenance import Provenance
 
 MIN_DURATION_S = 0.1  # shorter than a syllable, and fewer than five semantic tokens
 MAX_SAMPLES = 2**29  # 3.1 hours of 48 kHz mono and 2 GiB as float32; a damaged header claims more
@@ -120,7 +125,9 @@ def resample(waveform: np.ndarray, source_sampling_rate: int, sampling_rate: int
     return torchaudio_resample(torch.tensor(waveform), source_steps, steps).numpy()
 
 
-def save_audio(path: str | os.PathLike, waveform: Any, sampling_rate: int) -> Path:
+def save_audio(
+    path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: "Provenance | None" = None
+) -> Path:
     """Write a waveform as .wav (32-bit float, so nothing is clipped) or .flac (16 bit).
 
     The file appears complete or not at all: it is written beside its place and moved there.
@@ -129,6 +136,7 @@ def save_audio(path: str | os.PathLike, waveform: Any, sampling_rate: int) -> Pa
         path (`str` or `Path`): where to; the extension chooses the format, the folder must exist.
         waveform (`np.ndarray` or `torch.Tensor` of shape `(num_samples,)`): floats with full scale at 1.0.
         sampling_rate (`int`): rate in Hz; 24,000 for what Bark speaks.
+        provenance (`Provenance`, *optional*): what the file shall say of its making; nothing by default.
 
     Returns:
         `Path`: the file.
@@ -157,7 +165,11 @@ def save_audio(path: str | os.PathLike, waveform: Any, sampling_rate: int) -> Pa
         )
     container, subtype = SAVED_FORMATS[extension]
     with atomic_write(path, error_class=AudioError) as file:
-        soundfile.write(file, samples, int(sampling_rate), format=container, subtype=subtype)
+        options = {"channels": 1, "format": container, "subtype": subtype}
+        with soundfile.SoundFile(file, "w", int(sampling_rate), **options) as sound:
+            if provenance is not None:
+                provenance.write_to(sound)
+            sound.write(samples)
     return path
 
 
@@ -256,6 +268,32 @@ def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, in
 
 def _decode(source: Any) -> tuple[np.ndarray, int]:
     """Decode a file to `(num_samples, channels)` and its rate."""
+    with open_sound(source) as (name, sound):
+        num_samples, channels, rate = sound.frames, sound.channels, sound.samplerate
+        is_mp3 = sound.format == "MP3"  # the length of an mp3 is an estimate
+        _check_rate(rate, f"the rate of {name}")
+        if num_samples * channels > MAX_SAMPLES:
+            raise AudioError(
+                f"{name} claims {num_samples:,} samples x {channels} channels; at most {MAX_SAMPLES:,} are "
+                "read at once. If it is not damaged, split it into shorter files."
+            )
+        samples = sound.read(dtype="float32", always_2d=True)  # (num_samples, channels)
+    if len(samples) < num_samples and not is_mp3:
+        raise AudioError(
+            f"{name} announces {num_samples:,} samples but holds only {len(samples):,}: it is cut off. "
+            "Copy or download it again."
+        )
+    return samples, rate
+
+
+@contextmanager
+def open_sound(source: Any) -> Iterator[tuple[str, "soundfile.SoundFile"]]:
+    """Open a path, bytes or a binary file with soundfile, and give its name for messages and the `SoundFile`.
+
+    Raises:
+        AudioError: the file is missing, no audio, or fails to be decoded, within the `with`, too.
+        ImportError: soundfile cannot be imported.
+    """
     try:
         import soundfile
     except (ImportError, OSError) as error:
@@ -270,15 +308,7 @@ def _decode(source: Any) -> tuple[np.ndarray, int]:
             raise AudioError(f"Cannot read {name} as audio: {reason}.")
         try:
             with soundfile.SoundFile(file) as sound:
-                num_samples, channels, rate = sound.frames, sound.channels, sound.samplerate
-                is_mp3 = sound.format == "MP3"  # the length of an mp3 is an estimate
-                _check_rate(rate, f"the rate of {name}")
-                if num_samples * channels > MAX_SAMPLES:
-                    raise AudioError(
-                        f"{name} claims {num_samples:,} samples x {channels} channels; at most {MAX_SAMPLES:,} are "
-                        "read at once. If it is not damaged, split it into shorter files."
-                    )
-                samples = sound.read(dtype="float32", always_2d=True)  # (num_samples, channels)
+                yield name, sound
         except (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError) as error:
             cause = getattr(error, "error_string", str(error)).rstrip(".")  # without the file object's name
             raise AudioError(
@@ -286,12 +316,6 @@ def _decode(source: Any) -> tuple[np.ndarray, int]:
                 f"({READABLE} are). "
                 "Convert it with `ffmpeg -i INPUT -ar 24000 output.wav`."
             ) from error
-    if len(samples) < num_samples and not is_mp3:
-        raise AudioError(
-            f"{name} announces {num_samples:,} samples but holds only {len(samples):,}: it is cut off. "
-            "Copy or download it again."
-        )
-    return samples, rate
 
 
 def _open(source: Any) -> tuple[str, BinaryIO, bytes]:

@@ -1,0 +1,190 @@
+"""What a file of synthesized speech says of itself: that it is synthetic, which model made it, when, in which voice.
+
+    Provenance         the facts; `save_audio(..., provenance=...)` writes them into .wav and .flac
+    read_provenance    the facts of a file, or nothing
+    prompt_sha256      the fingerprint by which a file names its voice prompt
+
+They are the file's comment, a JSON object behind the words "synthetic speech", so that any player shows them and most
+converters keep them: RIFF's `LIST INFO` chunk (ICMT, ISFT, ICRD) in WAV, Vorbis comments in FLAC and Ogg. Samples are
+not touched: this is a label for honest people, not a watermark.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .audio import open_sound
+from .environment import installed_version
+from .voice_prompt import VoicePrompt
+
+if TYPE_CHECKING:
+    import soundfile
+
+    from .voice_cloning_pipeline import VoiceCloningPipeline
+
+SOFTWARE = "hf_bark_semantic"
+MARK = "synthetic speech"  # what the comment begins with
+MAX_VALUE_LENGTH = 255  # characters, which every file system's names keep to
+MAX_COMMENT_BYTES = 2_000  # libsndfile reads no comment of 2,048 bytes or more from a WAV
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _software() -> str:
+    return f"{SOFTWARE} {installed_version('hf-bark-semantic') or ''}".strip()
+
+
+def _now() -> str:
+    """The time in UTC; that of `SOURCE_DATE_EPOCH` where it is set, so that files can be made again byte by byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(int(epoch), timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(
+            f"SOURCE_DATE_EPOCH is {epoch!r}; it must be a whole number of seconds since 1970. Correct or unset it."
+        ) from error
+    return now.strftime(DATE_FORMAT)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a file of speech, and when.
+
+    Args:
+        model (`str`): the Bark: its Hub id, or the name of its folder.
+        revision (`str`, *optional*): commit of the Hub id.
+        adapter (`str`, *optional*): name of a fine-tuned adapter that took part.
+        voice_prompt_sha256 (`str`, *optional*): [`prompt_sha256`] of the voice; `None` without one.
+        created (`str`): `"2025-01-31T12:00:00Z"`; by default now, or `SOURCE_DATE_EPOCH`.
+        software (`str`): by default this package and its version.
+
+    Raises:
+        ValueError: a value that is longer than 255 characters, not printable, or no hash or date; or too much in all.
+    """
+
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    voice_prompt_sha256: str | None = None
+    created: str = field(default_factory=_now)
+    software: str = field(default_factory=_software)
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            problem = _problem(name, value)
+            if problem is not None:
+                raise ValueError(f"`{name}` of a provenance is {str(value)[:80]!r}; it must be {problem}.")
+        num_bytes = len(self.comment().encode())
+        if num_bytes > MAX_COMMENT_BYTES:
+            raise ValueError(f"The provenance takes {num_bytes:,} bytes, more than {MAX_COMMENT_BYTES:,}. Shorten it.")
+
+    @classmethod
+    def of_speech(cls, speak: "VoiceCloningPipeline", voice_prompt: VoicePrompt | None) -> "Provenance":
+        """The provenance of what a pipeline has just said.
+
+        Args:
+            speak (`VoiceCloningPipeline`): `pipeline("voice-cloning", ...)`.
+            voice_prompt (`VoicePrompt`, *optional*): the voice, `speech["voice_prompt"]`.
+        """
+        config = speak.bark.config
+        return cls(
+            model=model_name(config.name_or_path),
+            revision=getattr(config, "_commit_hash", None),
+            adapter=None if speak.adapter is None else speak.adapter.name,
+            voice_prompt_sha256=None if voice_prompt is None else prompt_sha256(voice_prompt),
+        )
+
+    def comment(self) -> str:
+        """The text that files carry."""
+        facts = {name: value for name, value in asdict(self).items() if value is not None}
+        return f"{MARK} {json.dumps(facts, ensure_ascii=False)}"
+
+    def write_to(self, sound: "soundfile.SoundFile") -> None:
+        """Write into a file that is open for writing and has no samples yet."""
+        sound.title = MARK
+        sound.comment = self.comment()
+        sound.software = self.software
+        sound.date = self.created
+
+
+def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
+    """Read what a sound file says of its making. Anybody can write or remove that: it is a hint, not a proof.
+
+    Args:
+        path (`str` or `Path`): wav, flac, ogg or whatever else [`load_audio`] reads.
+
+    Returns:
+        `dict` or `None`: the known fields of [`Provenance`], each a printable string of at most 255 characters, those
+            that are missing left out; `None` where the file does not say that it is synthetic, or not in this form.
+
+    Raises:
+        AudioError: the file is missing or no sound file.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` is a {type(path).__name__}; it must be the path of a sound file.")
+    with open_sound(path) as (_, sound):
+        comment = sound.comment
+    return _parse(comment)
+
+
+def prompt_sha256(prompt: VoicePrompt) -> str:
+    """SHA-256 of the arrays of a voice prompt, 64 hexadecimal digits: equal for equal prompts, whatever their files."""
+    digest = hashlib.sha256()
+    for array in (prompt.semantic_tokens, prompt.audio_codes):
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def model_name(place: str | os.PathLike) -> str:
+    """A Hub id as it is; of a folder its own name alone, because its path is nobody's business.
+
+    What cannot be printed becomes "?".
+    """
+    place = str(place)
+    if os.path.isdir(place) or os.path.isabs(place):
+        place = Path(place).resolve().name
+    place = "".join(character if character.isprintable() else "?" for character in place)
+    return place[:MAX_VALUE_LENGTH] or "unnamed"
+
+
+def _parse(comment: str) -> dict[str, str] | None:
+    if not comment.startswith(MARK) or len(comment.encode("utf-8", "replace")) > MAX_COMMENT_BYTES:
+        return None
+    try:
+        facts = json.loads(comment.removeprefix(MARK))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(facts, dict):
+        return None
+    facts = {name: facts[name] for name in Provenance.__dataclass_fields__ if facts.get(name) is not None}
+    if "model" not in facts or any(_problem(name, value) for name, value in facts.items()):
+        return None
+    return facts
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What a value should be, if it isn't."""
+    if value is None:
+        return "given" if name in ("model", "created", "software") else None
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= MAX_VALUE_LENGTH:
+        return f"a printable text of 1 to {MAX_VALUE_LENGTH} characters"
+    if name == "voice_prompt_sha256" and not _SHA256.fullmatch(value):
+        return "64 hexadecimal digits"
+    if name == "created":
+        try:
+            datetime.strptime(value, DATE_FORMAT)
+        except ValueError:
+            return "a time such as 2025-01-31T12:00:00Z"
+    return None
+
+
+__all__ = ["Provenance", "model_name", "prompt_sha256", "read_provenance"]
