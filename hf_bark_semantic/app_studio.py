@@ -1,0 +1,380 @@
+"""What the page of `bark-semantic app` does, without the page.
+
+    Studio        Barks and adapters, loaded when they are first needed; one computation at a time, for all visitors
+    Job           one computation of a visitor: how far it is, and whether it was cancelled
+    cached_barks  the Barks in the local Hub cache
+    encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
+    read_lines    pasted text -> lines to speak
+
+Nothing here belongs to one visitor but the jobs, which are kept by session; voices and texts are passed in.
+"""
+
+import json
+import logging
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from huggingface_hub import CacheNotFound, scan_cache_dir
+from transformers import BarkModel, pipeline
+
+from .audio import load_audio
+from .bark_loading import check_encoder
+from .configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    CODEC_SAMPLING_RATE,
+    NUM_COARSE_CODEBOOKS,
+    SEMANTIC_RATE_HZ,
+)
+from .pipelines import NANO, default_encoder, nano_bark, nano_encoder
+from .speech import MAX_PIECE_S
+from .text import estimate_duration_s
+from .voice_cloning import encode_clip
+from .voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline
+from .voice_prompt import FINE_HISTORY_FRAMES, VoicePrompt, VoicePromptError
+
+MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
+MAX_LINES = 500
+MAX_CONFIG_BYTES = 2**20  # a config.json in the cache that is larger belongs to no Bark
+SHOWN_EVERY = 10  # steps
+WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
+
+CLONED, NOBODY, ADAPTER, PRESET = "cloned", "nobody", "adapter", "preset:"  # kinds of voices; a preset's name follows
+
+_STAGES = {
+    "semantic": "text to tokens",
+    "coarse_acoustics": "tokens to sound",
+    "fine_acoustics": "finer sound",
+    "codec_model": "codec",
+}
+
+
+class Cancelled(Exception):
+    """The visitor does not want the result any more."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One computation of a visitor.
+
+    Args:
+        show (`Callable[[float, str], Any]`): is told the estimated share that is done, and what is being done.
+        expected_s (`float`): seconds of speech that it makes, as far as known.
+    """
+
+    show: Callable[[float, str], Any] = lambda share, what: None
+    expected_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    num_steps: int = 0
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Raise [`Cancelled`] if it was."""
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def step(self, stage: str) -> None:
+        """One step of a stage of Bark begins."""
+        self.check()
+        if self.num_steps % SHOWN_EVERY == 0:
+            self.show(self.share_done(), _STAGES[stage])
+        self.num_steps += 1
+
+    def share_done(self) -> float:
+        """Estimated: the two stages that go token by token, with the pieces of a text side by side."""
+        rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
+        expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
+        return min(0.99, self.num_steps / expected) if expected else 0.0
+
+    @contextmanager
+    def watch(self, bark: BarkModel) -> Iterator[None]:
+        """Be told every step of a Bark, and every warning."""
+        speech = logging.getLogger("hf_bark_semantic.speech")
+        handler = _Collector(self.warnings)
+        watched = [(stage, getattr(bark, stage).position_embeds_layer) for stage in _STAGES if stage != "codec_model"]
+        watched += [("codec_model", bark.codec_model.encoder), ("codec_model", bark.codec_model.decoder)]
+        with ExitStack() as stack:
+            for stage, module in watched:
+                hook = module.register_forward_pre_hook(lambda *_, stage=stage: self.step(stage))
+                stack.callback(hook.remove)
+            speech.addHandler(handler)
+            stack.callback(speech.removeHandler, handler)
+            yield
+
+
+class _Collector(logging.Handler):
+    def __init__(self, messages: list[str]):
+        super().__init__(logging.WARNING)
+        self.messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+class Studio:
+    """Speaks for all visitors of the page, one computation at a time.
+
+    Args:
+        bark (`str`): the Bark to begin with: Hub id, folder or `"nano"`.
+        encoder (`str`, *optional*): Hub id or folder; by default the packaged one that fits the Bark.
+        adapters (`Mapping[str, str]`, *optional*): names and folders or Hub ids of fine-tuned adapters.
+        device (`str`, *optional*), dtype (`str`): as in transformers' `pipeline`.
+    """
+
+    def __init__(
+        self,
+        bark: str = NANO,
+        *,
+        encoder: str | None = None,
+        adapters: Mapping[str, str] | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+    ):
+        self.bark, self.encoder, self.adapters = bark, encoder, dict(adapters or {})
+        self.cached = cached_barks()
+        self.barks = list(dict.fromkeys([bark, *_packaged_barks(), *self.cached]))
+        self._loading = {"dtype": dtype, **({} if device is None else {"device": device})}
+        self._speakers: OrderedDict[str, VoiceCloningPipeline] = OrderedDict()
+        self._bundles: dict[tuple[str, str], Any] = {}
+        self._computing = threading.Lock()
+        self._registering = threading.Lock()
+        self._jobs: dict[str, set[Job]] = {}
+        self._num_cancelled: dict[str, int] = {}
+
+    @contextmanager
+    def work(
+        self, bark: str, adapter: str | None = None, *, job: Job, session: str = "", num_cancelled: int | None = None
+    ) -> Iterator[VoiceCloningPipeline]:
+        """Have a Bark to oneself, with its adapter set.
+
+        Args:
+            bark (`str`), adapter (`str`, *optional*): one of `barks`; one of the names of `adapters`.
+            job (`Job`): hears of every step, and may be cancelled at each.
+            session (`str`): whose job it is.
+            num_cancelled (`int`, *optional*): what [`cancel`] gave that session last when the job was asked for; a job
+                that has waited in a queue since before a later one does not begin.
+
+        Raises:
+            Cancelled: by [`cancel`].
+            ValueError: no such Bark or adapter, or one that does not fit.
+            OSError: a model cannot be loaded.
+        """
+        with self._registering:
+            if num_cancelled is not None and num_cancelled < self._num_cancelled.get(session, 0):
+                raise Cancelled
+            self._jobs.setdefault(session, set()).add(job)
+        try:
+            while not self._computing.acquire(timeout=WAIT_S):
+                job.show(0.0, "waiting for another computation")
+                job.check()
+            try:
+                speaker = self._speaker(bark, job)
+                self._set_adapter(speaker, bark, adapter)
+                with job.watch(speaker.bark):
+                    yield speaker
+            finally:
+                self._computing.release()
+        finally:
+            with self._registering:
+                self._jobs[session].discard(job)
+                if not self._jobs[session]:
+                    del self._jobs[session]
+
+    def cancel(self, session: str) -> int:
+        """Stop what a visitor is having computed; gives how often that was asked for in this session."""
+        with self._registering:
+            self._num_cancelled[session] = self._num_cancelled.get(session, 0) + 1
+            for job in self._jobs.get(session, ()):
+                job.cancel()
+            return self._num_cancelled[session]
+
+    def load_all(self) -> None:
+        """Load the Bark to begin with and try every adapter on it, so that what is wrong is known at once."""
+        for adapter in self.adapters or [None]:
+            with self.work(self.bark, adapter, job=Job()):
+                pass
+
+    def voices(self, speaker: VoiceCloningPipeline, *, has_cloned: bool) -> list[tuple[str, str]]:
+        """Labels and values of the voices that there are: the last argument's, the adapter's, the Bark's."""
+        voices = [("the voice that I cloned", CLONED)] if has_cloned else []
+        if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
+            voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
+        voices += [(f"preset {name}", PRESET + name) for name in speaker.voice_presets]
+        return [*voices, ("no voice: whoever Bark comes up with", NOBODY)]
+
+    def say(
+        self,
+        speaker: VoiceCloningPipeline,
+        voice: str,
+        cloned: VoicePrompt | None,
+        *,
+        text: str | None = None,
+        convert: Any = None,
+        job: Job,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Speak a text, or what a recording says.
+
+        Args:
+            speaker: that [`work`] gave.
+            voice (`str`): a value of [`voices`].
+            cloned (`VoicePrompt`, *optional*): the visitor's.
+            text, convert, options: as in the pipeline.
+
+        Returns:
+            `dict`: of the pipeline: `audio`, `sampling_rate`, `voice_prompt`.
+        """
+        if convert is not None:
+            convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
+            job.expected_s = len(convert["array"]) / CODEC_SAMPLING_RATE
+        elif not (text or "").strip():
+            raise ValueError("There is no text. Write what is to be said.")
+        else:
+            job.expected_s = estimate_duration_s(text)
+        job.num_steps = 0
+        if voice == NOBODY:
+            options["prompt_mode"] = "none"
+        return speaker(_voice_argument(speaker, voice, cloned), text, convert=convert, **options)
+
+    def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
+        if bark not in self.barks:
+            raise ValueError(f"{bark!r} is none of the models of this page: {', '.join(self.barks)}.")
+        if bark not in self._speakers:
+            job.show(0.0, f"loading {bark}")
+            encoder = self.encoder or (nano_encoder() if bark == NANO else default_encoder())
+            while len(self._speakers) >= MAX_LOADED:
+                name, _ = self._speakers.popitem(last=False)
+                self._bundles = {key: bundle for key, bundle in self._bundles.items() if key[0] != name}
+            self._speakers[bark] = pipeline(VOICE_CLONING_TASK, model=str(encoder), bark=bark, **self._loading)
+        job.check()
+        self._speakers.move_to_end(bark)
+        return self._speakers[bark]
+
+    def _set_adapter(self, speaker: VoiceCloningPipeline, bark: str, adapter: str | None) -> None:
+        if not self.adapters:
+            if adapter is not None:
+                raise ValueError(f"There is no adapter {adapter!r}. Start the page with --adapter {adapter}=FOLDER.")
+            return
+        from .bark_adapters import load_adapters, set_adapters  # needs peft, which is an extra
+
+        if adapter is not None and adapter not in self.adapters:
+            raise ValueError(f"There is no adapter {adapter!r}; there are {', '.join(self.adapters)}.")
+        if adapter is not None and (bark, adapter) not in self._bundles:
+            self._bundles[bark, adapter] = load_adapters(speaker.bark, self.adapters[adapter], name=adapter)
+        set_adapters(speaker.bark, {} if adapter is None else adapter)
+        speaker.adapter = self._bundles.get((bark, adapter))
+
+
+def _packaged_barks() -> list[str]:
+    try:
+        nano_bark()
+    except FileNotFoundError:
+        return []
+    return [NANO]
+
+
+def cached_barks(cache_dir: str | os.PathLike | None = None) -> dict[str, str]:
+    """Hub ids of the Barks whose weights are in a Hub cache, and their sizes as people read them.
+
+    Args:
+        cache_dir (`str` or `Path`, *optional*): by default that of `huggingface_hub`.
+    """
+    try:
+        repos = scan_cache_dir(cache_dir).repos
+    except (CacheNotFound, OSError, ValueError):
+        return {}
+    found = {repo.repo_id: repo.size_on_disk_str for repo in repos if repo.repo_type == "model" and _is_bark(repo)}
+    return dict(sorted(found.items()))
+
+
+def _is_bark(repo) -> bool:
+    for revision in repo.revisions:
+        files = {file.file_name: file.file_path for file in revision.files}
+        if "config.json" not in files or not any(name.endswith((".safetensors", ".bin")) for name in files):
+            continue
+        try:
+            if files["config.json"].stat().st_size > MAX_CONFIG_BYTES:
+                continue
+            config = json.loads(files["config.json"].read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(config, dict) and config.get("model_type") == "bark":
+            return True
+    return False
+
+
+def encode_part(
+    speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read a part of a recording.
+
+    Args:
+        recording: what [`load_audio`] reads.
+        start_s (`float`), end_s (`float`): of the part.
+
+    Returns:
+        The part, `(num_samples,)` at 24 kHz, and what [`encode_clip`] makes of it.
+
+    Raises:
+        AudioError: the recording cannot be used.
+        ValueError: the bounds are out of order, too far apart, or beyond the recording.
+    """
+    waveform = load_audio(recording, CODEC_SAMPLING_RATE)
+    duration_s = len(waveform) / CODEC_SAMPLING_RATE
+    if not 0 <= start_s < end_s or start_s >= duration_s:
+        raise ValueError(
+            f"The part from {start_s:.2f} s to {end_s:.2f} s is no part of a recording of {duration_s:.2f} s. "
+            "Let it begin earlier, or end later."
+        )
+    if end_s - start_s > MAX_PIECE_S:
+        raise ValueError(
+            f"The part lasts {end_s - start_s:.2f} s; Bark reads the last {FINE_HISTORY_FRAMES / CODEC_RATE_HZ:.2f} s "
+            f"of a voice, and at most {MAX_PIECE_S:.0f} s are taken. Choose a shorter part."
+        )
+    check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])
+    clip = waveform[round(start_s * CODEC_SAMPLING_RATE) : round(end_s * CODEC_SAMPLING_RATE)]
+    clip = load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # is it one, too?
+    return clip, encode_clip(clip, speaker.encoder, codec=speaker.bark.codec_model)
+
+
+def prompt_of_part(speaker: VoiceCloningPipeline, encoded: Mapping[str, np.ndarray]) -> VoicePrompt:
+    """The voice prompt of what [`encode_part`] read."""
+    tokens, codes = encoded["semantic_tokens"], encoded["audio_codes"]
+    return VoicePrompt.from_tokens_and_codes(tokens, codes, **speaker.vocabularies)
+
+
+def read_lines(text: str | None) -> list[str]:
+    """The lines of a text that hold something.
+
+    Raises:
+        ValueError: none, or more than `MAX_LINES`.
+    """
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    if not 1 <= len(lines) <= MAX_LINES:
+        raise ValueError(f"There are {len(lines)} lines; 1 to {MAX_LINES} are spoken at once.")
+    return lines
+
+
+def _voice_argument(speaker: VoiceCloningPipeline, voice: str, cloned: VoicePrompt | None) -> Any:
+    if voice == NOBODY:
+        return None
+    if voice == ADAPTER and speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
+        return speaker.adapter.voice_prompt
+    if voice == CLONED and cloned is not None:
+        return cloned
+    name = str(voice).removeprefix(PRESET)
+    if str(voice).startswith(PRESET) and name in speaker.voice_presets:
+        return name
+    raise VoicePromptError("There is no such voice yet. Clone a recording, or choose another voice.")
+
+
+__all__ = ["Cancelled", "Job", "Studio", "cached_barks", "encode_part", "prompt_of_part", "read_lines"]

@@ -1,0 +1,452 @@
+"""The page of `bark-semantic app`: its handlers through a real server, without a browser (see test_app_browser.py)."""
+
+import json
+import re
+import sys
+import threading
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import pipeline
+
+from conftest import noise, tiny_bark, tiny_encoder, tiny_prompt
+from hf_bark_semantic import VoicePrompt, cli, save_audio
+from hf_bark_semantic.app_studio import (
+    CLONED,
+    MAX_LINES,
+    NOBODY,
+    PRESET,
+    Cancelled,
+    Job,
+    Studio,
+    cached_barks,
+    encode_part,
+    read_lines,
+)
+from hf_bark_semantic.audio import AudioError
+from hf_bark_semantic.provenance import prompt_sha256, read_provenance
+
+gradio_client = pytest.importorskip("gradio_client")
+pytest.importorskip("gradio")
+
+TEXT = "the dog runs"
+LONG_TEXT = "the dog runs. the cat sleeps. " * 200  # takes minutes
+SETTINGS = (1, 0.7, 0.5, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
+OPTIONS = {"seed": 1, "semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("encoder")
+    pipeline("audio-to-bark-semantic", model=tiny_encoder(), device="cpu").save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def studio(bark_folder, encoder) -> Studio:
+    return Studio(bark_folder, encoder=encoder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def address(studio):
+    from hf_bark_semantic import app
+
+    page = app.build_page(studio)
+    _, local, public = app.launch(page, port=None)
+    assert public is None
+    yield local
+    page.close()
+
+
+@pytest.fixture
+def visitor(address):
+    return new_visitor(address)
+
+
+@pytest.fixture
+def me(tmp_path) -> str:
+    return str(save_audio(tmp_path / "me.wav", noise(8, 0, 24_000), 24_000))
+
+
+def new_visitor(address):
+    return gradio_client.Client(address, verbose=False, analytics_enabled=False)
+
+
+def ask(visitor, name: str, *inputs, bark: str, **more):
+    """Call an event of the page; files are uploaded, and the rest of the shared inputs is as a newcomer leaves it."""
+    if name in ("speak", "convert", "speak_lines"):
+        voice = more.get("voice", PRESET + "v2/en_a")
+        inputs = (*inputs, bark, "", voice, 0, *SETTINGS)
+    else:
+        inputs = (*inputs, bark, "", 0)
+    return visitor.predict(*inputs, api_name=f"/{name}")
+
+
+def upload(path):
+    return gradio_client.handle_file(str(path))
+
+
+# ---- through the page
+
+
+def test_recording_is_read_cloned_and_speaks(visitor, studio, me):
+    start_s, end_s, summary, tokens = ask(visitor, "analyse", upload(me), bark=studio.bark)
+    assert (start_s, end_s) == pytest.approx((1.18, 8.0), abs=0.2)
+    assert summary.startswith(f"{len(tokens)} tokens, 6.8")
+    _, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, True, bark=studio.bark)
+    assert voice["value"] == CLONED
+    speech, result = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+    with studio.work(studio.bark, job=Job()) as speaker:
+        _, expected = encode_part(speaker, me, 1.0, 6.5)
+        assert [int(pair["token"]) for pair in tokens] == expected["semantic_tokens"].tolist()
+        prompt = VoicePrompt.load(file, **speaker.vocabularies)
+        assert report.startswith(f"{prompt.num_tokens} semantic tokens") and "fine stage reads" in report
+        samples, rate = soundfile.read(speech, dtype="float32")
+        assert np.array_equal(samples, speaker(prompt, TEXT, **OPTIONS)["audio"])
+    assert result.startswith(f"{len(samples) / rate:.2f} s of speech")
+    facts = read_provenance(speech)
+    assert facts["voice_prompt_sha256"] == prompt_sha256(prompt)
+    assert facts["model"] == Path(studio.bark).name
+
+
+def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
+    with pytest.raises(Exception, match="Tick .* first"):
+        ask(visitor, "clone", upload(me), 1.0, 6.0, False, bark=studio.bark)
+    prompt = tiny_prompt().save(tmp_path / "voice.npz")
+    with pytest.raises(Exception, match="Tick .* first"):
+        ask(visitor, "load_prompt", upload(prompt), False, bark=studio.bark)
+    with pytest.raises(Exception, match="cloned is not in the list of choices"):
+        ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+    with (
+        studio.work(studio.bark, job=Job()) as speaker,
+        pytest.raises(ValueError, match="There is no such voice yet"),
+    ):
+        studio.say(speaker, CLONED, None, text=TEXT, job=Job())
+
+
+def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
+    prompt = tiny_prompt().save(tmp_path / "voice.npz")
+    report, _ = ask(visitor, "load_prompt", upload(prompt), True, bark=studio.bark)
+    assert report.startswith("60 semantic tokens")
+    speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+    assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(tiny_prompt())
+
+
+@pytest.mark.parametrize(
+    ("event", "content", "message"),
+    [
+        ("analyse", b"this is a text", "Cannot decode 'bad.wav'"),
+        ("analyse", b"", "the file is empty"),
+        ("convert", b"<!doctype html>", "this is a web page"),
+        ("analyse", None, "The audio is silent"),
+    ],
+)
+def test_bad_recordings_are_refused_in_plain_words(visitor, studio, tmp_path, event, content, message):
+    path = tmp_path / "bad.wav"
+    if content is None:
+        soundfile.write(path, np.zeros(24_000), 24_000)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(Exception, match=message):
+        ask(visitor, event, upload(path), bark=studio.bark)
+
+
+def test_missing_texts_and_recordings_are_asked_for(visitor, studio, me):
+    with pytest.raises(Exception, match="There is no text"):
+        ask(visitor, "speak", "  ", bark=studio.bark)
+    with pytest.raises(Exception, match="There is no recording"):
+        ask(visitor, "convert", None, bark=studio.bark)
+    with pytest.raises(Exception, match="is no part of a recording of 8.00 s"):
+        ask(visitor, "read_part", upload(me), 9.0, 10.0, bark=studio.bark)
+
+
+def test_words_of_one_recording_in_the_voice_of_a_preset(visitor, studio, tmp_path):
+    source = save_audio(tmp_path / "source.wav", noise(1.5, 1, 24_000), 24_000)
+    speech, result = ask(visitor, "convert", upload(source), bark=studio.bark, voice=PRESET + "announcer")
+    assert soundfile.info(speech).duration == pytest.approx(1.5, abs=0.05)
+    assert result.endswith("s of speech")
+
+
+def test_bark_speaks_in_no_voice(visitor, studio):
+    speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=NOBODY)
+    assert "voice_prompt_sha256" not in read_provenance(speech)
+
+
+def test_lines_become_a_zip_and_those_that_fail_are_named(visitor, studio, monkeypatch):
+    say = Studio.say
+
+    def refuse(self, speaker, voice, cloned, *, text, **options):
+        if text == "a cat":
+            raise ValueError("no cats")
+        return say(self, speaker, voice, cloned, text=text, **options)
+
+    monkeypatch.setattr(Studio, "say", refuse)
+    table, archive = ask(visitor, "speak_lines", "the dog\n\n  a cat \nthe dog", bark=studio.bark)
+    assert [row[:2] for row in table["data"]] == [["0001", "the dog"], ["0002", "a cat"], ["0003", "the dog"]]
+    assert table["data"][1][2] == "failed: no cats"
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.namelist() == ["0001.wav", "0003.wav", "lines.tsv"]
+        assert opened.read("lines.tsv").decode().splitlines()[1] == "0002\ta cat\tfailed: no cats"
+        opened.extract("0001.wav", Path(archive).parent)
+    assert read_provenance(Path(archive).parent / "0001.wav")["model"] == Path(studio.bark).name
+
+
+def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):
+    visitors = [new_visitor(address) for _ in range(2)]
+    files = [save_audio(tmp_path / f"{i}.wav", noise(6, i, 24_000), 24_000) for i in range(2)]
+    cloned = [
+        visitor.submit(upload(file), 0.0, 5.5, True, studio.bark, "", 0, api_name="/clone")
+        for visitor, file in zip(visitors, files, strict=True)
+    ]
+    prompts = [VoicePrompt.load(job.result()[3], semantic_vocab_size=50) for job in cloned]
+    assert prompts[0] != prompts[1]
+    spoken = [visitor.submit(TEXT, studio.bark, "", CLONED, 0, *SETTINGS, api_name="/speak") for visitor in visitors]
+    for job, prompt in zip(spoken, prompts, strict=True):
+        assert read_provenance(job.result()[0])["voice_prompt_sha256"] == prompt_sha256(prompt)
+
+
+# ---- nothing leaves the machine
+
+
+def test_page_is_of_this_machine_alone(address):
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address) as answer:
+        policy, content = answer.headers["content-security-policy"], answer.read().decode()
+    assert "default-src 'self'" in policy and "http" not in policy
+    config = json.loads(content.partition("window.gradio_config = ")[2].partition(";</script>")[0])
+    assert config["analytics_enabled"] is False
+    assert config["run_history"] is False
+    assert config["footer_links"] == []
+    buttons = [part["props"]["buttons"] for part in config["components"] if part["type"] == "audio"]
+    assert buttons == [["download"]] * 4
+    with urllib.request.urlopen(f"{address}theme.css") as answer:
+        theme = answer.read().decode()
+    assert "system-ui" in theme
+    assert not re.search(r"@import|@font-face|url\([\"']?(https?:|//)", theme)
+
+
+def test_serving_listens_on_this_machine_unless_told_otherwise(monkeypatch):
+    from hf_bark_semantic import app
+
+    calls = []
+    monkeypatch.setattr("gradio.Blocks.launch", lambda page, **options: calls.append(options))
+    app.launch(app.gr.Blocks(analytics_enabled=False))
+    app.launch(app.gr.Blocks(analytics_enabled=False), host="0.0.0.0", port=80)
+    assert [(call["server_name"], call["server_port"], call["share"]) for call in calls] == [
+        ("127.0.0.1", 7860, False),
+        ("0.0.0.0", 80, False),
+    ]
+
+
+# ---- the studio
+
+
+def test_job_that_is_cancelled_stops_within_a_step(studio):
+    reached, stopped = threading.Event(), []
+
+    def show(share: float, what: str) -> None:
+        assert 0 <= share < 1
+        if what == "tokens to sound":
+            reached.set()
+
+    def speak():
+        try:
+            job = Job(show=show)
+            with studio.work(studio.bark, job=job, session="one") as speaker:
+                studio.say(speaker, PRESET + "announcer", None, text=LONG_TEXT, job=job)
+        except Cancelled:
+            stopped.append(True)
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    assert reached.wait(timeout=300)
+    studio.cancel("another")
+    thread.join(timeout=0.5)
+    assert thread.is_alive()
+    studio.cancel("one")
+    thread.join(timeout=60)
+    assert stopped == [True]
+    with studio.work(studio.bark, job=Job()) as speaker:
+        pass
+    assert not any(module._forward_pre_hooks for module in speaker.bark.modules())  # nothing is left behind
+    assert studio._jobs == {}
+
+
+def test_waiting_job_can_be_cancelled_and_one_from_before_does_not_begin(studio):
+    waiting, results = threading.Event(), []
+
+    def wait():
+        job = Job(show=lambda share, what: waiting.set())
+        try:
+            with studio.work(studio.bark, job=job, session="patient"):
+                results.append("began")
+        except Cancelled:
+            results.append("cancelled")
+
+    with studio.work(studio.bark, job=Job(), session="first"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waiting.wait(timeout=60)
+        number = studio.cancel("patient")
+        thread.join(timeout=60)
+    assert results == ["cancelled"]
+    with pytest.raises(Cancelled), studio.work(studio.bark, job=Job(), session="patient", num_cancelled=number - 1):
+        pass
+    with studio.work(studio.bark, job=Job(), session="patient", num_cancelled=number):
+        pass
+
+
+def test_warnings_of_speech_reach_the_visitor(studio, monkeypatch):
+    def speak(*_, **__):
+        from hf_bark_semantic import speech
+
+        speech.logger.warning("words are missing")
+
+    job = Job()
+    with studio.work(studio.bark, job=job) as speaker:
+        speak()
+    assert job.warnings == ["words are missing"]
+    speak()
+    assert len(job.warnings) == 1
+    assert speaker.adapter is None
+
+
+def test_parts_of_recordings_are_checked(studio, me):
+    with studio.work(studio.bark, job=Job()) as speaker:
+        for start_s, end_s in ((3.0, 2.0), (-1.0, 2.0), (8.5, 9.0)):
+            with pytest.raises(ValueError, match="is no part of a recording of 8.00 s"):
+                encode_part(speaker, me, start_s, end_s)
+        with pytest.raises(ValueError, match="lasts 15.00 s; Bark reads the last 6.83 s"):
+            encode_part(speaker, me, 0.0, 15.0)
+        with pytest.raises(AudioError, match="at least 0.1 s"):
+            encode_part(speaker, me, 0.0, 0.05)
+        clip, encoded = encode_part(speaker, me, 7.0, 9.0)
+    assert len(clip) == 24_000
+    assert encoded["num_tokens"] == 50
+
+
+def test_lines_are_those_that_hold_something():
+    assert read_lines(" a\n\n\tb \r\n") == ["a", "b"]
+    for text in (None, " \n", "a\n" * (MAX_LINES + 1)):
+        with pytest.raises(ValueError, match="1 to 500 are spoken at once"):
+            read_lines(text)
+
+
+def test_only_the_models_of_the_page_are_loaded(studio, tmp_path):
+    for bark in (str(tmp_path), "suno/bark", "../secret"):
+        with pytest.raises(ValueError, match="none of the models of this page"), studio.work(bark, job=Job()):
+            pass
+    with pytest.raises(ValueError, match="There is no adapter 'mine'"), studio.work(studio.bark, "mine", job=Job()):
+        pass
+
+
+def test_least_used_bark_makes_room(bark_folder, encoder, monkeypatch):
+    studio = Studio(bark_folder, encoder=encoder, device="cpu")
+    studio.barks = [bark_folder, f"{bark_folder}/", f"{bark_folder}/."]
+    for bark in (*studio.barks[:2], studio.barks[0], studio.barks[2]):
+        with studio.work(bark, job=Job()):
+            pass
+    assert list(studio._speakers) == [studio.barks[0], studio.barks[2]]
+
+
+def test_barks_in_the_cache_are_found_and_nothing_else(tmp_path):
+    def add(name: str, config: str, weights: str = "model.safetensors"):
+        folder = tmp_path / f"models--{name.replace('/', '--')}"
+        snapshot = folder / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("0" * 40)
+        (snapshot / "config.json").write_text(config)
+        (snapshot / weights).write_bytes(b"x" * 1_500)
+
+    assert cached_barks(tmp_path / "nowhere") == {}
+    add("suno/bark-small", '{"model_type": "bark"}')
+    add("suno/bark", '{"model_type": "bark"}', "tokenizer.txt")
+    add("openai/whisper", '{"model_type": "whisper"}')
+    add("bad/json", "{" * 100_000)
+    add("bad/list", "[]")
+    assert cached_barks(tmp_path) == {"suno/bark-small": "1.5K"}
+
+
+def test_adapters_are_offered_heard_and_named(bark_folder, encoder, tmp_path, visitor):
+    adapters = pytest.importorskip("hf_bark_semantic.bark_adapters")
+    bark = tiny_bark()
+    adapters.add_adapters(bark, {"semantic": adapters.lora_config(rank=2)}, name="mine")
+    with torch.no_grad():
+        for name, parameter in bark.semantic.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.5
+    folder = adapters.save_adapters(bark, tmp_path / "bundle", name="mine", voice_prompt=tiny_prompt(40))
+    studio = Studio(bark_folder, encoder=encoder, adapters={"mine": str(folder)}, device="cpu")
+    studio.load_all()
+    with studio.work(bark_folder, "mine", job=Job()) as speaker:
+        assert studio.voices(speaker, has_cloned=False)[0] == ("the voice of the adapter mine", "adapter")
+        adapted = studio.say(speaker, "adapter", None, text=TEXT, job=Job(), **OPTIONS)
+        assert adapted["voice_prompt"] == tiny_prompt(40)
+    expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, adapter=str(folder), device="cpu")
+    assert np.array_equal(adapted["audio"], expected(None, TEXT, **OPTIONS)["audio"])
+    with studio.work(bark_folder, None, job=Job()) as speaker:
+        assert speaker.adapter is None
+        plain = studio.say(speaker, PRESET + "announcer", None, text=TEXT, job=Job(), **OPTIONS)
+    expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, device="cpu")
+    assert np.array_equal(plain["audio"], expected("announcer", TEXT, **OPTIONS)["audio"])
+    studio = Studio(bark_folder, encoder=encoder, adapters={"bad": str(tmp_path)}, device="cpu")
+    with pytest.raises(ValueError):
+        studio.load_all()
+
+
+# ---- the command
+
+
+def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
+    calls = []
+    monkeypatch.setattr("hf_bark_semantic.app.serve", lambda studio, **options: calls.append((studio, options)))
+    command = ["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--port", "7000"]
+    assert cli.main([*command, "--adapter", "a=b", "--adapter", "c=d=e"]) == 0
+    ((studio, options),) = calls
+    assert options == {"host": "127.0.0.1", "port": 7000}
+    assert (studio.bark, studio.encoder, studio.adapters) == (bark_folder, encoder, {"a": "b", "c": "d=e"})
+
+
+def test_nano_is_the_default(package_with_nano, monkeypatch):
+    shown = []
+    monkeypatch.setattr("hf_bark_semantic.app.launch", lambda page, **options: shown.append(options))
+    assert cli.main(["app", "--device", "cpu"]) == 0
+    assert shown[0]["host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bark", "nobody/bark"], "nobody/bark"),
+        (["--adapter", "mine=/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_cannot_be_loaded_exits_with_2_before_the_page_opens(
+    bark_folder, encoder, arguments, message, monkeypatch, capsys
+):
+    monkeypatch.setattr("hf_bark_semantic.app.launch", lambda *_, **__: pytest.fail("the page opened"))
+    assert cli.main(["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "0"], ["--port", "65536"], ["--adapter", "name"], ["--adapter", "=x"]]
+)
+def test_arguments_are_checked(arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["app", *arguments])
+    assert exit_info.value.code == 2
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "hf_bark_semantic.app", raising=False)
+    monkeypatch.delattr("hf_bark_semantic.app", raising=False)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert cli.main(["app"]) == 2
+    assert 'pip install "hf_bark_semantic[app]"' in capsys.readouterr().err

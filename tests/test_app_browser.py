@@ -1,0 +1,215 @@
+"""The page as a person meets it, in headless Chromium. By hand: `python -m pytest -m slow tests/test_app_browser.py`.
+
+Needs selenium, and Debian's `chromium` and `chromium-driver` (or others of these names on the path).
+"""
+
+import json
+import shutil
+import urllib.request
+
+import pytest
+from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures)
+
+from conftest import noise
+from hf_bark_semantic import save_audio
+from hf_bark_semantic.provenance import read_provenance
+
+pytest.importorskip("gradio")
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 300  # of a machine with other things to do
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1500"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
+
+
+class Visitor:
+    """A browser on the page."""
+
+    def __init__(self, place: str, downloads, flags=()):
+        options = webdriver.ChromeOptions()
+        for flag in (*FLAGS, *flags):
+            options.add_argument(flag)
+        options.binary_location = shutil.which("chromium")
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        self.browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.wait = WebDriverWait(self.browser, PATIENCE_S, ignored_exceptions=[WebDriverException])
+        self.browser.get(place)
+        self.find("#clone")
+
+    def find(self, selector: str):
+        return self.wait.until(lambda browser: browser.find_element(By.CSS_SELECTOR, selector))
+
+    def click(self, selector: str) -> None:
+        self.wait.until(lambda browser: browser.find_element(By.CSS_SELECTOR, selector).click() or True)
+
+    def open_tab(self, name: str) -> None:
+        def click(browser):
+            tabs = browser.find_elements(By.CSS_SELECTOR, "button[role=tab]")
+            next(tab for tab in tabs if name in tab.text).click()
+            return True
+
+        self.wait.until(click)
+
+    def type(self, selector: str, text: str) -> None:
+        """Into a text box, as quickly as a paste."""
+        box = self.find(f"{selector} textarea")
+        self.wait.until(lambda _: box.is_displayed())
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"
+        self.browser.execute_script(script, box, text)
+
+    def value(self, selector: str) -> str:
+        return self.browser.find_element(By.CSS_SELECTOR, f"{selector} textarea").get_attribute("value")
+
+    def wait_for_value(self, selector: str, part: str) -> str:
+        self.wait.until(lambda _: part in self.value(selector))
+        return self.value(selector)
+
+    def wait_for_text(self, part: str) -> None:
+        self.wait.until(lambda browser: part in browser.find_element(By.TAG_NAME, "body").text)
+
+    def upload(self, selector: str, path) -> None:
+        self.find(f"{selector} input[type=file]").send_keys(str(path))
+
+    def clone(self, path) -> None:
+        self.upload("#reference", path)
+        self.wait_for_value("#summary", "tokens")
+        self.click("#consent input")
+        self.click("#clone")
+        self.wait_for_value("#report", "fine stage reads")
+        self.wait.until(lambda _: "cloned" in self.find("#voice input").get_attribute("value"))
+
+    def requests(self) -> list[str]:
+        messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
+        sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
+        return [message["params"]["request"]["url"] for message in sent]
+
+
+@pytest.fixture
+def visit(address, tmp_path):  # noqa: F811
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("chromium and chromedriver are not installed")
+    visitors = []
+
+    def open_page(*flags) -> Visitor:
+        visitors.append(Visitor(address, tmp_path, flags))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.browser.quit()
+
+
+def recording(folder, seed: int = 0):
+    return save_audio(folder / f"voice{seed}.wav", noise(6, seed, 24_000), 24_000)
+
+
+def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_path):  # noqa: F811
+    visitor = visit()
+    visitor.clone(recording(tmp_path))
+    assert len(visitor.browser.find_elements(By.CSS_SELECTOR, "#tokens .textfield > *")) > 250
+    visitor.open_tab("Speak")
+    visitor.type("#text", "the dog runs")
+    visitor.click("#speak")
+    visitor.wait_for_value("#spoken", "s of speech")
+    visitor.click("#speech a[download]")
+    visitor.wait.until(lambda _: list(tmp_path.glob("speech*.wav")))
+    assert "voice_prompt_sha256" in read_provenance(next(tmp_path.glob("speech*.wav")))
+    for request in visitor.requests():
+        assert request.startswith((address, "data:", "blob:")), request
+    errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, "button[aria-label=Share]")
+
+
+def test_text_renamed_to_wav_is_refused_in_plain_words(visit, tmp_path):
+    (tmp_path / "<u>bad.wav").write_text("this is a text")
+    visitor = visit()
+    visitor.upload("#reference", tmp_path / "<u>bad.wav")
+    visitor.wait_for_text("Cannot decode")
+    visitor.wait_for_text("It is damaged or in a format that is not supported")
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body u")
+
+
+def test_clone_without_consent_is_refused(visit, tmp_path):
+    visitor = visit()
+    visitor.upload("#reference", recording(tmp_path))
+    visitor.wait_for_value("#summary", "tokens")
+    visitor.click("#clone")
+    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+    assert visitor.value("#report") == ""
+    assert "cloned" not in visitor.find("#voice input").get_attribute("value")
+
+
+def test_speech_shows_its_progress_and_is_cancelled(visit, studio):  # noqa: F811
+    visitor = visit()
+    visitor.open_tab("Speak")
+    visitor.type("#text", LONG_TEXT)
+    visitor.click("#speak")
+    visitor.wait_for_text("text to tokens")
+    visitor.click("#stop")
+    visitor.wait_for_text("Cancelled")
+    visitor.wait.until(lambda _: not studio._jobs)
+    visitor.type("#text", "the dog runs")
+    visitor.click("#speak")
+    visitor.wait_for_value("#spoken", "s of speech")
+
+
+def test_work_for_a_page_that_was_closed_is_stopped(visit, studio):  # noqa: F811
+    visitor = visit()
+    visitor.open_tab("Speak")
+    visitor.type("#text", LONG_TEXT)
+    visitor.click("#speak")
+    visitor.wait_for_text("text to tokens")
+    assert studio._jobs
+    visitor.browser.get("about:blank")
+    visitor.wait.until(lambda _: not studio._jobs)
+
+
+def test_cancelled_lines_keep_what_was_finished(visit):
+    visitor = visit()
+    visitor.open_tab("Batch")
+    visitor.type("#lines", "the dog\n" * 400)
+    visitor.click("#batch")
+    visitor.wait.until(lambda _: "0002" in visitor.find("#table").text)
+    visitor.click("#stop-batch")
+    visitor.wait_for_text("of 400 lines.")
+    visitor.wait.until(lambda _: "speech.zip" in visitor.find("#zip").text.replace("\n", ""))
+
+
+def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
+    first, second = visit(), visit()
+    first.clone(recording(tmp_path, 0))
+    assert "cloned" not in second.find("#voice input").get_attribute("value")
+    second.clone(recording(tmp_path, 1))
+    for visitor in (first, second):
+        visitor.open_tab("Speak")
+        visitor.type("#text", "the dog runs")
+    for visitor in (first, second):
+        visitor.click("#speak")
+    for visitor in (first, second):
+        visitor.wait_for_value("#spoken", "s of speech")
+    sources = [visitor.find("#speech a[download]").get_attribute("href") for visitor in (first, second)]
+    hashes = set()
+    for source in sources:
+        with urllib.request.urlopen(source) as answer:
+            (tmp_path / "heard.wav").write_bytes(answer.read())
+        hashes.add(read_provenance(tmp_path / "heard.wav")["voice_prompt_sha256"])
+    assert len(hashes) == 2
+
+
+def test_microphone_records_a_voice(visit, tmp_path):
+    flags = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    visitor = visit(*flags, f"--use-file-for-fake-audio-capture={recording(tmp_path)}")
+    visitor.click("#reference button[aria-label='Record audio']")
+    visitor.click("#reference .record-button")
+    visitor.wait.until(lambda _: "0:02" in visitor.find("#reference").text)
+    visitor.click("#reference .stop-button")
+    summary = visitor.wait_for_value("#summary", "tokens")
+    assert int(summary.split()[0]) > 50
