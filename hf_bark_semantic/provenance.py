@@ -136,7 +136,7 @@ def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
 
 
 def prompt_sha256(prompt: VoicePrompt) -> str:
-    """SHA-256 of the arrays of a voice prompt, 64 hexadecimal digits: equal for equal prompts, whatever their files."""
+    """SHA-256 of the arrays of a voice prompt, 64 hexadecimal digits: the same for equal prompts in any file."""
     digest = hashlib.sha256()
     for array in (prompt.semantic_tokens, prompt.audio_codes):
         digest.update(repr(array.shape).encode())
