@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .bark_finetuning import SemanticLoss, Utterance, bark_generation_configs, semantic_example
+from .bark_finetuning import SemanticLoss, Utterance, semantic_example
+from .bark_generation import bark_generation_configs
 from .bark_finetuning import collate as collate_examples
 from .data import Clip, collate
 

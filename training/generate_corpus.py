@@ -32,7 +32,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from tqdm import tqdm
 from transformers import AutoConfig, GenerationConfig
 
-from hf_bark_semantic.bark_finetuning import bark_generation_configs
+from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.bark_loading import load_bark, load_bark_processor, load_codec
 from hf_bark_semantic.corpus import (
     NO_VOICE,

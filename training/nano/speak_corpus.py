@@ -20,7 +20,7 @@ from train_bark import load_utterances
 from transformers import BarkModel, BarkProcessor
 
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.bark_finetuning import bark_generation_configs
+from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.voice_prompt import VoicePrompt
 
