@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from .bark_finetuning import SemanticLoss, Utterance, semantic_example
-from .bark_generation import bark_generation_configs
 from .bark_finetuning import collate as collate_examples
+from .bark_generation import bark_generation_configs
 from .data import Clip, collate
 
 TOP_K = 5
