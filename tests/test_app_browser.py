@@ -23,7 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 300  # of a machine with other things to do
+PATIENCE_S = 60
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1500"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
 

@@ -109,9 +109,15 @@ def assert_same_weights(first: Path, second: Path, tolerance: float = 0.0):
 
 
 def in_child(call, *arguments) -> multiprocessing.Process:
-    process = FORK.Process(target=call, args=arguments)
+    process = FORK.Process(target=on_one_thread, args=(call, *arguments))
     process.start()
     return process
+
+
+def on_one_thread(call, *arguments):
+    """OpenMP's threads do not live on in a fork, which would wait for them for ever."""
+    torch.set_num_threads(1)
+    call(*arguments)
 
 
 def train_slowly(file: Path, folder: Path, pause_s: float):
