@@ -191,7 +191,7 @@ def _clone_tab(visit: "Visit", shared: list) -> gr.Button:
             report = gr.Textbox(
                 label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
             )
-            saved = gr.File(label="Voice prompt, for this and every other Bark program", interactive=False, height=80)
+            saved = gr.File(label="Voice prompt, for this and every other Bark program", interactive=False, height=120)
     part, heard = [recording, start_s, end_s], [summary, tokens]
     job = [bark, adapter, num_cancelled]
     for event, name in ((recording.change, "analyse"), (best.click, "best_part")):
@@ -246,7 +246,7 @@ def _batch_tab(visit: "Visit", shared: list, options: _Options) -> gr.Button:
             table = gr.Dataframe(
                 headers=["line", "text", "result"], label="Lines", interactive=False, wrap=True, elem_id="table"
             )
-            archive = gr.File(label="All of them, as wav in a zip", interactive=False, height=80, elem_id="zip")
+            archive = gr.File(label="All of them, as wav in a zip", interactive=False, height=120, elem_id="zip")
     start.click(
         visit.speak_lines, [lines, *shared, *options.components], [table, archive],
         **_computing("speak_lines", archive, concurrency_id="batch"),

@@ -250,6 +250,8 @@ class Studio:
             raise ValueError(f"{bark!r} is none of the models of this page: {', '.join(self.barks)}.")
         if bark not in self._speakers:
             job.show(0.0, f"loading {bark}")
+            if bark == NANO:
+                nano_bark()  # without one, its error names the way out
             encoder = self.encoder or (nano_encoder() if bark == NANO else default_encoder())
             while len(self._speakers) >= MAX_LOADED:
                 name, _ = self._speakers.popitem(last=False)

@@ -35,7 +35,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-LONG_TEXT = "the dog runs. the cat sleeps. " * 200  # takes minutes
+LONG_TEXT = "the dog runs. the cat sleeps. " * 1_000  # takes a minute or more
 SETTINGS = (1, 0.7, 0.5, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
 OPTIONS = {"seed": 1, "semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
 
@@ -418,6 +418,12 @@ def test_nano_is_the_default(package_with_nano, monkeypatch):
     monkeypatch.setattr("hf_bark_semantic.app.launch", lambda page, **options: shown.append(options))
     assert cli.main(["app", "--device", "cpu"]) == 0
     assert shown[0]["host"] == "127.0.0.1"
+
+
+def test_without_nano_another_bark_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_BARK", tmp_path)
+    assert cli.main(["app"]) == 2
+    assert "carries no nano" in (said := capsys.readouterr().err) and "--bark" in said
 
 
 @pytest.mark.parametrize(
