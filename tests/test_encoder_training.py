@@ -132,7 +132,7 @@ def train_slowly(file: Path, folder: Path, pause_s: float):
     train_encoder.main([str(file), "--output", str(folder)])
 
 
-@pytest.mark.slow  # forks, which can hang in a process that has computed on several threads before, as a whole suite has
+@pytest.mark.slow  # forks, which can hang in a process that has computed on several threads
 @pytest.mark.parametrize("kills", [2, 12])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(config, tmp_path, kills):
     steps, pause_s = (20, 0.1) if kills == 2 else (60, 0.2)  # longer than all that is waited for
