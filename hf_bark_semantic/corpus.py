@@ -43,6 +43,7 @@ from .bark_decoding import Sampling
 from .configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
 from .corpus_filters import MEASURES, Filters, measure
 from .corpus_texts import Sentence, with_sound
+from .digests import sha256_of_file
 from .synthesis import SynthesisRequest, SynthesisResult
 from .voice_prompt import VoicePrompt
 
@@ -284,7 +285,7 @@ def finished_shards(folder: Path, plan: CorpusPlan, shards: Iterable[int]) -> li
         record = _read_record(record_file)
         if record is None or record["planned_rows"] != plan.num_rows_of(shard):
             continue
-        if data.exists() and _digest_of_file(data) == record["digest"]:
+        if data.exists() and sha256_of_file(data) == record["digest"]:
             finished.append(shard)
             continue
         logger.warning("%s is damaged or gone; it is made again, and what is left of it kept in set_aside/.", data)
@@ -397,7 +398,7 @@ def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
 
 def digest_of_files(paths: Iterable[Path]) -> str:
     """One SHA-256 of the content of files, in the order of their names."""
-    return _digest("".join(_digest_of_file(path) for path in sorted(paths)).encode())
+    return _digest("".join(sha256_of_file(path) for path in sorted(paths)).encode())
 
 
 def flac_bytes(waveform: np.ndarray, sampling_rate: int) -> bytes:
@@ -506,14 +507,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _digest_of_prompt(prompt: VoicePrompt | None) -> str | None:

@@ -15,7 +15,6 @@ checkpoint as if nothing had happened.
 
 import contextlib
 import copy
-import hashlib
 import importlib.util
 import json
 import math
@@ -32,6 +31,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedTy
 from accelerate.utils import LoggerType, set_seed
 from safetensors import SafetensorError
 from torch import nn
+
+from .digests import sha256_of_file
 
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 
@@ -359,7 +360,7 @@ def _checkpoint(accelerator, output_dir: Path, step: int, average):
         if accelerator.is_main_process:
             if average is not None:
                 torch.save(average.state_dict(), new / "average.pt")
-            digests = {str(file.relative_to(new)): _digest(file) for file in _files_of(new)}
+            digests = {str(file.relative_to(new)): sha256_of_file(file) for file in _files_of(new)}
             (new / "step.json").write_text(json.dumps({"step": step, "digests": digests}))
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         if accelerator.is_main_process:
@@ -403,21 +404,13 @@ def _resume(accelerator, output_dir: Path, average) -> int:
 def _is_whole(folder: Path) -> bool:
     try:
         digests = json.loads((folder / "step.json").read_text()).get("digests", {})
-        return all(_digest(folder / name) == digest for name, digest in digests.items())
+        return all(sha256_of_file(folder / name) == digest for name, digest in digests.items())
     except (OSError, ValueError):
         return False
 
 
 def _files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as content:
-        while part := content.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _log(accelerator, output_dir: Path, values: dict):
