@@ -16,7 +16,7 @@ nothing, and has no public link. A visitor's voice is kept in the visitor's sess
 import html
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -343,11 +343,8 @@ class Visit:
     ) -> Iterator[tuple[str, str]]:  # fmt: skip
         """Speak a text."""
         options = _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form)
-        with _folder() as folder:
-            with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, job):
-                file = folder / "speech.wav"
-                result = self._say(speaker, voice, prompt, job, file, text=text, **options)
-            yield str(file), result
+        job = self._job(bark, adapter, num_cancelled, request, progress)
+        yield from self._speech_file(job, voice, prompt, lambda: {"text": text}, options)
 
     def convert(
         self, source, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,
@@ -355,11 +352,8 @@ class Visit:
     ) -> Iterator[tuple[str, str]]:  # fmt: skip
         """Say what a recording says."""
         options = _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form)
-        with _folder() as folder:
-            with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, job):
-                file = folder / "speech.wav"
-                result = self._say(speaker, voice, prompt, job, file, convert=_given(source), **options)
-            yield str(file), result
+        job = self._job(bark, adapter, num_cancelled, request, progress)
+        yield from self._speech_file(job, voice, prompt, lambda: {"convert": _given(source)}, options)
 
     def speak_lines(
         self, text, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,
@@ -402,6 +396,16 @@ class Visit:
             self.studio.work(bark, adapter or None, job=job, session=session, num_cancelled=num_cancelled) as speaker,
         ):
             yield speaker, job
+
+    def _speech_file(
+        self, work, voice, prompt, content: Callable[[], dict], options: dict
+    ) -> Iterator[tuple[str, str]]:
+        """What is said of `content` within `work`, as a file that is there until the page has taken it."""
+        with _folder() as folder:
+            file = folder / "speech.wav"
+            with work as (speaker, job):
+                result = self._say(speaker, voice, prompt, job, file, **content(), **options)
+            yield str(file), result
 
     def _say(self, speaker, voice, prompt, job, file: Path, **content) -> str:
         """Save some speech, and give what is to be said about it."""
