@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nano_bark import generation_config, new_bark, text_tokenizer
+from nano_bark import new_bark, text_tokenizer
 from safetensors.torch import load_model
 from speech import load_speech
 from torch import nn
 from train_codec import spectral_loss, use_fast_elu
-from transformers import EncodecModel
+from transformers import BarkModel, EncodecModel
 from transformers.utils import ModelOutput
 
+from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.synthesis import ALL_SAVINGS, SynthesisRequest
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
 CROP_FRAMES, GUESSED = 48, 0.75
@@ -40,7 +42,7 @@ def main(arguments=None):
     codes = np.load(args.folder / "codes.npz")
     chosen = [speech[i] for i in np.random.default_rng(0).permutation(len(speech))[: args.clips]]
     clips = [(clip.waveform, codes[clip.id].astype(np.int64)) for clip in chosen]
-    guesses = guessed_codes(bark.fine_acoustics.eval(), [codes for _, codes in clips])
+    guesses = guessed_codes(bark.eval(), [codes for _, codes in clips])
     training = DecoderTraining(codec)
     arguments = TrainingArguments(
         output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=3e-4, warmup=0.05,
@@ -51,25 +53,16 @@ def main(arguments=None):
     train(training, batches, arguments).codec.save_pretrained(args.folder / "tuned_codec")
 
 
-@torch.no_grad()
-def guessed_codes(model, all_codes: list[np.ndarray], temperature: float = 0.5) -> list[np.ndarray]:
+def guessed_codes(bark: BarkModel, all_codes: list[np.ndarray]) -> list[np.ndarray]:
     """Codes `(8, num_frames)` of which the fine model made up all but the coarse ones."""
-    config = generation_config(0)
-    num_coarse = config.coarse_acoustics_config["n_coarse_codebooks"]
-    size, length = config.codebook_size, config.fine_acoustics_config["max_fine_input_length"]
-    torch.manual_seed(0)
-    guesses = []
-    for start in range(0, len(all_codes), 16):
-        rows = [codes[:, :length] for codes in all_codes[start : start + 16]]
-        window = torch.full((len(rows), length, len(rows[0])), size)
-        for row, codes in zip(window, rows, strict=True):
-            row[: codes.shape[1], :num_coarse] = torch.from_numpy(codes[:num_coarse].T.copy())
-        for codebook in range(num_coarse, window.shape[-1]):
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model(codebook, window).logits[..., :size].float() / temperature
-            window[..., codebook] = (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)  # a sample
-        guesses += [row[: codes.shape[1]].T.numpy() for row, codes in zip(window, rows, strict=True)]
-    return guesses
+    setup = BarkSetup.of(bark, batch_size=16, savings=ALL_SAVINGS, offload=False)
+    num_coarse = setup.coarse.n_coarse_codebooks
+    items = [
+        StageItem(index, SynthesisRequest(text="known", seed=index), codes[:num_coarse])
+        for index, codes in enumerate(all_codes)
+    ]
+    guesses = {item.index: item.value for item in run_stage("fine", setup, items)}
+    return [guesses[index] for index in range(len(all_codes))]
 
 
 class Crops(torch.utils.data.Dataset):
