@@ -34,6 +34,7 @@ from torch import nn
 
 from .digests import sha256_of_file
 
+INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 
 
@@ -49,7 +50,9 @@ class TrainingArguments:
         layer_decay (`float`): each layer of the backbone learns at so many times the rate of the layer above it; what
             lies below the layers counts as one more.
         warmup (`float`): share of the steps in which the rate rises; then it falls as a cosine.
-        weight_decay (`float`), max_grad_norm (`float`): of AdamW, and for clipping.
+        optimizer (`str`): "adamw", or "muon": matrices inside of layers by Muon, its updates scaled to the size of
+            AdamW's, so that the same rates do; everything else by AdamW. For models from scratch.
+        weight_decay (`float`), max_grad_norm (`float`): of the optimizer, and for clipping.
         average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
         average_from (`float`): share of the steps after which it starts.
         mixed_precision (`str`): "no", "bf16" or "fp16".
@@ -66,6 +69,7 @@ class TrainingArguments:
     learning_rates: dict[str, float] = field(default_factory=dict)
     layer_decay: float = 1.0
     warmup: float = 0.1
+    optimizer: str = "adamw"
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     average: float = 0.0
@@ -136,14 +140,12 @@ def train(
     set_seed(arguments.seed)
     if arguments.gradient_checkpointing:
         _checkpoint_gradients(model)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, arguments), betas=(0.9, 0.98), weight_decay=arguments.weight_decay
-    )
+    optimizers = new_optimizers(model, arguments)
     average = copy.deepcopy(model).eval().requires_grad_(False) if arguments.average else None
     whole = copy.deepcopy(model) if sharded else None
     if accelerator.distributed_type == DistributedType.DEEPSPEED:  # it asks, but our batches need no loader
         accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, *optimizers = accelerator.prepare(model, *optimizers)
     if average is not None:
         average.to(accelerator.device)
     step = _resume(accelerator, output_dir, average)
@@ -158,10 +160,11 @@ def train(
             raise FloatingPointError(f"The loss is {loss} at step {step}; lower the learning rate or check the data.")
         accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
         factor = learning_rate_factor(step, arguments)
-        for group in optimizer.param_groups:
-            group["lr"] = group["highest_lr"] * factor
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest_lr"] * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         step += 1
         if average is not None:
             averaging = step >= arguments.average_from * arguments.steps
@@ -169,7 +172,7 @@ def train(
         if arguments.log_every and step % arguments.log_every == 0:
             mean = accelerator.reduce(torch.tensor(loss, device=accelerator.device), "mean").item()
             seconds = (time.perf_counter() - started) / (step - first)
-            rate = max(group["lr"] for group in optimizer.param_groups)
+            rate = max(group["lr"] for optimizer in optimizers for group in optimizer.param_groups)
             values = {"loss": round(mean, 4), "learning_rate": rate, "seconds_per_step": round(seconds, 3)}
             _log(accelerator, output_dir, {"step": step, **values})
         if on_step is not None:
@@ -297,6 +300,27 @@ def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dic
     if not groups:
         raise ValueError("No parameter is left to train: every learning rate is 0.")
     return [{"params": parameters, "lr": rate, "highest_lr": rate} for rate, parameters in groups.items()]
+
+
+def new_optimizers(model: nn.Module, arguments: TrainingArguments) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the matrices inside of layers where the arguments say so."""
+    if arguments.optimizer not in ("adamw", "muon"):
+        raise ValueError(f"`optimizer` is {arguments.optimizer!r}; it must be 'adamw' or 'muon'.")
+    groups, matrices = parameter_groups(model, arguments), []
+    if arguments.optimizer == "muon":
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"`optimizer: muon` needs torch 2.9 or newer; this is {torch.__version__}.")
+        inside = {id(p) for name, p in model.named_parameters() if p.ndim == 2 and INSIDE_OF_LAYER.search(name)}
+        matrices = [{**group, "params": [p for p in group["params"] if id(p) in inside]} for group in groups]
+        groups = [{**group, "params": [p for p in group["params"] if id(p) not in inside]} for group in groups]
+    optimizers = []
+    if groups := [group for group in groups if group["params"]]:
+        optimizers.append(torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=arguments.weight_decay))
+    if matrices := [group for group in matrices if group["params"]]:
+        optimizers.append(
+            torch.optim.Muon(matrices, weight_decay=arguments.weight_decay, adjust_lr_fn="match_rms_adamw")
+        )
+    return optimizers
 
 
 def learning_rate_factor(step: int, arguments: TrainingArguments) -> float:

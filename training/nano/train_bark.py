@@ -41,6 +41,7 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--num-positions", type=int, default=8_192)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--optimizer", choices=["adamw", "muon"], default="muon")
     parser.add_argument("--init", type=Path, help="start from the weights of this folder, such as a shorter run's")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
@@ -66,6 +67,7 @@ def main(arguments=None):
     batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **options)
     arguments = TrainingArguments(
         output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
+        optimizer=args.optimizer,
         weight_decay=0.05, average=0.998, mixed_precision="bf16", checkpoint_every=200, log_every=50,
     )  # fmt: skip
     loss = train(loss, batches, arguments)

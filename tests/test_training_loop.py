@@ -1,0 +1,82 @@
+"""The loop by itself, on a model of two layers: which optimizer gets what, and runs that go on when killed."""
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from torch import nn
+from transformers.utils import ModelOutput
+
+from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers, train
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, ids, target):
+        hidden = self.embedding(ids)
+        for layer in self.layers:
+            hidden = hidden + torch.tanh(layer(hidden))
+        return ModelOutput(loss=(self.head(hidden)[:, 0] - target).square().mean())
+
+
+class Batches(list):
+    def __init__(self, steps):
+        generator = torch.Generator().manual_seed(0)
+        ids = [torch.randint(10, (16,), generator=generator) for _ in range(steps)]
+        super().__init__([{"ids": row, "target": (row % 3 - 1).float()}] for row in ids)
+
+
+@pytest.fixture(autouse=True)
+def one_process():
+    AcceleratorState._reset_state(True)
+    torch.manual_seed(0)
+
+
+def test_muon_takes_the_matrices_of_layers_and_adamw_everything_else():
+    model = Regression()
+    adamw, muon = new_optimizers(model, TrainingArguments("unused", optimizer="muon"))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    taken = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (adamw, muon)]
+    assert taken[1] == {"layers.0.weight", "layers.1.weight"}
+    assert taken[0] == set(names.values()) - taken[1]
+
+
+def test_muon_follows_rates_by_prefix():
+    arguments = TrainingArguments("unused", optimizer="muon", learning_rates={"layers.0": 0.0, "layers.1": 0.5})
+    _, muon = new_optimizers(Regression(), arguments)
+    assert [(len(group["params"]), group["lr"]) for group in muon.param_groups] == [(1, 0.5)]
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match="'sgd'; it must be 'adamw' or 'muon'"):
+        new_optimizers(Regression(), TrainingArguments("unused", optimizer="sgd"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(step, model):
+        if step == 33:
+            raise Killed
+
+    options = {"steps": 60, "checkpoint_every": 10, "log_every": 0, "learning_rate": 0.02, "average": 0.9}
+    batches, initial = Batches(60), Regression()
+    weights = []
+    for name, on_step in (("whole", None), ("killed", kill), ("killed", None)):
+        AcceleratorState._reset_state(True)
+        model = Regression()
+        model.load_state_dict(initial.state_dict())
+        arguments = TrainingArguments(str(tmp_path / name), optimizer=optimizer, **options)
+        try:
+            weights.append(train(model, batches, arguments, on_step=on_step).state_dict())
+        except Killed:
+            continue
+    before, after = (model(**batches[0][0]).loss for model in (initial, model))
+    assert after < 0.2 * before
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
