@@ -36,8 +36,6 @@ def folder(tmp_path_factory, scripts):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("nano")
     write_speech(folder / "speech")
-    train_codec.SEED_BATCHES = 2
-    train_codec.main([str(folder / "speech"), str(folder / "codec"), "--steps", "2", "2", "--filters", "2"])
     shape = {"encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1}
     whisper = WhisperModel(WhisperConfig(d_model=16, decoder_attention_heads=2, decoder_ffn_dim=32, **shape))
     whisper.save_pretrained(folder / "whisper")
@@ -45,6 +43,9 @@ def folder(tmp_path_factory, scripts):
     speech, secret = str(folder / "speech"), str(folder / "secret_tokenizer")
     make_tokenizer.main([speech, secret, "--whisper", str(folder / "whisper")])
     labels.main(["tokens", speech, secret, str(folder / "tokens.npz")])
+    train_codec.SEED_BATCHES = 2
+    tokens = ["--tokens", str(folder / "tokens.npz")]
+    train_codec.main([speech, str(folder / "codec"), *tokens, "--steps", "2", "2", "--filters", "2"])
     labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes.npz")])
     for stage in ("semantic", "coarse", "fine"):
         AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
@@ -121,14 +122,39 @@ def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):
     import train_codec
 
     torch.manual_seed(0)
-    codec = EncodecModel(train_codec.codec_config(filters=2)).eval()
-    waveforms = [0.1 * torch.randn(4, 6_400) for _ in range(4)]
-    train_codec.rescale_to_unit_output(codec, waveforms[0])
+    training = train_codec.CodecTraining(EncodecModel(train_codec.codec_config(filters=2))).eval()
+    codec, noise = training.codec, 0.1 * torch.randn(4, 4, 6_400)
+    batches = [{"waveform": waveform, "tokens": torch.randint(500, (4, 20))} for waveform in noise]
+    train_codec.rescale_to_unit_output(codec, noise[0])
     with torch.no_grad():
-        before = codec.decoder(codec.encoder(waveforms[0][:, None]))
-        train_codec.start_quantizer(codec, waveforms)
-        after = codec.decoder(codec.encoder(waveforms[0][:, None]))
+        latents = codec.encoder(noise[0][:, None])
+        before, guesses = codec.decoder(latents), training.foresight(batches[0]["tokens"], latents)
+        train_codec.start_quantizer(training, batches)
+        scaled = codec.encoder(noise[0][:, None])
+        after = codec.decoder(scaled)
+        guesses_after = training.foresight(batches[0]["tokens"], scaled)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    rows = [states.transpose(1, 2).flatten(0, 1).double() for states in (latents, scaled, guesses, guesses_after)]
+    scaling = torch.linalg.lstsq(torch.nn.functional.pad(rows[0], (0, 1), value=1), rows[1]).solution
+    expected = torch.nn.functional.pad(rows[2], (0, 1), value=1) @ scaling
+    torch.testing.assert_close(expected, rows[3], atol=1e-2, rtol=1e-2)
+    assert not torch.allclose(scaled, latents)
+
+
+def test_what_nobody_foresees_shrinks(scripts):
+    import train_codec
+
+    generator = torch.Generator().manual_seed(0)
+    foreseen, surprise = (torch.randn(4_000, 3, generator=generator) for _ in range(2))
+    mix = torch.randn(6, 6, generator=generator)
+    latents = torch.cat([foreseen, surprise], 1) @ mix
+    errors = torch.cat([torch.zeros_like(foreseen), surprise], 1) @ mix
+    latents, errors = latents - latents.mean(0), errors - errors.mean(0)
+    forward, backward = train_codec.quantizer_scaling(latents, errors)
+    torch.testing.assert_close(forward @ backward, torch.eye(6), atol=1e-4, rtol=0)
+    share = (errors @ forward).var(0) / (latents @ forward).var(0)
+    assert (share[:3] < 0.02).all() and (share[3:] > 0.9).all()
+    assert (latents @ forward).var(0)[:3].min() > 2 * (latents @ forward).var(0)[3:].max()
 
 
 def test_held_out_texts_are_a_function_of_their_words(scripts):

@@ -36,10 +36,11 @@ BLENDS = [
     "jm_kumo+em_santa",
 ]  # fmt: skip
 FLITE = ("awb", "kal16", "rms", "slt")
-MINUTES = {"kokoro": 1.6, "held out": 1.3, "blend": 1.6, "hibari": 21.0, "flite": 5.5}
+TUNED_ON = ["af_kore"]  # held out, too; long enough for a Bark to be fine-tuned on
+MINUTES = {"kokoro": 0.85, "held out": 1.1, "tuned on": 5.5, "blend": 0.75, "hibari": 22.0, "flite": 5.5}
 HIBARI_SHIFTS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.14, 1.22)
 FLITE_SHIFTS = (0.9, 1.0, 1.12, 1.25)
-KOKORO_SHIFTS = (0.88, 1.13)  # every third Kokoro voice is shifted, down and up in turn
+KOKORO_SHIFTS = (0.88, 1.13)  # of each of Kokoro's voices that is not held out
 
 
 def main(arguments=None):
@@ -69,12 +70,12 @@ def planned_voices(kokoro_voices: Path) -> list[tuple[str, str, float]]:
     names = sorted(path.stem for path in kokoro_voices.glob("*.bin"))
     training = [name for name in names if name not in HELD_OUT]
     voices = [("kokoro", name, MINUTES["kokoro"]) for name in training]
-    voices += [("kokoro", name, MINUTES["held out"]) for name in HELD_OUT]
+    voices += [("kokoro", name, MINUTES["tuned on" if name in TUNED_ON else "held out"]) for name in HELD_OUT]
     voices += [("kokoro", name, MINUTES["blend"]) for name in BLENDS]
     voices += [("hibari", f"hibari@{shift}", MINUTES["hibari"]) for shift in HIBARI_SHIFTS]
     voices += [("flite", f"{name}@{shift}", MINUTES["flite"]) for name in FLITE for shift in FLITE_SHIFTS]
     order = np.random.default_rng(0).permutation(len(voices))
-    copies = [f"{name}@{KOKORO_SHIFTS[i % 2]}" for i, name in enumerate(training[::3])]
+    copies = [f"{name}@{shift}" for name in training for shift in KOKORO_SHIFTS]
     return [voices[i] for i in order] + [("copy", name, 0.0) for name in copies]
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from labels import waveform_16k
+from nano_bark import SEMANTIC_VOCAB_SIZE as VOCAB_SIZE
 from speech import load_speech
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.centroids import nearest_centroid, token_means
 
-VOCAB_SIZE = 500
 LAYER = 3
 CLIPS, ITERATIONS = 2_500, 20
 

@@ -1,12 +1,17 @@
 """Stage 2. nano's codec: a small `EncodecModel`, 24 kHz, 75 frames per second, 8 codebooks of 1,024.
 
-    python training/nano/train_codec.py outputs/nano/speech outputs/nano/codec
+    python training/nano/train_codec.py outputs/nano/speech outputs/nano/codec --tokens outputs/nano/tokens.npz
 
-First the autoencoder alone, then with the quantizer. What makes it train in an hour of one core:
+First the autoencoder alone, then with the quantizer. What makes it train in an hour of one core, and what makes codes
+that a small model can learn to foresee:
 - every convolution is rescaled to unit output variance on a first batch; weight-normalized layers otherwise stall;
 - a linear layer must read the log-mel frame from every latent; the encoder otherwise keeps little more than loudness;
-- before the quantizer starts, the latents are brought halfway to equal variances (folded into the convolutions beside
-  them, so that nothing else changes), or the codebooks would spend themselves on loudness;
+- a small network must foresee every latent from the semantic tokens around it and the mean of the crop: the coarse
+  model has little more to go by, and what it cannot foresee it makes up;
+- before the quantizer starts, the latents are brought halfway to equal variances, or the codebooks would spend
+  themselves on loudness, and those directions shrink that nobody foresees, so that they fall to the upper codebooks
+  (folded into the convolutions beside them, so that nothing else changes);
+- half of the crops are decoded from few codebooks, most often from the coarse ones;
 - codebooks start from k-means over many batches, follow by moving averages, and give up entries that nobody uses.
 Killed, it goes on from its last checkpoint.
 """
@@ -17,30 +22,40 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchaudio
+from nano_bark import SEMANTIC_VOCAB_SIZE
 from safetensors.torch import load_model, save_model
 from speech import SAMPLING_RATE, load_speech
 from torch import nn
 from transformers import EncodecConfig, EncodecModel
 from transformers.utils import ModelOutput
 
+from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
 CROP = 15_360  # samples: 0.64 s, 48 frames
+HOP = 320
+TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * HOP / SAMPLING_RATE
 LOG_MEL_MEAN, LOG_MEL_STD = -5.4, 2.1  # of the corpus
 WINDOWS = (256, 512, 1024, 2048)
 SEED_BATCHES = 60  # from which the codebooks start
+NUM_COARSE = 2  # codebooks
+TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep the coarse ones
+UNFORESEEN = 0.05  # share of its variance that a direction keeps in the quantizer if nobody foresees it
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("speech", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--tokens", type=Path, required=True, help="semantic tokens of the speech, from labels.py")
     parser.add_argument("--steps", type=int, nargs=2, default=(1_500, 6_000), help="without and with the quantizer")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--filters", type=int, default=16)
     args = parser.parse_args(arguments)
-    clips = [clip.waveform for clip in load_speech(args.speech)]
-    print(f"{len(clips)} clips, {sum(map(len, clips)) / SAMPLING_RATE / 3600:.2f} h", flush=True)
+    tokens = np.load(args.tokens)
+    speech = [clip for clip in load_speech(args.speech) if clip.id in tokens]
+    clips = [(clip.waveform, tokens[clip.id].astype(np.int64)) for clip in speech]
+    print(f"{len(clips)} clips, {sum(len(w) for w, _ in clips) / SAMPLING_RATE / 3600:.2f} h", flush=True)
     torch.manual_seed(0)
     batches = Crops(clips, args.batch_size, sum(args.steps))
     training = CodecTraining(EncodecModel(codec_config(args.filters)))
@@ -50,7 +65,7 @@ def main(arguments=None):
         training.quantizing = phase == "quantized"
         if not (folder / "model.safetensors").exists():
             if training.quantizing and not (folder / "checkpoint").exists():
-                start_quantizer(training.codec, [batches[step][0]["waveform"] for step in range(SEED_BATCHES)])
+                start_quantizer(training, [batches[step][0] for step in range(SEED_BATCHES)])
             arguments = TrainingArguments(
                 output_dir=str(folder), steps=steps, learning_rate=1e-3, warmup=0.02, weight_decay=0.0,
                 checkpoint_every=250, log_every=50, max_grad_norm=5.0, seed=int(training.quantizing),
@@ -66,10 +81,11 @@ def codec_config(filters: int) -> EncodecConfig:
 
 
 class Crops(torch.utils.data.Dataset):
-    """Batch `step`: random crops at random levels, a pure function of the step."""
+    """Batch `step`: random crops at random levels, and the tokens of their frames; a pure function of the step."""
 
-    def __init__(self, waveforms, batch_size: int, steps: int):
-        self.waveforms = [w if len(w) > CROP else np.pad(w, (0, CROP + 1 - len(w))) for w in waveforms]
+    def __init__(self, clips: list[tuple[np.ndarray, np.ndarray]], batch_size: int, steps: int):
+        self.waveforms = [w if len(w) > CROP else np.pad(w, (0, CROP + 1 - len(w))) for w, _ in clips]
+        self.tokens = [tokens for _, tokens in clips]
         self.batch_size, self.steps = batch_size, steps
         lengths = np.array([len(waveform) for waveform in self.waveforms], float)
         self.probabilities = lengths / lengths.sum()
@@ -79,12 +95,14 @@ class Crops(torch.utils.data.Dataset):
 
     def __getitem__(self, step: int):
         rng = np.random.default_rng([0, step])
-        rows = []
+        rows, tokens = [], []
         for index in rng.choice(len(self.waveforms), self.batch_size, p=self.probabilities):
             start = rng.integers(len(self.waveforms[index]) - CROP)
             gain = 10 ** (rng.uniform(-9, 3) / 20) / 32768
             rows.append(self.waveforms[index][start : start + CROP].astype(np.float32) * gain)
-        return [{"waveform": torch.from_numpy(np.stack(rows)).float()}]
+            times = (start / HOP + 0.5 + np.arange(CROP // HOP)) * TOKENS_PER_FRAME
+            tokens.append(self.tokens[index][times.astype(int).clip(max=len(self.tokens[index]) - 1)])
+        return [{"waveform": torch.from_numpy(np.stack(rows)).float(), "tokens": torch.from_numpy(np.stack(tokens))}]
 
 
 class _ExpELU(torch.autograd.Function):
@@ -112,9 +130,10 @@ def use_fast_elu(codec: EncodecModel):
 class CodecTraining(nn.Module):
     """`codec` with the loss and the codebook updates that transformers' EncodecModel lacks."""
 
-    def __init__(self, codec: EncodecModel, decay: float = 0.98, commitment: float = 0.1):
+    def __init__(self, codec: EncodecModel, decay: float = 0.98, commitment: float = 0.1, foresight: float = 0.3):
         super().__init__()
         use_fast_elu(codec)
+        self.foresight_weight = foresight
         self.codec, self.decay, self.commitment, self.quantizing = codec, decay, commitment, False
         self.frame_spectrogram = torchaudio.transforms.MelSpectrogram(
             SAMPLING_RATE,
@@ -128,20 +147,24 @@ class CodecTraining(nn.Module):
         # a periodic window is a view, which safetensors won't load into
         self.frame_spectrogram.spectrogram.window = self.frame_spectrogram.spectrogram.window.clone()
         self.frame_readout = nn.Linear(codec.config.hidden_size, 80)
+        self.foresight = Foresight(codec.config.hidden_size)
 
-    def forward(self, waveform):
+    def forward(self, waveform, tokens):
         latents = self.codec.encoder(waveform[:, None])  # (batch, hidden, frames)
         quantized, commitment = self.quantize(latents) if self.quantizing else (latents, 0.0)
         decoded = self.codec.decoder(quantized)[:, 0, : waveform.shape[1]].float()
         loss = spectral_loss(decoded, waveform) + 0.5 * self.readout_loss(quantized, waveform)
+        loss = loss + self.foresight_weight * self.unforeseen_share(latents, tokens).mean()
         return ModelOutput(loss=loss + self.commitment * commitment + 0.001 * latents.float().square().mean())
 
     def quantize(self, latents):
-        """Residual quantization, straight through; a third of the crops keep only the first 1 to 7 codebooks."""
+        """Residual quantization, straight through; of some crops only the first codebooks are kept."""
         batch, size, frames = latents.shape
         vectors = latents.float().transpose(1, 2).reshape(-1, size)  # (batch * frames, hidden)
         layers = self.codec.quantizer.layers
-        kept = torch.where(torch.rand(batch) < 0.33, torch.randint(1, len(layers), (batch,)), len(layers))
+        draw = torch.rand(batch)
+        kept = torch.where(draw < TRUNCATED, torch.randint(1, len(layers), (batch,)), len(layers))
+        kept = torch.where(draw < COARSE_ALONE, NUM_COARSE, kept)
         kept = kept.to(vectors.device).repeat_interleave(frames)[:, None]
         variance = vectors.detach().var(0).mean()
         total, residual, commitment = torch.zeros_like(vectors), vectors, 0.0
@@ -158,11 +181,33 @@ class CodecTraining(nn.Module):
         quantized = vectors + (total - vectors).detach()
         return quantized.reshape(batch, frames, size).transpose(1, 2), commitment
 
+    def unforeseen_share(self, latents, tokens):
+        """Share of every latent dimension's variance that `foresight` does not explain: `(hidden,)`."""
+        latents = latents.float()
+        error = (latents - self.foresight(tokens, latents)).square().mean((0, 2))
+        return error / latents.var((0, 2)).clamp(min=1e-6)
+
     def readout_loss(self, quantized, waveform):
         """How badly a linear layer reads the log-mel frame from its latent; teaches what to keep."""
         target = torch.log(self.frame_spectrogram(waveform)[..., : quantized.shape[2]] + 1e-4)  # (batch, 80, frames)
         target = (target - LOG_MEL_MEAN) / LOG_MEL_STD  # else latents would grow to reach the mean
         return (self.frame_readout(quantized.transpose(1, 2)).transpose(1, 2) - target).abs().mean()
+
+
+class Foresight(nn.Module):
+    """Guesses latents `(batch, hidden, frames)` from the tokens of the frames around and the mean of the crop."""
+
+    def __init__(self, hidden_size: int, width: int = 192):
+        super().__init__()
+        self.tokens = nn.Embedding(SEMANTIC_VOCAB_SIZE, width)
+        self.mean = nn.Linear(hidden_size, width)
+        convolutions = [(nn.Conv1d(width, width, 7, padding=3), nn.GELU()) for _ in range(2)]
+        last = nn.Conv1d(width, hidden_size, 1)
+        self.layers = nn.Sequential(*(part for pair in convolutions for part in pair), last)
+
+    def forward(self, tokens, latents):
+        mean = latents.detach().mean(2)
+        return self.layers((self.tokens(tokens) + self.mean(mean)[:, None]).transpose(1, 2))
 
 
 def spectral_loss(decoded, waveform):
@@ -180,21 +225,43 @@ def spectral_loss(decoded, waveform):
 
 
 @torch.no_grad()
-def start_quantizer(codec: EncodecModel, waveforms: list[torch.Tensor]):
-    """Bring the latents' variances halfway together, leaving what the codec does as it is, and seed the codebooks."""
-    latents = torch.cat([codec.encoder(waveform[:, None]).transpose(1, 2).flatten(0, 1) for waveform in waveforms])
+def start_quantizer(training: CodecTraining, batches: list[dict[str, torch.Tensor]]):
+    """Scale directions of the latents, leaving what the codec does as it is, and seed the codebooks."""
+    codec = training.codec
+    latents = [codec.encoder(batch["waveform"][:, None]) for batch in batches]
+    errors = [z - training.foresight(batch["tokens"], z) for z, batch in zip(latents, batches, strict=True)]
+    latents, errors = (torch.cat([z.transpose(1, 2).flatten(0, 1) for z in group]) for group in (latents, errors))
     mean, centred = latents.mean(0), latents - latents.mean(0)
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(latents))
-    values = values.clamp(min=1e-4 * values.max())
-    forward, backward = vectors * values**-0.25, vectors * values**0.25  # latent -> (latent - mean) @ forward
+    forward, backward = quantizer_scaling(centred, errors - errors.mean(0))
     last, first = codec.encoder.layers[-1].conv, codec.decoder.layers[0].conv
     shift = torch.einsum("oik,i->o", first.weight, mean)
     set_weight(last, torch.einsum("oik,op->pik", last.weight, forward), (last.bias - mean) @ forward)
-    set_weight(first, torch.einsum("oik,ip->opk", first.weight, backward), first.bias + shift)
+    set_weight(first, torch.einsum("oik,pi->opk", first.weight, backward), first.bias + shift)
     residual = centred @ forward
+    training.foresight.layers[-1].weight.copy_((forward.T @ training.foresight.layers[-1].weight[..., 0])[..., None])
+    training.foresight.layers[-1].bias.copy_((training.foresight.layers[-1].bias - mean) @ forward)
+    training.foresight.mean.bias.add_(training.foresight.mean.weight @ mean)
+    training.foresight.mean.weight.copy_(training.foresight.mean.weight @ backward.T)
     for layer in codec.quantizer.layers:
         seed_codebook(layer.codebook, residual)
         residual = residual - layer.codebook.decode(layer.codebook.encode(residual))
+
+
+def quantizer_scaling(latents: torch.Tensor, errors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A map of centred latents `(frames, hidden)`, applied from the right, and its inverse.
+
+    The square root of the variance remains of a direction, and less where the `errors` of `Foresight` fill it.
+    """
+    values, vectors = torch.linalg.eigh(latents.T @ latents / len(latents))
+    values = values.clamp(min=1e-4 * values.max())
+    whiten, colour = vectors * values**-0.5, (vectors * values**0.5).T
+    white = errors @ whiten
+    unforeseen, directions = torch.linalg.eigh(white.T @ white / len(white))
+    importance = (directions**2 * values[:, None] ** 0.5).sum(0)
+    foreseen = 1 - unforeseen.clamp(0, 1)
+    scale = (importance * (UNFORESEEN + (1 - UNFORESEEN) * foreseen)).sqrt()
+    print(f"foreseen of the directions: {', '.join(f'{share:.2f}' for share in foreseen.tolist()[::8])}", flush=True)
+    return whiten @ directions * scale, directions.T @ colour / scale[:, None]
 
 
 @torch.no_grad()
