@@ -2,7 +2,7 @@
 
     lora_config        rank and the like -> peft's LoraConfig
     add_adapters       new ones, to be trained, on any of the three models
-    save_adapters      -> a folder; push_adapters publishes it
+    save_adapters      -> a folder; `publishing.publish` uploads it
     load_adapters      a folder or Hub id -> a Bark that speaks with them
     set_adapters       which of the loaded ones take part, and how much: swap, mix, none
     loaded_adapters, remove_adapters
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BarkModel
@@ -39,6 +39,7 @@ from .audio import atomic_write
 from .bark_finetuning import STAGES
 from .bark_generation import bark_generation_configs
 from .environment import installed_version
+from .publishing import ADAPTER
 from .voice_prompt import VoicePrompt
 
 try:
@@ -53,7 +54,6 @@ MAX_RANK = 1024  # the width of Suno's largest Bark
 FORMAT = 1
 BUNDLE, VOICE = "bundle.json", "voice.npz"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PUBLISHED = [BUNDLE, VOICE, "README.md", *(f"{stage}/{file}" for stage in STAGES for file in (CONFIG, WEIGHTS))]
 
 _PREFIX = "base_model.model."  # peft's, before the keys of a file
 _PEFT_NAMES = {
@@ -353,18 +353,6 @@ def merge_adapters(bark: BarkModel) -> BarkModel:
     return merged
 
 
-def push_adapters(folder: str | os.PathLike, repo_id: str, *, private: bool = False) -> str:
-    """Publish a bundle on the Hub, and return its address.
-
-    Raises:
-        AdapterError: the folder is no bundle.
-    """
-    _read_json(Path(folder) / BUNDLE)
-    api = HfApi()
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=PUBLISHED))
-
-
 def bark_stage(bark: BarkModel, stage: str) -> nn.Module:
     """The model of "semantic", "coarse" or "fine"."""
     return {"semantic": bark.semantic, "coarse": bark.coarse_acoustics, "fine": bark.fine_acoustics}[stage]
@@ -427,7 +415,7 @@ def _name_of(bark: BarkModel) -> str:
 
 def _download(repo_id: str, kwargs: dict) -> Path:
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=PUBLISHED, **kwargs))
+        return Path(snapshot_download(repo_id, allow_patterns=list(ADAPTER.allowed), **kwargs))
     except (OSError, ValueError) as error:  # hub errors are either
         reason = str(error).strip().splitlines()[0]
         raise OSError(
@@ -530,7 +518,6 @@ __all__ = [
     "loaded_adapters",
     "lora_config",
     "merge_adapters",
-    "push_adapters",
     "remove_adapters",
     "save_adapters",
     "set_adapters",

@@ -228,7 +228,8 @@ def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
     if unfilled:
         flaws.append(f"{path.name} has fields that nobody filled in: {', '.join(unfilled)}.")
     if not card.data.get("license"):
-        flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`.")
+        flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`, or give "
+                     "it to the script: --license mit.")  # fmt: skip
     if "consent" not in prose.lower():
         flaws.append(f"{path.name} does not say whose consent is needed. Add a section on intended use and consent.")
     return flaws

@@ -23,7 +23,6 @@ from hf_bark_semantic.bark_adapters import (
     loaded_adapters,
     lora_config,
     merge_adapters,
-    push_adapters,
     remove_adapters,
     save_adapters,
     set_adapters,
@@ -38,6 +37,7 @@ from hf_bark_semantic.bark_finetuning import (
     random_example,
 )
 from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.publishing import ADAPTER
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
@@ -275,7 +275,7 @@ def test_a_bundle_is_loaded_from_the_hub_under_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(bark_adapters, "snapshot_download", lambda *args, **kwargs: asked.append(kwargs) or tmp_path)
     bark = tiny_bark()
     assert load_adapters(bark, "me/anna-v1.5", revision="main").name == "anna-v1_5"
-    assert asked == [{"allow_patterns": bark_adapters.PUBLISHED, "revision": "main"}]
+    assert asked == [{"allow_patterns": list(ADAPTER.allowed), "revision": "main"}]
     assert losses(bark) == losses(adapted_bark())
 
 
@@ -300,7 +300,6 @@ def test_a_hub_id_that_is_not_there_says_so():
         (lambda bark: lora_config(alpha=0), "`alpha`"),
         (lambda bark: lora_config(dropout=1), "`dropout`"),
         (lambda bark: lora_config(targets=["lm_head"]), "`targets`"),
-        (lambda bark: push_adapters("x", "me/x"), "no bundle.json"),
     ],
 )
 def test_what_cannot_be_done_is_said(use, message, tmp_path, monkeypatch):
@@ -332,23 +331,6 @@ def test_a_local_path_is_not_published(tmp_path):
     save_adapters(bark, tmp_path / "bundle")
     assert not any(b"secret" in file.read_bytes() for file in (tmp_path / "bundle").rglob("*") if file.is_file())
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["base_model"] == "tiny"
-
-
-def test_publishing_sends_the_bundle_and_nothing_else(tmp_path, monkeypatch):
-    calls = []
-
-    class Api:
-        def create_repo(self, repo_id, **options):
-            calls.append((repo_id, options["private"]))
-
-        def upload_folder(self, **options):
-            calls.append((options["repo_id"], options["allow_patterns"]))
-            return "https://huggingface.co/me/voice"
-
-    monkeypatch.setattr(bark_adapters, "HfApi", Api)
-    bundle_of(adapted_bark(), tmp_path)
-    assert push_adapters(tmp_path, "me/voice", private=True) == "https://huggingface.co/me/voice"
-    assert calls == [("me/voice", True), ("me/voice", bark_adapters.PUBLISHED)]
 
 
 def test_a_bark_with_adapters_can_be_copied():

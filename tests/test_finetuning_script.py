@@ -264,3 +264,5 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     ids = torch.arange(20)[None]
     assert torch.allclose(bark.semantic(ids).logits, expected.semantic(ids).logits, atol=1e-5)
     assert BarkProcessor.from_pretrained(merged).available_voice_presets == ["v2/en_a", "announcer"]
+    finetune_bark.main(["push", adapter, "me/my-voice", "--license", "cc-by-4.0", "--dry-run"])
+    assert "goes to me/my-voice" in capsys.readouterr().out

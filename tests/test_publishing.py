@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from conftest import tiny_bark, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
-from hf_bark_semantic.bark_adapters import PUBLISHED, add_adapters, lora_config, save_adapters
+from hf_bark_semantic.bark_adapters import add_adapters, lora_config, save_adapters
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,
@@ -24,6 +24,7 @@ from hf_bark_semantic.publishing import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import finetune_bark
 import generate_corpus
 import package_encoder
 import publish
@@ -127,8 +128,22 @@ def test_a_dry_run_lists_what_would_go_and_uploads_nothing(encoder, hub, capsys)
     assert "bytes in 5 files of the encoder" in printed
 
 
-def test_the_list_of_adapters_is_that_of_push_adapters():
-    assert set(publishing.ADAPTER.allowed) == set(PUBLISHED)
+def test_the_fine_tuning_script_pushes_as_publish_does(adapter, hub, capsys):
+    options = [str(adapter), "me/x", "--private", "--license", "cc-by-4.0"]
+    publish.main(options)
+    told, card = capsys.readouterr().out, (adapter / "README.md").read_text()
+    finetune_bark.main(["push", *options])
+    assert len(hub) == 4 and hub[2:] == hub[:2]
+    assert capsys.readouterr().out == told and (adapter / "README.md").read_text() == card
+
+
+def test_the_fine_tuning_script_pushes_nothing_without_a_licence_and_tells_how_to_name_one(adapter, hub):
+    with pytest.raises(SystemExit, match="names no licence.*--license mit"):
+        finetune_bark.main(["push", str(adapter), "me/x"])
+    assert hub == []
+
+
+def test_the_list_of_a_corpus_is_that_of_its_script():
     assert set(publishing.CORPUS.allowed) == set(generate_corpus.PUBLISHED)
 
 

@@ -3,7 +3,7 @@
     python training/finetune_bark.py prepare my_voice/ --output outputs/my_voice --bark suno/bark-small
     accelerate launch training/finetune_bark.py train training/configs/finetune_lora.yaml
     python training/finetune_bark.py merge outputs/my_voice_lora/adapter --bark suno/bark-small --output my_bark
-    python training/finetune_bark.py push outputs/my_voice_lora/adapter me/my-voice
+    python training/finetune_bark.py push outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0
 
     before   my_voice/              metadata.csv and the files that it names (or a dataset's folder or Hub id)
     prepare  outputs/my_voice/      data/*.parquet (tokens and codes), shards/*.json (what was left out and why)
@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import publish
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
@@ -43,7 +44,6 @@ from hf_bark_semantic.bark_adapters import (
     load_adapters,
     lora_config,
     merge_adapters,
-    push_adapters,
     save_adapters,
     set_adapters,
 )
@@ -192,11 +192,9 @@ def main(arguments=None):
     merge.add_argument("--output", type=Path, required=True)
     merge.set_defaults(command=run_merge)
 
-    push = commands.add_parser("push", help="publish a bundle of adapters")
-    push.add_argument("adapter", type=Path)
-    push.add_argument("repo_id", help="such as me/my-voice")
-    push.add_argument("--private", action="store_true")
-    push.set_defaults(command=run_push)
+    push = commands.add_parser("push", help="publish a bundle of adapters, as publish.py does")
+    publish.add_arguments(push)
+    push.set_defaults(command=publish.run)
     args = parser.parse_args(arguments)
     args.command(args)
 
@@ -256,10 +254,6 @@ def run_merge(args) -> None:
     set_adapters(bark, {bundle.name: args.weight})
     save_bark(merge_adapters(bark), processor, args.output)
     print(args.output)
-
-
-def run_push(args) -> None:
-    print(push_adapters(args.adapter, args.repo_id, private=args.private))
 
 
 class FineTuning:

@@ -21,21 +21,23 @@ from hf_bark_semantic.publishing import CARD, REPORT, PublishingError, adapter_r
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("repo_id", help="such as me/my-voice")
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     parser.add_argument("--private", action="store_true", help="for you alone")
     parser.add_argument("--dry-run", action="store_true", help="check, list what would go, and upload nothing")
     parser.add_argument("--leave-others", action="store_true", help="leave files here that are not published")
-    args = parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
     complete_card(args.folder, args.license)
     options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
-    try:
-        publication = publish(args.folder, args.repo_id, **options)
-    except PublishingError as error:
-        raise SystemExit(str(error)) from error
-    print(publication)
-    print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {args.repo_id}.")
+    publish_or_exit(args.folder, args.repo_id, **options)
 
 
 def complete_card(folder: Path, license_id: str | None) -> None:
@@ -51,6 +53,16 @@ def complete_card(folder: Path, license_id: str | None) -> None:
         results = adapter_results(json.loads(report.read_text(encoding="utf-8")))
         card = add_results(path.read_text(encoding="utf-8"), results, name=folder.resolve().parent.name)
         path.write_text(card, encoding="utf-8")
+
+
+def publish_or_exit(folder: Path, repo_id: str, **options) -> None:
+    """Publish, and print what went; or end the script with the reasons against it."""
+    try:
+        publication = publish(folder, repo_id, **options)
+    except PublishingError as error:
+        raise SystemExit(str(error)) from error
+    print(publication)
+    print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {repo_id}.")
 
 
 if __name__ == "__main__":
