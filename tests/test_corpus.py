@@ -19,7 +19,7 @@ import pytest
 from datasets import load_dataset
 
 from conftest import random_codes, tiny_bark, tiny_bark_processor
-from hf_bark_semantic import corpus
+from hf_bark_semantic import corpus, publishing
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import (
     CorpusPlan,
@@ -378,7 +378,9 @@ def test_a_dry_run_tells_the_cost_and_makes_nothing(command, tmp_path, capsys):
     assert "of the shards that are there" in capsys.readouterr().out
 
 
-def test_what_is_published_is_the_corpus_and_nothing_else(command, tmp_path, monkeypatch):
+@pytest.fixture
+def hub(monkeypatch) -> list:
+    """The calls that would have gone to the Hub."""
     calls = []
 
     class Api:
@@ -387,11 +389,42 @@ def test_what_is_published_is_the_corpus_and_nothing_else(command, tmp_path, mon
 
         def upload_folder(self, **options):
             calls.append(options)
+            return "https://huggingface.co/datasets/me/corpus/commit/0"
 
-    monkeypatch.setattr(generate_corpus, "HfApi", Api)
-    generate_corpus.main([*command, "--push-to-hub", "me/corpus", "--private"])
-    assert calls[0] == ("me/corpus", {"repo_type": "dataset", "private": True, "exist_ok": True})
-    assert calls[1]["repo_id"] == "me/corpus" and "data/*.parquet" in calls[1]["allow_patterns"]
+    monkeypatch.setattr(publishing, "HfApi", Api)
+    return calls
+
+
+def test_what_is_published_is_the_corpus_and_nothing_else(command, tmp_path, hub, capsys):
+    generate_corpus.main(command)
+    (tmp_path / "c" / "set_aside").mkdir()
+    (tmp_path / "c" / "set_aside" / "shard-00000.parquet").write_text("damaged")
+    generate_corpus.main([*command, "--push-to-hub", "me/corpus", "--private", "--license", "cc0-1.0"])
+    created, uploaded = hub
+    assert created == ("me/corpus", {"repo_type": "dataset", "private": True, "exist_ok": True})
+    assert (uploaded["repo_id"], uploaded["folder_path"]) == ("me/corpus", tmp_path / "c")
+    there = [file.relative_to(tmp_path / "c").as_posix() for file in (tmp_path / "c").rglob("*") if file.is_file()]
+    patterns = {name: uploaded[name] for name in ("allow_patterns", "ignore_patterns")}
+    shards = [f"{folder}0000{number}" for folder in ("data/train-", "shards/") for number in range(3)]
+    gone = {path.partition(".")[0] for path in publishing.filter_repo_objects(there, **patterns)}
+    assert gone == {"README", "corpus", *shards}
+    out = capsys.readouterr().out
+    assert "stays here  set_aside/shard-00000.parquet" in out and "datasets/me/corpus/commit/0" in out
+
+
+def test_a_corpus_that_must_not_be_published_stays_here(command, tmp_path, hub):
+    generate_corpus.main(command)
+    (tmp_path / "c" / "cache.pkl").write_bytes(b"")
+    with pytest.raises(SystemExit, match="cache.pkl is a pickle"):
+        generate_corpus.main([*command, "--push-to-hub", "me/corpus", "--license", "cc0-1.0"])
+    assert hub == []
+
+
+def test_a_corpus_without_a_licence_is_refused_before_it_is_made(command, tmp_path, hub, capsys):
+    with pytest.raises(SystemExit):
+        generate_corpus.main([*command, "--push-to-hub", "me/corpus"])
+    assert "--push-to-hub needs the texts' licence" in capsys.readouterr().err
+    assert hub == [] and not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from hf_bark_semantic.publishing import (
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import finetune_bark
-import generate_corpus
 import package_encoder
 import publish
 
@@ -141,10 +140,6 @@ def test_the_fine_tuning_script_pushes_nothing_without_a_licence_and_tells_how_t
     with pytest.raises(SystemExit, match="names no licence.*--license mit"):
         finetune_bark.main(["push", str(adapter), "me/x"])
     assert hub == []
-
-
-def test_the_list_of_a_corpus_is_that_of_its_script():
-    assert set(publishing.CORPUS.allowed) == set(generate_corpus.PUBLISHED)
 
 
 def test_the_packaged_encoder_can_be_published():

@@ -3,7 +3,8 @@
     accelerate launch training/generate_corpus.py --texts ../shared/data/sentences/en*.txt --voices presets \\
         --bark suno/bark-small --output outputs/corpus --dry-run
     accelerate launch training/generate_corpus.py (the same, without --dry-run)
-    accelerate launch --num_processes 8 training/generate_corpus.py (the same) --push-to-hub me/bark-corpus
+    accelerate launch --num_processes 8 training/generate_corpus.py (the same) --push-to-hub me/bark-corpus \\
+        --license cc0-1.0
     ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 training/generate_corpus.py (the same)    (two processes on CPUs)
 
     after: outputs/corpus/   data/train-*.parquet  shards/*.json  corpus.json  README.md (the dataset card)
@@ -28,7 +29,8 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import hf_hub_download
+from publish import publish_or_exit
 from tqdm import tqdm
 from transformers import AutoConfig, GenerationConfig
 
@@ -60,7 +62,6 @@ TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"
 CODES_BYTES_PER_HOUR = 3.2e6  # tests/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones
 AUDIO_BYTES_PER_HOUR = 91e6  # the FLAC files of 30 real Bark clips, 24 kHz, 16 bit
 BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
-PUBLISHED = ["README.md", "corpus.json", "data/*.parquet", "shards/*.json"]
 SIZE_CATEGORIES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
 
 
@@ -94,7 +95,8 @@ def main(arguments=None):
         (args.output / "README.md").write_text(render_card(args), encoding="utf-8")
         print(report(args.output))
         if args.push_to_hub:
-            push(args.output, args.push_to_hub, private=args.private)
+            # Damaged shards that were replaced are still in set_aside/.
+            publish_or_exit(args.output, args.push_to_hub, private=args.private, leave_others=True)
         lock.release()
 
 
@@ -130,10 +132,13 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--speaker-check", nargs="?", const="resemblyzer", metavar="MODEL", help="check the voice")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, hours and bytes, and make nothing")
     parser.add_argument("--real-time-factor", type=float, help="seconds of computing for a second of speech")
-    parser.add_argument("--push-to-hub", metavar="ID", help="publish the finished corpus")
+    parser.add_argument("--push-to-hub", metavar="ID", help="publish the finished corpus; needs --license")
     parser.add_argument("--private", action="store_true", help="publish it for yourself")
     parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.push_to_hub and not args.license:  # `publish` says so too, when everything is made
+        parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
+    return args
 
 
 def make_plan(args, place: str, log=print) -> tuple[CorpusPlan, object]:
@@ -373,13 +378,6 @@ def report(folder: Path) -> str:
         f"{folder}: {total['rows']:,} rows, {hours:.2f} hours, {total['bytes'] / 1e6:,.1f} MB. "
         f"{total['rejected_rows']:,} of {total['planned_rows']:,} failed a filter ({reasons})."
     )
-
-
-def push(folder: Path, repo_id: str, *, private: bool) -> None:
-    api = HfApi()
-    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    url = api.upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=folder, allow_patterns=PUBLISHED)
-    print(f"Published: {url}")
 
 
 if __name__ == "__main__":
