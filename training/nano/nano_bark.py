@@ -17,6 +17,7 @@ from transformers import (
     BarkModel,
     BarkSemanticConfig,
     EncodecConfig,
+    EncodecModel,
     GenerationConfig,
     PreTrainedTokenizerFast,
 )
@@ -112,6 +113,34 @@ def align_positions(bark: BarkModel, seconds_per_text_id: float):
     for embedding in bark.fine_acoustics.input_embeds_layers:  # else each frame finds itself, not its neighbours
         embedding.weight.data[:, : bark.fine_acoustics.config.hidden_size // bark.fine_acoustics.config.num_heads] = 0
     _start_at_times(bark.fine_acoustics, frame_times, [], periods=(0.08, 8.0), offsets=(-frame_s, frame_s))
+
+
+@torch.no_grad()
+def start_from_codebooks(bark: BarkModel, codec: EncodecModel):
+    """Start the coarse and fine models' embeddings of codes, and their heads, as projections of the codec's vectors.
+
+    Codes that sound alike then look alike from the first step on, instead of after thousands of occurrences of each.
+    """
+    vectors = [layer.codebook.embed for layer in codec.quantizer.layers]  # each (codebook_size, codec hidden_size)
+    coarse, fine, size = bark.coarse_acoustics, bark.fine_acoustics, CODEBOOK_SIZE
+    for codebook in range(bark.generation_config.coarse_acoustics_config["n_coarse_codebooks"]):
+        rows = slice(SEMANTIC_VOCAB_SIZE + codebook * size, SEMANTIC_VOCAB_SIZE + (codebook + 1) * size)
+        _project(vectors[codebook], coarse.input_embeds_layer.weight[rows], coarse.config)
+        _project(vectors[codebook], coarse.lm_head.weight[rows], coarse.config)
+    for codebook, embedding in enumerate(fine.input_embeds_layers):
+        _project(vectors[codebook], embedding.weight[:size], fine.config)
+        if codebook >= fine.config.n_codes_given:
+            _project(vectors[codebook], fine.lm_heads[codebook - fine.config.n_codes_given].weight[:size], fine.config)
+
+
+def _project(vectors: torch.Tensor, weight: torch.Tensor, config):
+    """Fill `weight` `(codes, hidden_size)`, but leave out the first head's dimensions, which tell the time."""
+    head = config.hidden_size // config.num_heads
+    directions = torch.randn(vectors.shape[1], config.hidden_size - head) / vectors.shape[1] ** 0.5
+    centred = vectors - vectors.mean(0)
+    noise = 0.3 * torch.randn(len(vectors), config.hidden_size - head)
+    weight[:, head:] = config.initializer_range * (centred / centred.std() @ directions + noise)
+    weight[:, :head] = 0
 
 
 @torch.no_grad()

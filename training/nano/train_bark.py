@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nano_bark import align_positions, new_bark, text_tokenizer
+from nano_bark import align_positions, new_bark, start_from_codebooks, text_tokenizer
 from safetensors.torch import load_model, save_model
-from transformers import EncodecConfig
+from transformers import EncodecConfig, EncodecModel
 
 from hf_bark_semantic.bark_finetuning import (
     CoarseLoss,
@@ -46,10 +46,10 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     tokenizer = text_tokenizer()
-    codec_config = (
-        EncodecConfig.from_pretrained(args.folder / "codec") if args.stage != "semantic" else EncodecConfig()
-    )
-    bark = new_bark(codec_config, len(tokenizer))
+    codec = EncodecModel.from_pretrained(args.folder / "codec") if args.stage != "semantic" else None
+    bark = new_bark(EncodecConfig() if codec is None else codec.config, len(tokenizer))
+    if codec is not None:
+        start_from_codebooks(bark, codec)
     configs = bark_generation_configs(bark)
     loss = LOSSES[args.stage](getattr(bark, PARTS[args.stage]), configs)
     for module in loss.modules():
