@@ -41,7 +41,7 @@ def folder(tmp_path_factory, scripts):
     whisper.save_pretrained(folder / "whisper")
     make_tokenizer.ITERATIONS = 5
     speech, secret = str(folder / "speech"), str(folder / "secret_tokenizer")
-    make_tokenizer.main([speech, secret, "--whisper", str(folder / "whisper")])
+    make_tokenizer.main([speech, secret, "--whisper", str(folder / "whisper"), "--new"])
     labels.main(["tokens", speech, secret, str(folder / "tokens.npz")])
     train_codec.SEED_BATCHES = 2
     tokens = ["--tokens", str(folder / "tokens.npz")]

@@ -1,4 +1,4 @@
-"""Stage 6. The three trained models and the codec become one `BarkModel`.
+"""Stage 5. The three trained models and the codec become one `BarkModel`.
 
     python training/nano/assemble.py outputs/nano
 

@@ -1,4 +1,4 @@
-"""Stage 4. What Bark's models learn from: semantic tokens and audio codes of the speech.
+"""Stages 2b and 3b. What Bark's models learn from: semantic tokens and audio codes of the speech.
 
     python training/nano/labels.py tokens outputs/nano/speech outputs/nano/secret_tokenizer outputs/nano/tokens.npz
     python training/nano/labels.py codes outputs/nano/speech outputs/nano/codec outputs/nano/codes.npz
@@ -9,6 +9,7 @@ grow. Each of `--processes` labels clips of its own on one thread.
 
 import argparse
 from functools import cache, partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,15 +33,20 @@ def main(arguments=None):
     parser.add_argument("speech", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--clips-per-voice", type=int, help="at most; a few voices have most of the speech")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args(arguments)
     arrays = dict(np.load(args.output)) if args.output.exists() else {}
-    clips = [clip for clip in load_speech(args.speech, held_out=None) if clip.id not in arrays]
+    clips = load_speech(args.speech, held_out=None)
+    if args.clips_per_voice:
+        place = {voice: count(1) for voice in {clip.voice for clip in clips}}
+        clips = [clip for clip in clips if next(place[clip.voice]) <= args.clips_per_voice]
+    clips = [clip for clip in clips if clip.id not in arrays]
     label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
     with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
-        for count, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20), strict=True), 1):
+        for done, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20), strict=True), 1):
             arrays[clip.id] = array.astype(np.int16)
-            if count % SAVE_EVERY == 0:
+            if done % SAVE_EVERY == 0:
                 save(args.output, arrays)
     save(args.output, arrays)
     print(f"{len(arrays)} clips, {sum(array.shape[-1] for array in arrays.values())} {args.what}")

@@ -1,4 +1,4 @@
-"""Stage 1. Synthetic speech for nano: digit strings and everyday sentences in some 120 voices, at least 6 hours.
+"""Stage 1. Synthetic speech for nano: digit strings and everyday sentences in some 200 voices, at least 6 hours.
 
     python training/nano/make_speech.py outputs/nano/speech --kokoro-voices package/voices
     python training/nano/make_speech.py outputs/nano/speech --kokoro-voices package/voices --part 1 2   # the 2nd of 2

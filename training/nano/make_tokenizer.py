@@ -1,10 +1,11 @@
-"""Stage 3. The secret tokenizer: k-means on features of Whisper tiny.en's encoder, 500 ids.
+"""Stage 2. The secret tokenizer: k-means on features of Whisper tiny.en's encoder, 500 ids.
 
     python training/nano/make_tokenizer.py outputs/nano/speech outputs/nano/secret_tokenizer \\
         --whisper outputs/whisper_tiny_en
 
 It stays out of the package, as Suno's stays with Suno: it labels the speech that nano learns from, and evaluation may
 compare with it. It is saved as a `BarkSemanticEncoderModel` with a linear head, which is what k-means inference is.
+The packaged nano's centroids lie beside this script and are taken by default; --new makes others, for another nano.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 from labels import waveform_16k
 from nano_bark import SEMANTIC_VOCAB_SIZE as VOCAB_SIZE
+from safetensors.torch import load_file
 from speech import load_speech
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
@@ -20,6 +22,7 @@ from hf_bark_semantic.centroids import nearest_centroid, token_means
 
 LAYER = 3
 CLIPS, ITERATIONS = 2_500, 20
+CENTROIDS = Path(__file__).with_name("secret_centroids.safetensors")  # float16
 
 
 def main(arguments=None):
@@ -27,20 +30,26 @@ def main(arguments=None):
     parser.add_argument("speech", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--whisper", required=True, help="a Whisper encoder, from `bark-semantic convert`")
+    parser.add_argument("--new", action="store_true", help="make centroids from the speech")
     args = parser.parse_args(arguments)
     model = BarkSemanticEncoderModel.from_backbone(
         args.whisper, backbone_layers=[LAYER], normalize_features=True, head_type="linear", vocab_size=VOCAB_SIZE,
         input_level_db=-22.0,
     ).eval()  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    clips = load_speech(args.speech)
-    clips = [clips[i] for i in torch.randperm(len(clips), generator=generator)[:CLIPS]]
-    with torch.no_grad():
-        features = torch.cat([model.features(waveform_16k(clip)[None])[0] for clip in clips])
-        centroids = k_means(features, generator)
-        model.head.from_centroids(centroids)
+    centroids = new_centroids(model, args.speech) if args.new else load_file(CENTROIDS)["centroids"].float()
+    model.head.from_centroids(centroids)
     model.save_pretrained(args.output)
     BarkSemanticEncoderProcessor().save_pretrained(args.output)
+
+
+@torch.no_grad()
+def new_centroids(model: BarkSemanticEncoderModel, speech: Path) -> torch.Tensor:
+    """Centroids `(VOCAB_SIZE, feature_size)` of random clips."""
+    generator = torch.Generator().manual_seed(0)
+    clips = load_speech(speech)
+    clips = [clips[i] for i in torch.randperm(len(clips), generator=generator)[:CLIPS]]
+    features = torch.cat([model.features(waveform_16k(clip)[None])[0] for clip in clips])
+    return k_means(features, generator)
 
 
 def k_means(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -46,17 +46,18 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
 def bark_config(codec_config: EncodecConfig, text_vocab_size: int) -> BarkConfig:
     text_pad = TEXT_OFFSET + text_vocab_size
     coarse_vocab = SEMANTIC_VOCAB_SIZE + 2 * CODEBOOK_SIZE + 2  # two codebooks, pad, infer
-    shape = {"hidden_size": 256, "num_heads": 4, "num_layers": 4, "dropout": 0.1, "bias": False}
+    shape = {"hidden_size": 256, "num_heads": 4, "num_layers": 4, "bias": False}
     return BarkConfig(
         semantic_config=BarkSemanticConfig(
-            **shape, block_size=MAX_TEXT + 1 + MAX_TOKENS, input_vocab_size=text_pad + 2, output_vocab_size=TEXT_OFFSET
+            **shape, dropout=0.1, block_size=MAX_TEXT + 1 + MAX_TOKENS, input_vocab_size=text_pad + 2,
+            output_vocab_size=TEXT_OFFSET,
         ).to_dict(),
         coarse_acoustics_config=BarkCoarseConfig(
-            **shape, block_size=COARSE_INPUT + 1 + COARSE_HISTORY + COARSE_WINDOW, input_vocab_size=coarse_vocab,
-            output_vocab_size=coarse_vocab,
+            **shape, dropout=0.0, block_size=COARSE_INPUT + 1 + COARSE_HISTORY + COARSE_WINDOW,
+            input_vocab_size=coarse_vocab, output_vocab_size=coarse_vocab,
         ).to_dict(),
         fine_acoustics_config=BarkFineConfig(
-            hidden_size=192, num_heads=3, num_layers=3, dropout=0.05, bias=False, block_size=FINE_INPUT,
+            hidden_size=192, num_heads=3, num_layers=3, dropout=0.0, bias=False, block_size=FINE_INPUT,
             input_vocab_size=CODEBOOK_SIZE + 1, output_vocab_size=CODEBOOK_SIZE + 1, n_codes_total=8, n_codes_given=1,
         ).to_dict(),
         codec_config=codec_config.to_dict(),

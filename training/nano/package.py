@@ -1,4 +1,4 @@
-"""Stage 9. What the package carries: nano in half precision with voice presets, and its encoder.
+"""Stage 8. What the package carries: nano in half precision with voice presets, and its encoder.
 
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 

@@ -1,4 +1,4 @@
-"""Stage 7. nano speaks: labelled speech, all of it nano's own, for its encoder to learn from.
+"""Stage 6. nano speaks: labelled speech, all of it nano's own, for its encoder to learn from.
 
     python training/nano/speak_corpus.py outputs/nano --minutes 60
 

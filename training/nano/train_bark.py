@@ -1,4 +1,4 @@
-"""Stage 5. nano's semantic, coarse and fine models, each on its own.
+"""Stage 4. nano's semantic, coarse and fine models, each on its own.
 
     python training/nano/train_bark.py semantic outputs/nano --steps 3000
 

@@ -1,4 +1,4 @@
-"""Stage 2. nano's codec: a small `EncodecModel`, 24 kHz, 75 frames per second, 8 codebooks of 1,024.
+"""Stage 3. nano's codec: a small `EncodecModel`, 24 kHz, 75 frames per second, 8 codebooks of 1,024.
 
     python training/nano/train_codec.py outputs/nano/speech outputs/nano/codec --tokens outputs/nano/tokens.npz
 

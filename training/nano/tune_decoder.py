@@ -1,4 +1,4 @@
-"""Stage 5b. The codec's decoder learns to live with what the fine model says.
+"""Stage 4b. The codec's decoder learns to live with what the fine model says.
 
     python training/nano/tune_decoder.py outputs/nano
 
