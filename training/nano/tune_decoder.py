@@ -38,8 +38,8 @@ def main(arguments=None):
     codec = EncodecModel.from_pretrained(args.folder / "codec")
     bark = new_bark(codec.config, len(text_tokenizer()))
     load_model(bark.fine_acoustics, args.folder / "fine" / "model.safetensors")
-    speech = load_speech(args.folder / "speech")
     codes = np.load(args.folder / "codes.npz")
+    speech = [clip for clip in load_speech(args.folder / "speech") if clip.id in codes]
     chosen = [speech[i] for i in np.random.default_rng(0).permutation(len(speech))[: args.clips]]
     clips = [(clip.waveform, codes[clip.id].astype(np.int64)) for clip in chosen]
     guesses = guessed_codes(bark.eval(), [codes for _, codes in clips])
