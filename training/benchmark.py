@@ -7,11 +7,12 @@
     python training/benchmark.py synthesis --case batch --shape large
     python training/benchmark.py train                                     the community's training loop and ours
     python training/benchmark.py train --clips 16 --rounds 1 --dtype float32
+    python training/benchmark.py speak                                     nano, one utterance at a time
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
 alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `train` in
-`benchmark_train.py`. Prints one JSON object.
+`benchmark_train.py`, `speak` in `benchmark_speak.py`. Prints one JSON object.
 """
 
 import argparse
@@ -21,6 +22,8 @@ import time
 
 import numpy as np
 import torch
+from benchmark_speak import add_arguments as add_speak_arguments
+from benchmark_speak import benchmark_speak
 from benchmark_synthesis import CASES, SHAPES, benchmark_synthesis
 from benchmark_train import COMMUNITY_HEAD, add_arguments, benchmark_train
 from torch.nn import functional as F
@@ -63,7 +66,10 @@ def main(arguments=None):
     training = commands.add_parser("train", help="training, against the community's loop")
     add_arguments(training)
     training.set_defaults(benchmark=lambda args: benchmark_train(args, clips_of_2_to_14_s(args.clips)))
-    for command in (encode, synthesis, training):
+    speaking = commands.add_parser("speak", help="one utterance at a time, in a cloned voice")
+    add_speak_arguments(speaking)
+    speaking.set_defaults(benchmark=benchmark_speak)
+    for command in (encode, synthesis, training, speaking):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
