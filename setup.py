@@ -42,7 +42,7 @@ setup(
         "train": TRAIN,
         "eval": EVAL,
         "app": APP,
-        "test": ["encodec", "jiwer", "pytest", "ruff", "selenium", *APP, *EVAL],
+        "test": ["encodec", "ipykernel", "jiwer", "nbclient", "pytest", "ruff", "selenium", *APP, *EVAL],
     },
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
 )
