@@ -20,7 +20,10 @@ from transformers import AutoModel, BarkModel, BarkProcessor
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
+from hf_bark_semantic.audio import resample
 from hf_bark_semantic.publishing import render_card
+from hf_bark_semantic.scorers import load_transcriber
+from hf_bark_semantic.sequence_metrics import word_errors
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 
 PRESETS = {
@@ -28,7 +31,7 @@ PRESETS = {
     "siwis": "ff_siwis", "adam": "am_adam", "michael": "am_michael", "fenrir": "am_fenrir", "george": "bm_george",
     "fable": "bm_fable", "santa": "am_santa",
 }  # fmt: skip
-PRESET_TOKENS = (160, 300)
+PRESET_TOKENS, ATTEMPTS = (160, 300), 8
 CARDS = Path(__file__).parents[2] / "model_cards"
 REFERENCE_VOICE, REFERENCE_S, PAUSE_S = "bf_alice", 7.0, 0.2
 POSITIONS = 500  # of Whisper's encoder: windows of 10 s are enough for nano
@@ -135,10 +138,10 @@ def shorten_positions(encoder):
 
 
 def save_presets(folder: Path, bark, processor, prompts: dict[str, list]):
-    """Let each voice speak, and keep the first utterance of the right length as its preset."""
+    """Let each voice speak, and keep what can be understood best, of the right length, as its preset."""
     rng, requests = np.random.default_rng(0), []
     for number, candidates in enumerate(prompts.values()):
-        for attempt in range(4):
+        for attempt in range(ATTEMPTS):
             text = f"{random_text(rng, digits=0)} {random_text(rng, digits=0)}"
             requests.append(
                 SynthesisRequest(
@@ -146,12 +149,17 @@ def save_presets(folder: Path, bark, processor, prompts: dict[str, list]):
                     semantic=Sampling(0.6), coarse=Sampling(0.6, min_eos_p=None),
                 )
             )  # fmt: skip
-    names, presets = list(prompts), {}
-    for result in synthesize(bark, requests, tokenizer=processor.tokenizer):
-        name = names[result.index // 4]
+    names, presets, transcribe = list(prompts), {}, load_transcriber()
+    errors = dict.fromkeys(names, float("inf"))
+    for result in synthesize(bark, requests, tokenizer=processor.tokenizer, batch_size=24):
+        name = names[result.index // ATTEMPTS]
         fits = PRESET_TOKENS[0] <= len(result.semantic_tokens) <= PRESET_TOKENS[1]
         if fits and result.finish_reason == "eos":
-            presets.setdefault(name, result)
+            said = transcribe(resample(result.waveform, result.sampling_rate, 16_000))
+            rate = word_errors(result.request.text, said).rate
+            if rate < errors[name]:
+                presets[name], errors[name] = result, rate
+    print(f"Word errors of the presets: {', '.join(f'{name} {rate:.0%}' for name, rate in errors.items())}")
     missing = [name for name in prompts if name not in presets]
     if missing:
         raise SystemExit(f"No utterance of the right length for {missing}; change the seeds.")
