@@ -36,7 +36,7 @@ def test_python_snippets_run(tmp_path, monkeypatch):
 
 def test_the_first_two_commands_install_run_and_test():
     commands = re.findall(r"```bash\n(.*?)```", README, re.S)
-    assert commands[0].strip() == "pip install . && bark-semantic encode --example"
+    assert commands[0].strip() == "pip install . && bark-semantic demo"
     assert commands[1].startswith('pip install ".[test]"') and "pytest" in commands[1]
 
 

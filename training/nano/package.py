@@ -130,7 +130,7 @@ def values_of_encoder(encoder, table: dict, folder: Path) -> dict[str, str]:
 
 def shorten_positions(encoder):
     backbone = encoder.backbone
-    embedding = backbone.embed_positions
+    embedding = backbone.model.embed_positions
     embedding.weight.data = embedding.weight.data[:POSITIONS].clone()
     embedding.num_embeddings = POSITIONS
     backbone.config.max_source_positions = encoder.config.backbone_config.max_source_positions = POSITIONS
