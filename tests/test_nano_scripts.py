@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
@@ -107,6 +108,18 @@ def test_tuning_the_decoder_leaves_the_codes_as_they_are(folder):
     before, after = (codec.state_dict() for codec in codecs)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
+
+
+def test_training_goes_on_from_a_whole_bark(folder, tmp_path):
+    import train_bark
+
+    for name in ("speech", "tokens.npz"):
+        (tmp_path / name).symlink_to(folder / name)
+    AcceleratorState._reset_state(True)
+    still = ["--steps", "1", "--num-positions", "1200", "--learning-rate", "1e-12"]
+    train_bark.main(["semantic", str(tmp_path), *still, "--init", str(folder / "bark")])
+    first, again = (load_file(place / "semantic" / "model.safetensors") for place in (folder, tmp_path))
+    torch.testing.assert_close(again, first, atol=1e-6, rtol=0)
 
 
 def test_a_nano_that_never_ends_a_text_is_found_out(folder, monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from nano_bark import align_positions, new_bark, start_from_codebooks, text_tokenizer
 from safetensors.torch import load_model, save_model
-from transformers import EncodecConfig, EncodecModel
+from transformers import BarkModel, EncodecConfig, EncodecModel
 
 from hf_bark_semantic.bark_finetuning import (
     CoarseLoss,
@@ -42,7 +42,7 @@ def main(arguments=None):
     parser.add_argument("--num-positions", type=int, default=8_192)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="muon")
-    parser.add_argument("--init", type=Path, help="start from the weights of this folder, such as a shorter run's")
+    parser.add_argument("--init", type=Path, help="a shorter run's folder, or a Bark such as nano, to start from")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     tokenizer = text_tokenizer()
@@ -58,7 +58,9 @@ def main(arguments=None):
     training = load_utterances(args.folder, tokenizer, configs, args.stage)
     seconds = sum(utterance.num_tokens for utterance in training) / configs.semantic.semantic_rate_hz
     align_positions(bark, seconds / sum(len(utterance.text_ids) for utterance in training))
-    if args.init is not None:
+    if args.init is not None and (args.init / "generation_config.json").exists():
+        loss.model.load_state_dict(getattr(BarkModel.from_pretrained(args.init), PARTS[args.stage]).state_dict())
+    elif args.init is not None:
         load_model(loss.model, args.init / "model.safetensors")
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
