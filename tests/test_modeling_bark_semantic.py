@@ -253,9 +253,14 @@ def test_frozen_backbone_stays_in_evaluation_mode_and_gets_no_gradient():
 def test_half_precision_gives_nearly_the_same_probabilities(backbone, dtype):
     model = tiny_encoder(backbone, head_type="transformer")
     inputs = processor([noise(1.0), noise(0.8, 1)])
-    full = model.encode(**inputs)
+    with torch.no_grad():
+        full, probabilities = model.encode(**inputs), model(**inputs).logits.softmax(-1)
     half = model.to(dtype).encode(**inputs)
-    assert (half.semantic_tokens == full.semantic_tokens).float().mean() > 0.8
+    # of a random model, equally likely tokens change places, so what counts is how likely the chosen ones are
+    chosen = probabilities.gather(-1, half.semantic_tokens.clamp(min=0)[..., None])[..., 0]
+    spoken = full.semantic_tokens >= 0
+    assert torch.equal(half.semantic_tokens >= 0, spoken)
+    torch.testing.assert_close(chosen[spoken], full.confidence[spoken], atol=0.03, rtol=0.2)
     torch.testing.assert_close(half.confidence, full.confidence, atol=0.03, rtol=0.2)
 
 
