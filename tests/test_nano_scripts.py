@@ -89,7 +89,7 @@ def test_labels_obey_the_length_rule(folder):
 def test_the_held_out_loss_is_measured_and_finite(folder):
     for stage in ("semantic", "coarse", "fine"):
         figures = json.loads((folder / stage / "held_out.json").read_text())
-        assert 0 < figures["loss"] < 10 and figures["targets"] > 100
+        assert 0 < figures["loss"] < 20 and figures["targets"] > 100  # untrained heads may be worse than uniform, 6.9
 
 
 def test_the_assembled_bark_is_an_ordinary_one(folder):
