@@ -29,16 +29,14 @@ from torch import nn
 from transformers import EncodecConfig, EncodecModel
 from transformers.utils import ModelOutput
 
-from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
+from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
 CROP = 15_360  # samples: 0.64 s, 48 frames
-HOP = 320
-TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * HOP / SAMPLING_RATE
+TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * CODEC_HOP_LENGTH / SAMPLING_RATE
 LOG_MEL_MEAN, LOG_MEL_STD = -5.4, 2.1  # of the corpus
 WINDOWS = (256, 512, 1024, 2048)
 SEED_BATCHES = 60  # from which the codebooks start
-NUM_COARSE = 2  # codebooks
 TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep the coarse ones
 UNFORESEEN = 0.05  # share of its variance that a direction keeps in the quantizer if nobody foresees it
 
@@ -101,7 +99,7 @@ class Crops(torch.utils.data.Dataset):
             start = rng.integers(len(self.waveforms[index]) - CROP)
             gain = 10 ** (rng.uniform(-9, 3) / 20) / 32768
             rows.append(self.waveforms[index][start : start + CROP].astype(np.float32) * gain)
-            times = (start / HOP + 0.5 + np.arange(CROP // HOP)) * TOKENS_PER_FRAME
+            times = (start / CODEC_HOP_LENGTH + 0.5 + np.arange(CROP // CODEC_HOP_LENGTH)) * TOKENS_PER_FRAME
             tokens.append(self.tokens[index][times.astype(int).clip(max=len(self.tokens[index]) - 1)])
         return [{"waveform": torch.from_numpy(np.stack(rows)).float(), "tokens": torch.from_numpy(np.stack(tokens))}]
 
@@ -131,10 +129,12 @@ def use_fast_elu(codec: EncodecModel):
 class CodecTraining(nn.Module):
     """`codec` with the loss and the codebook updates that transformers' EncodecModel lacks."""
 
-    def __init__(self, codec: EncodecModel, decay: float = 0.98, commitment: float = 0.1, foresight: float = 0.3):
+    def __init__(
+        self, codec: EncodecModel, decay: float = 0.98, commitment: float = 0.1, foresight_weight: float = 0.3
+    ):
         super().__init__()
         use_fast_elu(codec)
-        self.foresight_weight = foresight
+        self.foresight_weight = foresight_weight
         self.codec, self.decay, self.commitment, self.quantizing = codec, decay, commitment, False
         self.frame_spectrogram = torchaudio.transforms.MelSpectrogram(
             SAMPLING_RATE,
@@ -165,7 +165,7 @@ class CodecTraining(nn.Module):
         layers = self.codec.quantizer.layers
         draw = torch.rand(batch)
         kept = torch.where(draw < TRUNCATED, torch.randint(1, len(layers), (batch,)), len(layers))
-        kept = torch.where(draw < COARSE_ALONE, NUM_COARSE, kept)
+        kept = torch.where(draw < COARSE_ALONE, NUM_COARSE_CODEBOOKS, kept)
         kept = kept.to(vectors.device).repeat_interleave(frames)[:, None]
         variance = vectors.detach().var(0).mean()
         total, residual, commitment = torch.zeros_like(vectors), vectors, 0.0
