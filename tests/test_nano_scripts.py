@@ -48,6 +48,7 @@ def folder(tmp_path_factory, scripts):
     tokens = ["--tokens", str(folder / "tokens.npz")]
     train_codec.main([speech, str(folder / "codec"), *tokens, "--steps", "2", "2", "--filters", "2"])
     labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes.npz")])
+    labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes_varied.npz"), "--varied"])
     for stage in ("semantic", "coarse", "fine"):
         AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
         train_bark.main([stage, str(folder), "--steps", "2", "--num-positions", "1200"])
@@ -79,10 +80,12 @@ def write_speech(folder: Path):
 def test_labels_obey_the_length_rule(folder):
     from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
-    tokens, codes = np.load(folder / "tokens.npz"), np.load(folder / "codes.npz")
-    assert len(tokens.files) == len(codes.files) == len(VOICES) * CLIPS
+    names = ("tokens.npz", "codes.npz", "codes_varied.npz")
+    tokens, codes, varied = (np.load(folder / name) for name in names)
+    assert len(tokens.files) == len(codes.files) == len(varied.files) == len(VOICES) * CLIPS
     for name in tokens.files:
-        assert codes[name].shape == (8, num_codec_frames(len(tokens[name])))
+        assert codes[name].shape == varied[name].shape == (8, num_codec_frames(len(tokens[name])))
+        assert not np.array_equal(codes[name], varied[name])
         assert 0 <= tokens[name].min() <= tokens[name].max() < 500
 
 
@@ -96,7 +99,8 @@ def test_the_assembled_bark_is_an_ordinary_one(folder):
     bark, processor = BarkModel.from_pretrained(folder / "bark"), BarkProcessor.from_pretrained(folder / "bark")
     codec = EncodecModel.from_pretrained(folder / "tuned_codec")
     torch.testing.assert_close(bark.codec_model.state_dict(), codec.state_dict())
-    inputs = processor("One two, Zork.", max_length=128)
+    longest = bark.generation_config.semantic_config["max_input_semantic_length"]
+    inputs = processor("One two, Zork.", max_length=longest)
     assert inputs["input_ids"].max() + 512 < bark.semantic.config.input_vocab_size
     torch.manual_seed(0)
     audio = bark.generate(**inputs, semantic_max_new_tokens=30)
@@ -170,21 +174,18 @@ def test_what_nobody_foresees_shrinks(scripts):
 
 
 def test_held_out_texts_are_a_function_of_their_words(scripts):
-    from sentences import is_held_out, random_text, vocabulary
+    from sentences import is_held_out, random_text
 
     rng = np.random.default_rng(0)
     texts = [random_text(rng) for _ in range(600)]
     share = np.mean([is_held_out(text) for text in texts])
     assert 0.04 < share < 0.14
     assert all(is_held_out(text) == is_held_out(text.upper().replace(".", "!")) for text in texts)
-    words = {word.strip(".,?").lower() for text in texts for word in text.split()}
-    assert words <= set(vocabulary())
 
 
-def test_the_tokenizer_spells_what_it_does_not_know(scripts):
+def test_the_tokenizer_spells(scripts):
     from nano_bark import text_tokenizer
 
     tokenizer = text_tokenizer()
-    assert tokenizer.tokenize("The umbrella") == ["the", "umbrella"]
-    assert tokenizer.tokenize("zork 7") == ["z", "##o", "##r", "##k", "7"]
+    assert tokenizer.tokenize("The zork 7") == ["t", "##h", "##e", "z", "##o", "##r", "##k", "7"]
     assert tokenizer.unk_token_id not in tokenizer("Hello, [laughs] ♪ café…")["input_ids"]

@@ -3,11 +3,16 @@
     python training/nano/labels.py tokens outputs/nano/speech outputs/nano/secret_tokenizer outputs/nano/tokens.npz
     python training/nano/labels.py codes outputs/nano/speech outputs/nano/codec outputs/nano/codes.npz
 
+    python training/nano/labels.py codes ... outputs/nano/codes_varied.npz --varied
+
 One array for each clip, under its id. What the file holds already is kept: a killed run goes on, and a corpus may
-grow. Each of `--processes` labels clips of its own on one thread.
+grow. Each of `--processes` labels clips of its own on one thread. `--varied` gives the same speech other codes: its
+frames start elsewhere, and every voice has a level of its own.
 """
 
 import argparse
+import zlib
+from dataclasses import replace
 from functools import cache, partial
 from itertools import count
 from multiprocessing import get_context
@@ -21,10 +26,11 @@ from transformers import AutoModel, EncodecModel
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_semantic_tokens
+from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, num_codec_frames, num_semantic_tokens
 from hf_bark_semantic.voice_cloning import encode_codes
 
 SAVE_EVERY = 1_000
+LEVELS_DB = (-9.0, 3.0)  # of `--varied`, against the clip's own: those that the codec was trained on
 
 
 def main(arguments=None):
@@ -34,6 +40,7 @@ def main(arguments=None):
     parser.add_argument("model", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--clips-per-voice", type=int, help="at most; a few voices have most of the speech")
+    parser.add_argument("--varied", action="store_true", help="codes of frames that start elsewhere, at other levels")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args(arguments)
     arrays = dict(np.load(args.output)) if args.output.exists() else {}
@@ -43,6 +50,8 @@ def main(arguments=None):
         clips = [clip for clip in clips if next(place[clip.voice]) <= args.clips_per_voice]
     clips = [clip for clip in clips if clip.id not in arrays]
     label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
+    if args.varied:
+        clips = [varied(clip) for clip in clips]
     with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
         for done, (clip, array) in enumerate(zip(clips, pool.imap(label, clips, chunksize=20), strict=True), 1):
             arrays[clip.id] = array.astype(np.int16)
@@ -78,6 +87,14 @@ def tokens_of(folder: Path, clip: Speech) -> np.ndarray:
 def codes_of(folder: Path, clip: Speech) -> np.ndarray:
     codes = encode_codes(clip.float_waveform(), load_codec(folder))
     return codes[:, : num_codec_frames(num_semantic_tokens(codes.shape[1]))]
+
+
+def varied(clip: Speech) -> Speech:
+    """The clip without a part of its first frame, at another level."""
+    start = int(np.random.default_rng(zlib.crc32(clip.id.encode())).integers(1, CODEC_HOP_LENGTH))
+    gain = 10 ** (np.random.default_rng(zlib.crc32(clip.voice.encode())).uniform(*LEVELS_DB) / 20)
+    waveform = np.pad(clip.waveform[start:] * gain, (0, start))
+    return replace(clip, waveform=waveform.clip(-32768, 32767).astype(np.int16))
 
 
 def waveform_16k(clip: Speech) -> torch.Tensor:

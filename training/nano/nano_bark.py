@@ -8,7 +8,6 @@ import string
 
 import numpy as np
 import torch
-from sentences import vocabulary
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     BarkCoarseConfig,
@@ -24,17 +23,17 @@ from transformers import (
 
 SEMANTIC_VOCAB_SIZE, CODEBOOK_SIZE = 500, 1_024
 TEXT_OFFSET = 512
-MAX_TEXT, MAX_TOKENS = 128, 448  # ids of text and of history; semantic tokens of one generation: 9 s
+MAX_TEXT, MAX_TOKENS = 160, 448  # ids of text and of history; semantic tokens of one generation: 9 s
 COARSE_INPUT, COARSE_HISTORY, COARSE_WINDOW = 192, 450, 60
 FINE_INPUT, FINE_HISTORY = 512, 256
 PUNCTUATION = list(string.punctuation + "♪…—’“”")
 
 
 def text_tokenizer() -> PreTrainedTokenizerFast:
-    """WordPiece without training: every word of the domain is one id, all other words are spelt."""
+    """WordPiece without training or words: it spells. Letters take about equally long to say, words do not, so the
+    place in the text tells where in the speech it is heard ([`align_positions`])."""
     letters = string.ascii_lowercase + string.digits
     pieces = ["[PAD]", "[UNK]", *PUNCTUATION, *letters, *(f"##{letter}" for letter in letters)]
-    pieces += [word for word in vocabulary() if len(word) > 1]
     ids = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=40))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
@@ -53,7 +52,7 @@ def bark_config(codec_config: EncodecConfig, text_vocab_size: int) -> BarkConfig
             output_vocab_size=TEXT_OFFSET,
         ).to_dict(),
         coarse_acoustics_config=BarkCoarseConfig(
-            **shape, dropout=0.0, block_size=COARSE_INPUT + 1 + COARSE_HISTORY + COARSE_WINDOW,
+            **shape, dropout=0.1, block_size=COARSE_INPUT + 1 + COARSE_HISTORY + COARSE_WINDOW,
             input_vocab_size=coarse_vocab, output_vocab_size=coarse_vocab,
         ).to_dict(),
         fine_acoustics_config=BarkFineConfig(
@@ -78,7 +77,7 @@ def generation_config(text_vocab_size: int) -> GenerationConfig:
             "coarse_semantic_pad_token": end + 2 * CODEBOOK_SIZE, "coarse_infer_token": end + 2 * CODEBOOK_SIZE + 1,
             "coarse_rate_hz": 75, "n_coarse_codebooks": 2, "max_coarse_input_length": COARSE_INPUT,
             "max_coarse_history": COARSE_HISTORY, "sliding_window_len": COARSE_WINDOW,
-            "pad_token_id": end + 2 * CODEBOOK_SIZE, "do_sample": True, "temperature": 0.7, "top_k": 0,
+            "do_sample": True, "temperature": 0.7, "top_k": 0,  # no pad_token_id: generate() would mask padding
         },
         fine_acoustics_config={
             "n_fine_codebooks": 8, "max_fine_history_length": FINE_HISTORY, "max_fine_input_length": FINE_INPUT,

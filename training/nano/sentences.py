@@ -123,11 +123,3 @@ def is_held_out(text: str) -> bool:
     """Whether a text belongs to the evaluation; a function of its words alone."""
     words = re.sub(r"[^a-z ]", "", text.lower())
     return zlib.crc32(words.encode()) % HELD_OUT_IN == 0
-
-
-def vocabulary() -> list[str]:
-    """Every word of the domain, in lower case, sorted."""
-    text = " ".join([*DIGITS, *TEMPLATES, *WORDS.values(), *PLURALS.values(), "an"])
-    text += " " + " ".join(phrase for phrases in PHRASES.values() for phrase in phrases)
-    text += "".join(f" {PLURALS.get(word, word + 's')}" for word in (WORDS["animal"] + " " + WORDS["thing"]).split())
-    return sorted(set(re.findall(r"[a-z]+", re.sub(r"\{\w+\}s?", " ", text).lower())))

@@ -2,12 +2,13 @@
 
     python training/nano/train_bark.py semantic outputs/nano --steps 3000
 
-Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz` and `codec/` in the folder; writes
+Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz`, `codes_varied.npz` and `codec/`; writes
 `semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. A held-out loss follows at the end.
 Layouts and losses are those of `hf_bark_semantic.bark_finetuning`: what inference runs, voice prompts included.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -30,8 +31,7 @@ from hf_bark_semantic.training_loop import TrainingArguments, train
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
-SPELT_WORDS = 0.05  # share of words that the text gives letter by letter, so that unknown words are not all new
-JOINED = 0.5  # for each clip, joined stretches of 2 to 4 clips of its voice
+JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
 
 
 def main(arguments=None):
@@ -83,45 +83,35 @@ def main(arguments=None):
 def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool = False) -> list[Utterance]:
     """Clips (voices and texts both known, or both new) and joined stretches of clips of a voice."""
     tokens = np.load(folder / "tokens.npz")
-    codes = np.load(folder / "codes.npz") if stage != "semantic" else None
+    codes = {"": None} if stage == "semantic" else {"": dict(np.load(folder / "codes.npz"))}
+    if codes[""] is not None and (folder / "codes_varied.npz").exists() and not held_out:
+        codes[" varied"] = dict(np.load(folder / "codes_varied.npz"))  # as if of other voices
     rng = np.random.default_rng(0)
     utterances = []
-    for table in sorted((folder / "speech").glob("*.jsonl")):
-        rows = [json.loads(line) for line in table.read_text().splitlines()]
+    for table, (variant, known) in itertools.product(sorted((folder / "speech").glob("*.jsonl")), codes.items()):
         own = []
-        for row in rows:
+        for row in map(json.loads, table.read_text().splitlines()):
             wanted = row["held_out_voice"] == held_out and row["held_out_text"] == held_out
-            if not wanted or row["id"] not in tokens or (codes is not None and row["id"] not in codes):
-                continue
-            ids = text_ids(row["text"], tokenizer, rng)
-            own.append(
-                Utterance(
-                    text_ids=ids,
+            if wanted and row["id"] in tokens and (known is None or row["id"] in known):
+                utterance = Utterance(
+                    text_ids=np.array(tokenizer(row["text"])["input_ids"], np.int64),
                     semantic_tokens=tokens[row["id"]].astype(np.int64),
-                    audio_codes=None if codes is None else codes[row["id"]].astype(np.int64),
-                    voice=row["voice"],
-                    id=row["id"],
+                    audio_codes=None if known is None else known[row["id"]].astype(np.int64),
+                    voice=row["voice"] + variant,
+                    id=row["id"] + variant,
                 )
-            )
+                own.append(utterance)
         utterances += own
         for _ in range(int(JOINED * len(own)) if len(own) >= 4 else 0):
-            parts = [own[i] for i in rng.choice(len(own), rng.integers(2, 5), replace=False)]
-            while sum(part.num_tokens for part in parts) >= configs.semantic.max_new_tokens:
+            parts = [own[i] for i in rng.choice(len(own), rng.integers(2, 4), replace=False)]
+            while (
+                sum(part.num_tokens for part in parts) >= configs.semantic.max_new_tokens
+                or sum(len(part.text_ids) for part in parts) > configs.semantic.max_input_semantic_length
+            ):
                 parts.pop()
             if len(parts) > 1:
                 utterances.append(join_utterances(parts, configs))
     return utterances
-
-
-def text_ids(text: str, tokenizer, rng) -> np.ndarray:
-    """The text's ids, with some words in letters, as an unknown word would be."""
-    pieces = []
-    for word in text.split():
-        if word.isalpha() and len(word) > 1 and rng.random() < SPELT_WORDS:
-            pieces += [word[0].lower(), *(f"##{letter}" for letter in word[1:].lower())]
-        else:
-            pieces += tokenizer.tokenize(word)
-    return np.array(tokenizer.convert_tokens_to_ids(pieces), np.int64)
 
 
 @torch.no_grad()

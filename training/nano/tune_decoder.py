@@ -3,9 +3,9 @@
     python training/nano/tune_decoder.py outputs/nano
 
 The upper codebooks hold little that could be guessed from the lower ones, so the fine model's guesses are mostly
-wrong, and the decoder, which takes them for the truth, turns them into noise. Here it hears guesses in three crops of
-four, and has to make the recording of them. Encoder and codebooks stay, so all codes do. Reads `codec/`, `codes.npz`,
-`fine/` and `speech/`; writes `tuned_codec/`.
+wrong, and the decoder, which takes them for the truth, turns them into noise. Here it hears guesses in every other
+crop, and has to make the recording of them. Encoder and codebooks stay, so all codes do. Reads `codec/`, `codes.npz`,
+`codes_varied.npz`, `fine/` and `speech/`; writes `tuned_codec/`.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from labels import varied
 from nano_bark import new_bark, text_tokenizer
 from safetensors.torch import load_model
 from speech import load_speech
@@ -25,28 +26,30 @@ from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.synthesis import ALL_SAVINGS, SynthesisRequest
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
-CROP_FRAMES, GUESSED = 48, 0.75
+CROP_FRAMES, GUESSED = 48, 0.5
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1_500)
-    parser.add_argument("--clips", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=4_000)
+    parser.add_argument("--clips", type=int, default=1_200)
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args(arguments)
     codec = EncodecModel.from_pretrained(args.folder / "codec")
     bark = new_bark(codec.config, len(text_tokenizer()))
     load_model(bark.fine_acoustics, args.folder / "fine" / "model.safetensors")
-    codes = np.load(args.folder / "codes.npz")
-    speech = [clip for clip in load_speech(args.folder / "speech") if clip.id in codes]
-    chosen = [speech[i] for i in np.random.default_rng(0).permutation(len(speech))[: args.clips]]
-    clips = [(clip.waveform, codes[clip.id].astype(np.int64)) for clip in chosen]
+    clips = []
+    for file, version in (("codes.npz", lambda clip: clip), ("codes_varied.npz", varied)):
+        codes = np.load(args.folder / file)
+        speech = [clip for clip in load_speech(args.folder / "speech") if clip.id in codes]
+        chosen = np.random.default_rng(len(clips)).permutation(len(speech))[: args.clips // 2]
+        clips += [(version(speech[i]).waveform, codes[speech[i].id].astype(np.int64)) for i in chosen]
     guesses = guessed_codes(bark.eval(), [codes for _, codes in clips])
     training = DecoderTraining(codec)
     arguments = TrainingArguments(
-        output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=3e-4, warmup=0.05,
-        weight_decay=0.0, max_grad_norm=5.0, checkpoint_every=250, log_every=50,
+        output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=5e-4, warmup=0.05,
+        weight_decay=0.0, max_grad_norm=5.0, average=0.99, average_from=0.8, checkpoint_every=250, log_every=50,
         learning_rates={"codec.encoder": 0.0},
     )  # fmt: skip
     batches = Crops(clips, guesses, codec.config.hop_length, args.batch_size, args.steps)
