@@ -8,6 +8,7 @@ same features for the same steps, on
     own        speech of nano that no encoder was trained on; the truth is what nano made it from
     synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
     human      recordings of people; the same
+The secret tokenizer's own score on `own` says how much of what nano was told to say is in its sound.
 """
 
 import argparse
@@ -50,14 +51,16 @@ def main(arguments=None):
     corpus = load_corpus(str(args.folder / "generated"))
     training_clips, own = split_fold(corpus, FOLD)
     secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
-    clips = own[:CLIPS] + synthetic_clips(args.folder, secret) + human_clips(args.human, secret)
+    own = own[:CLIPS]
+    clips = own + synthetic_clips(args.folder, secret) + human_clips(args.human, secret)
     if args.heads:
-        models = heads(args, training_clips)
+        models = ((*named, clips) for named in heads(args, training_clips))
     else:
-        models = [("nano's encoder", AutoModel.from_pretrained(args.folder / "encoder").eval())]
+        encoder = AutoModel.from_pretrained(args.folder / "encoder").eval()
+        models = [("nano's encoder", encoder, clips), ("the secret tokenizer", secret, own)]
     table = {}
-    for name, model in models:
-        table[name] = summarize(score_clips(model, clips))
+    for name, model, judged in models:
+        table[name] = summarize(score_clips(model, judged))
         for kind, row in table[name].items():
             cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
             print(f"{name:34s} {kind:18s} {'  '.join(cells)}  {row['clips']} clips", flush=True)
