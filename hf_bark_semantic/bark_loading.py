@@ -34,6 +34,7 @@ from .configuration_bark_semantic import (
 from .pipelines import NANO, nano_bark
 
 DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark
+REMADE_ON_LOADING = (r"\.attn\.bias$", r"codebook\.(embed_avg|cluster_size|inited)$")  # masks, and means of a training
 BANDWIDTH = 6.0  # kbps: 8 codebooks; suno-ai/bark, generation.py: load_codec_model
 
 
@@ -52,6 +53,7 @@ def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcess
     if config.model_type != "bark":
         raise ValueError(f"{str(name)!r} is a {config.model_type!r} model. Name a Bark, such as suno/bark-small.")
     processor = load_bark_processor(place, **_location(kwargs))
+    BarkModel._keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)  # nano leaves them out
     bark = BarkModel.from_pretrained(place, **kwargs).eval()
     check_bark(bark)
     bark.codec_model.float()

@@ -62,8 +62,8 @@ def spoken(nano, presets) -> list:
     return list(synthesize(bark, requests, tokenizer=processor.tokenizer))
 
 
-def test_all_checkpoints_of_the_package_fit_into_85_mb():
-    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 85e6
+def test_all_checkpoints_of_the_package_fit_into_80_mb():
+    assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 80e6
     suffixes = {path.suffix for path in CHECKPOINTS.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".md", ".npy"}, "weights without pickles"
 
@@ -71,8 +71,9 @@ def test_all_checkpoints_of_the_package_fit_into_85_mb():
 def test_it_loads_from_its_folder_as_any_bark_does():
     bark, processor = BarkModel.from_pretrained(nano_bark()), BarkProcessor.from_pretrained(nano_bark())
     assert bark.dtype == torch.float32
+    longest = bark_generation_configs(bark).semantic.max_input_semantic_length
     audio = bark.generate(
-        **processor(DIGITS[0], voice_preset=processor.available_voice_presets[0], max_length=128),
+        **processor(DIGITS[0], voice_preset=processor.available_voice_presets[0], max_length=longest),
         semantic_max_new_tokens=20,
     )
     assert torch.isfinite(audio).all() and audio.shape[-1] == 320 * num_codec_frames(20)
@@ -132,28 +133,20 @@ def test_the_same_seed_says_the_same_and_another_seed_something_else(speak):
     assert len(first) != len(other) or not np.allclose(first, other)
 
 
-@pytest.mark.parametrize("voice", [None, 0])
-def test_greedy_semantic_tokens_are_those_of_transformers(nano, presets, voice, monkeypatch):
+@pytest.mark.parametrize(("voice", "num_tokens"), [(None, 25), (None, 150), (0, 25), (0, 150), (-1, 440)])
+def test_greedy_speech_is_that_of_transformers_to_the_sample(nano, presets, voice, num_tokens):
     bark, processor = nano
     name = None if voice is None else list(presets)[voice]
-    generate, tokens = bark.semantic.generate, []
-
-    def listen(*args, **kwargs):
-        tokens.append(generate(*args, **kwargs)[0].tolist())
-        raise StopIteration
-
-    monkeypatch.setattr(bark.semantic, "generate", listen)
-    with pytest.raises(StopIteration):
-        bark.generate(
-            **processor(SENTENCE, voice_preset=name, max_length=128), do_sample=False, semantic_max_new_tokens=120
-        )
+    longest = bark_generation_configs(bark).semantic.max_input_semantic_length
+    inputs = processor(f"{SENTENCE} {DIGITS[3]}", voice_preset=name, max_length=longest)
+    waveform = bark.generate(**inputs, do_sample=False, semantic_max_new_tokens=num_tokens, fine_temperature=None)
     request = SynthesisRequest(
-        text=SENTENCE, voice_prompt=presets.get(name), prompt_mode="none" if name is None else "full",
-        max_semantic_tokens=120, **GREEDY,
+        text=f"{SENTENCE} {DIGITS[3]}", voice_prompt=presets.get(name), max_semantic_tokens=num_tokens,
+        prompt_mode="none" if name is None else "full", **GREEDY,
     )  # fmt: skip
     (result,) = synthesize(bark, [request], tokenizer=processor.tokenizer, transformers_rules=True)
-    end = [bark_generation_configs(bark).semantic.eos_token_id] if result.finish_reason == "eos" else []
-    assert result.semantic_tokens.tolist() + end == tokens[0] and len(tokens[0]) >= 50
+    assert len(result.semantic_tokens) >= 25
+    np.testing.assert_array_equal(result.waveform, waveform[0])
 
 
 def test_teacher_forcing_says_what_greedy_generation_says(nano, presets):

@@ -11,7 +11,9 @@ import soundfile
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
-from transformers import BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
+from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
+
+from hf_bark_semantic import load_bark
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
 VOICES, CLIPS, SAMPLING_RATE = ("one", "two", "three"), 6, 24_000
@@ -105,6 +107,28 @@ def test_the_assembled_bark_is_an_ordinary_one(folder):
     torch.manual_seed(0)
     audio = bark.generate(**inputs, semantic_max_new_tokens=30)
     assert audio.shape[-1] % 320 == 0 and torch.isfinite(audio).all()
+
+
+def test_the_package_has_presets_and_only_what_loading_does_not_make_anew(folder, tmp_path, monkeypatch):
+    import package
+
+    monkeypatch.setattr(package, "PRESETS", {"first": "one", "second": "two"})
+    monkeypatch.setattr(package, "REFERENCE_VOICE", "three")
+    (folder / "encoder").symlink_to(folder / "secret_tokenizer")
+    package.main([str(folder), str(tmp_path / "checkpoints")])
+    nano = tmp_path / "checkpoints" / "nano"
+    bark, processor = load_bark(nano)
+    ours, theirs = bark.state_dict(), BarkModel.from_pretrained(folder / "bark").state_dict()
+    left_out = ours.keys() - load_file(nano / "model.safetensors").keys()
+    assert any("attn.bias" in name for name in left_out) and any("embed_avg" in name for name in left_out)
+    for name in ours.keys() - {name for name in left_out if "codebook" in name}:
+        torch.testing.assert_close(ours[name].float(), theirs[name].float(), atol=1e-3, rtol=1e-3)
+    longest = bark.generation_config.semantic_config["max_input_semantic_length"]
+    for name in ("first", "second"):
+        inputs = processor("One two.", voice_preset=name, max_length=longest)
+        assert torch.isfinite(bark.generate(**inputs, semantic_max_new_tokens=10)).all()
+    assert soundfile.info(tmp_path / "recordings" / "nano_reference.flac").duration >= package.REFERENCE_S
+    assert AutoModel.from_pretrained(tmp_path / "checkpoints" / "nano-encoder").config.vocab_size == 500
 
 
 def test_tuning_the_decoder_leaves_the_codes_as_they_are(folder):

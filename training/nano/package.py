@@ -2,36 +2,32 @@
 
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 
-Presets are nano's own speech: each voice is prompted with a clip of the training speech, and what nano says is the
-preset. So nothing in the package has seen the secret tokenizer's output. Cards are written when `evaluate_voice.py`
-and `laboratory.py` have measured what is packaged; so this script is run twice, and does the same both times.
+Presets are clones of training voices, made as users make theirs: nano's encoder hears them. So no preset holds the
+secret tokenizer's output. Cards are written when `evaluate_voice.py` and `laboratory.py` have measured what is
+packaged; so this script is run twice, and does the same both times.
 """
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from sentences import random_text
-from speak_corpus import voice_prompts
-from speech import SAMPLING_RATE, load_speech
-from transformers import AutoModel, BarkModel, BarkProcessor
+from speech import SAMPLING_RATE, Speech, load_speech
+from transformers import AutoModel, BarkModel, BarkProcessor, pipeline
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
-from hf_bark_semantic.audio import resample
+from hf_bark_semantic.bark_loading import REMADE_ON_LOADING
 from hf_bark_semantic.publishing import render_card
-from hf_bark_semantic.scorers import load_transcriber
-from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
+from hf_bark_semantic.voice_cloning import clone_voice
 
 PRESETS = {
     "amy": "af_heart", "bella": "af_bella", "nicole": "af_nicole", "emma": "bf_emma", "isabella": "bf_isabella",
     "siwis": "ff_siwis", "adam": "am_adam", "michael": "am_michael", "fenrir": "am_fenrir", "george": "bm_george",
     "fable": "bm_fable", "santa": "am_santa",
 }  # fmt: skip
-PRESET_TOKENS, ATTEMPTS = (160, 300), 8
 CARDS = Path(__file__).parents[2] / "model_cards"
 REFERENCE_VOICE, REFERENCE_S, PAUSE_S = "bf_alice", 7.0, 0.2
 POSITIONS = 500  # of Whisper's encoder: windows of 10 s are enough for nano
@@ -44,34 +40,44 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
     processor = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None)
-    prompts = voice_prompts(args.folder, processor.tokenizer, bark)
-    save_presets(args.output / "nano", bark, processor, {name: prompts[voice] for name, voice in PRESETS.items()})
-    save_half(bark, args.output / "nano")
     encoder = AutoModel.from_pretrained(args.folder / "encoder")
     shorten_positions(encoder)
+    save_presets(args.output / "nano", processor, encoder, bark.codec_model, args.folder / "speech")
+    save_reference(args.folder / "speech", args.output.parent / "recordings" / "nano_reference.flac")
+    save_half(bark, args.output / "nano")
     save_half(encoder, args.output / "nano-encoder")
     BarkSemanticEncoderProcessor().save_pretrained(args.output / "nano-encoder")
-    save_reference(args.folder / "speech", args.output.parent / "recordings" / "nano_reference.flac")
     write_cards(args.folder, args.output, bark, encoder)
     size = sum(file.stat().st_size for file in args.output.rglob("*") if file.is_file())
     print(f"All built-in checkpoints: {size / 1e6:.1f} MB")
 
 
 def save_half(model, folder: Path):
-    """Half the space, but computed with in float32 unless asked."""
-    model.half().save_pretrained(folder)
+    """Half the space, but computed with in float32 unless asked; without what transformers makes anew on loading."""
+    weights = {
+        name: tensor
+        for name, tensor in model.half().state_dict().items()
+        if not any(re.search(part, name) for part in REMADE_ON_LOADING)
+    }
+    model.save_pretrained(folder, state_dict=weights)
     config_file = folder / "config.json"
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
 
 
 def save_reference(speech: Path, output: Path):
-    """Clips of a held-out voice, joined: what the demo clones."""
-    pause, parts = np.zeros(int(PAUSE_S * SAMPLING_RATE), np.int16), []
-    for clip in load_speech(speech, held_out=True):
-        if clip.voice == REFERENCE_VOICE and clip.held_out_text and sum(map(len, parts)) < REFERENCE_S * SAMPLING_RATE:
-            parts += [clip.waveform, pause]
+    """What the demo clones: a voice and texts that no stage has heard."""
+    clips = [clip for clip in load_speech(speech, held_out=True) if clip.held_out_voice and clip.held_out_text]
     output.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(output, np.concatenate(parts), SAMPLING_RATE)
+    soundfile.write(output, joined_clips(clips, REFERENCE_VOICE, REFERENCE_S), SAMPLING_RATE)
+
+
+def joined_clips(clips: list[Speech], voice: str, seconds: float) -> np.ndarray:
+    """A recording of a voice of at least so many seconds, with pauses."""
+    pause, parts = np.zeros(int(PAUSE_S * SAMPLING_RATE), np.int16), []
+    for clip in clips:
+        if clip.voice == voice and sum(map(len, parts)) < seconds * SAMPLING_RATE:
+            parts += [clip.waveform, pause]
+    return np.concatenate(parts)
 
 
 def write_cards(folder: Path, output: Path, bark, encoder):
@@ -137,36 +143,17 @@ def shorten_positions(encoder):
     encoder.config.window_s = POSITIONS / 50
 
 
-def save_presets(folder: Path, bark, processor, prompts: dict[str, list]):
-    """Let each voice speak, and keep what can be understood best, of the right length, as its preset."""
-    rng, requests = np.random.default_rng(0), []
-    for number, candidates in enumerate(prompts.values()):
-        for attempt in range(ATTEMPTS):
-            text = f"{random_text(rng, digits=0)} {random_text(rng, digits=0)}"
-            requests.append(
-                SynthesisRequest(
-                    text=text, voice_prompt=candidates[rng.integers(len(candidates))], seed=100 * number + attempt,
-                    semantic=Sampling(0.6), coarse=Sampling(0.6, min_eos_p=None),
-                )
-            )  # fmt: skip
-    names, presets, transcribe = list(prompts), {}, load_transcriber()
-    errors = dict.fromkeys(names, float("inf"))
-    for result in synthesize(bark, requests, tokenizer=processor.tokenizer, batch_size=24):
-        name = names[result.index // ATTEMPTS]
-        fits = PRESET_TOKENS[0] <= len(result.semantic_tokens) <= PRESET_TOKENS[1]
-        if fits and result.finish_reason == "eos":
-            said = transcribe(resample(result.waveform, result.sampling_rate, 16_000))
-            rate = word_errors(result.request.text, said).rate
-            if rate < errors[name]:
-                presets[name], errors[name] = result, rate
-    print(f"Word errors of the presets: {', '.join(f'{name} {rate:.0%}' for name, rate in errors.items())}")
-    missing = [name for name in prompts if name not in presets]
-    if missing:
-        raise SystemExit(f"No utterance of the right length for {missing}; change the seeds.")
+def save_presets(folder: Path, processor, encoder, codec, speech: Path):
+    """Clone the voices of the presets, and save them, and the processor, as transformers reads them."""
+    hear = pipeline("audio-to-bark-semantic", model=encoder.eval(), processor=BarkSemanticEncoderProcessor())
+    clips, presets = load_speech(speech), {}
+    for name, voice in PRESETS.items():
+        recording = {"array": joined_clips(clips, voice, REFERENCE_S), "sampling_rate": SAMPLING_RATE}
+        presets[name] = clone_voice(recording, hear, codec=codec).prompt
     (folder / "speaker_embeddings").mkdir(parents=True, exist_ok=True)
     table = {"repo_or_path": ""}
-    for name, result in presets.items():
-        arrays = {"semantic": result.semantic_tokens, "coarse": result.audio_codes[:2], "fine": result.audio_codes}
+    for name, prompt in presets.items():
+        arrays = {"semantic": prompt.semantic_tokens, "coarse": prompt.audio_codes[:2], "fine": prompt.audio_codes}
         table[name] = {f"{part}_prompt": f"speaker_embeddings/{name}_{part}_prompt.npy" for part in arrays}
         for part, array in arrays.items():
             np.save(folder / table[name][f"{part}_prompt"], array, allow_pickle=False)
