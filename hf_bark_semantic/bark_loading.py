@@ -190,6 +190,7 @@ class _CodecOfBark(EncodecModel):
     """An EnCodec that finds the rest of Bark in its checkpoint and says nothing about it."""
 
     _keys_to_ignore_on_load_unexpected = [r"^(semantic|coarse_acoustics|fine_acoustics)\."]
+    _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
 
 
 def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.PathLike, PretrainedConfig]:

@@ -519,18 +519,16 @@ def run_demo(arguments: argparse.Namespace) -> int:
     if presets:
         preset = ["speak", DEMO_TEXT, "--voice", presets[0], "--output", str(folder / "preset.wav")]
         steps.append(("The same words in a voice that nano brings along:", preset))
-    codes = []
     for number, (explanation, command) in enumerate(steps, 1):
         print(f"\n{number}. {explanation}\n$ {shlex.join(['bark-semantic', *command])}", flush=True)
-        codes.append(main(command))
-        if codes[-1] == INTERRUPTED:
-            return INTERRUPTED
+        if code := main(command):
+            return code
     print(
         f"\nListen to {folder}: reference.wav is the recording, clone.wav nano in its voice. nano is a miniature that "
         "knows some 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
         '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
     )
-    return max(codes)
+    return 0
 
 
 # ---- app

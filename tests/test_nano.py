@@ -1,6 +1,8 @@
 """nano, the miniature Bark that the package carries: it speaks, clones, and is a Bark like any other."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from hf_bark_semantic.bark_finetuning import (
     semantic_example,
 )
 from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark_loading import load_codec
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.scorers import load_speaker_embedder, load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
@@ -66,6 +69,17 @@ def test_all_checkpoints_of_the_package_fit_into_80_mb():
     assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 80e6
     suffixes = {path.suffix for path in CHECKPOINTS.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".md", ".npy"}, "weights without pickles"
+
+
+def test_its_codec_loads_alone(nano):
+    codec, (bark, _) = load_codec("nano"), nano
+    torch.testing.assert_close(codec.state_dict(), dict(bark.codec_model.state_dict()))
+
+
+def test_nothing_is_said_of_weights_that_loading_makes_anew():
+    program = "from hf_bark_semantic import bark_loading as b; b.load_codec('nano'); b.load_bark('nano')"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "MISSING" not in told.stdout + told.stderr
 
 
 def test_it_loads_from_its_folder_as_any_bark_does():
