@@ -528,7 +528,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         "knows some 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
         '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
     )
-    return 0
+    return OK
 
 
 # ---- app

@@ -85,7 +85,7 @@ class WhisperTranscriber:
     be said in its time.
     """
 
-    TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # fast speakers reach 6
+    TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # tokens per second and window, seconds
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
         whisper = required("faster_whisper")

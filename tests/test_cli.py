@@ -404,6 +404,16 @@ def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monk
     assert "--voice MINE.wav --bark suno/bark-small" in output
 
 
+def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypatch, capsys):
+    save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
+    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    arguments, steps = ["demo", "--output", str(tmp_path / "demo")], []
+    run = cli.main
+    monkeypatch.setattr(cli, "main", lambda command: steps.append(command[0]) or cli.FAILED * (command[0] == "clone"))
+    assert run(arguments) == cli.FAILED
+    assert steps == ["encode", "clone"] and "Listen to" not in capsys.readouterr().out
+
+
 def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nowhere.flac")
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 2

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from speech import SAMPLING_RATE, Speech, load_speech
-from train_codec import use_fast_elu
+from train_codec import LEVELS_DB, use_fast_elu
 from transformers import AutoModel, EncodecModel
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
@@ -30,7 +30,6 @@ from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, num_c
 from hf_bark_semantic.voice_cloning import encode_codes
 
 SAVE_EVERY = 1_000
-LEVELS_DB = (-9.0, 3.0)  # of `--varied`, against the clip's own: those that the codec was trained on
 
 
 def main(arguments=None):
@@ -90,7 +89,7 @@ def codes_of(folder: Path, clip: Speech) -> np.ndarray:
 
 
 def varied(clip: Speech) -> Speech:
-    """The clip without a part of its first frame, at another level."""
+    """The clip without a part of its first frame, at one of the levels that the codec was trained on."""
     start = int(np.random.default_rng(zlib.crc32(clip.id.encode())).integers(1, CODEC_HOP_LENGTH))
     gain = 10 ** (np.random.default_rng(zlib.crc32(clip.voice.encode())).uniform(*LEVELS_DB) / 20)
     waveform = np.pad(clip.waveform[start:] * gain, (0, start))

@@ -146,17 +146,14 @@ def shorten_positions(encoder):
 def save_presets(folder: Path, processor, encoder, codec, speech: Path):
     """Clone the voices of the presets, and save them, and the processor, as transformers reads them."""
     hear = pipeline("audio-to-bark-semantic", model=encoder.eval(), processor=BarkSemanticEncoderProcessor())
-    clips, presets = load_speech(speech), {}
+    (folder / "speaker_embeddings").mkdir(parents=True, exist_ok=True)
+    clips, table = load_speech(speech), {"repo_or_path": ""}
     for name, voice in PRESETS.items():
         recording = {"array": joined_clips(clips, voice, REFERENCE_S), "sampling_rate": SAMPLING_RATE}
-        presets[name] = clone_voice(recording, hear, codec=codec).prompt
-    (folder / "speaker_embeddings").mkdir(parents=True, exist_ok=True)
-    table = {"repo_or_path": ""}
-    for name, prompt in presets.items():
-        arrays = {"semantic": prompt.semantic_tokens, "coarse": prompt.audio_codes[:2], "fine": prompt.audio_codes}
-        table[name] = {f"{part}_prompt": f"speaker_embeddings/{name}_{part}_prompt.npy" for part in arrays}
+        arrays = clone_voice(recording, hear, codec=codec).prompt.to_dict()
+        table[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in arrays}
         for part, array in arrays.items():
-            np.save(folder / table[name][f"{part}_prompt"], array, allow_pickle=False)
+            np.save(folder / table[name][part], array, allow_pickle=False)
     (folder / "speaker_embeddings_path.json").write_text(json.dumps(table, indent=1))
     processor.tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -36,6 +36,7 @@ CROP = 15_360  # samples: 0.64 s, 48 frames
 TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * CODEC_HOP_LENGTH / SAMPLING_RATE
 LOG_MEL_MEAN, LOG_MEL_STD = -5.4, 2.1  # of the corpus
 WINDOWS = (256, 512, 1024, 2048)
+LEVELS_DB = (-9.0, 3.0)  # of crops, against the level of their clip
 SEED_BATCHES = 60  # from which the codebooks start
 TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep the coarse ones
 UNFORESEEN = 0.05  # share of its variance that a direction keeps in the quantizer if nobody foresees it
@@ -97,7 +98,7 @@ class Crops(torch.utils.data.Dataset):
         rows, tokens = [], []
         for index in rng.choice(len(self.waveforms), self.batch_size, p=self.probabilities):
             start = rng.integers(len(self.waveforms[index]) - CROP)
-            gain = 10 ** (rng.uniform(-9, 3) / 20) / 32768
+            gain = 10 ** (rng.uniform(*LEVELS_DB) / 20) / 32768
             rows.append(self.waveforms[index][start : start + CROP].astype(np.float32) * gain)
             times = (start / CODEC_HOP_LENGTH + 0.5 + np.arange(CROP // CODEC_HOP_LENGTH)) * TOKENS_PER_FRAME
             tokens.append(self.tokens[index][times.astype(int).clip(max=len(self.tokens[index]) - 1)])
