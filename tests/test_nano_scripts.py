@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 from hf_bark_semantic import load_bark
+from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
 VOICES, CLIPS, SAMPLING_RATE = ("one", "two", "three"), 6, 24_000
@@ -179,6 +180,25 @@ def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):
     scaling = torch.linalg.lstsq(rows[0], rows[1]).solution
     torch.testing.assert_close(rows[2] @ scaling, rows[3], atol=1e-2, rtol=1e-2)
     assert not torch.allclose(scaled, latents)
+
+
+def test_muon_turns_rows_and_transformers_gets_its_own_weights_back(scripts, tmp_path):
+    import train_codec
+
+    torch.manual_seed(0)
+    codec = train_codec.CodecTraining(EncodecModel(train_codec.codec_config(filters=2))).eval().codec
+    _, muon = new_optimizers(codec, TrainingArguments("unused", optimizer="muon"))
+    turned = {id(parameter) for group in muon.param_groups for parameter in group["params"]}
+    convolutions = train_codec.convolutions_of(codec)
+    assert all(id(convolution.parametrizations.weight.original0) in turned for convolution in convolutions)
+    noise = 0.1 * torch.randn(1, 1, 6_400)
+    with torch.no_grad():
+        before = codec.decoder(codec.encoder(noise))
+        train_codec.weights_as_transformers_has_them(codec)
+        codec.save_pretrained(tmp_path)
+        loaded = EncodecModel.from_pretrained(tmp_path).eval()
+        after = loaded.decoder(loaded.encoder(noise))
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-4)
 
 
 def test_what_nobody_foresees_shrinks(scripts):
