@@ -6,13 +6,17 @@ Needs selenium, and Debian's `chromium` and `chromium-driver` (or others of thes
 import json
 import shutil
 import urllib.request
+from functools import partial
 
 import pytest
 from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures)
 
 from conftest import noise
-from hf_bark_semantic import save_audio
+from hf_bark_semantic import load_audio, nano_recording, save_audio
+from hf_bark_semantic.app_studio import Studio
 from hf_bark_semantic.provenance import read_provenance
+from hf_bark_semantic.scorers import load_transcriber
+from hf_bark_semantic.sequence_metrics import word_errors
 
 pytest.importorskip("gradio")
 pytest.importorskip("selenium")
@@ -99,18 +103,23 @@ class Visitor:
 
 
 @pytest.fixture
-def visit(address, tmp_path):  # noqa: F811
+def browsers(tmp_path):
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("chromium and chromedriver are not installed")
     visitors = []
 
-    def open_page(*flags) -> Visitor:
-        visitors.append(Visitor(address, tmp_path, flags))
+    def open_page(place: str, *flags) -> Visitor:
+        visitors.append(Visitor(place, tmp_path, flags))
         return visitors[-1]
 
     yield open_page
     for visitor in visitors:
         visitor.browser.quit()
+
+
+@pytest.fixture
+def visit(browsers, address):  # noqa: F811
+    return partial(browsers, address)
 
 
 def recording(folder, seed: int = 0):
@@ -133,6 +142,24 @@ def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_
     errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
     assert not visitor.browser.find_elements(By.CSS_SELECTOR, "button[aria-label=Share]")
+
+
+def test_nano_clones_a_recording(browsers, tmp_path):
+    from hf_bark_semantic import app
+
+    page = app.build_page(Studio("nano", device="cpu"))
+    _, place, _ = app.launch(page, port=None)
+    visitor = browsers(place)
+    visitor.clone(nano_recording())
+    visitor.open_tab("Speak")
+    visitor.type("#text", "five seven one nine two")
+    visitor.click("#speak")
+    visitor.wait_for_value("#spoken", "s of speech")
+    visitor.click("#speech a[download]")
+    visitor.wait.until(lambda _: list(tmp_path.glob("speech*.wav")))
+    page.close()
+    speech = load_audio(next(tmp_path.glob("speech*.wav")))
+    assert word_errors("five seven one nine two", load_transcriber()(speech)).errors <= 2
 
 
 def test_text_renamed_to_wav_is_refused_in_plain_words(visit, tmp_path):
