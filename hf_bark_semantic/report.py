@@ -336,7 +336,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 table { border-collapse: collapse; }
 .wide { overflow-x: auto; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
-th, td, pre { unicode-bidi: isolate; overflow-wrap: anywhere; }
+th, td, pre { unicode-bidi: isolate; overflow-wrap: break-word; }
 td { min-width: 4rem; max-width: 24rem; font-variant-numeric: tabular-nums; }
 pre { background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
 audio { width: 15rem; height: 2rem; display: block; }
@@ -385,7 +385,7 @@ svg { max-width: 100%; font: 12px system-ui, sans-serif; }
 {% else %}
 <div class="wide">
 <table>
-<thead><tr>{% for column in block.columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for column in block.columns %}<th>{{ column.replace("/", "/\u200b") }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in block.rows %}
 <tr>
