@@ -5,7 +5,7 @@
     cast_voices         per voice: what prompts it, what it is compared with, and what is said
     Trial               one waveform to make and to score
     Scorers             transcriber, speaker embedders, MOS predictor; score_trial runs them
-    Journal             scored trials, one JSON line each, in files that survive a kill
+    trial_record        a scored trial as a line of the journal
     summarize           trials -> figures with intervals, by part and condition
     compare             two conditions on the same trials: difference and significance
     format_table        those figures as text
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .audio import MIN_DURATION_S, SILENCE_PEAK, AudioError, atomic_write, load_audio, resample
+from .audio import MIN_DURATION_S, SILENCE_PEAK, AudioError, load_audio, resample
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .scorers import MosPredictor, SpeakerEmbedder, Transcriber
 from .sequence_metrics import DIGITS, letter_errors, normalize_text, repetition_share, word_errors
@@ -466,63 +466,18 @@ def _codec_scores(original: np.ndarray, waveform: np.ndarray) -> dict[str, Any]:
     return scores
 
 
-class Journal:
-    """Scored trials in `trials-<process>.jsonl` files of a folder, one line each.
-
-    A line counts once it is complete, so a process that is killed loses the trial it was at, and nothing else.
-
-    Args:
-        folder (`Path`): made if it is missing.
-        settings (`dict`): what the trials depend on; kept in settings.json.
-        process (`int`): number of the process that writes.
-
-    Raises:
-        ValueError: the folder holds trials of other settings.
-    """
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, process: int = 0):
-        self.folder, self.file = folder, folder / f"trials-{process}.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
-        known, settings = folder / "settings.json", json.loads(json.dumps(settings))
-        if known.exists():
-            before = json.loads(known.read_text())
-            changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
-            if changed:
-                was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)
-                raise ValueError(f"{folder} holds trials made with {was}. Name another --output, or delete it.")
-        elif process == 0:
-            with atomic_write(known, error_class=ValueError) as file:  # other processes may be reading
-                file.write(json.dumps(settings, indent=1).encode())
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """All scored trials by id."""
-        records = {}
-        for file in sorted(self.folder.glob("trials-*.jsonl")):
-            for line in filter(None, file.read_text(encoding="utf-8", errors="replace").split("\n")):
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:  # cut off when its process was killed: the trial is made again
-                    continue
-                records[record["id"]] = record
-        return records
-
-    def add(self, trial: Trial, scores: Mapping[str, Any]) -> None:
-        record = {key: value for key, value in asdict(trial).items() if key != "clip"}
-        record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind}
-        record |= scores
-        with open(self.file, "ab+") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                torn = file.read(1) != b"\n"
-                file.write(b"\n" * torn)
-            file.write((json.dumps(record, ensure_ascii=False, default=float) + "\n").encode())
+def trial_record(trial: Trial, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the [`Journal`](journal.py): what was to be said by whom, and what came of it."""
+    record = {key: value for key, value in asdict(trial).items() if key != "clip"}
+    record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind}
+    return record | dict(scores)
 
 
 def summarize(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
     """Figures of every part and condition, each with a 95 % interval by bootstrap over voices.
 
     Args:
-        records (`Iterable[dict]`): from [`Journal.records`].
+        records (`Iterable[dict]`): from [`~journal.Journal.records`].
 
     Returns:
         `list[dict]`: `part`, `condition`, `trials`, `voices`, `failed`, `candidates` (voices that an identification
@@ -687,7 +642,6 @@ __all__ = [
     "NUM_CANDIDATES",
     "CastVoice",
     "Enrolment",
-    "Journal",
     "Scorers",
     "Trial",
     "VoiceClip",
@@ -707,4 +661,5 @@ __all__ = [
     "plan_trials",
     "score_trial",
     "summarize",
+    "trial_record",
 ]

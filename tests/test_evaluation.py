@@ -306,6 +306,30 @@ def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path
     assert f"| english | audio | {hits / tokens:.1%} " in (output / "model_card_rows.md").read_text()
 
 
+def test_a_killed_evaluation_scores_only_what_is_missing(runs, corpus, tmp_path, monkeypatch):  # noqa: F811
+    scored, score_clips = [], evaluate_encoder.score_clips
+
+    def score(model, clips, known_codebooks):
+        if len(scored) == 1 and not whole:
+            raise KeyboardInterrupt
+        scored.extend(clip.id for clip in clips)
+        return score_clips(model, clips, known_codebooks)
+
+    monkeypatch.setattr(evaluate_encoder, "score_clips", score)
+    arguments = [str(runs / "fold0"), str(runs / "fold1"), "--corpus", corpus, "--output"]
+    whole = False
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_encoder.main([*arguments, str(tmp_path / "killed")])
+    whole = True
+    evaluate_encoder.main([*arguments, str(tmp_path / "killed")])
+    assert len(scored) == len(set(scored)) == 8
+    evaluate_encoder.main([*arguments, str(tmp_path / "whole")])
+    killed, undisturbed = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("killed", "whole"))
+    assert killed["table"] == undisturbed["table"]
+    with pytest.raises(ValueError, match="known_codebooks 8 .now 2.*another --output"):
+        evaluate_encoder.main([*arguments, str(tmp_path / "whole"), "--known-codebooks", "2"])
+
+
 def test_human_report_has_a_row_per_recording_and_change(runs, corpus, tmp_path):  # noqa: F811
     parquet = pytest.importorskip("pyarrow.parquet")
     for i in range(3):

@@ -17,9 +17,9 @@ from test_report import Page
 from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.voice_evaluation import (
     Enrolment,
-    Journal,
     Scorers,
     Trial,
     VoiceClip,
@@ -33,6 +33,7 @@ from hf_bark_semantic.voice_evaluation import (
     plan_trials,
     score_trial,
     summarize,
+    trial_record,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -174,10 +175,10 @@ def test_summary_pools_words_and_compares_the_same_clips():
 def test_journal_forgets_only_the_line_that_was_cut_off(voices, tmp_path):
     clip = load_voice_clips(voices)[0]
     journal = Journal(tmp_path / "j", {"bark": "x"})
-    journal.add(Trial("one", "clone", "full", "low", clip), {"failed": False})
+    journal.add(trial_record(Trial("one", "clone", "full", "low", clip), {"failed": False}))
     with open(journal.file, "a") as file:
         file.write('{"id": "two", "part"')
-    journal.add(Trial("three", "clone", "full", "low", clip), {"failed": np.bool_(True)})
+    journal.add(trial_record(Trial("three", "clone", "full", "low", clip), {"failed": np.bool_(True)}))
     assert set(Journal(tmp_path / "j", {"bark": "x"}, process=1).records()) == {"one", "three"}
     with pytest.raises(ValueError, match="bark 'x' .now 'y'."):
         Journal(tmp_path / "j", {"bark": "y"})

@@ -30,10 +30,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from evaluate_encoder import RunScore, accuracy_table, clips_table, load, training_record, with_truth
+from accelerate import PartialState
+from evaluate_encoder import (
+    RunScore,
+    accuracy_table,
+    clips_table,
+    load,
+    score_journal,
+    score_share,
+    training_record,
+    with_truth,
+)
 
 from hf_bark_semantic.data import Clip, load_corpus, split_fold
-from hf_bark_semantic.evaluation import score_clips, summarize
+from hf_bark_semantic.evaluation import summarize
+from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
 from hf_bark_semantic.significance import Estimate, paired_difference
 
@@ -69,8 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     entries = [parse_entry(text) for text in args.entries]
     if len({entry.name for entry in entries}) < len(entries):
         raise SystemExit("Two entries have the same name; give each its own as NAME=PLACE.")
-    for entry in entries:
-        score_entry(entry, clips, args)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    with score_journal(clips, args) as journal:
+        for entry in entries:
+            score_entry(entry, clips, args, journal)
+    if not state.is_main_process:
+        return {}
     comparisons = compare_entries(entries)
     summary = {"entries": [as_json(entry) for entry in entries], "comparisons": comparisons, "corpus": args.corpus}
     summary["input_level_db"] = args.input_level_db
@@ -96,7 +111,7 @@ def parse_entry(text: str) -> Entry:
     return Entry(name or place, sorted(glob.glob(place)) or [place])
 
 
-def score_entry(entry: Entry, clips: Sequence[Clip], args) -> None:
+def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> None:
     """Score an encoder's runs on the clips that they have not heard, where that is known."""
     known = set()
     for place in entry.places:
@@ -121,7 +136,7 @@ def score_entry(entry: Entry, clips: Sequence[Clip], args) -> None:
                 f"{place} has {model.config.vocab_size:,} tokens and the clips hold token {largest:,}: it was made "
                 "for another Bark."
             )
-        scores = score_clips(model, chosen, args.known_codebooks)
+        scores = score_share(model, chosen, args, journal)
         entry.runs += [RunScore(place, fold, seed, score) for score in scores]
     if len({fold for fold, _ in known}) > 1 and None in {fold for fold, _ in known}:
         raise SystemExit(f"{entry.name}: some of its runs held a fold out and some did not. Name one kind only.")

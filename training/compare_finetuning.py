@@ -79,6 +79,7 @@ from hf_bark_semantic.finetuning_data import (
     prepare_recordings,
     utterance_of,
 )
+from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
 from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.sequence_metrics import normalize_text
@@ -86,7 +87,6 @@ from hf_bark_semantic.significance import paired_difference, ratio_estimate
 from hf_bark_semantic.voice_evaluation import (
     CastVoice,
     Enrolment,
-    Journal,
     Scorers,
     Trial,
     VoiceClip,

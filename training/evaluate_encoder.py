@@ -10,18 +10,29 @@ tokens of human speech are from Bark's own, and how many of them survive noise, 
 resampling.
 
 With --output both leave summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
-report.html and model_card_rows.md. benchmark_encoders.py sets several encoders beside each other.
+report.html and model_card_rows.md. The first form also keeps the score of every clip there (trials-*.jsonl): killed
+and started again, it goes on where it was, and several processes share the clips:
+
+    accelerate launch --num_processes 2 training/evaluate_encoder.py ... --output FOLDER                (two GPUs)
+    ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 training/evaluate_encoder.py ... --output FOLDER   (two CPU cores)
+
+benchmark_encoders.py sets several encoders beside each other.
 """
 
 import argparse
+import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import list_audio_files, load_audio, resample
@@ -37,6 +48,7 @@ from hf_bark_semantic.evaluation import (
     summarize,
     unigram_distance,
 )
+from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.pipelines import default_encoder
 from hf_bark_semantic.report import (
     MAX_SOUNDS,
@@ -67,11 +79,16 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     if args.output:
         required_packages()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if state.num_processes > 1 and (args.human or not args.output):
+        raise SystemExit("Several processes share the clips by way of --output, and --human takes one process.")
     clips = load_corpus(args.corpus)
     if args.human:
         report, trials, blocks = human_report(load(args.encoders[0], args.input_level_db), clips, args)
     else:
         report, trials, blocks = held_out_report(clips, args)
+    if not state.is_main_process:
+        return
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
     if args.output:
@@ -88,7 +105,7 @@ def load(encoder: str, input_level_db: float | None = None) -> BarkSemanticEncod
     model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if encoder == "builtin" else encoder)
     if input_level_db is not None:
         model.config.input_level_db = input_level_db
-    return model.float().eval()
+    return model.float().eval().to(PartialState().device)
 
 
 def training_record(encoder: str) -> dict | None:
@@ -119,33 +136,46 @@ class RunScore:
 
 def with_truth(clips: Sequence[Clip]) -> list[Clip]:
     """Clips that accuracy is measured on; the sweep is no speech."""
-    return [clip for clip in clips if clip.source in ("pair", "prompt")]
+    return [clip for clip in clips if clip.source != "sweep"]
+
+
+@contextmanager
+def score_journal(clips: Sequence[Clip], args) -> Iterator[Journal]:
+    """What is scored already, in `args.output`; without one, it is forgotten at the end."""
+    settings = {name: getattr(args, name) for name in ("corpus", "known_codebooks", "input_level_db")}
+    settings["clips"] = zlib.crc32(b"".join(clip.id.encode() + clip.semantic_tokens.tobytes() for clip in clips))
+    with tempfile.TemporaryDirectory() as nowhere:
+        yield Journal(args.output or Path(nowhere), settings, process=PartialState().process_index)
+
+
+def score_share(model, clips: Sequence[Clip], args, journal: Journal) -> list[ClipScore]:
+    """Score this process' share of the clips, but for what the journal has; the scores of all clips."""
+    state, weights = PartialState(), digest_of(model)
+    by_id = {f"{weights} {number} {clip.id}": clip for number, clip in enumerate(clips)}
+    done = journal.records()
+    for name in list(by_id)[state.process_index :: state.num_processes]:
+        if name not in done:
+            scores = score_clips(model, [by_id[name]], args.known_codebooks)
+            journal.add({"id": name, "scores": [asdict(score) for score in scores]})
+    state.wait_for_everyone()
+    done = journal.records()
+    return [ClipScore(**score) for name in by_id for score in done[name]["scores"]]
+
+
+def digest_of(model: BarkSemanticEncoderModel) -> str:
+    """Of its config and weights, so that scores of another model under the same name are not taken for its own."""
+    digest = hashlib.sha256(model.config.to_json_string().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def held_out_report(clips, args) -> tuple[dict, list[dict], list]:
     """Score each run on its own fold, print the pooled table, and the spread over seeds."""
-    runs, agreements = [], []
-    for encoder in args.encoders:
-        record = training_record(encoder)
-        if record is None:
-            raise SystemExit(
-                f"{encoder} has no training.json, so nobody knows which fold it was trained without. Name folders of "
-                "train_encoder.py; benchmark_encoders.py scores encoders from elsewhere."
-            )
-        if record["fold"] is None:
-            raise SystemExit(
-                f"{encoder} was trained without holding a fold out, so every clip here was in its training."
-            )
-        _, held_out = split_fold(clips, record["fold"])
-        model = load(encoder, args.input_level_db)
-        new = score_clips(model, with_truth(held_out), args.known_codebooks)
-        if model.codec_front_end is not None and model.backbone is not None:
-            agreements.append(front_end_agreement(model, [clip for clip in held_out if clip.source == "pair"]))
-        runs += [RunScore(encoder, record["fold"], record["seed"], score) for score in new]
-        english = [s for s in new if s.kind == "english" and s.inputs == "audio"]
-        if english:
-            top_1, top_5 = accuracy(english), accuracy(english, "top_5")
-            print(f"{encoder}: fold {record['fold']}, English from audio {top_1:.1%} / {top_5:.1%}")
+    with score_journal(clips, args) as journal:
+        runs, agreements = score_runs(clips, args, journal)
+    if not PartialState().is_main_process:
+        return {}, [], []
     table = summarize([run.score for run in runs])
     for name, row in table.items():
         per_seed = accuracy_of_seeds(runs, name)
@@ -162,6 +192,35 @@ def held_out_report(clips, args) -> tuple[dict, list[dict], list]:
         print(f"audio and codes of a held-out clip give equal tokens: {report['agreement_of_audio_and_codes']:.1%}")
     blocks = [accuracy_table(table), *accuracy_plots(table), runs_table(runs), clips_table(runs, clips)]
     return report, [run.as_row() for run in runs], blocks
+
+
+def score_runs(clips, args, journal: Journal) -> tuple[list[RunScore], list[float]]:
+    """Hits of every run on its own fold, and how far its two ways of hearing a clip agree."""
+    runs, agreements = [], []
+    for encoder in args.encoders:
+        record = training_record(encoder)
+        if record is None:
+            raise SystemExit(
+                f"{encoder} has no training.json, so nobody knows which fold it was trained without. Name folders of "
+                "train_encoder.py; benchmark_encoders.py scores encoders from elsewhere."
+            )
+        if record["fold"] is None:
+            raise SystemExit(
+                f"{encoder} was trained without holding a fold out, so every clip here was in its training."
+            )
+        _, held_out = split_fold(clips, record["fold"])
+        model = load(encoder, args.input_level_db)
+        new = score_share(model, with_truth(held_out), args, journal)
+        if not PartialState().is_main_process:
+            continue
+        if model.codec_front_end is not None and model.backbone is not None:
+            agreements.append(front_end_agreement(model, [clip for clip in held_out if clip.source == "pair"]))
+        runs += [RunScore(encoder, record["fold"], record["seed"], score) for score in new]
+        english = [s for s in new if s.kind == "english" and s.inputs == "audio"]
+        if english:
+            top_1, top_5 = accuracy(english), accuracy(english, "top_5")
+            print(f"{encoder}: fold {record['fold']}, English from audio {top_1:.1%} / {top_5:.1%}")
+    return runs, agreements
 
 
 def accuracy_of_seeds(runs: Sequence[RunScore], name: str) -> list[float]:
@@ -325,8 +384,8 @@ def human_conditions(folder: Path | None) -> dict:
 
 def encode(model, waveforms) -> list[np.ndarray]:
     inputs = BarkSemanticEncoderProcessor()(waveforms)
-    result = model.encode(**inputs)
-    rows = zip(result.semantic_tokens.numpy(), result.num_tokens.tolist(), strict=True)
+    result = model.encode(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+    rows = zip(result.semantic_tokens.cpu().numpy(), result.num_tokens.tolist(), strict=True)
     return [row[:n] for row, n in rows]
 
 

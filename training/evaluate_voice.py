@@ -45,6 +45,7 @@ from voice_report import write_voice_results
 from hf_bark_semantic import VoicePrompt, default_encoder, load_audio, save_audio
 from hf_bark_semantic.bark_loading import check_bark, load_bark, load_codec
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
+from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
 from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
@@ -55,7 +56,6 @@ from hf_bark_semantic.voice_evaluation import (
     NUM_CANDIDATES,
     CastVoice,
     Enrolment,
-    Journal,
     Scorers,
     Trial,
     VoiceClip,
@@ -68,6 +68,7 @@ from hf_bark_semantic.voice_evaluation import (
     plan_trials,
     score_trial,
     summarize,
+    trial_record,
 )
 
 PARTS = ("original", "codec", "presets", "clone")
@@ -232,7 +233,8 @@ def run(trials, maker: "Maker", scorers: Scorers, enrolment: Enrolment, journal:
         for trial, waveform, facts in maker.make(batch):
             original = load_audio(trial.clip.audio, CODEC_SAMPLING_RATE) if trial.part == "codec" else None
             scores = score_trial(trial, waveform, scorers, enrolment, original=original)
-            journal.add(trial, {"audio": _save(journal.folder, trial, waveform), **facts, **scores})
+            heard = {"audio": _save(journal.folder, trial, waveform), **facts, **scores}
+            journal.add(trial_record(trial, heard))
         print(f"{min(start + batch_size, len(trials))} of {len(trials)} trials", file=sys.stderr, flush=True)
 
 

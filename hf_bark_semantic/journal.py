@@ -1,0 +1,60 @@
+"""Scores that survive a kill: one JSON line each, one file for each process."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .audio import atomic_write
+
+
+class Journal:
+    """Scored trials, each with an `id`, in `trials-<process>.jsonl` files of a folder, one line each.
+
+    A line counts once it is complete, so a process that is killed loses the trial it was at, and nothing else.
+
+    Args:
+        folder (`Path`): made if it is missing.
+        settings (`dict`): what the trials depend on; kept in settings.json.
+        process (`int`): number of the process that writes.
+
+    Raises:
+        ValueError: the folder holds trials of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, process: int = 0):
+        self.folder, self.file = folder, folder / f"trials-{process}.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        known, settings = folder / "settings.json", json.loads(json.dumps(settings))
+        if known.exists():
+            before = json.loads(known.read_text())
+            changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+            if changed:
+                was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)
+                raise ValueError(f"{folder} holds trials made with {was}. Name another --output, or delete it.")
+        elif process == 0:
+            with atomic_write(known, error_class=ValueError) as file:  # other processes may be reading
+                file.write(json.dumps(settings, indent=1).encode())
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """All scored trials by id."""
+        records = {}
+        for file in sorted(self.folder.glob("trials-*.jsonl")):
+            for line in filter(None, file.read_text(encoding="utf-8", errors="replace").split("\n")):
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # cut off when its process was killed: the trial is made again
+                    continue
+                records[record["id"]] = record
+        return records
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        with open(self.file, "ab+") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                torn = file.read(1) != b"\n"
+                file.write(b"\n" * torn)
+            file.write((json.dumps(record, ensure_ascii=False, default=float) + "\n").encode())
+
+
+__all__ = ["Journal"]
