@@ -67,7 +67,7 @@ class Savings:
         legal_rows (`bool`): language model heads compute only the ids that may be picked.
         needed_positions (`bool`): the last block and the head run only where a token is picked.
         refill (`bool`): a row that has finished makes room for the next one at once.
-        sort_by_length (`bool`): the longest rows of the coarse stage start first.
+        sort_by_length (`bool`): the longest rows of the text and coarse stages start first.
         batched_codec (`bool`): the codec decodes several rows at once, where it is causal.
         fused_attention (`bool`): `scaled_dot_product_attention` in place of matrix products and a softmax.
     """

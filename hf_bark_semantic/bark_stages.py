@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .synthesis import SynthesisRequest
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")  # CUDA, CPU on Windows, CPU elsewhere
+CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most so many times as long as the shortest
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,8 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
     end = config.semantic_pad_token  # which is the end of the sequence, too
     columns = slice(0, vocab_size + 1) if end == vocab_size else torch.tensor([*range(vocab_size), end])
     head = legal_head(model.lm_head, columns, setup.savings)
+    if setup.savings.sort_by_length:  # a longer text takes longer to say
+        items = sorted(items, key=lambda item: (-len(item.value), -setup.token_limit(item.request)))
     queue, rows = deque(items), []
     length = config.max_input_semantic_length
     limit = max(setup.token_limit(item.request) for item in items)
@@ -483,7 +486,13 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
     together = [item for item in items if causal and item.value.shape[1] > config.kernel_size]
     together.sort(key=lambda item: item.value.shape[1])
     size = batch_size if setup.savings.batched_codec else 1
-    chunks = [[item] for item in alone] + [together[start : start + size] for start in range(0, len(together), size)]
+    chunks = [[item] for item in alone]
+    for item in together:
+        fits = len(chunks) > len(alone) and len(chunks[-1]) < size
+        if fits and item.value.shape[1] <= CODEC_PADDING * chunks[-1][0].value.shape[1]:
+            chunks[-1].append(item)
+        else:
+            chunks.append([item])
     for chunk in chunks:
         num_frames = max(item.value.shape[1] for item in chunk)
         if num_frames == 0:

@@ -125,7 +125,7 @@ def synthesize(
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
-    look_ahead: int = 4,
+    look_ahead: int = 8,
     savings: Savings = ALL_SAVINGS,
     transformers_rules: bool = False,
     offload: bool = False,
