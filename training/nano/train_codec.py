@@ -51,7 +51,7 @@ def main(arguments=None):
     parser.add_argument("speech", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--tokens", type=Path, required=True, help="semantic tokens of the speech, from labels.py")
-    parser.add_argument("--steps", type=int, nargs=2, default=(800, 7_000), help="without and with the quantizer")
+    parser.add_argument("--steps", type=int, nargs=2, default=(700, 7_300), help="without and with the quantizer")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--filters", type=int, default=16)
     args = parser.parse_args(arguments)
