@@ -338,6 +338,31 @@ def test_codec_rows_do_not_depend_on_their_batch(bark, causal):
         np.testing.assert_allclose(waveform, codes_to_waveform(bark, [codes])[0], atol=1e-6)
 
 
+def test_only_clips_of_like_length_are_decoded_together(bark, monkeypatch):
+    shapes, decode = [], bark.codec_model.decoder.forward
+    monkeypatch.setattr(
+        bark.codec_model.decoder,
+        "forward",
+        lambda embeds: shapes.append((len(embeds), embeds.shape[2])) or decode(embeds),
+    )
+    codes_to_waveform(bark, [np.zeros((8, n), np.int64) for n in (55, 200, 50, 210, 52)], batch_size=4)
+    assert shapes == [(3, 55), (2, 210)]
+
+
+def test_a_longer_text_starts_first(bark, tokenizer, monkeypatch):
+    started, row = [], bark_stages._TextRow
+    monkeypatch.setattr(
+        bark_stages, "_TextRow", lambda setup, item: started.append(item.request.text) or row(setup, item)
+    )
+    requests = [SynthesisRequest(text, max_semantic_tokens=3) for text in ("a dog", "a", "the dog runs", "the dog")]
+    results = text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=1)
+    assert started == ["the dog runs", "the dog", "a dog", "a"]
+    for request, (tokens, reason) in zip(requests, results, strict=True):  # in the order of the requests
+        alone = text_to_semantic(bark, [request], tokenizer=tokenizer)[0]
+        np.testing.assert_array_equal(tokens, alone[0])
+        assert reason == alone[1]
+
+
 def test_adapters_are_run(bark, tokenizer):
     peft = pytest.importorskip("peft")
     bark = copy.deepcopy(bark)
