@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
-from benchmark_synthesis import CASES, SHAPES, benchmark_synthesis
+from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
 from benchmark_train import COMMUNITY_HEAD, add_arguments, benchmark_train
 from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
@@ -52,7 +52,7 @@ def main(arguments=None):
     encode.set_defaults(benchmark=benchmark_encode)
     synthesis = commands.add_parser("synthesis", help="text to speech, against transformers")
     synthesis.add_argument("--case", default="prompts", choices=CASES)
-    synthesis.add_argument("--shape", default="small", choices=list(SHAPES))
+    synthesis.add_argument("--shape", default="small", choices=[*SHAPES, NANO])
     synthesis.add_argument("--large", dest="shape", action="store_const", const="large")
     synthesis.add_argument("--utterances", type=int, default=8)
     synthesis.add_argument("--seconds", type=float, default=10.0, help="of each utterance")

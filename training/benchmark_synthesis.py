@@ -2,6 +2,7 @@
 
 Cases: `prompts` (eight voices, which transformers runs one by one), `batch` (eight without a voice), `single` (one
 with a voice), `mixed` (ours: 2 to 14 s against as much speech in equal lengths), `scaling` (ours: 8 to 512 requests).
+The last two also take `--shape nano`, the packaged Bark itself, which says no more than 9 s at once.
 """
 
 import contextlib
@@ -27,8 +28,10 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
+from hf_bark_semantic.bark_loading import load_bark
 from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
+from hf_bark_semantic.pipelines import NANO
 from hf_bark_semantic.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.voice_prompt import FINE_HISTORY_FRAMES, MAX_PROMPT_TOKENS, VoicePrompt
 
@@ -39,7 +42,12 @@ TEXT_IDS = 24
 
 
 def benchmark_synthesis(args) -> dict:
-    bark = random_bark(args.shape, getattr(torch, args.dtype))
+    if args.shape == NANO:
+        if args.case not in ("mixed", "scaling"):
+            raise SystemExit("`--shape nano` is for `--case mixed` and `scaling`; the others compare Suno's shapes.")
+        bark = load_bark(NANO, dtype=getattr(torch, args.dtype))[0]
+    else:
+        bark = random_bark(args.shape, getattr(torch, args.dtype))
     if args.case == "mixed":
         return mixed_lengths(bark, args)
     if args.case == "scaling":
@@ -247,7 +255,8 @@ def counted_work(bark, rates):
 
 
 def mixed_lengths(bark, args) -> dict:
-    lengths = np.linspace(2, 14, args.utterances)
+    longest = min(14, int(bark.generation_config.semantic_config["max_new_tokens"] / SEMANTIC_RATE_HZ))
+    lengths = np.linspace(2, longest, args.utterances)
     mixed = np.random.default_rng(0).permutation(lengths)
     equal = np.full(args.utterances, lengths.mean())
     times = {"mixed": [], "equal": []}
@@ -257,7 +266,7 @@ def mixed_lengths(bark, args) -> dict:
     medians = {name: statistics.median(values) for name, values in times.items()}
     audio = float(lengths.sum())
     return {
-        "what": f"{args.utterances} utterances of 2 to 14 s, bark-{args.shape} shapes, {args.dtype}",
+        "what": f"{args.utterances} utterances of 2 to {longest} s, bark-{args.shape} shapes, {args.dtype}",
         "audio_per_second": {name: round(audio / value, 3) for name, value in medians.items()},
         "throughput_of_mixed": round(medians["equal"] / medians["mixed"], 3),
         "times": {name: [round(value, 1) for value in values] for name, values in times.items()},
