@@ -1,5 +1,6 @@
 """The scripts themselves, on a tiny corpus: they train, resume exactly, and score what was held out."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hf_bark_semantic.data import CropBatches
 from hf_bark_semantic.training_loop import TrainingArguments, learning_rate_factor, parameter_groups
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import benchmark_synthesis
 import evaluate_encoder
 import train_encoder
 
@@ -146,3 +148,21 @@ def test_values_can_be_set_on_the_command_line(config, tmp_path):
     for wrong in ("training.steps", "trainings.steps=1"):
         with pytest.raises(ValueError, match="KEY=VALUE"):
             train_encoder.main([str(config), "--set", wrong])
+
+
+def test_mixed_lengths_are_timed_against_as_much_speech_in_equal_ones(monkeypatch):
+    spoken = []
+
+    def speak_seconds(bark, durations, batch_size):
+        spoken.append(durations)
+        return 3.0 if len(set(durations)) == 1 else 4.0
+
+    monkeypatch.setattr(benchmark_synthesis, "speak_seconds", speak_seconds)
+    args = argparse.Namespace(case="mixed", shape="nano", dtype="float32", utterances=16, rounds=1, batch_size=4)
+    report = benchmark_synthesis.benchmark_synthesis(args)
+    equal, mixed = spoken
+    assert sum(equal) == pytest.approx(sum(mixed)) and min(mixed) == 2 and max(mixed) == 8
+    assert report["throughput_of_mixed"] == 0.75
+    args.case = "single"
+    with pytest.raises(SystemExit, match="mixed"):
+        benchmark_synthesis.benchmark_synthesis(args)
