@@ -45,6 +45,7 @@ class Visitor:
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         self.browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
         self.wait = WebDriverWait(self.browser, PATIENCE_S, ignored_exceptions=[WebDriverException])
+        self.downloads = downloads
         self.browser.get(place)
         self.find("#clone")
 
@@ -96,6 +97,16 @@ class Visitor:
         self.wait_for_value("#report", "fine stage reads")
         self.wait.until(lambda _: "cloned" in self.find("#voice input").get_attribute("value"))
 
+    def speak(self, text: str):
+        """The downloaded file of what was said."""
+        self.open_tab("Speak")
+        self.type("#text", text)
+        self.click("#speak")
+        self.wait_for_value("#spoken", "s of speech")
+        self.click("#speech a[download]")
+        self.wait.until(lambda _: list(self.downloads.glob("speech*.wav")))
+        return next(self.downloads.glob("speech*.wav"))
+
     def requests(self) -> list[str]:
         messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
         sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
@@ -130,13 +141,7 @@ def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_
     visitor = visit()
     visitor.clone(recording(tmp_path))
     assert len(visitor.browser.find_elements(By.CSS_SELECTOR, "#tokens .textfield > *")) > 250
-    visitor.open_tab("Speak")
-    visitor.type("#text", "the dog runs")
-    visitor.click("#speak")
-    visitor.wait_for_value("#spoken", "s of speech")
-    visitor.click("#speech a[download]")
-    visitor.wait.until(lambda _: list(tmp_path.glob("speech*.wav")))
-    assert "voice_prompt_sha256" in read_provenance(next(tmp_path.glob("speech*.wav")))
+    assert "voice_prompt_sha256" in read_provenance(visitor.speak("the dog runs"))
     for request in visitor.requests():
         assert request.startswith((address, "data:", "blob:")), request
     errors = [entry for entry in visitor.browser.get_log("browser") if entry["level"] == "SEVERE"]
@@ -151,14 +156,8 @@ def test_nano_clones_a_recording(browsers, tmp_path):
     _, place, _ = app.launch(page, port=None)
     visitor = browsers(place)
     visitor.clone(nano_recording())
-    visitor.open_tab("Speak")
-    visitor.type("#text", "five seven one nine two")
-    visitor.click("#speak")
-    visitor.wait_for_value("#spoken", "s of speech")
-    visitor.click("#speech a[download]")
-    visitor.wait.until(lambda _: list(tmp_path.glob("speech*.wav")))
+    speech = load_audio(visitor.speak("five seven one nine two"))
     page.close()
-    speech = load_audio(next(tmp_path.glob("speech*.wav")))
     assert word_errors("five seven one nine two", load_transcriber()(speech)).errors <= 2
 
 
