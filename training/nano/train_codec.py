@@ -193,13 +193,13 @@ class CodecTraining(nn.Module):
 
     def forward(self, waveform, tokens):
         latents = self.codec.encoder(waveform[:, None]).float()  # (batch, hidden, frames)
-        quantized, commitment = self.quantize(latents) if self.quantizing else (latents, 0.0)
+        with torch.autocast(latents.device.type, enabled=False):  # distances to 1,024 entries want all digits
+            quantized, commitment = self.quantize(latents) if self.quantizing else (latents, 0.0)
         decoded = self.codec.decoder(quantized)[:, 0, : waveform.shape[1]].float()
         loss = spectral_loss(decoded, waveform) + 0.5 * self.readout_loss(quantized, waveform)
         loss = loss + self.foresight_weight * self.unforeseen_share(latents, tokens).mean()
         return ModelOutput(loss=loss + self.commitment * commitment + 0.001 * latents.square().mean())
 
-    @torch.autocast("cpu", enabled=False)  # distances to 1,024 entries want all digits
     def quantize(self, latents):
         """Residual quantization, straight through; of some crops only the first codebooks are kept."""
         batch, size, frames = latents.shape
