@@ -38,6 +38,7 @@ def folder(tmp_path_factory, scripts):
     import tune_decoder
 
     torch.set_num_threads(1)
+    AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise, and the codec's is in bfloat16
     folder = tmp_path_factory.mktemp("nano")
     write_speech(folder / "speech")
     shape = {"encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1}
@@ -53,7 +54,7 @@ def folder(tmp_path_factory, scripts):
     labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes.npz")])
     labels.main(["codes", speech, str(folder / "codec"), str(folder / "codes_varied.npz"), "--varied"])
     for stage in ("semantic", "coarse", "fine"):
-        AcceleratorState._reset_state(True)  # each stage is a process of its own otherwise
+        AcceleratorState._reset_state(True)
         train_bark.main([stage, str(folder), "--steps", "2", "--num-positions", "1200"])
     AcceleratorState._reset_state(True)
     tune_decoder.main([str(folder), "--steps", "2", "--batch-size", "2"])
