@@ -1,7 +1,6 @@
 """Stage 4. nano's semantic, coarse and fine models, each on its own.
 
     python training/nano/train_bark.py semantic outputs/nano --steps 3000
-    ACCELERATE_USE_CPU=1 torchrun --nproc-per-node 2 training/nano/train_bark.py ...        processes share each batch
 
 Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz`, `codes_varied.npz` and `codec/`; writes
 `semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. A held-out loss follows at the end.
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from nano_bark import align_positions, new_bark, start_from_codebooks, text_tokenizer
 from safetensors.torch import load_model, save_model
 from transformers import BarkModel, EncodecConfig, EncodecModel
@@ -67,21 +65,16 @@ def main(arguments=None):
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
     )
-    processes = PartialState()
-    options = {"history_probability": 0.6, "history_targets": True}
-    share = {"num_positions": args.num_positions // processes.num_processes, "process": processes.process_index}
-    batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **share, **options)
+    options = {"num_positions": args.num_positions, "history_probability": 0.6, "history_targets": True}
+    batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **options)
     arguments = TrainingArguments(
         output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
         optimizer=args.optimizer,
         weight_decay=0.05, average=0.998, mixed_precision="bf16", checkpoint_every=200, log_every=50,
     )  # fmt: skip
     loss = train(loss, batches, arguments)
-    if not processes.is_main_process:
-        return
     save_model(loss.model, str(args.folder / args.stage / "model.safetensors"))
     held_out = load_utterances(args.folder, tokenizer, configs, args.stage, held_out=True)
-    options["num_positions"] = args.num_positions
     figures = held_out_loss(loss, UtteranceBatches(held_out, configs, args.stage, seed=1, **options))
     (args.folder / args.stage / "held_out.json").write_text(json.dumps(figures))
     print(figures)

@@ -32,7 +32,7 @@ CROP_FRAMES, GUESSED = 48, 0.5
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4_000)
+    parser.add_argument("--steps", type=int, default=2_000)
     parser.add_argument("--clips", type=int, default=1_200)
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args(arguments)
@@ -50,7 +50,7 @@ def main(arguments=None):
     arguments = TrainingArguments(
         output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=5e-4, warmup=0.05,
         weight_decay=0.0, max_grad_norm=5.0, average=0.99, average_from=0.8, checkpoint_every=250, log_every=50,
-        learning_rates={"codec.encoder": 0.0},
+        mixed_precision="bf16", learning_rates={"codec.encoder": 0.0},
     )  # fmt: skip
     batches = Crops(clips, guesses, codec.config.hop_length, args.batch_size, args.steps)
     train(training, batches, arguments).codec.save_pretrained(args.folder / "tuned_codec")
