@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from accelerate.state import AcceleratorState
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 from hf_bark_semantic import load_bark
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
@@ -82,8 +85,6 @@ def write_speech(folder: Path):
 
 
 def test_labels_obey_the_length_rule(folder):
-    from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-
     names = ("tokens.npz", "codes.npz", "codes_varied.npz")
     tokens, codes, varied = (np.load(folder / name) for name in names)
     assert len(tokens.files) == len(codes.files) == len(varied.files) == len(VOICES) * CLIPS
@@ -234,3 +235,37 @@ def test_the_tokenizer_spells(scripts):
     tokenizer = text_tokenizer()
     assert tokenizer.tokenize("The zork 7") == ["t", "##h", "##e", "z", "##o", "##r", "##k", "7"]
     assert tokenizer.unk_token_id not in tokenizer("Hello, [laughs] ♪ café…")["input_ids"]
+
+
+def test_the_laboratory_computes_a_kind_of_head_once(folder, tmp_path, monkeypatch):
+    import laboratory
+
+    for name in ("speech", "bark", "secret_tokenizer"):
+        (tmp_path / name).symlink_to(folder / name)
+    rng = np.random.default_rng(0)
+    tokens, codes = (np.load(folder / name) for name in ("tokens.npz", "codes.npz"))
+    rows = [
+        {
+            "id": name, "source": "nano", "kind": "generated", "voice": f"voice {number}", "text": "one.",
+            "fold": 18 + number % 2, "in_folds": True,
+            "semantic_tokens": tokens[name].tolist(), "audio_codes": codes[name].tolist(),
+            "audio": rng.standard_normal(num_samples_of_codec_frames(codes[name].shape[1])) * 0.1,
+        }
+        for number, name in enumerate(tokens.files)
+    ]  # fmt: skip
+    Dataset.from_list(rows).save_to_disk(tmp_path / "generated")
+    (tmp_path / "human").mkdir()
+    soundfile.write(tmp_path / "human" / "somebody-1.flac", rng.standard_normal(32_000) * 0.1, 16_000)
+    config = yaml.safe_load((NANO.parent / "configs" / "nano.yaml").read_text())
+    config["model"] |= {"backbone": str(folder / "whisper"), "backbone_layers": [1]}
+    (tmp_path / "nano.yaml").write_text(yaml.safe_dump(config))
+    run = [str(tmp_path), str(tmp_path / "nano.yaml"), "--human", str(tmp_path / "human"), "--steps", "1", "--heads"]
+    laboratory.main([*run, "k-means: token means"])
+    table = json.loads((tmp_path / "heads.json").read_text())
+    assert list(table) == ["k-means: token means, 1 steps"]
+    kinds = table["k-means: token means, 1 steps"]
+    assert len(kinds) == 3 and all(0 <= row["top_1"]["mean"] <= row["top_5"]["mean"] <= 1 for row in kinds.values())
+    asked = []
+    monkeypatch.setattr(laboratory, "heads", lambda names, args, clips: asked.extend(names) or [])
+    laboratory.main([*run, "k-means: token means", "linear"])
+    assert asked == ["linear"] and json.loads((tmp_path / "heads.json").read_text()) == table

@@ -45,7 +45,10 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=Path, help="of the encoder")
     parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--heads", action="store_true", help="train and compare every head")
+    parser.add_argument(
+        "--heads", nargs="*", choices=list(HEADS), metavar="HEAD",
+        help="train and compare these kinds of head, or all; what heads.json holds already is not computed again",
+    )  # fmt: skip
     parser.add_argument("--steps", type=int, default=500, help="of each head")
     args = parser.parse_args(arguments)
     corpus = load_corpus(str(args.folder / "generated"))
@@ -53,19 +56,21 @@ def main(arguments=None):
     secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
     own = own[:CLIPS]
     clips = own + synthetic_clips(args.folder, secret) + human_clips(args.human, secret)
-    if args.heads:
-        models = ((*named, clips) for named in heads(args, training_clips))
+    file = args.folder / ("laboratory.json" if args.heads is None else "heads.json")
+    table = {}
+    if args.heads is not None:
+        table = json.loads(file.read_text()) if file.exists() else {}
+        wanted = [name for name in args.heads or HEADS if f"{name}, {args.steps} steps" not in table]
+        models = ((f"{name}, {args.steps} steps", model, clips) for name, model in heads(wanted, args, training_clips))
     else:
         encoder = AutoModel.from_pretrained(args.folder / "encoder").eval()
         models = [("nano's encoder", encoder, clips), ("the secret tokenizer", secret, own)]
-    table = {}
     for name, model, judged in models:
         table[name] = summarize(score_clips(model, judged))
         for kind, row in table[name].items():
             cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
             print(f"{name:34s} {kind:18s} {'  '.join(cells)}  {row['clips']} clips", flush=True)
-    name = "heads.json" if args.heads else "laboratory.json"
-    (args.folder / name).write_text(json.dumps(table, indent=1))
+        file.write_text(json.dumps(table, indent=1))
 
 
 def synthetic_clips(folder: Path, secret) -> list[Clip]:
@@ -94,15 +99,16 @@ def labelled(name: str, kind: str, voice: str, waveform: np.ndarray, secret) -> 
     return Clip(name, kind, kind, voice, -1, True, tokens, None, waveform)
 
 
-def heads(args, clips):
-    """Yield every kind of head on the features of the config, trained on the same clips for as many steps."""
+def heads(names, args, clips):
+    """Yield kinds of head on the features of the config, trained on the same clips for as many steps."""
     config = read_config(args.config)
     settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
     training = arguments_of(TrainingArguments, {**settings, "output_dir": str(args.folder / "heads")}, "training")
     bark = BarkModel.from_pretrained(args.folder / "bark")
     features = None
-    for name, head in HEADS.items():
+    for name in names:
         set_seed(training.seed)
+        head = HEADS[name]
         options = {key: head[key] for key in ("iterations", "label_weight") if key in head}
         head = {key: value for key, value in head.items() if key not in options}
         if head["head_type"] == "embedding":
