@@ -3,8 +3,8 @@
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human --heads
 
-Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --heads every kind of head, trained on the
-same features for the same steps, on
+Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --heads kinds of head (named, or all),
+trained on the same features for the same steps, on
     own        speech of nano that no encoder was trained on; the truth is what nano made it from
     synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
     human      recordings of people; the same
