@@ -151,18 +151,24 @@ def test_values_can_be_set_on_the_command_line(config, tmp_path):
 
 
 def test_mixed_lengths_are_timed_against_as_much_speech_in_equal_ones(monkeypatch):
-    spoken = []
+    spoken, windows = [], []
 
     def speak_seconds(bark, durations, batch_size):
         spoken.append(durations)
+        windows.append(bark.generation_config.coarse_acoustics_config["sliding_window_len"])
         return 3.0 if len(set(durations)) == 1 else 4.0
 
     monkeypatch.setattr(benchmark_synthesis, "speak_seconds", speak_seconds)
-    args = argparse.Namespace(case="mixed", shape="nano", dtype="float32", utterances=16, rounds=1, batch_size=4)
+    args = argparse.Namespace(
+        case="mixed", shape="nano", dtype="float32", utterances=16, rounds=1, batch_size=4, coarse_window=None
+    )
     report = benchmark_synthesis.benchmark_synthesis(args)
     equal, mixed = spoken
     assert sum(equal) == pytest.approx(sum(mixed)) and min(mixed) == 2 and max(mixed) == 8
     assert report["throughput_of_mixed"] == 0.75
+    args.coarse_window = 120
+    benchmark_synthesis.benchmark_synthesis(args)
+    assert windows == [60, 60, 120, 120]
     args.case = "single"
     with pytest.raises(SystemExit, match="mixed"):
         benchmark_synthesis.benchmark_synthesis(args)

@@ -60,6 +60,7 @@ def main(arguments=None):
     synthesis.add_argument(
         "--their-utterances", type=int, help="of `prompts`: time fewer of those that transformers runs one by one"
     )
+    synthesis.add_argument("--coarse-window", type=int, metavar="N", help="of ours; it changes what is said")
     synthesis.add_argument("--rounds", type=int, default=2)
     synthesis.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"], help="of both sides")
     synthesis.set_defaults(benchmark=benchmark_synthesis)

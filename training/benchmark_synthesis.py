@@ -2,16 +2,19 @@
 
 Cases: `prompts` (eight voices, which transformers runs one by one), `batch` (eight without a voice), `single` (one
 with a voice), `mixed` (ours: 2 to 14 s against as much speech in equal lengths), `scaling` (ours: 8 to 512 requests).
-The last two also take `--shape nano`, the packaged Bark itself, which says no more than 9 s at once.
+The last two also take `--shape nano`, the packaged Bark itself, which says no more than 9 s at once. With
+`--coarse-window N`, ours generates N coarse ids before it moves the window (Suno's Bark 60): other tokens, less work.
 """
 
 import contextlib
 import statistics
 import time
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import torch
+from compare_precision import with_window
 from torch import nn
 from transformers import (
     BarkCoarseConfig,
@@ -48,10 +51,14 @@ def benchmark_synthesis(args) -> dict:
         bark = load_bark(NANO, dtype=getattr(torch, args.dtype))[0]
     else:
         bark = random_bark(args.shape, getattr(torch, args.dtype))
+    ours = bark
+    if args.coarse_window:
+        ours = copy(bark)  # the same weights
+        ours.generation_config = with_window(bark, args.coarse_window)
     if args.case == "mixed":
-        return mixed_lengths(bark, args)
+        return mixed_lengths(ours, args)
     if args.case == "scaling":
-        return scaling(bark, args)
+        return scaling(ours, args)
     num_tokens = round(args.seconds * SEMANTIC_RATE_HZ)
     count = 1 if args.case == "single" else args.utterances
     prompts = [None if args.case == "batch" else random_prompt(bark, seed) for seed in range(count)]
@@ -61,12 +68,13 @@ def benchmark_synthesis(args) -> dict:
     for _ in range(args.rounds):
         runs["transformers"].append(measured(lambda: their_stages(bark, prompts[:theirs_count], num_tokens)))
         with counted_work(bark, rates) as work:
-            runs["ours"].append(measured(lambda: our_stages(bark, prompts, num_tokens)))
+            runs["ours"].append(measured(lambda: our_stages(ours, prompts, num_tokens)))
     audio = {"transformers": theirs_count * args.seconds, "ours": count * args.seconds}
     medians = {side: statistics.median(run["seconds"] for run in side_runs) for side, side_runs in runs.items()}
     speed = {side: audio[side] / medians[side] for side in runs}
     return {
         "what": f"{args.case}, bark-{args.shape} shapes, random weights, {args.dtype}, {args.seconds:g} s, no end",
+        "coarse_window": ours.generation_config.coarse_acoustics_config["sliding_window_len"],
         "threads": torch.get_num_threads(),
         "utterances": {"transformers": theirs_count, "ours": count},
         "audio_per_second": {side: round(value, 4) for side, value in speed.items()},
