@@ -33,12 +33,13 @@ BLENDS = [
     "af_bella+am_adam", "af_nicole+bm_george", "af_jessica+am_michael", "bf_emma+am_fenrir", "ff_siwis+am_puck",
     "zf_xiaoni+zm_yunxi", "am_santa+bm_george", "af_alloy+af_nova",
 ]  # fmt: skip
+NUM_BLENDS = 108  # these and random ones
 FLITE = ("awb", "kal16", "rms", "slt")
 TUNED_ON = ["af_kore"]  # held out, too; long enough for a Bark to be fine-tuned on
 MINUTES = {"kokoro": 0.7, "held out": 1.1, "tuned on": 5.5, "blend": 0.7, "hibari": 22.0, "flite": 5.5}
 HIBARI_SHIFTS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.14, 1.22)
 FLITE_SHIFTS = (0.9, 1.0, 1.12, 1.25)
-KOKORO_SHIFTS = (0.88, 1.07, 1.15)  # of each of Kokoro's voices that is not held out
+KOKORO_SHIFTS = (0.88, 1.07, 1.15)  # of each of Kokoro's voices that is not held out; blends have one of them
 
 
 def main(arguments=None):
@@ -69,12 +70,24 @@ def planned_voices(kokoro_voices: Path) -> list[tuple[str, str, float]]:
     training = [name for name in names if name not in HELD_OUT]
     voices = [("kokoro", name, MINUTES["kokoro"]) for name in training]
     voices += [("kokoro", name, MINUTES["tuned on" if name in TUNED_ON else "held out"]) for name in HELD_OUT]
-    voices += [("kokoro", name, MINUTES["blend"]) for name in BLENDS]
+    blends = all_blends(training)
+    voices += [("kokoro", name, MINUTES["blend"]) for name in blends]
     voices += [("hibari", f"hibari@{shift}", MINUTES["hibari"]) for shift in HIBARI_SHIFTS]
     voices += [("flite", f"{name}@{shift}", MINUTES["flite"]) for name in FLITE for shift in FLITE_SHIFTS]
     order = np.random.default_rng(0).permutation(len(voices))
     copies = [f"{name}@{shift}" for name in training for shift in KOKORO_SHIFTS]
+    copies += [f"{name}@{KOKORO_SHIFTS[i % len(KOKORO_SHIFTS)]}" for i, name in enumerate(blends)]
     return [voices[i] for i in order] + [("copy", name, 0.0) for name in copies]
+
+
+def all_blends(names: list[str]) -> list[str]:
+    """`NUM_BLENDS` pairs of voices, `BLENDS` first."""
+    rng, blends = np.random.default_rng(0), list(BLENDS)
+    while len(blends) < NUM_BLENDS:
+        first, second = rng.choice(names, 2, replace=False)
+        if not {f"{first}+{second}", f"{second}+{first}"} & set(blends):
+            blends.append(f"{first}+{second}")
+    return blends
 
 
 def speak_voice(engine, voice: str, minutes: float, output: Path) -> list[dict]:
