@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 from hf_bark_semantic import load_bark
-from hf_bark_semantic.bark_finetuning import Utterance, _coarse_ids, bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 
@@ -140,27 +139,6 @@ def test_tuning_the_decoder_leaves_the_codes_as_they_are(folder):
     before, after = (codec.state_dict() for codec in codecs)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
-
-
-def test_guessed_coarse_codes_stand_where_the_true_ones_do(folder, monkeypatch):
-    import tune_decoder
-
-    bark = BarkModel.from_pretrained(folder / "bark")
-    bark.generation_config.coarse_acoustics_config["temperature"] = 1e-4
-    monkeypatch.setattr(tune_decoder.UtteranceBatches, "history", lambda *arguments: None)  # so no window slides
-    configs = bark_generation_configs(bark)
-    utterance = Utterance(np.arange(5), np.arange(130), np.arange(8 * 195).reshape(8, 195) % 1_024, voice="one")
-    one, four, true = [], [], _coarse_ids(utterance, configs)
-    for windows, guesses in ((1, one), (4, four)):
-        monkeypatch.setattr(tune_decoder, "WINDOWS", windows)
-        guesses += tune_decoder.guessed_coarse_codes(bark, [utterance], np.array([0]))
-    assert one[0].shape == (2, 195) and (one[0] == four[0]).mean() > 0.99
-    tokens = np.pad(utterance.semantic_tokens, (0, 192 - 130), constant_values=500 + 2 * 1_024)
-    ids = torch.from_numpy(np.concatenate([tokens, [500 + 2 * 1_024 + 1], true[:-1]]))[None]
-    with torch.no_grad():
-        logits = bark.coarse_acoustics(ids).logits[0, 192:, 500:-2].view(195, 2, 2, 1_024)
-    own = torch.stack([logits[:, codebook, codebook].argmax(-1) for codebook in (0, 1)])
-    assert (own.numpy() == one[0]).mean() > 0.99  # what transformers' model says behind the true codes
 
 
 def test_blends_are_different_pairs(scripts):

@@ -31,7 +31,6 @@ from hf_bark_semantic.training_loop import TrainingArguments, train
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
-VARIED = " varied"  # behind the ids and voices of speech that is coded once more
 JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
 
 
@@ -86,7 +85,7 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
     tokens = np.load(folder / "tokens.npz")
     codes = {"": None} if stage == "semantic" else {"": dict(np.load(folder / "codes.npz"))}
     if codes[""] is not None and (folder / "codes_varied.npz").exists() and not held_out:
-        codes[VARIED] = dict(np.load(folder / "codes_varied.npz"))  # as if of other voices
+        codes[" varied"] = dict(np.load(folder / "codes_varied.npz"))  # as if of other voices
     rng = np.random.default_rng(0)
     utterances = []
     for table, (variant, known) in itertools.product(sorted((folder / "speech").glob("*.jsonl")), codes.items()):

@@ -1,12 +1,11 @@
-"""Stage 4b. The codec's decoder learns to live with what the coarse and fine models say.
+"""Stage 4b. The codec's decoder learns to live with what the fine model says.
 
     python training/nano/tune_decoder.py outputs/nano
 
-Codes that models guess are often wrong, and the decoder, which takes them for the truth, turns them into noise. Here
-it hears guesses in most crops, and has to make the recording of them: the coarse model's, each code drawn behind the
-true past so that they stay in time with the recording, and the fine model's, which go by those. Encoder and codebooks
-stay, so all codes do. Reads `codec/`, `codes.npz`, `codes_varied.npz`, `tokens.npz`, `coarse/`, `fine/` and `speech/`;
-writes `tuned_codec/`.
+The upper codebooks hold little that could be guessed from the lower ones, so the fine model's guesses are mostly
+wrong, and the decoder, which takes them for the truth, turns them into noise. Here it hears guesses in every other
+crop, and has to make the recording of them. Encoder and codebooks stay, so all codes do. Reads `codec/`, `codes.npz`,
+`codes_varied.npz`, `fine/` and `speech/`; writes `tuned_codec/`.
 """
 
 import argparse
@@ -19,27 +18,15 @@ from nano_bark import new_bark, text_tokenizer
 from safetensors.torch import load_model
 from speech import load_speech
 from torch import nn
-from tqdm import tqdm
-from train_bark import VARIED, load_utterances
 from train_codec import spectral_loss, use_fast_elu
 from transformers import BarkModel, EncodecModel
 from transformers.utils import ModelOutput
 
-from hf_bark_semantic.bark_finetuning import (
-    IGNORED,
-    CoarseLoss,
-    Utterance,
-    UtteranceBatches,
-    bark_generation_configs,
-    coarse_example,
-    collate,
-)
 from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.synthesis import ALL_SAVINGS, SynthesisRequest
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
-CROP_FRAMES, GUESSED = 48, 0.9
-WINDOWS = 4  # of inference whose codes are guessed from one input
+CROP_FRAMES, GUESSED = 48, 0.5
 
 
 def main(arguments=None):
@@ -50,20 +37,15 @@ def main(arguments=None):
     parser.add_argument("--batch-size", type=int, default=8)
     args = parser.parse_args(arguments)
     codec = EncodecModel.from_pretrained(args.folder / "codec")
-    tokenizer = text_tokenizer()
-    bark = new_bark(codec.config, len(tokenizer))
-    load_model(bark.coarse_acoustics, args.folder / "coarse" / "model.safetensors")
+    bark = new_bark(codec.config, len(text_tokenizer()))
     load_model(bark.fine_acoustics, args.folder / "fine" / "model.safetensors")
-    speech = {clip.id: clip for clip in load_speech(args.folder / "speech")}
-    utterances = load_utterances(args.folder, tokenizer, bark_generation_configs(bark), "coarse")
-    single = [index for index, one in enumerate(utterances) if one.id.removesuffix(VARIED) in speech]
-    chosen = np.random.default_rng(0).permutation(single)[: args.clips]
-    guesses = guessed_codes(bark.eval(), utterances, chosen)
     clips = []
-    for index in chosen:
-        clip = speech[utterances[index].id.removesuffix(VARIED)]
-        clip = varied(clip) if utterances[index].id.endswith(VARIED) else clip
-        clips.append((clip.waveform, utterances[index].audio_codes))
+    for file, version in (("codes.npz", lambda clip: clip), ("codes_varied.npz", varied)):
+        codes = np.load(args.folder / file)
+        speech = [clip for clip in load_speech(args.folder / "speech") if clip.id in codes]
+        chosen = np.random.default_rng(len(clips)).permutation(len(speech))[: args.clips // 2]
+        clips += [(version(speech[i]).waveform, codes[speech[i].id].astype(np.int64)) for i in chosen]
+    guesses = guessed_codes(bark.eval(), [codes for _, codes in clips])
     training = DecoderTraining(codec)
     arguments = TrainingArguments(
         output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=5e-4, warmup=0.05,
@@ -74,37 +56,16 @@ def main(arguments=None):
     train(training, batches, arguments).codec.save_pretrained(args.folder / "tuned_codec")
 
 
-def guessed_codes(bark: BarkModel, utterances: list[Utterance], chosen: np.ndarray) -> list[np.ndarray]:
-    """Codes `(8, num_frames)` of the chosen utterances, all of them made up."""
+def guessed_codes(bark: BarkModel, all_codes: list[np.ndarray]) -> list[np.ndarray]:
+    """Codes `(8, num_frames)` of which the fine model made up all but the coarse ones."""
     setup = BarkSetup.of(bark, batch_size=16, savings=ALL_SAVINGS, offload=False)
-    coarse = guessed_coarse_codes(bark, utterances, chosen)
+    num_coarse = setup.coarse.n_coarse_codebooks
     items = [
-        StageItem(number, SynthesisRequest(text="known", seed=number), codes) for number, codes in enumerate(coarse)
+        StageItem(index, SynthesisRequest(text="known", seed=index), codes[:num_coarse])
+        for index, codes in enumerate(all_codes)
     ]
     guesses = {item.index: item.value for item in run_stage("fine", setup, items)}
-    return [guesses[number] for number in range(len(coarse))]
-
-
-@torch.no_grad()
-def guessed_coarse_codes(bark: BarkModel, utterances: list[Utterance], chosen: np.ndarray) -> list[np.ndarray]:
-    """Coarse codes `(2, num_frames)`, each drawn as at inference but behind the true ones."""
-    configs = bark_generation_configs(bark)
-    batches, loss = UtteranceBatches(utterances, configs, "coarse"), CoarseLoss(bark.coarse_acoustics, configs)
-    rng, generator, guesses = np.random.default_rng(0), torch.Generator().manual_seed(0), []
-    num_codebooks, stride = configs.coarse.n_coarse_codebooks, configs.coarse.sliding_window_len
-    for index in tqdm(chosen, desc="coarse codes"):
-        utterance, history = utterances[index], batches.history([index], rng)
-        num_ids, examples = num_codebooks * utterance.num_frames, []
-        for start in range(0, num_ids, WINDOWS * stride):
-            stop = min(start + WINDOWS * stride, num_ids)
-            last_window = (stop - 1) // stride * stride
-            examples.append(coarse_example(utterance, history, configs, num_generated=last_window))
-            examples[-1]["labels"][: start - stop] = IGNORED
-        logits, _ = loss.target_logits(**collate(examples, configs))
-        probabilities = (logits.float() / bark.generation_config.coarse_acoustics_config["temperature"]).softmax(-1)
-        ids = torch.multinomial(probabilities, 1, generator=generator)
-        guesses.append(ids.view(-1, num_codebooks).T.numpy())
-    return guesses
+    return [guesses[index] for index in range(len(all_codes))]
 
 
 class Crops(torch.utils.data.Dataset):
