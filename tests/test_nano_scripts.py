@@ -20,7 +20,7 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_s
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
-VOICES, CLIPS, SAMPLING_RATE = ("one", "two", "three"), 6, 24_000
+VOICES, CLIPS, SAMPLING_RATE = ("af_one", "am_two", "bf_three"), 6, 24_000
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def write_speech(folder: Path):
             waveform += 0.01 * rng.standard_normal(len(time))
             file = f"{voice}/{number}.flac"
             soundfile.write(folder / file, waveform, SAMPLING_RATE)
-            held_out = {"held_out_voice": voice == "three", "held_out_text": voice == "three"}
+            held_out = {"held_out_voice": voice == "bf_three", "held_out_text": voice == "bf_three"}
             rows.append(
                 {"id": f"{voice}-{number}", "file": file, "text": "one two three.", "voice": voice, **held_out}
             )
@@ -113,11 +113,21 @@ def test_the_assembled_bark_is_an_ordinary_one(folder):
 
 
 def test_the_package_has_presets_and_only_what_loading_does_not_make_anew(folder, tmp_path, monkeypatch):
+    import choose_presets
     import package
 
-    monkeypatch.setattr(package, "PRESETS", {"first": "one", "second": "two"})
-    monkeypatch.setattr(package, "REFERENCE_VOICE", "three")
+    monkeypatch.setattr(package, "NUM_PRESETS", 2)
+    monkeypatch.setattr(package, "REFERENCE_VOICE", "bf_three")
+    monkeypatch.setattr(choose_presets, "load_transcriber", lambda: lambda waveform: "one two")
+    for name in ("TEXTS", "FINAL_TEXTS", "FINALISTS"):
+        monkeypatch.setattr(choose_presets, name, 2)
     (folder / "encoder").symlink_to(folder / "secret_tokenizer")
+    for part in ("0", "1"):  # the second process has one voice, and finds the first one's done
+        choose_presets.main([str(folder), "--part", part, "2"])
+    choose_presets.main([str(folder), "--final"])
+    rates = json.loads((folder / "presets" / "am_two.json").read_text())
+    assert rates.keys() == {"0", "1"}
+    assert all(recording[kind] > 0 for recording in rates.values() for kind in ("digits", "sentences"))
     package.main([str(folder), str(tmp_path / "checkpoints")])
     nano = tmp_path / "checkpoints" / "nano"
     bark, processor = load_bark(nano)
@@ -127,11 +137,34 @@ def test_the_package_has_presets_and_only_what_loading_does_not_make_anew(folder
     for name in ours.keys() - {name for name in left_out if "codebook" in name}:
         torch.testing.assert_close(ours[name].float(), theirs[name].float(), atol=1e-3, rtol=1e-3)
     longest = bark.generation_config.semantic_config["max_input_semantic_length"]
-    for name in ("first", "second"):
+    for name in ("one", "two"):
         inputs = processor("One two.", voice_preset=name, max_length=longest)
         assert torch.isfinite(bark.generate(**inputs, semantic_max_new_tokens=10)).all()
-    assert soundfile.info(tmp_path / "recordings" / "nano_reference.flac").duration >= package.REFERENCE_S
+    assert soundfile.info(tmp_path / "recordings" / "nano_reference.flac").duration >= choose_presets.RECORDING_S
     assert AutoModel.from_pretrained(tmp_path / "checkpoints" / "nano-encoder").config.vocab_size == 500
+
+
+def test_the_best_recordings_of_as_many_women_as_men_become_presets(tmp_path, scripts):
+    from choose_presets import best_recordings, development_texts
+    from sentences import is_held_out
+
+    rates = {
+        "af_a": [0.5, 0.3],
+        "bf_b": [0.1, 0.9],
+        "am_c": [0.9, 0.8],
+        "bm_a": [0.2, 0.2],
+        "am_d": [0.9, 1.0],
+        "zf_e": [1.0, 1.0],
+    }
+    for voice, pair in rates.items():
+        errors = {number: {"digits": rate, "sentences": 0.1} for number, rate in enumerate(pair)}
+        (tmp_path / f"{voice}.json").write_text(json.dumps(errors))
+    chosen = best_recordings(tmp_path, 4)  # no second preset "a"
+    assert chosen == {"b": ("bf_b", 0), "a": ("bm_a", 0), "c": ("am_c", 1), "e": ("zf_e", 0)}
+    with pytest.raises(FileNotFoundError, match="too few voices for 6"):
+        best_recordings(tmp_path, 6)
+    texts = [text for kind in development_texts(3, 0).values() for text in kind]
+    assert texts and not any(map(is_held_out, texts))
 
 
 def test_tuning_the_decoder_leaves_the_codes_as_they_are(folder):

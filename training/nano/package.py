@@ -1,35 +1,32 @@
-"""Stage 8. What the package carries: nano in half precision with voice presets, and its encoder.
+"""Stage 9. What the package carries: nano in half precision with voice presets, and its encoder.
 
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 
 Presets are clones of training voices, made as users make theirs: nano's encoder hears them. So no preset holds the
-secret tokenizer's output. Cards are written when `evaluate_voice.py` and `laboratory.py` have measured what is
-packaged; so this script is run twice, and does the same both times.
+secret tokenizer's output. They are those that `choose_presets.py` found to be understood best. Cards are written when
+`evaluate_voice.py` and `laboratory.py` have measured what is packaged; so this script is run twice, and does the same
+both times.
 """
 
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from speech import SAMPLING_RATE, Speech, load_speech
-from transformers import AutoModel, BarkModel, BarkProcessor, pipeline
+from choose_presets import RECORDING_S, best_recordings, cloned, joined_clips, listener
+from speech import SAMPLING_RATE, load_speech
+from transformers import AutoModel, BarkModel, BarkProcessor
 
-import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark_loading import REMADE_ON_LOADING
 from hf_bark_semantic.publishing import render_card
-from hf_bark_semantic.voice_cloning import clone_voice
 
-PRESETS = {
-    "amy": "af_heart", "bella": "af_bella", "nicole": "af_nicole", "emma": "bf_emma", "isabella": "bf_isabella",
-    "siwis": "ff_siwis", "adam": "am_adam", "michael": "am_michael", "fenrir": "am_fenrir", "george": "bm_george",
-    "fable": "bm_fable", "santa": "am_santa",
-}  # fmt: skip
+NUM_PRESETS = 12
 CARDS = Path(__file__).parents[2] / "model_cards"
-REFERENCE_VOICE, REFERENCE_S, PAUSE_S = "bf_alice", 7.0, 0.2
+REFERENCE_VOICE = "bf_alice"
 POSITIONS = 500  # of Whisper's encoder: windows of 10 s are enough for nano
 
 
@@ -42,7 +39,7 @@ def main(arguments=None):
     processor = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None)
     encoder = AutoModel.from_pretrained(args.folder / "encoder")
     shorten_positions(encoder)
-    save_presets(args.output / "nano", processor, encoder, bark.codec_model, args.folder / "speech")
+    save_presets(args.output / "nano", processor, encoder, bark.codec_model, args.folder)
     save_reference(args.folder / "speech", args.output.parent / "recordings" / "nano_reference.flac")
     save_half(bark, args.output / "nano")
     save_half(encoder, args.output / "nano-encoder")
@@ -68,16 +65,7 @@ def save_reference(speech: Path, output: Path):
     """What the demo clones: a voice and texts that no stage has heard."""
     clips = [clip for clip in load_speech(speech, held_out=True) if clip.held_out_voice and clip.held_out_text]
     output.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(output, joined_clips(clips, REFERENCE_VOICE, REFERENCE_S), SAMPLING_RATE)
-
-
-def joined_clips(clips: list[Speech], voice: str, seconds: float) -> np.ndarray:
-    """A recording of a voice of at least so many seconds, with pauses."""
-    pause, parts = np.zeros(int(PAUSE_S * SAMPLING_RATE), np.int16), []
-    for clip in clips:
-        if clip.voice == voice and sum(map(len, parts)) < seconds * SAMPLING_RATE:
-            parts += [clip.waveform, pause]
-    return np.concatenate(parts)
+    soundfile.write(output, joined_clips(clips, REFERENCE_VOICE, RECORDING_S), SAMPLING_RATE)
 
 
 def write_cards(folder: Path, output: Path, bark, encoder):
@@ -116,10 +104,12 @@ def values_of_bark(bark, summary: dict, folder: Path) -> dict[str, str]:
                 f"{figure['value']:{style}} [{figure['low']:{style}}, {figure['high']:{style}}]" if figure else ""
             )
         lines.append(f"| {row['part']} {row['condition']} | {' | '.join(cells)} | {row['trials']} |")
-    seconds = [json.loads(line)["seconds"] for t in (folder / "speech").glob("*.jsonl") for line in t.open()]
+    known = set(np.load(folder / "tokens.npz").files)  # speech that was made later was not learnt from
+    rows = [json.loads(line) for table in (folder / "speech").glob("*.jsonl") for line in table.open()]
+    seconds = [row["seconds"] for row in rows if row["id"] in known]
     return {
         "vocab_size": str(bark.generation_config.semantic_config["semantic_vocab_size"]),
-        "presets": str(len(PRESETS)),
+        "presets": str(NUM_PRESETS),
         "candidates": str(min(row["candidates"] for row in summary["rows"] if row["part"] == "clone")),
         "table": "\n".join(lines),
         "hours": f"{sum(seconds) / 3600:.1f}",
@@ -143,20 +133,20 @@ def shorten_positions(encoder):
     encoder.config.window_s = POSITIONS / 50
 
 
-def save_presets(folder: Path, processor, encoder, codec, speech: Path):
+def save_presets(output: Path, processor, encoder, codec, folder: Path):
     """Clone the voices of the presets, and save them, and the processor, as transformers reads them."""
-    hear = pipeline("audio-to-bark-semantic", model=encoder.eval(), processor=BarkSemanticEncoderProcessor())
-    (folder / "speaker_embeddings").mkdir(parents=True, exist_ok=True)
-    clips, table = load_speech(speech), {"repo_or_path": ""}
-    for name, voice in PRESETS.items():
-        recording = {"array": joined_clips(clips, voice, REFERENCE_S), "sampling_rate": SAMPLING_RATE}
-        arrays = clone_voice(recording, hear, codec=codec).prompt.to_dict()
+    hear = listener(encoder)
+    shutil.rmtree(output / "speaker_embeddings", ignore_errors=True)
+    (output / "speaker_embeddings").mkdir(parents=True)
+    clips, table = load_speech(folder / "speech"), {"repo_or_path": ""}
+    for name, (voice, number) in best_recordings(folder / "presets" / "final", NUM_PRESETS).items():
+        arrays = cloned(clips, voice, number, hear, codec).to_dict()
         table[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in arrays}
         for part, array in arrays.items():
-            np.save(folder / table[name][part], array, allow_pickle=False)
-    (folder / "speaker_embeddings_path.json").write_text(json.dumps(table, indent=1))
-    processor.tokenizer.save_pretrained(folder)
-    processor.save_pretrained(folder)
+            np.save(output / table[name][part], array, allow_pickle=False)
+    (output / "speaker_embeddings_path.json").write_text(json.dumps(table, indent=1))
+    processor.tokenizer.save_pretrained(output)
+    processor.save_pretrained(output)
 
 
 if __name__ == "__main__":
