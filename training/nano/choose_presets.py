@@ -58,7 +58,8 @@ def main(arguments=None):
         if not file.exists():
             prompts = [cloned(clips, voice, number, hear, bark.codec_model) for number in numbers]
             rates = error_rates(bark, tokenizer, prompts, texts, transcribe, args.batch_size)
-            file.write_text(json.dumps(dict(zip(numbers, rates, strict=True))))
+            file.with_suffix(".new").write_text(json.dumps(dict(zip(numbers, rates, strict=True))))
+            file.with_suffix(".new").rename(file)
             print(voice, rates, flush=True)
 
 
@@ -97,8 +98,9 @@ def error_rates(bark, tokenizer, prompts: list[VoicePrompt], texts, transcribe, 
     errors, words = ([dict.fromkeys(KINDS, 0) for _ in prompts] for _ in range(2))
     for result in synthesize(bark, requests, tokenizer=tokenizer, batch_size=batch_size):
         number, kind, text = spoken[result.index]
-        waveform = resample(result.waveform, result.sampling_rate, WHISPER_RATE)
-        count = word_errors(text, transcribe(waveform) if len(waveform) else "")
+        said = len(result.waveform) > 0
+        transcript = transcribe(resample(result.waveform, result.sampling_rate, WHISPER_RATE)) if said else ""
+        count = word_errors(text, transcript)
         errors[number][kind] += count.errors
         words[number][kind] += count.num_reference
     return [{kind: wrong[kind] / all_[kind] for kind in KINDS} for wrong, all_ in zip(errors, words, strict=True)]
