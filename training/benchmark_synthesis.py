@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare_precision import with_window
+from coarse_window import with_window
 from torch import nn
 from transformers import (
     BarkCoarseConfig,

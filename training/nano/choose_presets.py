@@ -24,6 +24,7 @@ from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, pipe
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import resample
+from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.scorers import load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
 from hf_bark_semantic.synthesis import SynthesisRequest, synthesize
@@ -33,7 +34,6 @@ from hf_bark_semantic.voice_prompt import VoicePrompt
 KINDS = {"digits": 1.0, "sentences": 0.0}  # share of digit strings
 TEXTS, FINAL_TEXTS, FINALISTS = 4, 12, 20  # texts of each kind
 RECORDINGS, RECORDING_S, PAUSE_S = 2, 7.0, 0.2
-WHISPER_RATE = 16_000
 
 
 def main(arguments=None):
@@ -99,7 +99,7 @@ def error_rates(bark, tokenizer, prompts: list[VoicePrompt], texts, transcribe, 
     for result in synthesize(bark, requests, tokenizer=tokenizer, batch_size=batch_size):
         number, kind, text = spoken[result.index]
         said = len(result.waveform) > 0
-        transcript = transcribe(resample(result.waveform, result.sampling_rate, WHISPER_RATE)) if said else ""
+        transcript = transcribe(resample(result.waveform, result.sampling_rate, WHISPER_SAMPLING_RATE)) if said else ""
         count = word_errors(text, transcript)
         errors[number][kind] += count.errors
         words[number][kind] += count.num_reference
