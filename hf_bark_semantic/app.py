@@ -298,7 +298,8 @@ class Visit:
         if not recording:
             return 0, 0, "", []
         with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            window = best_window(load_audio(recording, CODEC_SAMPLING_RATE), CODEC_SAMPLING_RATE)
+            waveform, (min_s, max_s) = load_audio(recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
+            window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
             _, encoded = encode_part(speaker, recording, window.start_s, window.end_s)
         note = "\nThis file says of itself that it is synthetic speech." if read_provenance(recording) else ""
         return round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)
@@ -321,7 +322,7 @@ class Visit:
         with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
             clip, encoded = encode_part(speaker, _given(recording), float(start_s or 0), float(end_s or 0))
             prompt = prompt_of_part(speaker, encoded)
-            report = prompt.report(clip, CODEC_SAMPLING_RATE)
+            report = prompt.report(clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
             voices = self.studio.voices(speaker, has_cloned=True)
         menu = gr.update(choices=voices, value=CLONED)
         with _folder() as folder:
@@ -335,7 +336,7 @@ class Visit:
         with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
             prompt = VoicePrompt.load(_given(file), **speaker.vocabularies)
             voices = self.studio.voices(speaker, has_cloned=True)
-        return str(prompt.report()), gr.update(choices=voices, value=CLONED), prompt
+        return str(prompt.report(histories=speaker.histories)), gr.update(choices=voices, value=CLONED), prompt
 
     def speak(
         self, text, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,

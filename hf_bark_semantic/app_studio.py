@@ -37,7 +37,7 @@ from .speech import MAX_PIECE_S
 from .text import estimate_duration_s
 from .voice_cloning import encode_clip
 from .voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline
-from .voice_prompt import FINE_HISTORY_FRAMES, VoicePrompt, VoicePromptError
+from .voice_prompt import VoicePrompt, VoicePromptError
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
@@ -339,7 +339,7 @@ def encode_part(
         )
     if end_s - start_s > MAX_PIECE_S:
         raise ValueError(
-            f"The part lasts {end_s - start_s:.2f} s; Bark reads the last {FINE_HISTORY_FRAMES / CODEC_RATE_HZ:.2f} s "
+            f"The part lasts {end_s - start_s:.2f} s; Bark reads the last {speaker.histories.window_s[1]:.2f} s "
             f"of a voice, and at most {MAX_PIECE_S:.0f} s are taken. Choose a shorter part."
         )
     check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])

@@ -427,7 +427,7 @@ class UtteranceBatches(torch.utils.data.Dataset):
         for other in self.others(used, rng):
             chosen.append(self.utterances[other])
             num_tokens += chosen[-1].num_tokens
-            if len(chosen) == num_clips or num_tokens >= self.configs.max_history_tokens:
+            if len(chosen) == num_clips or num_tokens >= self.configs.history_lengths.most_tokens:
                 break
         return join_utterances(chosen, self.configs) if num_tokens >= 2 else None
 

@@ -9,6 +9,39 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
+from .configuration_bark_semantic import CODEC_RATE_HZ, SEMANTIC_RATE_HZ, num_semantic_tokens
+
+
+@dataclass(frozen=True)
+class HistoryLengths:
+    """How much of a voice each stage of a Bark reads; the default is Suno's.
+
+    Args:
+        semantic_tokens (`int`): the semantic stage's.
+        coarse_ids (`int`): the coarse stage's, of two codebooks.
+        fine_frames (`int`): the fine stage's.
+    """
+
+    semantic_tokens: int = BarkSemanticGenerationConfig().max_input_semantic_length  # 256 tokens, 5.13 s
+    coarse_ids: int = BarkCoarseGenerationConfig().max_coarse_history  # 630 ids, 4.19 s
+    fine_frames: int = BarkFineGenerationConfig().max_fine_history_length  # 512 frames, 6.83 s
+
+    @property
+    def coarse_tokens(self) -> int:
+        """Semantic tokens that belong to the coarse ids (209)."""
+        return self.coarse_ids * 499 // 1500
+
+    @property
+    def most_tokens(self) -> int:
+        """The semantic tokens that any stage reads (341, 6.83 s)."""
+        return max(self.semantic_tokens, self.coarse_tokens + 1, num_semantic_tokens(self.fine_frames))
+
+    @property
+    def window_s(self) -> tuple[float, float]:
+        """Seconds that fill the histories of the semantic and the coarse stage, and all that any stage reads."""
+        shortest = max(self.semantic_tokens, self.coarse_tokens + 1) / SEMANTIC_RATE_HZ
+        return shortest, max(shortest, self.fine_frames / CODEC_RATE_HZ)
+
 
 @dataclass(frozen=True, eq=False)
 class BarkGenerationConfigs:
@@ -25,15 +58,17 @@ class BarkGenerationConfigs:
         return self.coarse.coarse_rate_hz / self.semantic.semantic_rate_hz * self.coarse.n_coarse_codebooks
 
     @property
+    def history_lengths(self) -> HistoryLengths:
+        return HistoryLengths(
+            self.semantic.max_input_semantic_length,
+            self.coarse.max_coarse_history,
+            self.fine.max_fine_history_length,
+        )
+
+    @property
     def max_semantic_history(self) -> int:
         """Semantic tokens before the current one that the coarse stage sees (209)."""
         return int(np.floor(self.coarse.max_coarse_history / self.coarse_per_token))
-
-    @property
-    def max_history_tokens(self) -> int:
-        """The semantic tokens of a voice history that any stage reads."""
-        fine = int(self.fine.max_fine_history_length * self.coarse.n_coarse_codebooks / self.coarse_per_token) + 1
-        return max(self.semantic.max_input_semantic_length, self.max_semantic_history, fine)
 
     def num_frames(self, num_tokens: int) -> int:
         """Codec frames that the coarse stage makes of `num_tokens` semantic tokens."""
@@ -63,4 +98,4 @@ def bark_generation_configs(bark) -> BarkGenerationConfigs:
     return BarkGenerationConfigs(*typed, codebook_size=config.codebook_size)
 
 
-__all__ = ["BarkGenerationConfigs", "bark_generation_configs"]
+__all__ = ["BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]

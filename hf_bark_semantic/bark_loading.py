@@ -3,7 +3,7 @@
     load_bark             a Bark and its processor
     load_bark_processor   its tokenizer and voice presets alone
     load_codec            Bark's codec: EnCodec itself, or the part of a Bark checkpoint
-    bark_vocab_size       how many semantic tokens a Bark has, without loading it
+    load_configs          what a Bark's generation config says, without loading its weights
     check_encoder         whether an encoder has a Bark's tokens
     check_bark            whether a Bark has the rates and codebooks of Suno's; its vocabularies are its own
 
@@ -82,8 +82,8 @@ def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
     return processor
 
 
-def bark_vocab_size(name: str | os.PathLike, **kwargs) -> int:
-    """Semantic tokens of a Bark.
+def load_configs(name: str | os.PathLike, **kwargs) -> BarkGenerationConfigs:
+    """The generation configurations of a Bark.
 
     Args:
         name (`str` or `Path`), kwargs: as in [`load_bark_processor`].
@@ -92,7 +92,7 @@ def bark_vocab_size(name: str | os.PathLike, **kwargs) -> int:
         OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
     """
     place, _ = _find(name, "Bark", kwargs)
-    return bark_generation_configs(GenerationConfig.from_pretrained(place, **kwargs)).semantic.semantic_vocab_size
+    return bark_generation_configs(GenerationConfig.from_pretrained(place, **kwargs))
 
 
 def check_encoder(encoder: PreTrainedModel, vocab_size: int) -> None:
@@ -215,11 +215,11 @@ def _first_line(error: Exception) -> str:
 
 
 __all__ = [
-    "bark_vocab_size",
     "check_bark",
     "check_codec",
     "check_encoder",
     "load_bark",
     "load_bark_processor",
     "load_codec",
+    "load_configs",
 ]

@@ -424,8 +424,9 @@ def _accuracy_line(folder: str) -> str | None:
 
 
 def run_clone(arguments: argparse.Namespace) -> int:
-    from .bark_loading import DEFAULT_CODEC, bark_vocab_size, check_encoder, load_codec
+    from .bark_loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
     from .voice_cloning import clone_voice
+    from .voice_prompt import SUNO
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
@@ -435,14 +436,17 @@ def run_clone(arguments: argparse.Namespace) -> int:
     if failures or not files:
         raise UsageError("not every recording is there")
     encoder = _load_encoder(arguments)
+    histories = SUNO
     try:
         if arguments.bark is not None:
-            check_encoder(encoder.model, bark_vocab_size(arguments.bark))
+            configs = load_configs(arguments.bark)
+            check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
+            histories = configs.history_lengths
         codec = load_codec(arguments.bark or arguments.codec or DEFAULT_CODEC).to(encoder.device)
     except _FAILURES as error:
         raise UsageError(_message(error)) from error
     try:
-        voice = clone_voice(files, encoder, codec=codec)
+        voice = clone_voice(files, encoder, codec=codec, histories=histories)
         _make_folder(arguments.output.parent)
         voice.prompt.save(arguments.output)
     except _FAILURES as error:

@@ -54,9 +54,7 @@ from .text import estimate_duration_s
 from .text_informed_decoding import TextInformedDecoder
 from .voice_cloning import encode_clip
 from .voice_prompt import (
-    MAX_PROMPT_TOKENS,
     MAX_SILENCE_SHARE,
-    SEMANTIC_HISTORY_TOKENS,
     VoicePrompt,
     VoicePromptError,
     measure_sound,
@@ -563,12 +561,12 @@ def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConf
     chosen = []
     for utterance in sorted((u for u in utterances if u.voice == voice), key=lambda u: -u.num_tokens):
         chosen.insert(0, utterance)  # the longest last: only the end counts
-        if sum(part.num_tokens for part in chosen) >= SEMANTIC_HISTORY_TOKENS:
+        if sum(part.num_tokens for part in chosen) >= configs.history_lengths.semantic_tokens:
             break
     joined = join_utterances(chosen, configs)
     sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
     prompt = VoicePrompt.from_tokens_and_codes(joined.semantic_tokens, joined.audio_codes, **sizes)
-    return prompt.tail(MAX_PROMPT_TOKENS)
+    return prompt.tail(configs.history_lengths.most_tokens)
 
 
 def utterance_of(voice_prompt: VoicePrompt) -> Utterance:

@@ -26,7 +26,7 @@ from .pipelines import AudioToBarkSemanticPipeline
 from .synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from .text import estimate_duration_s, split_text
 from .voice_cloning import encode_clip
-from .voice_prompt import BEST_NUM_TOKENS, VoicePrompt, VoicePromptError, join_prompts
+from .voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -303,7 +303,10 @@ class _Speaker:
             semantic_vocab_size=configs.semantic.semantic_vocab_size,
             codebook_size=configs.codebook_size,
         )
-        return spoken if prompt is None or spoken.num_tokens >= BEST_NUM_TOKENS else join_prompts([prompt, spoken])
+        histories = configs.history_lengths
+        if prompt is None or spoken.num_tokens > histories.coarse_tokens:
+            return spoken
+        return join_prompts([prompt, spoken], max_tokens=histories.most_tokens)
 
     def _flaw(self, number: int, request: SynthesisRequest, result: SynthesisResult) -> str:
         flaw = "Bark said nothing for" if result.finish_reason == "empty" else "Bark did not finish"

@@ -19,17 +19,12 @@ import torch
 from transformers import EncodecModel
 
 from .audio import load_audio, resample
+from .bark_generation import HistoryLengths
 from .bark_loading import BANDWIDTH, check_codec
-from .configuration_bark_semantic import (
-    CODEC_RATE_HZ,
-    CODEC_SAMPLING_RATE,
-    SAMPLING_RATE,
-    SEMANTIC_RATE_HZ,
-)
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .pipelines import AudioToBarkSemanticPipeline
 from .voice_prompt import (
-    FINE_HISTORY_FRAMES,
-    SEMANTIC_HISTORY_TOKENS,
+    SUNO,
     PromptReport,
     PromptWindow,
     VoicePrompt,
@@ -61,16 +56,23 @@ class ClonedVoice:
 
 
 def clone_voice(
-    recordings: Any | Sequence[Any], encoder: AudioToBarkSemanticPipeline, *, codec: EncodecModel
+    recordings: Any | Sequence[Any],
+    encoder: AudioToBarkSemanticPipeline,
+    *,
+    codec: EncodecModel,
+    histories: HistoryLengths = SUNO,
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 
-    Of each recording the best window is taken: 5.13 to 6.83 s, which several recordings share equally.
+    Of each recording the best window is taken, of what the Bark reads: 5.13 to 6.83 s, which several recordings share
+    equally.
 
     Args:
         recordings: what [`load_audio`] reads, or a list of that; the last one weighs most.
         encoder (`AudioToBarkSemanticPipeline`): `pipeline("audio-to-bark-semantic", model=...)`.
         codec (`EncodecModel`): `load_codec()`, or `bark.codec_model`.
+        histories (`HistoryLengths`): how much the Bark reads, `bark_generation_configs(bark).history_lengths`; the
+            default is Suno's.
 
     Raises:
         AudioError: a recording cannot be used.
@@ -85,15 +87,11 @@ def clone_voice(
         )
     check_codec(codec)
     share = len(recordings)
+    min_s, max_s = (seconds / share for seconds in histories.window_s)
     prompts, windows, reports, confidences = [], [], [], []
     for recording in recordings:
         waveform = load_audio(recording, CODEC_SAMPLING_RATE)
-        window = best_window(
-            waveform,
-            CODEC_SAMPLING_RATE,
-            min_s=SEMANTIC_HISTORY_TOKENS / SEMANTIC_RATE_HZ / share,
-            max_s=FINE_HISTORY_FRAMES / CODEC_RATE_HZ / share,
-        )
+        window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
         encoded = encode_clip(clip, encoder, codec=codec)
         sizes = {
@@ -102,12 +100,12 @@ def clone_voice(
         }
         prompts.append(VoicePrompt.from_tokens_and_codes(encoded["semantic_tokens"], encoded["audio_codes"], **sizes))
         windows.append(window)
-        reports.append(prompts[-1].report(clip, CODEC_SAMPLING_RATE))
+        reports.append(prompts[-1].report(clip, CODEC_SAMPLING_RATE, histories=histories))
         confidences.append(encoded["confidence"])
-    prompt = prompts[0] if share == 1 else join_prompts(prompts)
+    prompt = prompts[0] if share == 1 else join_prompts(prompts, max_tokens=histories.most_tokens)
     return ClonedVoice(
         prompt=prompt,
-        report=reports[0] if share == 1 else prompt.report(),
+        report=reports[0] if share == 1 else prompt.report(histories=histories),
         windows=tuple(windows),
         reports=tuple(reports),
         confidence=float(np.concatenate(confidences).mean()),

@@ -90,6 +90,7 @@ class VoiceCloningPipeline(Pipeline):
             check_bark(bark)
             self.bark, self.bark_processor = bark.eval(), bark_processor or _processor_of(bark)
         configs = check_bark(self.bark)
+        self.histories = configs.history_lengths
         self.adapter = None
         if adapter is not None:
             from .bark_adapters import load_adapters  # needs peft, which is an extra
@@ -191,7 +192,9 @@ class VoiceCloningPipeline(Pipeline):
             options = dataclasses.replace(options, prompt_mode="full")  # its tokens are the words that Bark shall hear
         elif recordings and (options.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
-            prompt = clone_voice(recordings, self.encoder, codec=self.bark.codec_model).prompt
+            prompt = clone_voice(
+                recordings, self.encoder, codec=self.bark.codec_model, histories=self.histories
+            ).prompt
         if prompt is None and options.prompt_mode != "none":
             raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
 

@@ -22,13 +22,9 @@ from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
-from transformers.models.bark.generation_configuration_bark import (
-    BarkCoarseGenerationConfig,
-    BarkFineGenerationConfig,
-    BarkSemanticGenerationConfig,
-)
 
 from .audio import atomic_write, foreign_content
+from .bark_generation import HistoryLengths
 from .configuration_bark_semantic import (
     CODEBOOK_SIZE,
     CODEC_RATE_HZ,
@@ -40,12 +36,7 @@ from .configuration_bark_semantic import (
     num_semantic_tokens,
 )
 
-SEMANTIC_HISTORY_TOKENS = BarkSemanticGenerationConfig().max_input_semantic_length  # 256 tokens, 5.13 s
-COARSE_HISTORY_IDS = BarkCoarseGenerationConfig().max_coarse_history  # 630 ids of two codebooks, 4.19 s
-FINE_HISTORY_FRAMES = BarkFineGenerationConfig().max_fine_history_length  # 512 frames, 6.83 s
-MAX_PROMPT_TOKENS = num_semantic_tokens(FINE_HISTORY_FRAMES)  # 341 tokens, 6.83 s: all that any stage reads
-# 210, the fewest that fill the coarse history, which then starts on the right codebook
-BEST_NUM_TOKENS = COARSE_HISTORY_IDS * 499 // 1500 + 1
+SUNO = HistoryLengths()
 
 MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
 LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
@@ -284,19 +275,27 @@ class VoicePrompt:
             codebook_size=self.codebook_size,
         )
 
-    def report(self, waveform: np.ndarray | None = None, sampling_rate: int | None = None) -> "PromptReport":
+    def report(
+        self,
+        waveform: np.ndarray | None = None,
+        sampling_rate: int | None = None,
+        *,
+        histories: HistoryLengths = SUNO,
+    ) -> "PromptReport":
         """Say what Bark will read of this prompt, and what would make it a better one.
 
         Args:
             waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
-                its last 6.83 s are measured.
+                what the fine stage reads of it is measured, the last 6.83 s.
             sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
+            histories (`HistoryLengths`): how much the Bark reads; the default is Suno's, and
+                `bark_generation_configs(bark).history_lengths` any other's.
 
         Raises:
             VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
         """
         sound = None
-        warnings = _length_warnings(self.num_tokens)
+        warnings = _length_warnings(self.num_tokens, histories)
         if waveform is not None:
             waveform = _check_mono(waveform, sampling_rate)
             duration_s = len(waveform) / sampling_rate
@@ -306,16 +305,16 @@ class VoicePrompt:
                     f"The waveform lasts {duration_s:.2f} s and the prompt {self.duration_s:.2f} s, so what "
                     "follows may describe another recording."
                 )
-            num_samples_read = round(FINE_HISTORY_FRAMES / CODEC_RATE_HZ * sampling_rate)
+            num_samples_read = round(histories.fine_frames / CODEC_RATE_HZ * sampling_rate)
             sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
             warnings += sound.warnings()
-        num_coarse_tokens, starts_on_right_codebook = coarse_history(self.num_tokens)
+        num_coarse_tokens, starts_on_right_codebook = coarse_history(self.num_tokens, histories)
         return PromptReport(
             num_tokens=self.num_tokens,
             num_frames=self.num_frames,
-            num_semantic_tokens_read=min(self.num_tokens, SEMANTIC_HISTORY_TOKENS),
+            num_semantic_tokens_read=min(self.num_tokens, histories.semantic_tokens),
             num_coarse_tokens_read=num_coarse_tokens,
-            num_fine_frames_read=min(self.num_frames, FINE_HISTORY_FRAMES),
+            num_fine_frames_read=min(self.num_frames, histories.fine_frames),
             starts_on_right_codebook=starts_on_right_codebook,
             sound=sound,
             warnings=tuple(warnings),
@@ -406,7 +405,7 @@ class PromptWindow:
         return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
 
 
-def coarse_history(num_tokens: int) -> tuple[int, bool]:
+def coarse_history(num_tokens: int, histories: HistoryLengths = SUNO) -> tuple[int, bool]:
     """Work out what the coarse stage keeps of a prompt, as `BarkCoarseModel.preprocess_histories` does.
 
     It keeps `m = min(209, n - n % 2, floor(2 * num_codec_frames(n) / r))` tokens and the last `round(m * r)` flattened
@@ -417,18 +416,19 @@ def coarse_history(num_tokens: int) -> tuple[int, bool]:
 
     Args:
         num_tokens (`int`): semantic tokens of the prompt.
+        histories (`HistoryLengths`): what the Bark reads; the numbers above are Suno's.
 
     Returns:
         `tuple[int, bool]`: the tokens kept, and whether their codes start with the first codebook.
     """
     # r = 1500 / 499 exactly; m * r never ends in .5, because 499 is odd, so every way to round agrees
     num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
-    kept = min(COARSE_HISTORY_IDS * 499 // 1500, num_tokens - num_tokens % 2, num_ids * 499 // 1500)
+    kept = min(histories.coarse_tokens, num_tokens - num_tokens % 2, num_ids * 499 // 1500)
     kept_ids = (2 * kept * 1500 + 499) // (2 * 499)
     return kept, kept_ids % NUM_COARSE_CODEBOOKS == 0
 
 
-def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = MAX_PROMPT_TOKENS) -> VoicePrompt:
+def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_tokens) -> VoicePrompt:
     """Make one prompt of several clips of one speaker, in their order; the last one weighs most.
 
     Where the clips exceed `max_tokens` together, the longest give up their beginnings first: each keeps at most the
@@ -475,8 +475,8 @@ def best_window(
     waveform: np.ndarray,
     sampling_rate: int,
     *,
-    min_s: float = SEMANTIC_HISTORY_TOKENS / SEMANTIC_RATE_HZ,
-    max_s: float = FINE_HISTORY_FRAMES / CODEC_RATE_HZ,
+    min_s: float = SUNO.window_s[0],
+    max_s: float = SUNO.window_s[1],
 ) -> PromptWindow:
     """Find the part of a recording that makes the best voice prompt.
 
@@ -574,24 +574,26 @@ def _pause_ends(silent: np.ndarray) -> np.ndarray:
     return result
 
 
-def _length_warnings(num_tokens: int) -> list[str]:
+def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
     warnings = []
-    if num_tokens < BEST_NUM_TOKENS:
+    # the fewest that fill the coarse history, which then starts on the right codebook
+    best, most = histories.coarse_tokens + 1, histories.most_tokens
+    if num_tokens < best:
         warnings.append(
             f"{num_tokens} tokens ({num_tokens / SEMANTIC_RATE_HZ:.2f} s) do not fill Bark's histories; "
-            f"{BEST_NUM_TOKENS} ({BEST_NUM_TOKENS / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
+            f"{best} ({best / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
             "longer recording, or join several (join_prompts)."
         )
-        if not coarse_history(num_tokens)[1]:
-            better = next(n for n in range(num_tokens - 1, 0, -1) if coarse_history(n)[1])
+        if not coarse_history(num_tokens, histories)[1]:
+            better = next(n for n in range(num_tokens - 1, 0, -1) if coarse_history(n, histories)[1])
             warnings.append(
                 f"With {num_tokens} tokens Bark's coarse history starts on the wrong codebook. prompt.tail({better}) "
                 "avoids it."
             )
-    elif num_tokens > MAX_PROMPT_TOKENS:
+    elif num_tokens > most:
         warnings.append(
-            f"Only the last {MAX_PROMPT_TOKENS} tokens ({MAX_PROMPT_TOKENS / SEMANTIC_RATE_HZ:.2f} s) are read; the "
-            f"{(num_tokens - MAX_PROMPT_TOKENS) / SEMANTIC_RATE_HZ:.2f} s before them have no effect."
+            f"Only the last {most} tokens ({most / SEMANTIC_RATE_HZ:.2f} s) are read; the "
+            f"{(num_tokens - most) / SEMANTIC_RATE_HZ:.2f} s before them have no effect."
         )
     return warnings
 

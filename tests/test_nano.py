@@ -22,6 +22,7 @@ from hf_bark_semantic.bark_finetuning import (
 )
 from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.bark_loading import load_codec
+from hf_bark_semantic.cli import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.scorers import load_speaker_embedder, load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
@@ -69,6 +70,14 @@ def test_all_checkpoints_of_the_package_fit_into_80_mb():
     assert sum(path.stat().st_size for path in CHECKPOINTS.rglob("*") if path.is_file()) <= 80e6
     suffixes = {path.suffix for path in CHECKPOINTS.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".md", ".npy"}, "weights without pickles"
+
+
+def test_a_clone_is_reported_as_nano_reads_it(nano, tmp_path, capsys):
+    semantic = bark_generation_configs(nano[0]).semantic
+    assert main(["clone", str(nano_recording()), "--bark", "nano", "--output", str(tmp_path / "voice.npz")]) == 0
+    shown = capsys.readouterr().out
+    assert f"semantic stage reads the last {semantic.max_input_semantic_length} tokens" in shown
+    assert "have no effect" not in shown
 
 
 def test_its_codec_loads_alone(nano):

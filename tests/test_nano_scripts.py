@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import soundfile
 import torch
 import yaml
 from accelerate.state import AcceleratorState
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
@@ -195,13 +196,35 @@ def test_training_goes_on_from_a_whole_bark(folder, tmp_path):
     torch.testing.assert_close(again, first, atol=1e-6, rtol=0)
 
 
-def test_a_nano_that_never_ends_a_text_is_found_out(folder, monkeypatch):
+def test_a_nano_that_never_ends_a_text_is_found_out(folder):
     import speak_corpus
 
-    monkeypatch.setattr(speak_corpus, "PATIENCE", 6)
-    args = argparse.Namespace(folder=folder, minutes=100, batch_size=2, max_tokens=4, processes=1)
+    args = argparse.Namespace(folder=folder, block_size=6, batch_size=2, max_tokens=4)
     with pytest.raises(RuntimeError, match="nano ended 0 of 6 texts"):
-        speak_corpus.speak_share(args, 0)
+        speak_corpus.speak_block(args, 1_000)
+
+
+def test_a_corpus_goes_on_behind_its_blocks_whatever_the_number_of_processes(tmp_path, scripts):
+    import speak_corpus
+
+    (tmp_path / "bark").mkdir()
+    (tmp_path / "bark" / "model.safetensors").touch()
+    (tmp_path / "generated_blocks").mkdir()
+    for block in range(4):
+        rows = [
+            {"id": f"nano-{seed:06d}", "voice": "af", "audio": [0.0] * 16_000 * 20}
+            for seed in range(3 * block, 3 * block + 3)
+        ]
+        Dataset.from_list(rows).to_parquet(tmp_path / "generated_blocks" / f"{block:05d}.parquet")
+    ids = []
+    for minutes, processes in ((1.5, 1), (1.5, 2), (3.0, 1)):
+        speak_corpus.main([str(tmp_path), "--minutes", str(minutes), "--processes", str(processes)])
+        ids.append(load_from_disk(tmp_path / "generated")["id"][:])
+    assert [len(found) for found in ids] == [5, 5, 9]
+    assert ids[0] == ids[1] == ids[2][:5]
+    os.utime(tmp_path / "bark" / "model.safetensors", (2**32, 2**32))
+    with pytest.raises(SystemExit, match="an earlier nano"):
+        speak_corpus.main([str(tmp_path), "--minutes", "1"])
 
 
 def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):

@@ -52,9 +52,9 @@ def test_the_search_finds_what_it_looks_for():
 
 def test_defaults_are_those_of_transformers():
     semantic, coarse, fine = BarkSemanticGenerationConfig(), BarkCoarseGenerationConfig(), BarkFineGenerationConfig()
-    assert semantic.max_input_semantic_length == voice_prompt.SEMANTIC_HISTORY_TOKENS
-    assert coarse.max_coarse_history == voice_prompt.COARSE_HISTORY_IDS
-    assert fine.max_fine_history_length == voice_prompt.FINE_HISTORY_FRAMES
+    assert semantic.max_input_semantic_length == voice_prompt.SUNO.semantic_tokens
+    assert coarse.max_coarse_history == voice_prompt.SUNO.coarse_ids
+    assert fine.max_fine_history_length == voice_prompt.SUNO.fine_frames
     config = BarkSemanticEncoderConfig(codec_hidden_size=16)
     prompt = VoicePrompt([1, 2], [[3, 4, 5]] * 8)
     assert config.vocab_size == prompt.semantic_vocab_size == semantic.semantic_vocab_size

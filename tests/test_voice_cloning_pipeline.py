@@ -14,7 +14,7 @@ import hf_bark_semantic
 from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, voice_cloning_pipeline
 from hf_bark_semantic.audio import AudioError, save_audio
-from hf_bark_semantic.bark_loading import bark_vocab_size, check_bark, load_bark, load_bark_processor, load_codec
+from hf_bark_semantic.bark_loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
 from hf_bark_semantic.speech import SpeechOptions, prompt_from_transcript, speak_text
 from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
@@ -276,7 +276,7 @@ def test_package_without_nano_says_so(tmp_path, monkeypatch):
         monkeypatch.setattr(f"hf_bark_semantic.pipelines.{name}", tmp_path / f"{name}.flac")
         with pytest.raises(FileNotFoundError, match="This installation carries no .*Name .*or reinstall"):
             find()
-    for load in (load_bark, load_bark_processor, load_codec, bark_vocab_size):
+    for load in (load_bark, load_bark_processor, load_codec, load_configs):
         with pytest.raises(FileNotFoundError, match="--bark"):
             load("nano")
 
@@ -290,7 +290,8 @@ def test_what_is_no_bark_is_refused(tmp_path, bark_folder):
     tiny_bark().save_pretrained(tmp_path / "mute")
     with pytest.raises(OSError, match=r"no tokenizer in .*pass bark_processor="):
         load_bark(tmp_path / "mute")
-    assert bark_vocab_size(bark_folder) == bark_vocab_size(tmp_path / "mute") == 50
+    for folder in (bark_folder, tmp_path / "mute"):
+        assert load_configs(folder).semantic.semantic_vocab_size == 50
 
 
 @pytest.mark.parametrize(

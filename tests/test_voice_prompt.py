@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from hf_bark_semantic.audio import load_audio
+from hf_bark_semantic.bark_generation import HistoryLengths
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.voice_prompt import (
-    BEST_NUM_TOKENS,
+    SUNO,
     VoicePrompt,
     VoicePromptError,
     best_window,
@@ -148,7 +149,7 @@ def test_coarse_history_is_what_transformers_keeps():
             wrong.append(num_tokens)
     assert wrong == sorted([*range(2, 85, 2), *range(85, 210, 2)])
     assert len(wrong) == 105
-    assert max(wrong) + 1 == BEST_NUM_TOKENS
+    assert max(wrong) == SUNO.coarse_tokens
 
 
 def test_transformers_processor_takes_the_dict_and_the_file(tmp_path):
@@ -174,6 +175,21 @@ def test_the_report_counts_what_each_stage_reads():
     assert report.starts_on_right_codebook
     assert "last 209 tokens" in str(report)
     assert any("have no effect" in warning for warning in report.warnings)
+
+
+def test_the_report_counts_what_another_bark_reads():
+    nano = HistoryLengths(semantic_tokens=160, coarse_ids=450, fine_frames=256)
+    report = make_prompt(400).report(histories=nano)
+    assert (report.num_semantic_tokens_read, report.num_coarse_tokens_read, report.num_fine_frames_read) == (
+        160,
+        149,
+        256,
+    )
+    assert any("last 170 tokens" in warning for warning in report.warnings)
+    assert make_prompt(160).report(histories=nano).warnings == ()
+    assert nano.window_s == (pytest.approx(160 / 49.9), pytest.approx(256 / 75))
+    sound = np.concatenate([0.001 * noise(4.5), noise(3.5)])
+    assert make_prompt(400).report(sound, 16_000, histories=nano).sound.silence_share < 0.05
 
 
 def test_a_prompt_of_good_length_has_nothing_to_improve():

@@ -36,7 +36,7 @@ from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
 from hf_bark_semantic.pipelines import NANO
 from hf_bark_semantic.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, synthesize
-from hf_bark_semantic.voice_prompt import FINE_HISTORY_FRAMES, MAX_PROMPT_TOKENS, VoicePrompt
+from hf_bark_semantic.voice_prompt import SUNO, VoicePrompt
 
 SHAPES = {"tiny": (4, 256, 4), "small": (12, 768, 12), "large": (24, 1_024, 16)}  # layers, width, heads
 STAGES = ("semantic", "coarse", "fine", "codec")
@@ -128,9 +128,9 @@ def random_bark(shape: str, dtype) -> BarkModel:
 def random_prompt(bark, seed: int) -> VoicePrompt:
     rng = np.random.default_rng(seed)
     vocab_size = bark.generation_config.semantic_config["semantic_vocab_size"]
-    codes = rng.integers(0, bark.generation_config.codebook_size, (8, FINE_HISTORY_FRAMES))
-    tokens = rng.integers(0, vocab_size, MAX_PROMPT_TOKENS)
-    return VoicePrompt(tokens, codes[:, : num_codec_frames(MAX_PROMPT_TOKENS)])
+    codes = rng.integers(0, bark.generation_config.codebook_size, (8, SUNO.fine_frames))
+    tokens = rng.integers(0, vocab_size, SUNO.most_tokens)
+    return VoicePrompt(tokens, codes[:, : num_codec_frames(SUNO.most_tokens)])
 
 
 # ---- the two sides: seconds by stage

@@ -4,17 +4,19 @@
 
 Takes corpus, backbone, augmentation and crop length from the config, but one layer of the backbone, the natural pairs
 alone and fewer steps, so that the heads of earlier systems have the inputs that they were made for. Features are
-computed once per fold and shared. Scores are free-running, on the voices and sentences that the fold holds out.
+computed once per fold and shared. Scores are free-running, on the voices and sentences that the fold holds out. With
+--save, the encoders of a head become `FOLDER/HEAD/foldN`, an entry of `benchmark_encoders.py`.
 """
 
 import argparse
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from train_encoder import HeadOnFeatures, arguments_of, new_batches, read_config
+from train_encoder import HeadOnFeatures, arguments_of, new_batches, read_config, save_encoder
 
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.centroids import centroids_of_tokens
@@ -64,13 +66,18 @@ def main(arguments=None):
     parser.add_argument(
         "--json", type=Path, required=True, help="figures; what it holds already is not computed again"
     )
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the encoders, too")
     args = parser.parse_args(arguments)
     config = read_config(args.config)
     clips = [clip for clip in load_corpus(config["corpus"]) if clip.source == "pair"]
     done = json.loads(args.json.read_text()) if args.json.exists() else {}
     for fold in args.folds:
-        wanted = [name for name in args.heads if f"{name}, fold {fold}" not in done]
-        for name, scores in scores_of_heads(wanted, clips, fold, config, args):
+        wanted = [name for name in args.heads if f"{name}, fold {fold}" not in done or not is_saved(name, fold, args)]
+        for name, model, held_out in trained_heads(wanted, clips, fold, config, args):
+            scores = score_clips(model, held_out)
+            if args.save is not None:
+                record = {"config": args.config.name, "fold": fold, "seed": config["training"].get("seed", 0)}
+                save_encoder(model, saved_folder(name, fold, args), {**record, "head": name, "steps": args.steps})
             done[f"{name}, fold {fold}"] = [asdict(score) for score in scores]
             args.json.write_text(json.dumps(done))
     for name in args.heads:
@@ -80,8 +87,16 @@ def main(arguments=None):
             print(f"{name:34s} {kind:16s} {'  '.join(cells)}")
 
 
-def scores_of_heads(names, clips, fold, config, args):
-    """Yield the name and the scores of each head, trained without the fold."""
+def saved_folder(name: str, fold: int, args) -> Path:
+    return args.save / re.sub(r"\W+", "_", name) / f"fold{fold}"
+
+
+def is_saved(name: str, fold: int, args) -> bool:
+    return args.save is None or (saved_folder(name, fold, args) / "model.safetensors").is_file()
+
+
+def trained_heads(names, clips, fold, config, args):
+    """Yield the name of each head, the encoder trained without the fold, and the clips of the fold."""
     training_clips, held_out = split_fold(clips, fold)
     settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
     settings["output_dir"] = str(args.json.with_suffix(""))
@@ -109,7 +124,7 @@ def scores_of_heads(names, clips, fold, config, args):
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
         if hasattr(model.backbone, "augmentation"):
             model.backbone.augmentation = None
-        yield name, score_clips(model.float().eval(), held_out)
+        yield name, model.float().eval(), held_out
 
 
 if __name__ == "__main__":

@@ -359,7 +359,8 @@ class Maker:
     def cloned(self, voice: str) -> VoicePrompt:
         waveform = joined_waveform(self.voices[voice].prompt, CODEC_SAMPLING_RATE)
         recording = {"array": waveform, "sampling_rate": CODEC_SAMPLING_RATE}
-        return clone_voice(recording, self.encoder, codec=self.codec).prompt
+        histories = check_bark(self.bark).history_lengths
+        return clone_voice(recording, self.encoder, codec=self.codec, histories=histories).prompt
 
     def preset(self, name: str) -> VoicePrompt:
         configs = check_bark(self.bark)

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from sentences import is_held_out, random_text
 from speech import SAMPLING_RATE, Speech, load_speech
-from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, pipeline
+from transformers import AutoModel, BarkModel, BarkProcessor, pipeline
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import resample
+from hf_bark_semantic.bark_loading import check_bark
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.scorers import load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
@@ -56,7 +57,7 @@ def main(arguments=None):
     for voice in sorted(recordings)[args.part[0] :: args.part[1]]:
         file, numbers = results / f"{voice}.json", recordings[voice]
         if not file.exists():
-            prompts = [cloned(clips, voice, number, hear, bark.codec_model) for number in numbers]
+            prompts = [cloned(clips, voice, number, hear, bark) for number in numbers]
             rates = error_rates(bark, tokenizer, prompts, texts, transcribe, args.batch_size)
             file.with_suffix(".new").write_text(json.dumps(dict(zip(numbers, rates, strict=True))))
             file.with_suffix(".new").rename(file)
@@ -72,11 +73,12 @@ def listener(encoder):
     return pipeline("audio-to-bark-semantic", model=encoder.eval(), processor=BarkSemanticEncoderProcessor())
 
 
-def cloned(clips: list[Speech], voice: str, number: int, hear, codec: EncodecModel) -> VoicePrompt:
+def cloned(clips: list[Speech], voice: str, number: int, hear, bark: BarkModel) -> VoicePrompt:
     """A clone of the voice from its `number`-th recording of `RECORDINGS`."""
     own = [clip for clip in clips if clip.voice == voice]
     waveform = joined_clips(own[number * len(own) // RECORDINGS :], voice, RECORDING_S)
-    return clone_voice({"array": waveform, "sampling_rate": SAMPLING_RATE}, hear, codec=codec).prompt
+    recording, histories = {"array": waveform, "sampling_rate": SAMPLING_RATE}, check_bark(bark).history_lengths
+    return clone_voice(recording, hear, codec=bark.codec_model, histories=histories).prompt
 
 
 def joined_clips(clips: list[Speech], voice: str, seconds: float) -> np.ndarray:

@@ -39,7 +39,7 @@ def main(arguments=None):
     processor = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None)
     encoder = AutoModel.from_pretrained(args.folder / "encoder")
     shorten_positions(encoder)
-    save_presets(args.output / "nano", processor, encoder, bark.codec_model, args.folder)
+    save_presets(args.output / "nano", processor, encoder, bark, args.folder)
     save_reference(args.folder / "speech", args.output.parent / "recordings" / "nano_reference.flac")
     save_half(bark, args.output / "nano")
     save_half(encoder, args.output / "nano-encoder")
@@ -133,14 +133,14 @@ def shorten_positions(encoder):
     encoder.config.window_s = POSITIONS / 50
 
 
-def save_presets(output: Path, processor, encoder, codec, folder: Path):
+def save_presets(output: Path, processor, encoder, bark, folder: Path):
     """Clone the voices of the presets, and save them, and the processor, as transformers reads them."""
     hear = listener(encoder)
     shutil.rmtree(output / "speaker_embeddings", ignore_errors=True)
     (output / "speaker_embeddings").mkdir(parents=True)
     clips, table = load_speech(folder / "speech"), {"repo_or_path": ""}
     for name, (voice, number) in best_recordings(folder / "presets" / "final", NUM_PRESETS).items():
-        arrays = cloned(clips, voice, number, hear, codec).to_dict()
+        arrays = cloned(clips, voice, number, hear, bark).to_dict()
         table[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in arrays}
         for part, array in arrays.items():
             np.save(output / table[name][part], array, allow_pickle=False)

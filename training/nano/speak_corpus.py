@@ -3,7 +3,8 @@
     python training/nano/speak_corpus.py outputs/nano --minutes 60
 
 Reads `bark/`, `speech/`, `tokens.npz` and `codes.npz` (clips of the training voices are the voice prompts); writes the
-`datasets` folder `generated/` with the columns of `training/train_encoder.py`.
+`datasets` folder `generated/` with the columns of `training/train_encoder.py`. Blocks of requests lie in
+`generated_blocks/`: started again, the command goes on behind the last one, and more minutes are these and further ones.
 What the encoder learns from are the tokens that nano made up, and never those of the secret tokenizer.
 """
 
@@ -24,7 +25,7 @@ from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.voice_prompt import VoicePrompt
 
-PATIENCE = 100  # texts of which a tenth must have ended
+BLOCKS = "generated_blocks"
 UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
 
 
@@ -34,35 +35,50 @@ def main(arguments=None):
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--max-tokens", type=int, help="semantic tokens of an utterance; by default all that fit")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the texts out")
+    parser.add_argument("--block-size", type=int, default=256, help="requests of a block; a tenth of them must end")
+    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the blocks out")
     args = parser.parse_args(arguments)
+    (args.folder / BLOCKS).mkdir(exist_ok=True)
+    trained = (args.folder / "bark" / "model.safetensors").stat().st_mtime
+    if any(file.stat().st_mtime < trained for file in (args.folder / BLOCKS).glob("*.parquet")):
+        raise SystemExit(f"{args.folder / BLOCKS} has blocks that an earlier nano spoke. Remove that folder.")
+    rows, seconds, first = [], 0.0, 0
     with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
-        rows = sum(pool.starmap(speak_share, [(args, number) for number in range(args.processes)], chunksize=1), [])
-    rows.sort(key=lambda row: row["id"])
+        while seconds < args.minutes * 60:
+            blocks = range(first, first + args.processes)
+            for file in pool.starmap(speak_block, [(args, number) for number in blocks], chunksize=1):
+                own = Dataset.from_parquet(str(file), keep_in_memory=True).to_list()
+                rows += own
+                seconds += sum(len(row["audio"]) for row in own) / 16_000
+            first += args.processes
+            print(f"{first} blocks, {len(rows)} clips, {seconds / 60:.1f} min", flush=True)
+    ends = np.cumsum([len(row["audio"]) for row in rows])
+    rows = rows[: int(np.searchsorted(ends, args.minutes * 60 * 16_000)) + 1]  # the same for any number of processes
     Dataset.from_list(rows).save_to_disk(args.folder / "generated")
-    seconds = sum(len(row["audio"]) for row in rows) / 16_000
-    print(f"{len(rows)} clips, {seconds / 60:.1f} min, {len({row['voice'] for row in rows})} voices")
+    print(f"{len(rows)} clips, {args.minutes:g} min, {len({row['voice'] for row in rows})} voices")
 
 
-def speak_share(args, number: int) -> list[dict]:
-    """Rows of one process: every so many of the requests, until it has its share of the minutes."""
+def speak_block(args, number: int) -> Path:
+    """The file with the rows of a block of requests, which is made where there is none."""
+    file = args.folder / BLOCKS / f"{number:05d}.parquet"
+    if file.exists():
+        return file
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
     tokenizer = BarkProcessor.from_pretrained(args.folder / "bark").tokenizer
-    prompts = voice_prompts(args.folder, tokenizer, bark)
-    rows, seconds = [], 0.0
     names = {}  # seed of a request -> voice
-    requests = islice(random_requests(prompts, names, args.max_tokens), number, None, args.processes)
-    results = synthesize(bark, requests, tokenizer=tokenizer, batch_size=args.batch_size)
-    for asked, result in enumerate(results, 1):
-        if asked >= PATIENCE and len(rows) < asked / 10:
-            raise RuntimeError(f"nano ended {len(rows)} of {asked} texts. Train the semantic model longer.")
-        if result.finish_reason == "eos" and len(result.semantic_tokens) >= 20:
-            rows.append(row(result, names[result.request.seed]))
-            seconds += len(result.waveform) / result.sampling_rate
-            if len(rows) % 100 == 0:
-                print(f"process {number}: {len(rows)} clips, {seconds / 60:.1f} min", flush=True)
-        if seconds >= args.minutes * 60 / args.processes:
-            return rows
+    requests = random_requests(voice_prompts(args.folder, tokenizer, bark), names, args.max_tokens)
+    requests = islice(requests, number * args.block_size, (number + 1) * args.block_size)
+    rows = [
+        row(result, names[result.request.seed])
+        for result in synthesize(bark, requests, tokenizer=tokenizer, batch_size=args.batch_size)
+        if result.finish_reason == "eos" and len(result.semantic_tokens) >= 20
+    ]
+    if len(rows) < args.block_size / 10:
+        raise RuntimeError(f"nano ended {len(rows)} of {args.block_size} texts. Train the semantic model longer.")
+    unfinished = file.with_suffix(".unfinished")
+    Dataset.from_list(rows).to_parquet(unfinished)
+    unfinished.rename(file)
+    return file
 
 
 def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]:
