@@ -1,6 +1,7 @@
 """The stages that make nano, end to end on made-up speech: a few steps of each, on a Whisper of random weights."""
 
 import argparse
+import gzip
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, Whis
 from hf_bark_semantic import load_bark
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
+from hf_bark_semantic.voice_evaluation import load_voice_clips
 
 NANO = Path(__file__).parents[1] / "training" / "nano"
 VOICES, CLIPS, SAMPLING_RATE = ("af_one", "am_two", "bf_three"), 6, 24_000
@@ -225,6 +227,40 @@ def test_a_corpus_goes_on_behind_its_blocks_whatever_the_number_of_processes(tmp
     os.utime(tmp_path / "bark" / "model.safetensors", (2**32, 2**32))
     with pytest.raises(SystemExit, match="an earlier nano"):
         speak_corpus.main([str(tmp_path), "--minutes", "1"])
+
+
+def test_a_persons_prompts_are_learnt_and_her_digits_tested(tmp_path, scripts):
+    av = pytest.importorskip("av")
+    import human_speech
+
+    def write(name: str, seconds: float):
+        file = tmp_path / "asterisk" / human_speech.SOUNDS / f"{name}.g722"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(file), "w", format="g722") as container:
+            stream = container.add_stream("g722", rate=16_000, layout="mono")
+            samples = (3_000 * np.sin(np.arange(int(16_000 * seconds)) / 8)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                container.mux(packet)
+
+    texts = ["; a comment", "hello: Hello.", "sub/bye: Good: bye.", "beep: [a tone]", "short: No.", "absent: Gone."]
+    table = tmp_path / "asterisk" / human_speech.TEXTS
+    table.parent.mkdir(parents=True)
+    table.write_bytes(gzip.compress("\n".join(texts).encode()))
+    for name, seconds in [("hello", 1.5), ("sub/bye", 2.0), ("beep", 2.0), ("short", 0.4)]:
+        write(name, seconds)
+    for digit in range(10):
+        write(f"digits/{digit}", 0.5)
+    human_speech.main([str(tmp_path / "asterisk"), str(tmp_path / "human")])
+    clips = load_voice_clips(tmp_path / "human" / "human.csv")
+    prompts = {clip.audio.name: clip.text for clip in clips if not clip.held_out_text}
+    assert prompts == {"hello.flac": "Hello.", "sub-bye.flac": "Good: bye."}
+    strings = [clip for clip in clips if clip.held_out_text]
+    assert len({clip.text for clip in strings}) == 40
+    for clip in strings:
+        assert clip.kind == "digits"
+        assert clip.seconds == pytest.approx(0.5 * len(clip.text.split()), abs=0.1)
 
 
 def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):

@@ -4,7 +4,7 @@
 
 Reads `bark/`, `speech/`, `tokens.npz` and `codes.npz` (clips of the training voices are the voice prompts); writes the
 `datasets` folder `generated/` with the columns of `training/train_encoder.py`. Blocks of requests lie in
-`generated_blocks/`: started again, the command goes on behind the last one, and more minutes are these and further ones.
+`generated_blocks/`: started again, the command goes on behind the last one; more minutes are these and further ones.
 What the encoder learns from are the tokens that nano made up, and never those of the secret tokenizer.
 """
 
