@@ -360,12 +360,13 @@ def test_the_laboratory_computes_a_kind_of_head_once(folder, tmp_path, monkeypat
     config = yaml.safe_load((NANO.parent / "configs" / "nano.yaml").read_text())
     config["model"] |= {"backbone": str(folder / "whisper"), "backbone_layers": [1]}
     (tmp_path / "nano.yaml").write_text(yaml.safe_dump(config))
-    run = [str(tmp_path), str(tmp_path / "nano.yaml"), "--human", str(tmp_path / "human"), "--steps", "1", "--heads"]
+    people = ["--human", str(tmp_path / "human"), "--digits", str(tmp_path / "human")]
+    run = [str(tmp_path), str(tmp_path / "nano.yaml"), *people, "--steps", "1", "--heads"]
     laboratory.main([*run, "k-means: token means"])
     table = json.loads((tmp_path / "heads.json").read_text())
     assert list(table) == ["k-means: token means, 1 steps"]
     kinds = table["k-means: token means, 1 steps"]
-    assert len(kinds) == 3 and all(0 <= row["top_1"]["mean"] <= row["top_5"]["mean"] <= 1 for row in kinds.values())
+    assert len(kinds) == 4 and all(0 <= row["top_1"]["mean"] <= row["top_5"]["mean"] <= 1 for row in kinds.values())
     asked = []
     monkeypatch.setattr(laboratory, "heads", lambda names, args, clips: asked.extend(names) or [])
     laboratory.main([*run, "k-means: token means", "linear"])

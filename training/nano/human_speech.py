@@ -4,8 +4,8 @@
     for f in asterisk-core-sounds-en*.deb; do dpkg -x $f asterisk; done; pip install av
     python training/nano/human_speech.py asterisk outputs/nano/human
 
-Writes FLAC files and `human.csv` (audio, text, speaker, held_out_text). The prompts are there to be learnt; digit
-strings, put together of her digits as telephones do, are there to be tested, of texts that no stage of nano has seen.
+Writes FLAC files and `human.csv` (audio, text, speaker, held_out_text). The prompts are there to be learnt; `digits/`,
+strings put together of her digits as telephones do, are there to be tested, of texts that no stage of nano has seen.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main(arguments=None):
     parser.add_argument("packages", type=Path, help="where both were unpacked to")
     parser.add_argument("output", type=Path)
     args = parser.parse_args(arguments)
-    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "digits").mkdir(parents=True, exist_ok=True)
     rows = []
 
     def add(name: str, waveform: np.ndarray, text: str, held_out_text: bool):
@@ -50,12 +50,8 @@ def main(arguments=None):
         text = random_text(rng, 1.0)
         if is_held_out(text) and text not in texts:
             texts.append(text)
-            add(
-                f"string-{len(texts):02d}",
-                np.concatenate([digits[word] for word in text.strip(".").split()]),
-                text,
-                True,
-            )
+            spoken = np.concatenate([digits[word] for word in text.strip(".").split()])
+            add(f"digits/{len(texts):02d}", spoken, text, True)
     with (args.output / "human.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

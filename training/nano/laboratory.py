@@ -7,7 +7,7 @@ Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --he
 trained on the same features for the same steps, on
     own        speech of nano that no encoder was trained on; the truth is what nano made it from
     synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
-    human      recordings of people; the same
+    human      recordings of people, and with --digits, such of digit strings; the same
 The secret tokenizer's own score on `own` says how much of what nano was told to say is in its sound.
 """
 
@@ -45,6 +45,7 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=Path, help="of the encoder")
     parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
+    parser.add_argument("--digits", type=Path, help="folder of people's digit strings, such as human_speech.py makes")
     parser.add_argument(
         "--heads", nargs="*", choices=list(HEADS), metavar="HEAD",
         help="train and compare these kinds of head, or all; what heads.json holds already is not computed again",
@@ -55,7 +56,8 @@ def main(arguments=None):
     training_clips, own = split_fold(corpus, FOLD)
     secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
     own = own[:CLIPS]
-    clips = own + synthetic_clips(args.folder, secret) + human_clips(args.human, secret)
+    clips = own + synthetic_clips(args.folder, secret) + human_clips(args.human, "human", secret)
+    clips += human_clips(args.digits, "human digits", secret) if args.digits else []
     file = args.folder / ("laboratory.json" if args.heads is None else "heads.json")
     table = {}
     if args.heads is not None:
@@ -83,11 +85,12 @@ def synthetic_clips(folder: Path, secret) -> list[Clip]:
     ]
 
 
-def human_clips(folder: Path, secret) -> list[Clip]:
+def human_clips(folder: Path, kind: str, secret) -> list[Clip]:
     files = list_audio_files(folder)
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))[:CLIPS]]
     return [
-        labelled(f.stem, "human", f.stem.split("-")[0], load_audio(f)[: int(HUMAN_S * 16_000)], secret) for f in files
+        labelled(f"{kind} {f.stem}", kind, f.stem.split("-")[0], load_audio(f)[: int(HUMAN_S * 16_000)], secret)
+        for f in files
     ]
 
 
