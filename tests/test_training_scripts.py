@@ -18,7 +18,9 @@ from hf_bark_semantic.data import CropBatches
 from hf_bark_semantic.training_loop import TrainingArguments, learning_rate_factor, parameter_groups
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import benchmark_encoders
 import benchmark_synthesis
+import compare_heads
 import evaluate_encoder
 import train_encoder
 
@@ -125,6 +127,35 @@ def test_an_encoder_that_saw_every_clip_is_not_scored_on_them(config, tmp_path):
     train_encoder.main([str(config), "--steps", "1"])
     with pytest.raises(SystemExit, match="every clip"):
         evaluate_encoder.main([str(tmp_path / "run"), "--corpus", yaml.safe_load(config.read_text())["corpus"]])
+
+
+def test_compared_heads_are_kept_as_entries_of_the_benchmark(config, tmp_path, monkeypatch):
+    values = yaml.safe_load(config.read_text())
+    values["training"].pop("learning_rates")
+    values["batches"].pop("spectrogram_augmentation")
+    config.write_text(yaml.safe_dump(values))
+    heads, table = tmp_path / "heads", tmp_path / "figures.json"
+    run = [str(config), "--json", str(table), "--layer", "1", "--steps", "1", "--copies", "1", "--folds", "0", "1"]
+    names = ["--heads", "k-means: token means", "linear"]
+    compare_heads.main([*run, *names])
+    scored = json.loads(table.read_text())
+    assert not heads.exists() and len(scored) == 4
+    compare_heads.main([*run, *names, "--save", str(heads)])  # trains again what is not kept, and just the same
+    assert json.loads(table.read_text()) == scored
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            compare_heads, "trained_heads", lambda names, *_: iter([]) if not names else pytest.fail(str(names))
+        )
+        compare_heads.main([*run, *names, "--save", str(heads)])
+    entries = [f"means={heads}/k_means_token_means/fold*", f"linear={heads}/linear/fold*"]
+    summary = benchmark_encoders.main(
+        [*entries, "--corpus", values["corpus"], "--output", str(tmp_path / "benchmark")]
+    )
+    for entry, name in zip(summary["entries"], ("k-means: token means", "linear"), strict=True):
+        hits = sum(score["top_1"] for fold in (0, 1) for score in scored[f"{name}, fold {fold}"])
+        tokens = sum(score["num_tokens"] for fold in (0, 1) for score in scored[f"{name}, fold {fold}"])
+        assert entry["table"]["english, audio"]["top_1"]["mean"] == pytest.approx(hits / tokens)
+        assert entry["training"] == "other folds"
 
 
 def test_learning_rates_rise_fall_and_go_by_the_longest_prefix():
