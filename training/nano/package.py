@@ -103,7 +103,8 @@ def values_of_bark(bark, summary: dict, folder: Path) -> dict[str, str]:
             cells.append(
                 f"{figure['value']:{style}} [{figure['low']:{style}}, {figure['high']:{style}}]" if figure else ""
             )
-        lines.append(f"| {row['part']} {row['condition']} | {' | '.join(cells)} | {row['trials']} |")
+        speech = row["part"] if row["part"] == row["condition"] else f"{row['part']}, prompt: {row['condition']}"
+        lines.append(f"| {speech} | {' | '.join(cells)} | {row['trials']} |")
     known = set(np.load(folder / "tokens.npz").files)  # speech that was made later was not learnt from
     rows = [json.loads(line) for table in (folder / "speech").glob("*.jsonl") for line in table.open()]
     seconds = [row["seconds"] for row in rows if row["id"] in known]
