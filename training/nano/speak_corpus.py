@@ -25,7 +25,7 @@ from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.voice_prompt import VoicePrompt
 
-BLOCKS = "generated_blocks"
+BLOCKS = "generated_blocks"  # of one --block-size
 UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
 
 
