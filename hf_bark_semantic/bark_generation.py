@@ -9,7 +9,7 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from .configuration_bark_semantic import CODEC_RATE_HZ, SEMANTIC_RATE_HZ, num_semantic_tokens
+from .configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_semantic_tokens
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class HistoryLengths:
     @property
     def coarse_tokens(self) -> int:
         """Semantic tokens that belong to the coarse ids (209)."""
-        return self.coarse_ids * 499 // 1500
+        return int(self.coarse_ids * SEMANTIC_RATE_HZ / (NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ))
 
     @property
     def most_tokens(self) -> int:

@@ -16,11 +16,10 @@ from pathlib import Path
 import av
 import numpy as np
 import soundfile
-from sentences import is_held_out, random_text
+from sentences import DIGITS, is_held_out, random_text
 
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 
-DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 STRINGS = 40  # of digits
 SHORTEST_S = 1.0  # of a prompt
 SPEAKER = "allison"

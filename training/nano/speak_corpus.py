@@ -9,6 +9,7 @@ What the encoder learns from are the tokens that nano made up, and never those o
 """
 
 import argparse
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -63,10 +64,9 @@ def speak_block(args, number: int) -> Path:
     file = args.folder / BLOCKS / f"{number:05d}.parquet"
     if file.exists():
         return file
-    bark = BarkModel.from_pretrained(args.folder / "bark").eval()
-    tokenizer = BarkProcessor.from_pretrained(args.folder / "bark").tokenizer
+    bark, tokenizer, prompts = load_speaker(args.folder)
     names = {}  # seed of a request -> voice
-    requests = random_requests(voice_prompts(args.folder, tokenizer, bark), names, args.max_tokens)
+    requests = random_requests(prompts, names, args.max_tokens)
     requests = islice(requests, number * args.block_size, (number + 1) * args.block_size)
     rows = [
         row(result, names[result.request.seed])
@@ -79,6 +79,14 @@ def speak_block(args, number: int) -> Path:
     Dataset.from_list(rows).to_parquet(unfinished)
     unfinished.rename(file)
     return file
+
+
+@cache
+def load_speaker(folder: Path):
+    """nano, its tokenizer and the voice prompts, once in each process."""
+    bark = BarkModel.from_pretrained(folder / "bark").eval()
+    tokenizer = BarkProcessor.from_pretrained(folder / "bark").tokenizer
+    return bark, tokenizer, voice_prompts(folder, tokenizer, bark)
 
 
 def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]:
