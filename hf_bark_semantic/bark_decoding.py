@@ -14,6 +14,7 @@ the attention between them is replaced. A row's place in the batch and its neigh
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,10 @@ class Sampling:
         top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
         min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
             have no end to predict and ignore it.
+        guidance_scale (`float`, *optional*): how much what is to be said counts: the text for the text stage, its
+            tokens for the coarse stage; 1 as the model says, more for clearer words. See [`Guidance`]. `None`: what
+            the Bark's generation config says, `condition_guidance_scale`; Suno's say nothing, so 1.
+        voice_guidance_scale (`float`, *optional*): the same for the voice prompt, and `voice_guidance_scale` there.
 
     Raises:
         ValueError: a value outside of its range.
@@ -41,6 +46,8 @@ class Sampling:
     top_k: int | None = None
     top_p: float | None = None
     min_eos_p: float | None = 0.2  # suno-ai/bark, generation.py: generate_text_semantic
+    guidance_scale: float | None = None
+    voice_guidance_scale: float | None = None
 
     def __post_init__(self):
         rules = [
@@ -49,6 +56,13 @@ class Sampling:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
             ("min_eos_p", self.min_eos_p is None or 0 < self.min_eos_p <= 1, "above 0 and at most 1, or None"),
         ]
+        rules += [
+            (name, scale is None or 1 <= scale < math.inf, "1 or more, or None")
+            for name, scale in (
+                ("guidance_scale", self.guidance_scale),
+                ("voice_guidance_scale", self.voice_guidance_scale),
+            )
+        ]
         for name, holds, rule in rules:
             if not holds:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
@@ -56,6 +70,45 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         return not self.temperature
+
+
+class View(NamedTuple):
+    """How much of a request a row of a batch knows, and how much its log-probabilities count."""
+
+    content: bool  # what is to be said
+    voice: bool  # the voice prompt
+    weight: float
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598) by two conditions, one after the other.
+
+    Every row is computed as up to three views: with all that it is asked for, without the voice prompt, and without
+    what it is to say either. Their log-probabilities are added up as in Brooks et al., 2023, arXiv:2211.09800:
+    `nothing + content * (no_voice - nothing) + voice * (all - no_voice)`.
+
+    Args:
+        content (`float`), voice (`float`): the two scales; 1 and 1 for no guidance, and a single view.
+    """
+
+    content: float = 1.0
+    voice: float = 1.0
+
+    @property
+    def views(self) -> list[View]:
+        """Those that count."""
+        everything = View(True, True, self.voice)
+        rest = (View(True, False, self.content - self.voice), View(False, False, 1 - self.content))
+        return [everything, *(view for view in rest if view.weight)]
+
+    def logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """From logits of all views, `(num_rows * num_views, num_columns)`, to `(num_rows, num_columns)`."""
+        views = self.views
+        if len(views) == 1:
+            return logits
+        known = logits.float().log_softmax(-1).unflatten(0, (-1, len(views)))  # (num_rows, num_views, num_columns)
+        return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in views]))
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,16 @@ class BarkGenerationConfigs:
         """Semantic tokens before the current one that the coarse stage sees (209)."""
         return int(np.floor(self.coarse.max_coarse_history / self.coarse_per_token))
 
+    def guidance_scales(self, stage: str) -> tuple[float, float]:
+        """This Bark's own guidance of `"semantic"` or `"coarse"` by what is said and by the voice; 1 for none.
+
+        The keys are ours: by its own `guidance_scale` transformers would guide by something else.
+        """
+        config = getattr(self, stage)
+        return tuple(
+            getattr(config, name, None) or 1.0 for name in ("condition_guidance_scale", "voice_guidance_scale")
+        )
+
     def num_frames(self, num_tokens: int) -> int:
         """Codec frames that the coarse stage makes of `num_tokens` semantic tokens."""
         return int(np.floor(num_tokens * self.coarse_per_token / self.coarse.n_coarse_codebooks + 1e-6))

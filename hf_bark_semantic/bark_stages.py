@@ -29,7 +29,16 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from .bark_decoding import DecodingBatch, Sampling, Savings, fine_hidden_states, legal_head, pick_tokens
+from .bark_decoding import (
+    DecodingBatch,
+    Guidance,
+    Sampling,
+    Savings,
+    View,
+    fine_hidden_states,
+    legal_head,
+    pick_tokens,
+)
 from .bark_generation import BarkGenerationConfigs, bark_generation_configs
 from .voice_prompt import VoicePrompt
 
@@ -116,6 +125,12 @@ class BarkSetup:
         """The generation config's, as far as the text stage has positions; the last token needs none."""
         positions = self.bark.semantic.config.block_size - self.semantic.max_input_semantic_length
         return min(self.semantic.max_new_tokens, positions)
+
+    def guidance(self, stage: str, sampling: Sampling) -> Guidance:
+        """What the sampling asks for or, where it leaves that open, the Bark."""
+        own = (1.0, 1.0) if self.transformers_rules else self.configs.guidance_scales(stage)
+        asked = (sampling.guidance_scale, sampling.voice_guidance_scale)
+        return Guidance(*(scale if wanted is None else wanted for scale, wanted in zip(own, asked, strict=True)))
 
     def token_limit(self, request: "SynthesisRequest") -> int:
         return request.max_semantic_tokens or self.max_semantic_tokens
@@ -204,29 +219,33 @@ def _hears(item: StageItem, *modes: str) -> VoicePrompt | None:
     return item.request.voice_prompt if item.request.prompt_mode in modes else None
 
 
-def _leave(batch: DecodingBatch, rows: list, slot: int) -> None:
-    """Take a row out of a batch; the last row moves into its slot."""
-    last = len(rows) - 1
-    if slot != last:
-        batch.move(last, slot)
-        rows[slot] = rows[last]
+def _leave(batch: DecodingBatch, rows: list, place: int) -> None:
+    """Take a row out of a batch, of which every row has neighbouring slots; the last row takes its place."""
+    last, views = len(rows) - 1, len(rows[place].views)
+    if place != last:
+        for view in range(views):
+            batch.move(last * views + view, place * views + view)
+        rows[place] = rows[last]
     rows.pop()
 
 
 class _TextRow:
-    def __init__(self, setup: BarkSetup, item: StageItem):
+    def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
         config = setup.semantic
-        self.item, self.tokens = item, []
+        self.item, self.tokens, self.views = item, [], views
         self.limit = setup.token_limit(item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
         length = config.max_input_semantic_length
-        self.prefix = np.empty((2, length), np.int64)  # what is said, and the history, in one embedding each
-        self.prefix[0], self.prefix[1] = config.text_pad_token, config.semantic_pad_token
-        self.prefix[0, : len(item.value)] = item.value + config.text_encoding_offset
+        # what is said, and the history, in one embedding each
+        self.prefixes = np.empty((len(views), 2, length), np.int64)
+        self.prefixes[:, 0], self.prefixes[:, 1] = config.text_pad_token, config.semantic_pad_token
         prompt = _hears(item, "full", "semantic")
-        if prompt is not None:
-            history = prompt.semantic_tokens[-length:]
-            self.prefix[1, : len(history)] = history
+        history = prompt.semantic_tokens[-length:] if prompt is not None else []
+        for prefix, view in zip(self.prefixes, views, strict=True):
+            if view.content:
+                prefix[0, : len(item.value)] = item.value + config.text_encoding_offset
+            if view.voice:
+                prefix[1, : len(history)] = history
 
 
 @torch.inference_mode()
@@ -239,20 +258,23 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
     if setup.savings.sort_by_length:  # a longer text takes longer to say
         items = sorted(items, key=lambda item: (-len(item.value), -setup.token_limit(item.request)))
     queue, rows = deque(items), []
+    guidance = setup.guidance("semantic", sampling)
+    views = guidance.views
     length = config.max_input_semantic_length
     limit = max(setup.token_limit(item.request) for item in items)
-    batch = DecodingBatch(model, batch_size, length + limit, setup.savings)
+    batch = DecodingBatch(model, len(views) * batch_size, length + limit, setup.savings)
     while queue or rows:
         first_new = len(rows)
         if setup.savings.refill or not rows:
             while queue and len(rows) < batch_size:
-                rows.append(_TextRow(setup, queue.popleft()))
+                rows.append(_TextRow(setup, queue.popleft(), views))
         if len(rows) > first_new:
-            prefix = torch.from_numpy(np.stack([row.prefix for row in rows[first_new:]])).to(batch.device)
-            embeds = model.input_embeds_layer(prefix)  # (num_rows, 2, length, hidden_size)
-            batch.prefill(range(first_new, len(rows)), embeds.sum(1), [length] * (len(rows) - first_new))
-        hidden = batch.step([row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows])
-        logits = head(hidden)  # (num_rows, vocab_size + 1), the end in the last column
+            prefixes = torch.from_numpy(np.concatenate([row.prefixes for row in rows[first_new:]])).to(batch.device)
+            embeds = model.input_embeds_layer(prefixes)  # (num_slots, 2, length, hidden_size)
+            slots = range(len(views) * first_new, len(views) * len(rows))
+            batch.prefill(slots, embeds.sum(1), [length] * len(slots))
+        last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
+        logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end in the last column
         held = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
         if held:
             logits[held, -1] = float("-inf")
@@ -274,34 +296,49 @@ def _pick(setup, sampling, logits, uniforms, *, predicts_end: bool = False) -> l
 class _CoarseRow:
     """A row of the coarse stage, which reads a window of semantic tokens, then one of coarse ids."""
 
-    def __init__(self, setup: BarkSetup, item: StageItem):
-        self.setup, self.item = setup, item
+    def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
+        self.item = item
         history, self.ids = _coarse_history(setup, item)
-        self.num_history_tokens, self.num_history_ids = len(history), len(self.ids)
-        self.semantic = [*history, *item.value.tolist()]
+        self.num_history_ids = len(self.ids)
         self.limit = setup.configs.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
-        self.cached_window = None
+        self.views = [_CoarseView(setup, self, view, history) for view in views]
 
     @property
     def num_generated(self) -> int:
         return len(self.ids) - self.num_history_ids
 
+
+class _CoarseView:
+    """What a row knows, or knows without its voice or its tokens, and how much of that the model reads."""
+
+    def __init__(self, setup: BarkSetup, row: _CoarseRow, view: View, history: list[int]):
+        self.setup, self.row, self.content = setup, row, view.content
+        self.num_history_tokens = len(history) if view.voice else 0
+        self.first_id = 0 if view.voice else row.num_history_ids
+        self.semantic = [*history[: self.num_history_tokens], *row.item.value.tolist()]
+        self.cached_window = None
+
     def window(self) -> tuple[int, int]:
         """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
-        setup = self.setup
-        position = self.num_history_tokens + int(round(self.num_generated / setup.configs.coarse_per_token))
+        setup, row = self.setup, self.row
+        position = self.num_history_tokens + int(round(row.num_generated / setup.configs.coarse_per_token))
         return (
             max(0, position - setup.configs.max_semantic_history),
-            max(0, len(self.ids) - setup.coarse.max_coarse_history),
+            max(self.first_id, len(row.ids) - setup.coarse.max_coarse_history),
         )
 
     def prefix(self) -> list[int]:
         first_token, first_id = self.window()
         config = self.setup.coarse
-        tokens = self.semantic[first_token : first_token + config.max_coarse_input_length]
+        tokens = self.semantic[first_token : first_token + config.max_coarse_input_length] if self.content else []
         padding = [config.coarse_semantic_pad_token] * (config.max_coarse_input_length - len(tokens))
-        return [*tokens, *padding, config.coarse_infer_token, *self.ids[first_id:]]
+        return [*tokens, *padding, config.coarse_infer_token, *self.row.ids[first_id:]]
+
+    @property
+    def last_id(self) -> int:
+        ids = self.row.ids
+        return ids[-1] if len(ids) > self.first_id else self.setup.coarse.coarse_infer_token
 
 
 def _coarse_history(setup: BarkSetup, item: StageItem) -> tuple[list[int], list[int]]:
@@ -338,18 +375,20 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
     if setup.savings.sort_by_length:
         items = sorted(items, key=lambda item: -len(item.value))
     queue, rows = deque(items), []
+    guidance = setup.guidance("coarse", sampling)
     longest = config.max_coarse_input_length + 1 + config.max_coarse_history + config.sliding_window_len
-    batch = DecodingBatch(model, batch_size, longest, setup.savings)
+    batch = DecodingBatch(model, len(guidance.views) * batch_size, longest, setup.savings)
     while queue or rows:
         if setup.savings.refill or not rows:
             while queue and len(rows) < batch_size:
-                rows.append(_CoarseRow(setup, queue.popleft()))
-        _prefill_moved_windows(setup, model, batch, rows)
+                rows.append(_CoarseRow(setup, queue.popleft(), guidance.views))
+        views = [view for row in rows for view in row.views]
+        _prefill_moved_windows(setup, model, batch, views)
         for offset in range(config.sliding_window_len):
             codebook = offset % config.n_coarse_codebooks
-            hidden = batch.step([row.ids[-1] if row.ids else config.coarse_infer_token for row in rows])
-            uniforms = [row.uniforms[row.num_generated] for row in rows]
-            picked = _pick(setup, sampling, heads[codebook](hidden), uniforms)
+            last_ids = [view.last_id for row in rows for view in row.views]
+            logits = guidance.logits(heads[codebook](batch.step(last_ids)))
+            picked = _pick(setup, sampling, logits, [row.uniforms[row.num_generated] for row in rows])
             for slot in reversed(range(len(rows))):
                 row = rows[slot]
                 row.ids.append(starts[codebook] + picked[slot])
@@ -361,24 +400,24 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
                 break
 
 
-def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, rows: list[_CoarseRow]) -> None:
-    """Bring the keys and values of the rows whose window is not the one they were computed for up to date.
+def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:
+    """Bring the keys and values of the views whose window is not the one they were computed for up to date.
 
     A prefix goes in without its last id, which the next step appends.
     """
     moved = [
-        slot for slot, row in enumerate(rows) if not setup.savings.keep_cache or row.window() != row.cached_window
+        slot for slot, view in enumerate(views) if not setup.savings.keep_cache or view.window() != view.cached_window
     ]
     if not moved:
         return
-    prefixes = [rows[slot].prefix()[:-1] for slot in moved]
+    prefixes = [views[slot].prefix()[:-1] for slot in moved]
     ids = np.zeros((len(moved), max(map(len, prefixes))), np.int64)
     for padded, prefix in zip(ids, prefixes, strict=True):
         padded[: len(prefix)] = prefix
     embeds = model.input_embeds_layer(torch.from_numpy(ids).to(batch.device))  # (num_moved, longest, hidden_size)
     batch.prefill(moved, embeds, [len(prefix) for prefix in prefixes])
     for slot in moved:
-        rows[slot].cached_window = rows[slot].window()
+        views[slot].cached_window = views[slot].window()
 
 
 class _FineRow:

@@ -149,6 +149,13 @@ def _add_speak_parser(commands) -> None:
         "--temperature", type=float, metavar="T", help="of the text and the coarse stage (default: 0.7); 0 for none"
     )
     speak.add_argument(
+        "--guidance-scale", type=float, metavar="S",
+        help="above 1: the words count for more, and speaking takes longer (default: what the Bark's config says)",
+    )  # fmt: skip
+    speak.add_argument(
+        "--voice-guidance-scale", type=float, metavar="S", help="above 1: the voice prompt counts for more, likewise"
+    )
+    speak.add_argument(
         "--long-form", choices=("fixed", "rolling"),
         help="prompt each piece of a long text with the voice (default), or with the end of the piece before",
     )  # fmt: skip
@@ -475,7 +482,8 @@ def run_speak(arguments: argparse.Namespace) -> int:
     speak = _load_speaker(arguments)
     voices = arguments.voice or [None]
     temperatures = {"semantic_temperature": arguments.temperature, "coarse_temperature": arguments.temperature}
-    options = {name: getattr(arguments, name) for name in ("prompt_mode", "reference_text", "seed", "long_form")}
+    names = ("prompt_mode", "reference_text", "guidance_scale", "voice_guidance_scale", "seed", "long_form")
+    options = {name: getattr(arguments, name) for name in names}
     options = {**options, **temperatures, "batch_size": arguments.batch_size}
     options = {name: value for name, value in options.items() if value is not None}
     try:

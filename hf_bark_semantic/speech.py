@@ -49,6 +49,10 @@ class SpeechOptions:
         semantic_temperature (`float`), coarse_temperature (`float`), fine_temperature (`float`): of the three stages;
             0 takes the likeliest token.
         min_eos_p (`float`, *optional*): probability of the end at which the text stage stops.
+        guidance_scale (`float`, *optional*), voice_guidance_scale (`float`, *optional*): how much what is to be said
+            and the voice prompt count in the text and the coarse stage, see [`Sampling`]. Above 1 words are clearer
+            and the voice closer, and the stage takes twice or three times as long. By default as the Bark's
+            generation config says; Suno's says nothing, so 1.
         seed (`int`): the same seed gives the same speech.
         long_form (`str`): what text of several pieces is prompted with. `"fixed"`: every piece with the voice prompt,
             all in one batch. `"rolling"`: every piece with the end of the piece before; as long as that is short, with
@@ -64,6 +68,8 @@ class SpeechOptions:
     coarse_temperature: float = 0.7
     fine_temperature: float = 0.5
     min_eos_p: float | None = 0.2
+    guidance_scale: float | None = None
+    voice_guidance_scale: float | None = None
     seed: int = 0
     long_form: str = "fixed"
     pause_s: float = 0.15
@@ -83,11 +89,12 @@ class SpeechOptions:
 
     def request(self, *, number: int = 0, **content: Any) -> SynthesisRequest:
         """A request for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
+        guidance = {"guidance_scale": self.guidance_scale, "voice_guidance_scale": self.voice_guidance_scale}
         return SynthesisRequest(
             **{"prompt_mode": self.prompt_mode, **content},
             seed=_derived_seed(self.seed, number, 0),
-            semantic=Sampling(temperature=self.semantic_temperature, min_eos_p=self.min_eos_p),
-            coarse=Sampling(temperature=self.coarse_temperature),
+            semantic=Sampling(temperature=self.semantic_temperature, min_eos_p=self.min_eos_p, **guidance),
+            coarse=Sampling(temperature=self.coarse_temperature, **guidance),
             fine=Sampling(temperature=self.fine_temperature),
         )
 

@@ -133,7 +133,8 @@ class VoiceCloningPipeline(Pipeline):
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
             options: of [`SpeechOptions`]: `prompt_mode`, `semantic_temperature`, `coarse_temperature`,
-                `fine_temperature`, `min_eos_p`, `seed`, `long_form`, `pause_s`.
+                `fine_temperature`, `min_eos_p`, `guidance_scale`, `voice_guidance_scale`, `seed`, `long_form`,
+                `pause_s`.
 
         Returns:
             `dict`: `voice_prompt` ([`VoicePrompt`], or `None` with `prompt_mode="none"`) and, with a text or a

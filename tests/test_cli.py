@@ -332,10 +332,14 @@ def speak(bark_folder, tmp_path, encoder):
 
 
 def test_spoken_text_is_the_pipeline_s(speak, encoder, bark_folder, capsys):
-    code, audio = speak("the dog runs", "--seed", "2", "--temperature", "0.5", "--prompt-mode", "semantic")
+    given = ["--seed", "2", "--temperature", "0.5", "--prompt-mode", "semantic"]
+    code, audio = speak("the dog runs", *given, "--guidance-scale", "9", "--voice-guidance-scale", "30")
     assert code == 0
     pipe = pipeline("voice-cloning", model=encoder, bark=bark_folder, device="cpu")
     options = {"seed": 2, "semantic_temperature": 0.5, "coarse_temperature": 0.5, "prompt_mode": "semantic"}
+    unguided = pipe(tiny_prompt(), "the dog runs", **options)["audio"]
+    assert len(audio) != len(unguided) or not np.array_equal(audio, unguided)
+    options |= {"guidance_scale": 9.0, "voice_guidance_scale": 30.0}
     expected = pipe(tiny_prompt(), "the dog runs", **options)["audio"]
     assert np.array_equal(audio, expected)
     output = capsys.readouterr().out.splitlines()

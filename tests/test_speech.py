@@ -89,7 +89,8 @@ def test_same_seed_same_speech_in_any_batch(bark, tokenizer):
 def test_all_pieces_go_through_one_batch_with_the_same_voice(bark, tokenizer, stub):
     calls, _ = stub
     prompt = voice()
-    audio = speak(bark, tokenizer, prompt=prompt, seed=5, pause_s=0.5, coarse_temperature=0.3, min_eos_p=None)
+    sampling = {"coarse_temperature": 0.3, "min_eos_p": None, "guidance_scale": 2.0, "voice_guidance_scale": 3.0}
+    audio = speak(bark, tokenizer, prompt=prompt, seed=5, pause_s=0.5, **sampling)
     (requests,) = calls
     assert len(requests) > 3
     assert "".join(request.text for request in requests).replace(" ", "") == LONG.replace(" ", "")
@@ -98,6 +99,9 @@ def test_all_pieces_go_through_one_batch_with_the_same_voice(bark, tokenizer, st
     assert len({request.seed for request in requests}) == len(requests)
     assert {request.coarse.temperature for request in requests} == {0.3}
     assert {request.semantic.min_eos_p for request in requests} == {None}
+    for stage in ("semantic", "coarse"):
+        samplings = {getattr(request, stage) for request in requests}
+        assert {(s.guidance_scale, s.voice_guidance_scale) for s in samplings} == {(2.0, 3.0)}
     piece = num_codec_frames(60) * 320
     assert len(audio) == len(requests) * piece + (len(requests) - 1) * 12_000
     assert not audio[piece : piece + 12_000].any()
@@ -189,6 +193,7 @@ def test_mode_without_prompt_ignores_the_voice(bark, tokenizer, stub):
         ({"seed": 1.5}, "whole number"),
         ({"pause_s": -1}, "between 0 and 10"),
         ({"fine_temperature": -1}, "temperature"),
+        ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"min_eos_p": 2}, "min_eos_p"),
     ],
 )

@@ -16,6 +16,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from hf_bark_semantic import VoicePrompt, bark_stages
 from hf_bark_semantic.bark_decoding import DecodingBatch, pick_tokens
+from hf_bark_semantic.bark_finetuning import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark_stages import BarkSetup
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.synthesis import (
@@ -352,7 +353,9 @@ def test_only_clips_of_like_length_are_decoded_together(bark, monkeypatch):
 def test_a_longer_text_starts_first(bark, tokenizer, monkeypatch):
     started, row = [], bark_stages._TextRow
     monkeypatch.setattr(
-        bark_stages, "_TextRow", lambda setup, item: started.append(item.request.text) or row(setup, item)
+        bark_stages,
+        "_TextRow",
+        lambda setup, item, views: started.append(item.request.text) or row(setup, item, views),
     )
     requests = [SynthesisRequest(text, max_semantic_tokens=3) for text in ("a dog", "a", "the dog runs", "the dog")]
     results = text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=1)
@@ -361,6 +364,124 @@ def test_a_longer_text_starts_first(bark, tokenizer, monkeypatch):
         alone = text_to_semantic(bark, [request], tokenizer=tokenizer)[0]
         np.testing.assert_array_equal(tokens, alone[0])
         assert reason == alone[1]
+
+
+GUIDED = {"semantic": (1.7, 1.0), "coarse": (1.5, 2.25)}  # by what is said, by the voice
+
+
+def guided_scores(scales, logits_of) -> torch.Tensor:
+    """The formula of InstructPix2Pix; `logits_of(content, voice)` of the same positions."""
+    content, voice = scales
+    everything, wordless = (logits_of(known, known).log_softmax(-1) for known in (True, False))
+    voiceless = logits_of(True, False).log_softmax(-1)
+    return wordless + content * (voiceless - wordless) + voice * (everything - voiceless)
+
+
+@pytest.mark.parametrize("num_prompt_tokens", PROMPT_LENGTHS)
+@pytest.mark.parametrize("scales", [GUIDED["semantic"], (1.0, 2.0), (3.0, 3.0)])
+def test_guidance_of_the_text_stage(bark, tokenizer, scales, num_prompt_tokens):
+    sampling = replace(GREEDY, guidance_scale=scales[0], voice_guidance_scale=scales[1])
+    prompt = make_prompt(num_prompt_tokens)
+    requests = [SynthesisRequest(text=text, semantic=sampling, voice_prompt=prompt) for text in TEXTS]
+    results = text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=3)
+    plain = text_to_semantic(bark, [replace(r, semantic=GREEDY) for r in requests], tokenizer=tokenizer)
+    changed = any(list(tokens) != list(unguided) for (tokens, _), (unguided, _) in zip(results, plain, strict=True))
+    assert changed == (prompt is not None or scales[0] > 1)
+    configs = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False).configs
+    history = None if prompt is None else Utterance(np.zeros(0), prompt.semantic_tokens)
+    embed = bark.semantic.input_embeds_layer
+    for text, (tokens, reason) in zip(TEXTS, results, strict=True):
+        text_ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        def logits_of(content, voice, ids=text_ids, tokens=tokens, complete=reason == "eos"):
+            utterance = Utterance(ids if content else ids[:0], tokens, complete=complete)
+            example = collate([semantic_example(utterance, history if voice else None, configs)], configs)
+            prefix = embed(example["text_ids"]) + embed(example["history_ids"])
+            embeds = torch.cat([prefix, embed(example["input_ids"])], 1)
+            return bark.semantic(inputs_embeds=embeds).logits[0, prefix.shape[1] :, : VOCAB_SIZE + 1]
+
+        with torch.no_grad():
+            best = guided_scores(scales, logits_of).argmax(-1).tolist()
+        assert best == [*tokens, VOCAB_SIZE][: len(best)] and len(best) >= len(tokens)
+
+
+@pytest.mark.parametrize("num_prompt_tokens", PROMPT_LENGTHS)
+@pytest.mark.parametrize("scales", [GUIDED["coarse"], (1.5, 1.0), (2.0, 2.0)])
+def test_guidance_of_the_coarse_stage(bark, scales, num_prompt_tokens):
+    sampling = replace(GREEDY, guidance_scale=scales[0], voice_guidance_scale=scales[1])
+    prompt = make_prompt(num_prompt_tokens)
+    said = [make_tokens(30), make_tokens(95, seed=2), make_tokens(7, seed=3)]  # the second moves every window
+    requests = [SynthesisRequest(semantic_tokens=row, coarse=sampling, voice_prompt=prompt) for row in said]
+    results = semantic_to_codes(bark, said, requests, batch_size=2)
+    plain = semantic_to_codes(bark, said, [replace(request, coarse=GREEDY) for request in requests])
+    assert any((guided[:2] != unguided[:2]).any() for guided, unguided in zip(results, plain, strict=True))
+    configs = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False).configs
+    history = prompt and Utterance(np.zeros(0), prompt.semantic_tokens, prompt.audio_codes)
+    pad, length = configs.coarse.coarse_semantic_pad_token, configs.coarse.max_coarse_input_length
+    for tokens, codes in zip(said, results, strict=True):
+        utterance = Utterance(np.zeros(0), tokens, codes)
+        ids = (codes[:2] + VOCAB_SIZE + CODEBOOK_SIZE * np.arange(2)[:, None]).T.reshape(-1)
+        for start in range(0, len(ids), configs.coarse.sliding_window_len):
+            wanted = ids[start : start + configs.coarse.sliding_window_len]
+
+            def logits_of(content, voice, utterance=utterance, start=start, wanted=wanted):
+                num_new, heard = len(wanted), history if voice else None
+                example = coarse_example(utterance, heard, configs, num_generated=start)
+                input_ids = torch.from_numpy(example["input_ids"])
+                if not content:
+                    input_ids[:length] = pad
+                logits = bark.coarse_acoustics(input_ids[None]).logits[0, -num_new:, VOCAB_SIZE:CODES_END]
+                return logits.view(num_new, 2, CODEBOOK_SIZE)[range(num_new), np.arange(num_new) % 2]
+
+            with torch.no_grad():
+                best = guided_scores(scales, logits_of).argmax(-1)
+            np.testing.assert_array_equal(best + VOCAB_SIZE + CODEBOOK_SIZE * (torch.arange(len(best)) % 2), wanted)
+
+
+def test_guidance_comes_from_the_generation_config_unless_it_is_asked_for(bark, tokenizer):
+    def speak(bark, sampling, **rules):
+        requests = [
+            SynthesisRequest(text=text, seed=seed, voice_prompt=make_prompt(20), semantic=sampling, coarse=sampling)
+            for seed, text in enumerate(TEXTS)
+        ]
+        results = synthesize(bark, requests, tokenizer=tokenizer, batch_size=2, **rules)
+        return [(result.semantic_tokens.tolist(), result.audio_codes.tolist()) for result in results]
+
+    scales = {"guidance_scale": 1.5, "voice_guidance_scale": 2.0}
+    guiding, config = copy.deepcopy(bark), {"condition_guidance_scale": 1.5, "voice_guidance_scale": 2.0}
+    for stage in ("semantic_config", "coarse_acoustics_config"):
+        setattr(guiding.generation_config, stage, {**getattr(guiding.generation_config, stage), **config})
+    plain = speak(bark, Sampling())
+    assert speak(guiding, Sampling()) == speak(bark, Sampling(**scales)) != plain
+    assert speak(guiding, Sampling(guidance_scale=1, voice_guidance_scale=1)) == plain
+    assert speak(guiding, Sampling(), transformers_rules=True) == speak(bark, Sampling(), transformers_rules=True)
+
+
+def test_guided_rows_do_not_depend_on_their_company(bark, tokenizer):
+    sampling = Sampling(guidance_scale=1.5, voice_guidance_scale=2.0)
+    requests = [
+        SynthesisRequest(
+            text=text,
+            seed=seed,
+            voice_prompt=make_prompt(length),
+            prompt_mode=mode,
+            semantic=sampling,
+            coarse=sampling,
+        )
+        for seed, (text, length, mode) in enumerate(
+            zip(TEXTS, [20, 150, None, 150], ["full", "acoustic", "none", "semantic"], strict=True)
+        )
+    ]
+    together = list(synthesize(bark, requests, tokenizer=tokenizer, batch_size=3))
+    for request, result in zip(requests, together, strict=True):
+        (alone,) = synthesize(bark, [request], tokenizer=tokenizer, savings=Savings(keep_cache=False, refill=False))
+        np.testing.assert_array_equal(result.semantic_tokens, alone.semantic_tokens)
+        np.testing.assert_array_equal(result.audio_codes, alone.audio_codes)
+
+
+def test_guidance_below_one_is_refused():
+    with pytest.raises(ValueError, match="`voice_guidance_scale` is 0.5; it must be 1 or more"):
+        Sampling(voice_guidance_scale=0.5)
 
 
 def test_adapters_are_run(bark, tokenizer):
