@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 from hf_bark_semantic import load_bark
+from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 from hf_bark_semantic.voice_evaluation import load_voice_clips
@@ -184,6 +185,25 @@ def test_blends_are_different_pairs(scripts):
     blends = make_speech.all_blends(names)
     assert len({frozenset(blend.split("+")) for blend in blends}) == len(blends) == make_speech.NUM_BLENDS
     assert blends[: len(make_speech.BLENDS)] == make_speech.BLENDS == make_speech.all_blends(names)[:8]
+
+
+def test_some_examples_of_the_coarse_model_lack_their_tokens(folder, scripts):
+    import nano_bark
+    import train_bark
+
+    bark, tokenizer = BarkModel.from_pretrained(folder / "bark"), nano_bark.text_tokenizer()
+    configs = bark_generation_configs(bark)
+    clips = train_bark.load_utterances(folder, tokenizer, configs, "coarse")
+    batches = [train_bark.UtteranceBatches(clips, configs, "coarse", steps=40, num_positions=3_000) for _ in range(2)]
+    wordless, rows, length = 0, 0, configs.coarse.max_coarse_input_length
+    for step in range(40):
+        for plain, part in zip(batches[0][step], train_bark.SometimesWordless(batches[1], configs)[step], strict=True):
+            empty = (part["input_ids"][:, :length] == configs.coarse.coarse_semantic_pad_token).all(1)
+            torch.testing.assert_close(part["input_ids"][~empty], plain["input_ids"][~empty])
+            torch.testing.assert_close(part["input_ids"][:, length:], plain["input_ids"][:, length:])
+            torch.testing.assert_close(part["labels"], plain["labels"])
+            wordless, rows = wordless + int(empty.sum()), rows + len(empty)
+    assert 0.5 < wordless / rows / train_bark.WORDLESS < 2
 
 
 def test_training_goes_on_from_a_whole_bark(folder, tmp_path):

@@ -32,6 +32,7 @@ from hf_bark_semantic.training_loop import TrainingArguments, train
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
 JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
+WORDLESS = 0.15  # share of examples of the coarse model that lack their tokens, for classifier-free guidance
 
 
 def main(arguments=None):
@@ -67,6 +68,8 @@ def main(arguments=None):
     )
     options = {"num_positions": args.num_positions, "history_probability": 0.6, "history_targets": True}
     batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **options)
+    if args.stage == "coarse":
+        batches = SometimesWordless(batches, configs)
     arguments = TrainingArguments(
         output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
         optimizer=args.optimizer,
@@ -112,6 +115,23 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
             if len(parts) > 1:
                 utterances.append(join_utterances(parts, configs))
     return utterances
+
+
+class SometimesWordless(torch.utils.data.Dataset):
+    """Batches of the coarse model in which some examples lack the semantic tokens, but not their history's codes."""
+
+    def __init__(self, batches: UtteranceBatches, configs):
+        self.batches, self.config = batches, configs.coarse
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, step: int):
+        rng, parts = np.random.default_rng([1, step]), self.batches[step]
+        for part in parts:
+            wordless = torch.from_numpy(rng.random(len(part["input_ids"])) < WORDLESS)
+            part["input_ids"][wordless, : self.config.max_coarse_input_length] = self.config.coarse_semantic_pad_token
+        return parts
 
 
 @torch.no_grad()
