@@ -20,6 +20,7 @@ Where the rules of Suno's program and of transformers differ, Suno's hold, unles
     | order of filters             | top_p, top_k, temperature             | temperature, top_k, top_p         |
     | second coarse codebook       | its own ids                           | also the special ids above them   |
     | fine stage, temperature 1    | samples                               | takes the likeliest               |
+    | guidance, see [`Sampling`]   | by our keys of the generation config  | none                              |
 
 Sampling draws from one generator per row and stage, so that it repeats; transformers' random numbers are others. What
 is computed in float16 or bfloat16, or by int8 layers, is up to the model that is passed; only float32 repeats exactly.

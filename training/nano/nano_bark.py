@@ -24,7 +24,7 @@ from transformers import (
 SEMANTIC_VOCAB_SIZE, CODEBOOK_SIZE = 500, 1_024
 TEXT_OFFSET = 512
 MAX_TEXT, MAX_TOKENS = 160, 448  # ids of text and of history; semantic tokens of one generation: 9 s
-COARSE_INPUT, COARSE_HISTORY, COARSE_WINDOW = 192, 450, 60
+COARSE_INPUT, COARSE_HISTORY, COARSE_WINDOW = 192, 420, 90  # a longer window is read anew less often
 FINE_INPUT, FINE_HISTORY = 512, 256
 PUNCTUATION = list(string.punctuation + "♪…—’“”")
 
