@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
-from hf_bark_semantic import load_bark
+from hf_bark_semantic import VoicePrompt, load_bark
 from hf_bark_semantic.bark_generation import bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
@@ -224,6 +225,18 @@ def test_a_nano_that_never_ends_a_text_is_found_out(folder):
     args = argparse.Namespace(folder=folder, block_size=6, batch_size=2, max_tokens=4)
     with pytest.raises(RuntimeError, match="nano ended 0 of 6 texts"):
         speak_corpus.speak_block(args, 1_000)
+
+
+def test_a_corpus_is_spoken_with_guidance_and_without(scripts):
+    import speak_corpus
+
+    tokens = np.zeros(150, np.int64)
+    prompt = VoicePrompt.from_tokens_and_codes(tokens, np.zeros((8, 225), np.int64), semantic_vocab_size=500)
+    requests = list(islice(speak_corpus.random_requests({"af": [prompt]}, {}, None), 60))
+    scales = [request.coarse.guidance_scale for request in requests]
+    assert set(scales) == {1.0, None}
+    assert abs(scales.count(1.0) / len(scales) - speak_corpus.UNGUIDED) < 0.2
+    assert all(request.coarse.voice_guidance_scale == scale for request, scale in zip(requests, scales, strict=True))
 
 
 def test_a_corpus_goes_on_behind_its_blocks_whatever_the_number_of_processes(tmp_path, scripts):

@@ -28,6 +28,7 @@ from hf_bark_semantic.voice_prompt import VoicePrompt
 
 BLOCKS = "generated_blocks"  # of one --block-size
 UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
+UNGUIDED = 0.6  # share that it speaks without guidance: less clear and more varied, which its encoder learns more from
 
 
 def main(arguments=None):
@@ -114,7 +115,9 @@ def random_requests(prompts: dict[str, list[VoicePrompt]], names: dict[int, str]
             continue
         voice = None if rng.random() < UNPROMPTED else voices[rng.integers(len(voices))]
         prompt = None if voice is None else prompts[voice][rng.integers(len(prompts[voice]))]
-        sampling = [Sampling(float(rng.uniform(0.5, 0.9)), min_eos_p=m) for m in (0.2, None)]
+        scale = 1.0 if rng.random() < UNGUIDED else None
+        guidance = {"guidance_scale": scale, "voice_guidance_scale": scale}
+        sampling = [Sampling(float(rng.uniform(0.5, 0.9)), min_eos_p=m, **guidance) for m in (0.2, None)]
         names[seed] = voice or f"own {seed}"
         yield SynthesisRequest(
             text=text, voice_prompt=prompt, prompt_mode="none" if prompt is None else "full", seed=seed,
