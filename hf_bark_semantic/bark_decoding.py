@@ -14,6 +14,7 @@ the attention between them is replaced. A row's place in the batch and its neigh
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -56,13 +57,9 @@ class Sampling:
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
             ("min_eos_p", self.min_eos_p is None or 0 < self.min_eos_p <= 1, "above 0 and at most 1, or None"),
         ]
-        rules += [
-            (name, scale is None or 1 <= scale < math.inf, "1 or more, or None")
-            for name, scale in (
-                ("guidance_scale", self.guidance_scale),
-                ("voice_guidance_scale", self.voice_guidance_scale),
-            )
-        ]
+        for name in ("guidance_scale", "voice_guidance_scale"):
+            scale = getattr(self, name)
+            rules.append((name, scale is None or 1 <= scale < math.inf, "1 or more, or None"))
         for name, holds, rule in rules:
             if not holds:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
@@ -95,7 +92,7 @@ class Guidance:
     content: float = 1.0
     voice: float = 1.0
 
-    @property
+    @cached_property
     def views(self) -> list[View]:
         """Those that count."""
         everything = View(True, True, self.voice)
@@ -104,11 +101,10 @@ class Guidance:
 
     def logits(self, logits: torch.Tensor) -> torch.Tensor:
         """From logits of all views, `(num_rows * num_views, num_columns)`, to `(num_rows, num_columns)`."""
-        views = self.views
-        if len(views) == 1:
+        if len(self.views) == 1:
             return logits
-        known = logits.float().log_softmax(-1).unflatten(0, (-1, len(views)))  # (num_rows, num_views, num_columns)
-        return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in views]))
+        known = logits.float().log_softmax(-1).unflatten(0, (-1, len(self.views)))  # (rows, views, columns)
+        return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in self.views]))
 
 
 @dataclass(frozen=True)

@@ -314,9 +314,10 @@ class _CoarseView:
 
     def __init__(self, setup: BarkSetup, row: _CoarseRow, view: View, history: list[int]):
         self.setup, self.row, self.content = setup, row, view.content
-        self.num_history_tokens = len(history) if view.voice else 0
+        history = history if view.voice else []
+        self.num_history_tokens = len(history)
         self.first_id = 0 if view.voice else row.num_history_ids
-        self.semantic = [*history[: self.num_history_tokens], *row.item.value.tolist()]
+        self.semantic = [*history, *row.item.value.tolist()]
         self.cached_window = None
 
     def window(self) -> tuple[int, int]:
