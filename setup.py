@@ -43,7 +43,11 @@ setup(
         "train": TRAIN,
         "eval": EVAL,
         "app": APP,
-        "test": ["encodec", "ipykernel", "jiwer", "nbclient", "pytest", "ruff", "selenium", *APP, *EVAL],
+        "test": [
+            *("encodec", "ipykernel", "jiwer", "nbclient", "praat-parselmouth", "pytest", "ruff", "selenium"),
+            *APP,
+            *EVAL,
+        ],
     },
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
 )

@@ -188,6 +188,54 @@ def test_blends_are_different_pairs(scripts):
     assert blends[: len(make_speech.BLENDS)] == make_speech.BLENDS == make_speech.all_blends(names)[:8]
 
 
+def test_a_revoiced_clip_is_as_long_as_before_and_has_another_pitch_and_colour(scripts):
+    from revoice import KNOTS_HZ, Timbre, revoiced
+
+    time = np.arange(24_000) / 24_000
+    buzz = (0.1 * sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 60))).astype(np.float32)
+
+    def strongest(waveform):  # the frequency of the strongest partial below 400 Hz, after the first moments
+        return int(np.abs(np.fft.rfft(waveform[:24_000]))[60:400].argmax()) + 60
+
+    plain = Timbre(1.0, 1.0, 1.0, np.zeros(len(KNOTS_HZ)))
+    same, higher = (revoiced(buzz, timbre, 24_000) for timbre in (plain, Timbre(1.0, 1.3, 1.0, plain.colour_db)))
+    assert len(same) == len(higher) == len(buzz) and np.isfinite(higher).all()
+    assert strongest(same) == pytest.approx(120, abs=3) and strongest(higher) == pytest.approx(156, abs=4)
+    dark = revoiced(buzz, Timbre(1.0, 1.0, 1.0, np.where(KNOTS_HZ > 1000, -60.0, 0.0)), 24_000)
+    spectra = np.abs(np.fft.rfft(same)), np.abs(np.fft.rfft(dark))
+    assert spectra[1][4000:6000].sum() < 0.1 * spectra[0][4000:6000].sum()
+    assert spectra[1][100:140].sum() > 0.9 * spectra[0][100:140].sum()
+    with pytest.raises(ValueError, match="no pitch"):
+        revoiced(np.zeros(24_000, np.float32), plain, 24_000)
+    voices = [Timbre.of(f"af_alloy~{number}") for number in range(20)]
+    assert all(0.83 < voice.formants < 0.95 or 1.05 < voice.formants < 1.21 for voice in voices)
+    assert Timbre.of("af_alloy~3").pitch == voices[3].pitch and len({voice.pitch for voice in voices}) == 20
+
+
+def test_copies_say_what_their_voice_said_and_none_is_of_a_held_out_one(tmp_path, scripts, monkeypatch):
+    import make_speech
+
+    names = [f"{name}.bin" for name in (*make_speech.HELD_OUT, "af_a", "af_b", "am_c")]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(make_speech, "BLENDS", ["af_a+af_b"])
+    monkeypatch.setattr(make_speech, "NUM_BLENDS", 2)
+    copies = [voice for engine, voice, _ in make_speech.planned_voices(tmp_path) if engine == "copy"]
+    assert {"af_a@0.88", "af_a~0", "af_a~2", "af_a+af_b~0", "hibari@0.8~5"} <= set(copies)
+    assert not any(name in voice for voice in copies for name in make_speech.HELD_OUT)
+    write_speech(tmp_path / "speech")
+    (tmp_path / "speech" / "af_one.jsonl").rename(tmp_path / "speech" / "hibari@0.8.jsonl")
+    monkeypatch.setattr(make_speech, "HIBARI_PARTS", 2)
+    slices = [make_speech.copy_voice(f"hibari@0.8~{number}", tmp_path / "speech") for number in range(2)]
+    assert [len(rows) for rows in slices] == [CLIPS // 2] * 2
+    rows = make_speech.copy_voice("bf_three~0", tmp_path / "speech")
+    assert len(rows) == CLIPS and all(row["held_out_text"] and row["text"] == "one two three." for row in rows)
+    assert {row["id"] for row in rows} == {f"bf_three~0-{number}" for number in range(CLIPS)}
+    files = [tmp_path / "speech" / voice / "0.flac" for voice in ("bf_three~0", "bf_three")]
+    copied, original = (soundfile.read(file)[0] for file in files)
+    assert len(copied) == len(original) and not np.allclose(copied, original, atol=0.01)
+
+
 def test_some_examples_of_the_coarse_model_lack_their_tokens(folder, scripts):
     import nano_bark
     import train_bark
@@ -205,6 +253,31 @@ def test_some_examples_of_the_coarse_model_lack_their_tokens(folder, scripts):
             torch.testing.assert_close(part["labels"], plain["labels"])
             wordless, rows = wordless + int(empty.sum()), rows + len(empty)
     assert 0.5 < wordless / rows / train_bark.WORDLESS < 2
+
+
+def test_histories_are_misheard_as_tokens_that_are_near(folder, scripts):
+    import nano_bark
+    import train_bark
+
+    tokenizer = nano_bark.text_tokenizer()
+    configs = bark_generation_configs(BarkModel.from_pretrained(folder / "bark"))
+    clips = train_bark.load_utterances(folder, tokenizer, configs, "coarse")
+    centroids = train_bark.load_centroids(folder)
+    assert len(centroids) == 500
+    batches = train_bark.MisheardHistories(centroids, clips, configs, "coarse", steps=1)
+    nearest = torch.cdist(centroids, centroids).argsort(1)[:, 1 : train_bark.SIMILAR + 1]
+    shares = []
+    for seed in range(200):
+        true, heard = (
+            kind.history([0], np.random.default_rng(seed)) for kind in (super(type(batches), batches), batches)
+        )
+        np.testing.assert_array_equal(heard.audio_codes, true.audio_codes)
+        wrong = heard.semantic_tokens != true.semantic_tokens
+        near = nearest[true.semantic_tokens[wrong]] == torch.from_numpy(heard.semantic_tokens[wrong])[:, None]
+        assert near.any(1).all()
+        shares.append(wrong.mean())
+    shares = np.array(shares)
+    assert 0.35 < (shares == 0).mean() < 0.65 and 0.2 < shares[shares > 0].mean() < 0.4 and shares.max() < 0.7
 
 
 def test_training_goes_on_from_a_whole_bark(folder, tmp_path):

@@ -6,8 +6,9 @@
 Writes `<voice>/<number>.flac` (24 kHz, -22 dB) and, when a voice is done, `<voice>.jsonl` with one line for each file:
 `id, file, text, voice, seconds, held_out_voice, held_out_text`. A voice whose `.jsonl` is there is not made again.
 
-Voices: Kokoro's 54, blends of their styles, hibari, flite, and some of these shifted (`am_adam@1.12`: resampled, so
-that pitch and formants lie 12 % higher). Twelve of Kokoro's are held out: no blend or shift of them exists either.
+Voices: Kokoro's 54, blends of their styles, hibari, flite, and copies of some of these, shifted (`am_adam@1.12`:
+resampled, so that pitch and formants lie 12 % higher) or in another voice (`am_adam~1`, see revoice.py). Twelve of
+Kokoro's are held out: no blend or copy of them exists either.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from revoice import Timbre, revoiced
 from sentences import is_held_out, random_text
 
 SAMPLING_RATE = 24_000
@@ -37,8 +39,10 @@ NUM_BLENDS = 108  # these and random ones
 FLITE = ("awb", "kal16", "rms", "slt")
 TUNED_ON = ["af_kore"]  # held out, too; long enough for a Bark to be fine-tuned on
 MINUTES = {"kokoro": 0.7, "held out": 1.1, "tuned on": 5.5, "blend": 0.7, "hibari": 22.0, "flite": 5.5}
-HIBARI_SHIFTS = (0.8, 0.87, 0.94, 1.0, 1.07, 1.14, 1.22)
-FLITE_SHIFTS = (0.9, 1.0, 1.12, 1.25)
+HIBARI_SHIFTS = (0.77, 0.8, 0.83, 0.87, 0.9, 0.94, 0.97, 1.0, 1.03, 1.07, 1.1, 1.14, 1.18, 1.22)
+FLITE_SHIFTS = (0.9, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)
+REVOICED = {"kokoro": 3, "blend": 1, "hibari": 6}  # voices made of each one; hibari's say a 24th of its texts each
+HIBARI_PARTS = 24
 KOKORO_SHIFTS = (0.88, 1.07, 1.15)  # of each of Kokoro's voices that is not held out; blends have one of them
 
 
@@ -54,7 +58,9 @@ def main(arguments=None):
     engines = {"kokoro": Kokoro(args.kokoro_voices), "hibari": HibariVoice(), "flite": Flite()}
     for engine, voice, minutes in planned_voices(args.kokoro_voices)[args.part[0] :: args.part[1]]:
         table = args.output / f"{voice}.jsonl"
-        if not table.exists():
+        if engine == "copy" and not (args.output / f"{base_and_number(voice)[0]}.jsonl").exists():
+            print(f"{voice}: the voice that it is made of is not done yet; run this again")
+        elif not table.exists():
             if engine == "copy":
                 rows = copy_voice(voice, args.output)
             else:
@@ -77,6 +83,9 @@ def planned_voices(kokoro_voices: Path) -> list[tuple[str, str, float]]:
     order = np.random.default_rng(0).permutation(len(voices))
     copies = [f"{name}@{shift}" for name in training for shift in KOKORO_SHIFTS]
     copies += [f"{name}@{KOKORO_SHIFTS[i % len(KOKORO_SHIFTS)]}" for i, name in enumerate(blends)]
+    copies += [f"{name}~{number}" for name in training for number in range(REVOICED["kokoro"])]
+    copies += [f"{name}~{number}" for name in blends for number in range(REVOICED["blend"])]
+    copies += [f"hibari@{shift}~{number}" for shift in HIBARI_SHIFTS for number in range(REVOICED["hibari"])]
     return [voices[i] for i in order] + [("copy", name, 0.0) for name in copies]
 
 
@@ -111,18 +120,34 @@ def speak_voice(engine, voice: str, minutes: float, output: Path) -> list[dict]:
 
 
 def copy_voice(voice: str, output: Path) -> list[dict]:
-    """A voice that says what another one said, shifted; its text is shared, so it is no more held out than that."""
-    base, shift = split_shift(voice)
+    """A voice that says what another one said, shifted or in another voice; its text is shared, so it is no more held
+    out than that."""
+    base, number = base_and_number(voice)
+    said = [json.loads(row) for row in (output / f"{base}.jsonl").read_text().splitlines()]
+    if number is not None and base.startswith("hibari"):
+        said = said[int(number) :: HIBARI_PARTS]
     (output / voice).mkdir(parents=True, exist_ok=True)
     rows = []
-    for row in map(json.loads, (output / f"{base}.jsonl").read_text().splitlines()):
+    for row in said:
         waveform, _ = soundfile.read(output / row["file"], dtype="float32")
-        waveform = level(shifted(waveform, shift))
+        if number is None:
+            waveform = shifted(waveform, split_shift(voice)[1])
+        else:
+            try:
+                waveform = revoiced(waveform, Timbre.of(voice), SAMPLING_RATE)
+            except ValueError:
+                continue  # a clip less
+        waveform = level(waveform)
         file = f"{voice}/{Path(row['file']).name}"
         soundfile.write(output / file, waveform, SAMPLING_RATE, subtype="PCM_16")
         seconds = round(len(waveform) / SAMPLING_RATE, 3)
         rows.append({**row, "id": row["id"].replace(base, voice), "file": file, "voice": voice, "seconds": seconds})
     return rows
+
+
+def base_and_number(voice: str) -> tuple[str, str | None]:
+    """The voice that a copy is made of, and the number of its timbre, or `None` if it is only shifted."""
+    return tuple(voice.rsplit("~", 1)) if "~" in voice else (split_shift(voice)[0], None)
 
 
 def trim(waveform: np.ndarray, lead_s: float = 0.06, tail_s: float = 0.12) -> np.ndarray:

@@ -10,12 +10,14 @@ Layouts and losses are those of `hf_bark_semantic.bark_finetuning`: what inferen
 import argparse
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from make_tokenizer import CENTROIDS
 from nano_bark import align_positions, new_bark, start_from_codebooks, text_tokenizer
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_model
 from transformers import BarkModel, EncodecConfig, EncodecModel
 
 from hf_bark_semantic.bark_finetuning import (
@@ -32,6 +34,9 @@ from hf_bark_semantic.training_loop import TrainingArguments, train
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
 JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
+PROMPTED = 0.8  # share of examples behind other clips of their voice, as a voice prompt is
+MISHEARD = 0.5  # share of those whose tokens are partly similar ones, as an encoder hears them
+MOST_MISHEARD, SIMILAR = 0.6, 8  # up to that share of the tokens, for one of so many neighbours
 WORDLESS = 0.15  # share of examples of the coarse model that lack their tokens, for classifier-free guidance
 
 
@@ -66,8 +71,9 @@ def main(arguments=None):
     print(
         f"{sum(p.numel() for p in loss.parameters()) / 1e6:.2f} M parameters, {len(training)} utterances", flush=True
     )
-    options = {"num_positions": args.num_positions, "history_probability": 0.6, "history_targets": True}
-    batches = UtteranceBatches(training, configs, args.stage, steps=args.steps, **options)
+    options = {"num_positions": args.num_positions, "history_probability": PROMPTED, "history_targets": True}
+    centroids = load_centroids(args.folder)
+    batches = MisheardHistories(centroids, training, configs, args.stage, steps=args.steps, **options)
     if args.stage == "coarse":
         batches = SometimesWordless(batches, configs)
     arguments = TrainingArguments(
@@ -92,6 +98,8 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
     rng = np.random.default_rng(0)
     utterances = []
     for table, (variant, known) in itertools.product(sorted((folder / "speech").glob("*.jsonl")), codes.items()):
+        if stage == "semantic" and "~" in table.stem:
+            continue  # says what its voice said, as fast
         own = []
         for row in map(json.loads, table.read_text().splitlines()):
             wanted = row["held_out_voice"] == held_out and row["held_out_text"] == held_out
@@ -115,6 +123,33 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
             if len(parts) > 1:
                 utterances.append(join_utterances(parts, configs))
     return utterances
+
+
+def load_centroids(folder: Path) -> torch.Tensor:
+    """Of the secret tokenizer, `(num_tokens, num_features)`, up to a factor."""
+    own = folder / "secret_tokenizer" / "model.safetensors"
+    return load_file(own)["head.output.weight"] if own.exists() else load_file(CENTROIDS)["centroids"].float()
+
+
+class MisheardHistories(UtteranceBatches):
+    """Batches in which some of the histories have tokens that sound alike in place of the true ones.
+
+    A voice prompt's tokens are what an encoder heard. A text stage that has only seen true ones takes them at their
+    word, and loses its own.
+    """
+
+    def __init__(self, centroids: torch.Tensor, *args, **options):
+        super().__init__(*args, **options)
+        self.similar = torch.cdist(centroids, centroids).topk(SIMILAR + 1, largest=False).indices[:, 1:].numpy()
+
+    def history(self, used: list[int], rng: np.random.Generator) -> Utterance | None:
+        history = super().history(used, rng)
+        if history is None or rng.random() >= MISHEARD:
+            return history
+        tokens = history.semantic_tokens.copy()
+        wrong = np.flatnonzero(rng.random(len(tokens)) < rng.uniform(0, MOST_MISHEARD))
+        tokens[wrong] = self.similar[tokens[wrong], rng.integers(SIMILAR, size=len(wrong))]
+        return replace(history, semantic_tokens=tokens)
 
 
 class SometimesWordless(torch.utils.data.Dataset):
