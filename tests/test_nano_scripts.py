@@ -33,6 +33,7 @@ def scripts():
     sys.path.insert(0, str(NANO))
     yield
     sys.path.remove(str(NANO))
+    AcceleratorState._reset_state(True)  # the last stage's precision is not the next test file's
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def main(arguments=None):
 
 def candidates(clips: list[Speech]) -> list[str]:
     """Kokoro's voices among the training ones (`af_heart`): the second letter is the sex."""
-    return sorted({clip.voice for clip in clips if clip.voice[2:3] == "_" and not {"+", "@"} & set(clip.voice)})
+    return sorted({clip.voice for clip in clips if clip.voice[2:3] == "_" and not {"+", "@", "~"} & set(clip.voice)})
 
 
 def listener(encoder):
