@@ -1,8 +1,7 @@
 """More voices out of few: the same speech with other pitch, formants and colour.
 
-A model that has heard two hundred voices finds the nearest of them behind a prompt; one that has heard many more has
-to listen to the prompt. Praat's overlap-add moves pitch and formants apart from each other, and a smooth random filter
-gives each voice a colour of its own. Needs `pip install praat-parselmouth`.
+Praat's overlap-add moves pitch and formants apart from each other, and a smooth random filter gives each voice a colour
+of its own. Needs `pip install praat-parselmouth`.
 """
 
 import zlib
