@@ -1,7 +1,7 @@
 """More voices out of few: the same speech with other pitch, formants and colour.
 
-Praat's overlap-add moves pitch and formants apart from each other, and a smooth random filter gives each voice a colour
-of its own. Needs `pip install praat-parselmouth`.
+Praat's overlap-add moves pitch and formants apart from each other, and a smooth random filter gives each voice a
+colour of its own. Needs `pip install praat-parselmouth`.
 """
 
 import zlib
