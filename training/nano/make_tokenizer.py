@@ -36,13 +36,18 @@ def main(arguments=None):
         args.whisper, backbone_layers=[LAYER], normalize_features=True, head_type="linear", vocab_size=VOCAB_SIZE,
         input_level_db=-22.0,
     ).eval()  # fmt: skip
-    centroids = new_centroids(model, args.speech) if args.new else load_file(CENTROIDS)["centroids"].float()
+    centroids = new_centroids(model, args.speech) if args.new else packaged_centroids()
     model.head.from_centroids(centroids)
     model.save_pretrained(args.output)
     BarkSemanticEncoderProcessor().save_pretrained(args.output)
 
 
 @torch.no_grad()
+def packaged_centroids() -> torch.Tensor:
+    """Of the packaged nano, `(num_tokens, num_features)`."""
+    return load_file(CENTROIDS)["centroids"].float()
+
+
 def new_centroids(model: BarkSemanticEncoderModel, speech: Path) -> torch.Tensor:
     """Centroids `(VOCAB_SIZE, feature_size)` of random clips."""
     generator = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from make_tokenizer import CENTROIDS
+from make_tokenizer import packaged_centroids
 from nano_bark import align_positions, new_bark, start_from_codebooks, text_tokenizer
 from safetensors.torch import load_file, load_model, save_model
 from transformers import BarkModel, EncodecConfig, EncodecModel
@@ -126,9 +126,10 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
 
 
 def load_centroids(folder: Path) -> torch.Tensor:
-    """Of the secret tokenizer, `(num_tokens, num_features)`, up to a factor."""
+    """Of this nano's secret tokenizer or, where only its labels are, the packaged one's: `(num_tokens, num_features)`,
+    up to a factor."""
     own = folder / "secret_tokenizer" / "model.safetensors"
-    return load_file(own)["head.output.weight"] if own.exists() else load_file(CENTROIDS)["centroids"].float()
+    return load_file(own)["head.output.weight"] if own.exists() else packaged_centroids()
 
 
 class MisheardHistories(UtteranceBatches):
