@@ -141,7 +141,8 @@ class MisheardHistories(UtteranceBatches):
 
     def __init__(self, centroids: torch.Tensor, *args, **options):
         super().__init__(*args, **options)
-        self.similar = torch.cdist(centroids, centroids).topk(SIMILAR + 1, largest=False).indices[:, 1:].numpy()
+        distances = torch.cdist(centroids, centroids).fill_diagonal_(torch.inf)  # also where two are the same
+        self.similar = distances.topk(SIMILAR, largest=False).indices.numpy()
 
     def history(self, used: list[int], rng: np.random.Generator) -> Utterance | None:
         history = super().history(used, rng)
