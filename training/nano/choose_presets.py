@@ -48,8 +48,9 @@ def main(arguments=None):
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
     tokenizer = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None).tokenizer
     hear, transcribe = listener(AutoModel.from_pretrained(args.folder / "encoder")), load_transcriber()
-    clips, results, texts = load_speech(args.folder / "speech"), args.folder / "presets", development_texts(TEXTS, 1)
-    recordings = {voice: list(range(RECORDINGS)) for voice in candidates(clips)}
+    clips = load_speech(args.folder / "speech", wanted=lambda row: is_candidate(row["voice"]))
+    results, texts = args.folder / "presets", development_texts(TEXTS, 1)
+    recordings = {clip.voice: list(range(RECORDINGS)) for clip in clips}
     if args.final:
         recordings = {voice: [number] for voice, number in best_recordings(results, FINALISTS).values()}
         results, texts = results / "final", development_texts(FINAL_TEXTS, 2)
@@ -64,9 +65,9 @@ def main(arguments=None):
             print(voice, rates, flush=True)
 
 
-def candidates(clips: list[Speech]) -> list[str]:
-    """Kokoro's voices among the training ones (`af_heart`): the second letter is the sex."""
-    return sorted({clip.voice for clip in clips if clip.voice[2:3] == "_" and not {"+", "@", "~"} & set(clip.voice)})
+def is_candidate(voice: str) -> bool:
+    """Whether a voice is one of Kokoro's own (`af_heart`): the second letter is the sex."""
+    return voice[2:3] == "_" and not {"+", "@", "~"} & set(voice)
 
 
 def listener(encoder):

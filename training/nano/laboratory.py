@@ -76,9 +76,7 @@ def main(arguments=None):
 
 
 def synthetic_clips(folder: Path, secret) -> list[Clip]:
-    speech = [
-        clip for clip in load_speech(folder / "speech", held_out=True) if clip.held_out_voice and clip.held_out_text
-    ]
+    speech = load_speech(folder / "speech", True, lambda row: row["held_out_voice"] and row["held_out_text"])
     picked = np.random.default_rng(0).permutation(len(speech))[:CLIPS]
     return [
         labelled(speech[i].id, "synthetic", speech[i].voice, waveform_16k(speech[i]).numpy(), secret) for i in picked

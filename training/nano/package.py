@@ -63,7 +63,8 @@ def save_half(model, folder: Path):
 
 def save_reference(speech: Path, output: Path):
     """What the demo clones: a voice and texts that no stage has heard."""
-    clips = [clip for clip in load_speech(speech, held_out=True) if clip.held_out_voice and clip.held_out_text]
+    new = ("held_out_voice", "held_out_text")
+    clips = load_speech(speech, True, lambda row: row["voice"] == REFERENCE_VOICE and all(row[name] for name in new))
     output.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(output, joined_clips(clips, REFERENCE_VOICE, RECORDING_S), SAMPLING_RATE)
 
@@ -139,8 +140,10 @@ def save_presets(output: Path, processor, encoder, bark, folder: Path):
     hear = listener(encoder)
     shutil.rmtree(output / "speaker_embeddings", ignore_errors=True)
     (output / "speaker_embeddings").mkdir(parents=True)
-    clips, table = load_speech(folder / "speech"), {"repo_or_path": ""}
-    for name, (voice, number) in best_recordings(folder / "presets" / "final", NUM_PRESETS).items():
+    presets, table = best_recordings(folder / "presets" / "final", NUM_PRESETS), {"repo_or_path": ""}
+    voices = {voice for voice, _ in presets.values()}
+    clips = load_speech(folder / "speech", wanted=lambda row: row["voice"] in voices)
+    for name, (voice, number) in presets.items():
         arrays = cloned(clips, voice, number, hear, bark).to_dict()
         table[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in arrays}
         for part, array in arrays.items():

@@ -1,6 +1,7 @@
 """The speech corpus of stage 1, as the other stages read it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +28,21 @@ class Speech:
         return self.waveform.astype(np.float32) / 32768
 
 
-def load_speech(folder: Path, held_out: bool | None = False) -> list[Speech]:
-    """Clips of all finished voices in order of their ids: for training, held out, or with `None` all."""
+def load_speech(
+    folder: Path, held_out: bool | None = False, wanted: Callable[[dict], bool] = lambda row: True
+) -> list[Speech]:
+    """Clips of all finished voices in order of their ids: for training, held out, or with `None` all.
+
+    Only those whose row of the voice's table is `wanted` are read; all of them have gigabytes.
+    """
     clips = []
     for table in sorted(folder.glob("*.jsonl")):
         for row in map(json.loads, table.read_text().splitlines()):
-            if held_out is None or held_out == (row["held_out_voice"] or row["held_out_text"]):
+            of_kind = held_out is None or held_out == (row["held_out_voice"] or row["held_out_text"])
+            if of_kind and wanted(row):
                 waveform, _ = soundfile.read(folder / row["file"], dtype="int16")
                 names = ("id", "text", "voice", "held_out_voice", "held_out_text")
                 clips.append(Speech(*(row[name] for name in names), waveform))
     if not clips:
-        raise FileNotFoundError(f"{folder} holds no finished voice; run make_speech.py first.")
+        raise FileNotFoundError(f"{folder} holds no such clip of a finished voice; run make_speech.py first.")
     return clips

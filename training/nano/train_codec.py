@@ -56,7 +56,7 @@ def main(arguments=None):
     parser.add_argument("--filters", type=int, default=16)
     args = parser.parse_args(arguments)
     tokens = np.load(args.tokens)
-    speech = [clip for clip in load_speech(args.speech) if clip.id in tokens]
+    speech = load_speech(args.speech, wanted=lambda row: row["id"] in tokens)
     clips = [(clip.waveform, tokens[clip.id].astype(np.int64)) for clip in speech]
     print(f"{len(clips)} clips, {sum(len(w) for w, _ in clips) / SAMPLING_RATE / 3600:.2f} h", flush=True)
     torch.manual_seed(0)

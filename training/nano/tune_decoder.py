@@ -42,7 +42,7 @@ def main(arguments=None):
     clips = []
     for file, version in (("codes.npz", lambda clip: clip), ("codes_varied.npz", varied)):
         codes = np.load(args.folder / file)
-        speech = [clip for clip in load_speech(args.folder / "speech") if clip.id in codes]
+        speech = load_speech(args.folder / "speech", wanted=lambda row, codes=codes: row["id"] in codes)
         chosen = np.random.default_rng(len(clips)).permutation(len(speech))[: args.clips // 2]
         clips += [(version(speech[i]).waveform, codes[speech[i].id].astype(np.int64)) for i in chosen]
     guesses = guessed_codes(bark.eval(), [codes for _, codes in clips])
