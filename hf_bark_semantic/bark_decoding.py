@@ -141,11 +141,13 @@ class DecodingBatch:
         batch_size (`int`): number of slots.
         capacity (`int`): positions per slot.
         savings (`Savings`): `needed_positions` and `fused_attention` are read.
+        num_views (`int`): kinds of rows, which take turns in the slots. Those of a kind are about as long as each
+            other, so they are attended to together, and apart from the others.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings):
+    def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings, num_views: int = 1):
         config = model.config
-        self.model, self.savings = model, savings
+        self.model, self.savings, self.num_views = model, savings, num_views
         self.device = model.position_embeds_layer.weight.device
         self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
         self.lengths = [0] * batch_size
@@ -166,7 +168,16 @@ class DecodingBatch:
                 at the end with anything.
             lengths (`Sequence[int]`): positions of each row that count.
         """
-        num_rows, num_positions, _ = inputs_embeds.shape
+        for view in range(self.num_views):
+            rows = [row for row, slot in enumerate(slots) if slot % self.num_views == view]
+            if rows:
+                longest = max(lengths[row] for row in rows)
+                self._prefill([slots[row] for row in rows], inputs_embeds[rows, :longest])
+        for slot, length in zip(slots, lengths, strict=True):
+            self.lengths[slot] = length
+
+    def _prefill(self, slots: list[int], inputs_embeds: torch.Tensor) -> None:
+        num_positions = inputs_embeds.shape[1]
         index = torch.tensor(slots, device=self.device)
         hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(num_positions, device=self.device))
         last = len(self.model.layers) - 1
@@ -179,8 +190,6 @@ class DecodingBatch:
                 break  # nothing reads what the last block says of these positions
             attended = _attend(query, key, value, causal=True, fused=self.savings.fused_attention)
             hidden = _finish_block(block, hidden, attended)
-        for slot, length in zip(slots, lengths, strict=True):
-            self.lengths[slot] = length
 
     def step(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append one token to each of the first rows.
@@ -195,14 +204,10 @@ class DecodingBatch:
         lengths = self.lengths[:num_rows]
         tokens, positions = torch.tensor([token_ids, lengths], device=self.device)  # (num_rows,) each
         written = (self.first_position[:num_rows] + positions[:, None]).view(-1)  # (num_rows * num_heads,)
-        longest = max(lengths) + 1
-        mask = None
-        if min(lengths) != longest - 1:
-            visible = self.slots_of_positions[:longest] <= positions[:, None]
-            mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
-            mask = mask.where(visible, float("-inf"))[:, None, None]  # (num_rows, 1, 1, longest)
+        kinds = [slice(view, num_rows, self.num_views) for view in range(self.num_views)]
+        masks = [self._mask(positions[kind], lengths[kind]) for kind in kinds]
 
-        fused, heads = self.savings.fused_attention, (num_rows, 3, self.num_heads, self.head_dim)
+        heads = (num_rows, 3, self.num_heads, self.head_dim)
         hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
         for layer, block in enumerate(self.model.layers):
             # each (num_rows, num_heads, head_dim)
@@ -210,13 +215,27 @@ class DecodingBatch:
             keys, values = self.keys[layer], self.values[layer]
             keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim))
             values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim))
-            keys, values = keys[:num_rows, :, :longest], values[:num_rows, :, :longest]
-            attended = _attend(query[:, :, None], keys, values, mask=mask, fused=fused)
-            hidden = hidden + block.attn.out_proj(attended.reshape(num_rows, -1))
+            attended = [  # of each kind, (num_rows / num_views, num_heads, 1, head_dim)
+                _attend(
+                    query[kind, :, None], keys[kind, :, :longest], values[kind, :, :longest],
+                    mask=mask, fused=self.savings.fused_attention,
+                )
+                for kind, (mask, longest) in zip(kinds, masks, strict=True)
+            ]  # fmt: skip
+            hidden = hidden + block.attn.out_proj(torch.stack(attended, 1).reshape(num_rows, -1))
             hidden = hidden + block.mlp(block.layernorm_2(hidden))
         for row in range(num_rows):
             self.lengths[row] += 1
         return self.model.layernorm_final(hidden)
+
+    def _mask(self, positions: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor | None, int]:
+        """What hides the leftovers behind rows that end at `positions`, `(num_rows, 1, 1, longest)`, and `longest`."""
+        longest = max(lengths) + 1
+        if min(lengths) == longest - 1:
+            return None, longest
+        visible = self.slots_of_positions[:longest] <= positions[:, None]
+        mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
+        return mask.where(visible, float("-inf"))[:, None, None], longest
 
     def move(self, source: int, target: int) -> None:
         """Copy a row into another slot."""

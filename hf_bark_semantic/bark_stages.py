@@ -262,7 +262,7 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
     views = guidance.views
     length = config.max_input_semantic_length
     limit = max(setup.token_limit(item.request) for item in items)
-    batch = DecodingBatch(model, len(views) * batch_size, length + limit, setup.savings)
+    batch = DecodingBatch(model, len(views) * batch_size, length + limit, setup.savings, len(views))
     while queue or rows:
         first_new = len(rows)
         if setup.savings.refill or not rows:
@@ -323,11 +323,11 @@ class _CoarseView:
     def window(self) -> tuple[int, int]:
         """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
         setup, row = self.setup, self.row
-        position = self.num_history_tokens + int(round(row.num_generated / setup.configs.coarse_per_token))
-        return (
-            max(0, position - setup.configs.max_semantic_history),
-            max(self.first_id, len(row.ids) - setup.coarse.max_coarse_history),
-        )
+        first_token = 0
+        if self.content:
+            position = self.num_history_tokens + int(round(row.num_generated / setup.configs.coarse_per_token))
+            first_token = max(0, position - setup.configs.max_semantic_history)
+        return first_token, max(self.first_id, len(row.ids) - setup.coarse.max_coarse_history)
 
     def prefix(self) -> list[int]:
         first_token, first_id = self.window()
@@ -378,7 +378,8 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
     queue, rows = deque(items), []
     guidance = setup.guidance("coarse", sampling)
     longest = config.max_coarse_input_length + 1 + config.max_coarse_history + config.sliding_window_len
-    batch = DecodingBatch(model, len(guidance.views) * batch_size, longest, setup.savings)
+    num_views = len(guidance.views)
+    batch = DecodingBatch(model, num_views * batch_size, longest, setup.savings, num_views)
     while queue or rows:
         if setup.savings.refill or not rows:
             while queue and len(rows) < batch_size:
