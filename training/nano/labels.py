@@ -12,6 +12,7 @@ frames start elsewhere, and every voice has a level of its own.
 
 import argparse
 import zlib
+from collections import defaultdict
 from dataclasses import replace
 from functools import cache, partial
 from itertools import count
@@ -43,11 +44,18 @@ def main(arguments=None):
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args(arguments)
     arrays = dict(np.load(args.output)) if args.output.exists() else {}
-    clips = load_speech(args.speech, held_out=None)
-    if args.clips_per_voice:
-        place = {voice: count(1) for voice in {clip.voice for clip in clips}}
-        clips = [clip for clip in clips if next(place[clip.voice]) <= args.clips_per_voice]
-    clips = [clip for clip in clips if clip.id not in arrays]
+    places = defaultdict(lambda: count(1))
+
+    def is_wanted(row: dict) -> bool:
+        place = next(places[row["voice"]])
+        return row["id"] not in arrays and (not args.clips_per_voice or place <= args.clips_per_voice)
+
+    try:
+        clips = load_speech(args.speech, None, is_wanted)
+    except FileNotFoundError:
+        if not arrays:
+            raise
+        clips = []  # all of them have labels
     label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
     if args.varied:
         clips = [varied(clip) for clip in clips]
