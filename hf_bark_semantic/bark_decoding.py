@@ -3,12 +3,13 @@
     Sampling             the rule by which one stage picks tokens
     Savings              computations that can be left out without changing a token
     DecodingBatch        rows of a causal stage with their keys and values: prefill, step, move
-    fine_hidden_states   the fine stage, which sees all positions at once
+    FineDecoder          the fine stage, which sees all positions at once
     legal_head           the rows of a language model head that may be picked
     pick_tokens          logits and one random number per row -> one token per row
 
-Blocks are run through their own `nn.Linear` and `nn.LayerNorm` modules, so adapters and quantized layers work; only
-the attention between them is replaced. A row's place in the batch and its neighbours have no influence on it.
+Blocks are run through their own modules, so adapters and quantized layers work; only the attention between them is
+replaced, and plain linear layers on a CPU by packed ones. A row's place in the batch and its neighbours have no
+influence on it.
 """
 
 import math
@@ -20,6 +21,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.models.bark.modeling_bark import BarkMLP
+
+from .packed_linear import Linear, is_plain_linear, packed_linear
 
 TRANSFORMERS_TOP_K = 50  # transformers, GenerationConfig: what an unset top_k means
 
@@ -119,6 +123,8 @@ class Savings:
         sort_by_length (`bool`): the longest rows of the text and coarse stages start first.
         batched_codec (`bool`): the codec decodes several rows at once, where it is causal.
         fused_attention (`bool`): `scaled_dot_product_attention` in place of matrix products and a softmax.
+        packed_weights (`bool`): on a CPU, linear layers compute with a copy of their weights in oneDNN's order, which
+            takes the memory of one stage once more.
     """
 
     keep_cache: bool = True
@@ -128,6 +134,32 @@ class Savings:
     sort_by_length: bool = True
     batched_codec: bool = True
     fused_attention: bool = True
+    packed_weights: bool = True
+
+
+class _Block(NamedTuple):
+    """What a stage's block computes with."""
+
+    layernorm_1: nn.Module
+    att_proj: Linear
+    out_proj: Linear
+    layernorm_2: nn.Module
+    mlp: Callable[[torch.Tensor], torch.Tensor]
+
+    @classmethod
+    def of(cls, block: nn.Module, savings: Savings) -> "_Block":
+        attention, mlp = block.attn, block.mlp
+        if type(mlp) is BarkMLP:
+            inside, outside, activation = _linear(mlp.in_proj, savings), _linear(mlp.out_proj, savings), mlp.gelu
+            mlp = lambda hidden: outside(activation(inside(hidden)))  # noqa: E731  (without its dropout)
+        projections = _linear(attention.att_proj, savings), _linear(attention.out_proj, savings)
+        return cls(block.layernorm_1, *projections, block.layernorm_2, mlp)
+
+
+def _linear(module: nn.Module, savings: Savings) -> Linear:
+    if savings.packed_weights and is_plain_linear(module):
+        return packed_linear(module.weight, module.bias)
+    return module
 
 
 class DecodingBatch:
@@ -140,7 +172,7 @@ class DecodingBatch:
         model (`BarkCausalModel`): the text or coarse stage.
         batch_size (`int`): number of slots.
         capacity (`int`): positions per slot.
-        savings (`Savings`): `needed_positions` and `fused_attention` are read.
+        savings (`Savings`): `needed_positions`, `fused_attention` and `packed_weights` are read.
         num_views (`int`): kinds of rows, which take turns in the slots. Those of a kind are about as long as each
             other, so they are attended to together, and apart from the others.
     """
@@ -148,6 +180,7 @@ class DecodingBatch:
     def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings, num_views: int = 1):
         config = model.config
         self.model, self.savings, self.num_views = model, savings, num_views
+        self.blocks = [_Block.of(block, savings) for block in model.layers]
         self.device = model.position_embeds_layer.weight.device
         self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
         self.lengths = [0] * batch_size
@@ -180,10 +213,10 @@ class DecodingBatch:
         num_positions = inputs_embeds.shape[1]
         index = torch.tensor(slots, device=self.device)
         hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(num_positions, device=self.device))
-        last = len(self.model.layers) - 1
-        for layer, block in enumerate(self.model.layers):
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
             # each (num_rows, num_heads, num_positions, head_dim)
-            query, key, value = _split_heads(block.attn.att_proj(block.layernorm_1(hidden)), self.num_heads)
+            query, key, value = _split_heads(block.att_proj(block.layernorm_1(hidden)), self.num_heads)
             self.keys[layer, index, :, :num_positions] = key
             self.values[layer, index, :, :num_positions] = value
             if layer == last and self.savings.needed_positions:
@@ -209,9 +242,9 @@ class DecodingBatch:
 
         heads = (num_rows, 3, self.num_heads, self.head_dim)
         hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
-        for layer, block in enumerate(self.model.layers):
+        for layer, block in enumerate(self.blocks):
             # each (num_rows, num_heads, head_dim)
-            query, key, value = block.attn.att_proj(block.layernorm_1(hidden)).view(heads).unbind(1)
+            query, key, value = block.att_proj(block.layernorm_1(hidden)).view(heads).unbind(1)
             keys, values = self.keys[layer], self.values[layer]
             keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim))
             values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim))
@@ -222,7 +255,7 @@ class DecodingBatch:
                 )
                 for kind, (mask, longest) in zip(kinds, masks, strict=True)
             ]  # fmt: skip
-            hidden = hidden + block.attn.out_proj(torch.stack(attended, 1).reshape(num_rows, -1))
+            hidden = hidden + block.out_proj(torch.stack(attended, 1).reshape(num_rows, -1))
             hidden = hidden + block.mlp(block.layernorm_2(hidden))
         for row in range(num_rows):
             self.lengths[row] += 1
@@ -244,31 +277,45 @@ class DecodingBatch:
             cache[:, target, :, :length] = cache[:, source, :, :length]
 
 
-def fine_hidden_states(
-    model: nn.Module, inputs_embeds: torch.Tensor, positions: slice, savings: Savings
-) -> torch.Tensor:
-    """Run the fine stage.
+class FineDecoder:
+    """The fine stage.
 
     Args:
         model (`BarkFineModel`): the fine stage.
-        inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): sums of token embeddings.
-        positions (`slice`): the positions whose hidden states are wanted.
-        savings (`Savings`): `needed_positions` and `fused_attention` are read.
-
-    Returns:
-        `torch.Tensor` of shape `(num_rows, len(positions), hidden_size)`: what a head reads.
+        num_codes (`int`): codes that may be picked, from 0.
+        savings (`Savings`): `needed_positions`, `legal_rows`, `fused_attention` and `packed_weights` are read.
     """
-    device, num_heads = inputs_embeds.device, model.config.num_heads
-    hidden = inputs_embeds + model.position_embeds_layer(torch.arange(inputs_embeds.shape[1], device=device))
-    last = len(model.layers) - 1
-    for layer, block in enumerate(model.layers):
-        # each (num_rows, num_heads, num_positions, head_dim)
-        query, key, value = _split_heads(block.attn.att_proj(block.layernorm_1(hidden)), num_heads)
-        if layer == last and savings.needed_positions:
-            query, hidden = query[:, :, positions], hidden[:, positions]
-        hidden = _finish_block(block, hidden, _attend(query, key, value, fused=savings.fused_attention))
-    hidden = model.layernorm_final(hidden)
-    return hidden if savings.needed_positions else hidden[:, positions]
+
+    def __init__(self, model: nn.Module, num_codes: int, savings: Savings):
+        self.model, self.savings = model, savings
+        self.blocks = [_Block.of(block, savings) for block in model.layers]
+        self.heads = [legal_head(head, slice(0, num_codes), savings) for head in model.lm_heads]
+
+    def logits(self, codebook: int, inputs_embeds: torch.Tensor, positions: slice) -> torch.Tensor:
+        """Predict a codebook.
+
+        Args:
+            codebook (`int`): which one.
+            inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): sums of the embeddings
+                of the codes up to this codebook.
+            positions (`slice`): where its codes are wanted.
+
+        Returns:
+            `torch.Tensor` of shape `(num_rows, len(positions), num_codes)`.
+        """
+        device, num_heads = inputs_embeds.device, self.model.config.num_heads
+        hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(inputs_embeds.shape[1], device=device))
+        last = len(self.blocks) - 1
+        for layer, block in enumerate(self.blocks):
+            # each (num_rows, num_heads, num_positions, head_dim)
+            query, key, value = _split_heads(block.att_proj(block.layernorm_1(hidden)), num_heads)
+            if layer == last and self.savings.needed_positions:
+                query, hidden = query[:, :, positions], hidden[:, positions]
+            hidden = _finish_block(block, hidden, _attend(query, key, value, fused=self.savings.fused_attention))
+        hidden = self.model.layernorm_final(hidden)
+        if not self.savings.needed_positions:
+            hidden = hidden[:, positions]
+        return self.heads[codebook - self.model.config.n_codes_given](hidden)
 
 
 def _split_heads(projected: torch.Tensor, num_heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -277,9 +324,9 @@ def _split_heads(projected: torch.Tensor, num_heads: int) -> tuple[torch.Tensor,
     return heads.permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _finish_block(block: nn.Module, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+def _finish_block(block: _Block, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """From attention, `(num_rows, num_heads, num_positions, head_dim)`, to the block's output."""
-    hidden = hidden + block.attn.out_proj(attended.transpose(1, 2).reshape(hidden.shape))
+    hidden = hidden + block.out_proj(attended.transpose(1, 2).reshape(hidden.shape))
     return hidden + block.mlp(block.layernorm_2(hidden))
 
 
@@ -295,14 +342,14 @@ def _attend(query, key, value, *, mask=None, causal: bool = False, fused: bool =
     return weights.softmax(-1) @ value
 
 
-def legal_head(
-    head: nn.Module, columns: slice | torch.Tensor, savings: Savings
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def legal_head(head: nn.Module, columns: slice | torch.Tensor, savings: Savings) -> Linear:
     """Give a function from hidden states, `(..., hidden_size)`, to the logits of `columns` alone."""
-    if savings.legal_rows and type(head) is nn.Linear:  # not so of adapters and quantized layers
-        weight, bias = head.weight[columns], None if head.bias is None else head.bias[columns]
-        return lambda hidden: F.linear(hidden, weight, bias)
-    return lambda hidden: head(hidden)[..., columns]
+    if not savings.legal_rows or not is_plain_linear(head):
+        return lambda hidden: head(hidden)[..., columns]
+    weight, bias = head.weight[columns], None if head.bias is None else head.bias[columns]
+    if savings.packed_weights:
+        return packed_linear(weight, bias)
+    return lambda hidden: F.linear(hidden, weight, bias)
 
 
 def pick_tokens(
@@ -362,4 +409,4 @@ def _keep_likeliest(scores: torch.Tensor, *, top_k: int | None = None, top_p: fl
     return scores
 
 
-__all__ = ["DecodingBatch", "Sampling", "Savings", "fine_hidden_states", "legal_head", "pick_tokens"]
+__all__ = ["DecodingBatch", "FineDecoder", "Sampling", "Savings", "legal_head", "pick_tokens"]

@@ -31,11 +31,11 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from .bark_decoding import (
     DecodingBatch,
+    FineDecoder,
     Guidance,
     Sampling,
     Savings,
     View,
-    fine_hidden_states,
     legal_head,
     pick_tokens,
 )
@@ -459,24 +459,26 @@ def fine_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
     if setup.transformers_rules and sampling.temperature == 1.0:
         sampling = Sampling(0.0)
     device = setup.bark.fine_acoustics.position_embeds_layer.weight.device
+    decoder = FineDecoder(setup.bark.fine_acoustics, setup.codebook_size, setup.savings)
     queue, rows = deque(items), []
     while queue or rows:
         while queue and len(rows) < batch_size:
             rows.append(_FineRow(setup, queue.popleft(), device))
-        _fill_windows(setup, sampling, rows)
+        _fill_windows(setup, decoder, sampling, rows)
         for row in rows:
             if row.num_done == row.num_windows:
                 yield row.item._replace(value=row.codes[row.clip].T.cpu().numpy().copy())
         rows = [row for row in rows if row.num_done < row.num_windows]
 
 
-def _fill_windows(setup: BarkSetup, sampling: Sampling, rows: list[_FineRow]) -> None:
+def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, rows: list[_FineRow]) -> None:
     """Fill the next window of each row, codebook after codebook.
 
     The padding behind a clip gets codes as well, because the codebooks after see them; only of the last codebook they
     are never read.
     """
-    model, config, num_coarse = setup.bark.fine_acoustics, setup.fine, setup.coarse.n_coarse_codebooks
+    config, num_coarse = setup.fine, setup.coarse.n_coarse_codebooks
+    layers = setup.bark.fine_acoustics.input_embeds_layers
     length = config.max_fine_input_length
     windows = [row.window(config) for row in rows]
     # (num_rows, length, n_fine_codebooks)
@@ -487,13 +489,11 @@ def _fill_windows(setup: BarkSetup, sampling: Sampling, rows: list[_FineRow]) ->
         shape = (config.n_fine_codebooks - num_coarse, length)
         uniforms = torch.stack([torch.rand(shape, generator=row.generator) for row in rows]).to(codes.device)
 
-    embeds = sum(model.input_embeds_layers[codebook](codes[..., codebook]) for codebook in range(num_coarse))
+    embeds = sum(layers[codebook](codes[..., codebook]) for codebook in range(num_coarse))
     for codebook in range(num_coarse, config.n_fine_codebooks):
         last = ends if codebook == config.n_fine_codebooks - 1 and setup.savings.needed_positions else length
-        embed, wanted = model.input_embeds_layers[codebook], slice(first, last)
-        hidden = fine_hidden_states(model, embeds + embed(codes[..., codebook]), wanted, setup.savings)
-        head = model.lm_heads[codebook - model.config.n_codes_given]
-        logits = legal_head(head, slice(0, setup.codebook_size), setup.savings)(hidden)
+        embed, wanted = layers[codebook], slice(first, last)
+        logits = decoder.logits(codebook, embeds + embed(codes[..., codebook]), wanted)
         picked = pick_tokens(
             logits.flatten(0, 1),
             sampling,

@@ -233,6 +233,18 @@ def test_no_saving_changes_a_token(bark, tokenizer, saving):
     assert_same(with_all, without_one)
 
 
+def test_weights_that_changed_are_packed_anew(bark):
+    bark, tokens = copy.deepcopy(bark), [make_tokens(40)]
+    (before,) = semantic_to_codes(bark, tokens)
+    with torch.no_grad():
+        for part in (bark.coarse_acoustics, bark.fine_acoustics):
+            for block in part.layers:
+                block.mlp.in_proj.weight.mul_(-1)
+    (after,) = semantic_to_codes(bark, tokens)
+    (plain,) = semantic_to_codes(bark, tokens, savings=replace(Savings(), packed_weights=False))
+    assert np.array_equal(after, plain) and not np.array_equal(after, before)
+
+
 def test_coarse_cache_is_kept_until_the_window_moves(bark, monkeypatch):
     lengths, prefill = [], DecodingBatch.prefill
 
@@ -539,11 +551,11 @@ def test_requests_are_read_a_window_at_a_time(bark, tokenizer):
 def test_what_is_ready_is_delivered_before_an_interrupt(bark, monkeypatch):
     fill, lengths = bark_stages._fill_windows, []
 
-    def interrupt(setup, sampling, rows):
+    def interrupt(setup, decoder, sampling, rows):
         lengths.append(len(rows))
         if len(lengths) == 3:
             raise KeyboardInterrupt
-        fill(setup, sampling, rows)
+        fill(setup, decoder, sampling, rows)
 
     monkeypatch.setattr(bark_stages, "_fill_windows", interrupt)
     requests = [SynthesisRequest(semantic_tokens=make_tokens(n)) for n in (2, 40, 2, 80)]
