@@ -331,6 +331,8 @@ def _finish_block(block: _Block, hidden: torch.Tensor, attended: torch.Tensor) -
 
 
 def _attend(query, key, value, *, mask=None, causal: bool = False, fused: bool = True) -> torch.Tensor:
+    if fused and query.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return _attend_from_one(query, key, value, mask)
     if fused:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
     weights = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
@@ -340,6 +342,19 @@ def _attend(query, key, value, *, mask=None, causal: bool = False, fused: bool =
     if mask is not None:
         weights = weights + mask
     return weights.softmax(-1) @ value
+
+
+def _attend_from_one(query, key, value, mask) -> torch.Tensor:
+    """Attention of one position, `(num_rows, num_heads, 1, head_dim)`, as products of matrices and vectors.
+
+    In bfloat16 on a CPU they take half to a third of the fused kernel's time; in float32 they take twice as much.
+    """
+    scores = torch.bmm(key.flatten(0, 1), query.flatten(0, 1).mT * (1.0 / math.sqrt(query.shape[-1])))
+    scores = scores.view(*key.shape[:3], 1)  # (num_rows, num_heads, num_positions, 1)
+    if mask is not None:
+        scores = scores + mask.mT
+    weights = scores.softmax(2).flatten(0, 1)
+    return torch.bmm(weights.mT, value.flatten(0, 1)).view_as(query)
 
 
 def legal_head(head: nn.Module, columns: slice | torch.Tensor, savings: Savings) -> Linear:

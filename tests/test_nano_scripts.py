@@ -493,3 +493,8 @@ def test_the_laboratory_computes_a_kind_of_head_once(folder, tmp_path, monkeypat
     monkeypatch.setattr(laboratory, "heads", lambda names, args, clips: asked.extend(names) or [])
     laboratory.main([*run, "k-means: token means", "linear"])
     assert asked == ["linear"] and json.loads((tmp_path / "heads.json").read_text()) == table
+    (tmp_path / "encoder").symlink_to(folder / "secret_tokenizer")
+    laboratory.main([*run[:-1], "--own", str(tmp_path / "generated")])
+    table = json.loads((tmp_path / "laboratory.json").read_text())
+    heard = table["the secret tokenizer"]["generated, audio"]
+    assert heard["clips"] == len(rows) and heard == table["nano's encoder"]["generated, audio"]

@@ -15,7 +15,7 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 from hf_bark_semantic import VoicePrompt, bark_stages
-from hf_bark_semantic.bark_decoding import DecodingBatch, pick_tokens
+from hf_bark_semantic.bark_decoding import DecodingBatch, _attend, pick_tokens
 from hf_bark_semantic.bark_finetuning import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark_stages import BarkSetup
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
@@ -515,6 +515,19 @@ def test_adapters_are_run(bark, tokenizer):
     tokens = text_to_semantic(bark, [request], tokenizer=tokenizer)[0][0]
     np.testing.assert_array_equal(tokens, transformers_tokens(bark, TEXTS[0], None)[: len(tokens)])
     assert not np.array_equal(tokens, plain)
+
+
+@pytest.mark.parametrize("step", [1, 2])  # rows one after the other, or with another view's between them
+def test_attention_of_one_position_in_bfloat16(step):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 4, 1, 16, generator=generator).bfloat16()
+    key, value = (torch.randn(3 * step, 4, 40, 16, generator=generator).bfloat16()[::step, :, :30] for _ in range(2))
+    mask = torch.zeros(3, 1, 1, 30)
+    mask[1, ..., 20:] = float("-inf")
+    for hides in (None, mask):
+        exact = _attend(query.float(), key.float(), value.float(), mask=hides)
+        ours = _attend(query, key, value, mask=hides if hides is None else hides.bfloat16())
+        torch.testing.assert_close(ours.float(), exact, atol=0.02, rtol=0.02)
 
 
 def test_half_precision_and_typed_configs_are_taken(bark, tokenizer):

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from coarse_window import with_window
-from torch import nn
 from transformers import (
     BarkCoarseConfig,
     BarkConfig,
@@ -31,6 +30,7 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
+from hf_bark_semantic import bark_decoding
 from hf_bark_semantic.bark_loading import load_bark
 from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
@@ -67,7 +67,7 @@ def benchmark_synthesis(args) -> dict:
     runs = {"transformers": [], "ours": []}
     for _ in range(args.rounds):
         runs["transformers"].append(measured(lambda: their_stages(bark, prompts[:theirs_count], num_tokens)))
-        with counted_work(bark, rates) as work:
+        with counted_work(rates) as work:
             runs["ours"].append(measured(lambda: our_stages(ours, prompts, num_tokens)))
     audio = {"transformers": theirs_count * args.seconds, "ours": count * args.seconds}
     medians = {side: statistics.median(run["seconds"] for run in side_runs) for side, side_runs in runs.items()}
@@ -241,22 +241,27 @@ def machine_rates(dtype) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def counted_work(bark, rates):
-    """Sum up how long the linear layers must take: the longer of their arithmetic and the reading of their weights."""
-    work = {"bound_s": 0.0}
+def counted_work(rates):
+    """Sum up how long the linear layers of blocks must take: the longer of their arithmetic and the reading of their
+    weights."""
+    work, layer_of = {"bound_s": 0.0}, bark_decoding._linear
 
-    def count(module, inputs, output):
-        rows = inputs[0].numel() // inputs[0].shape[-1]
-        arithmetic = 2 * rows * module.weight.numel() / rates["flop_per_second"]
-        reading = module.weight.numel() * module.weight.element_size() / rates["byte_per_second"]
-        work["bound_s"] += max(arithmetic, reading)
+    def counted_layer(module, savings):
+        linear, size = layer_of(module, savings), module.weight.numel()
+        reading = size * module.weight.element_size() / rates["byte_per_second"]
 
-    parts = (bark.semantic, bark.coarse_acoustics, bark.fine_acoustics)
-    linears = [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]
-    hooks = [module.register_forward_hook(count) for module in linears]
-    yield work
-    for hook in hooks:
-        hook.remove()
+        def run(inputs):
+            rows = inputs.numel() // inputs.shape[-1]
+            work["bound_s"] += max(2 * rows * size / rates["flop_per_second"], reading)
+            return linear(inputs)
+
+        return run
+
+    bark_decoding._linear = counted_layer
+    try:
+        yield work
+    finally:
+        bark_decoding._linear = layer_of
 
 
 # ---- ours alone

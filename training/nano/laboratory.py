@@ -5,7 +5,8 @@
 
 Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --heads kinds of head (named, or all),
 trained on the same features for the same steps, on
-    own        speech of nano that no encoder was trained on; the truth is what nano made it from
+    own        speech of nano that no encoder was trained on (of `generated/`, or all of --own); the truth is what nano
+               made it from
     synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
     human      recordings of people, and with --digits, such of digit strings; the same
 The secret tokenizer's own score on `own` says how much of what nano was told to say is in its sound.
@@ -44,6 +45,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=Path, help="of the encoder")
+    parser.add_argument("--own", type=Path, help="speech of nano, made as `generated/`, that the encoder never heard")
     parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
     parser.add_argument("--digits", type=Path, help="folder of people's digit strings, such as human_speech.py makes")
     parser.add_argument(
@@ -52,8 +54,10 @@ def main(arguments=None):
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=500, help="of each head")
     args = parser.parse_args(arguments)
-    corpus = load_corpus(str(args.folder / "generated"))
-    training_clips, own = split_fold(corpus, FOLD)
+    if args.own is not None and args.heads is not None:
+        parser.error("--heads learn from `generated/` and are judged by its fold; leave --own out.")
+    corpus = load_corpus(str(args.own or args.folder / "generated"))
+    training_clips, own = ([], corpus) if args.own else split_fold(corpus, FOLD)
     secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
     own = own[:CLIPS]
     clips = own + synthetic_clips(args.folder, secret) + human_clips(args.human, "human", secret)
