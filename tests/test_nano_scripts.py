@@ -189,20 +189,6 @@ def test_blends_are_different_pairs(scripts):
     assert blends[: len(make_speech.BLENDS)] == make_speech.BLENDS == make_speech.all_blends(names)[:8]
 
 
-def test_strangers_lie_beside_the_voices_that_they_are_made_of(scripts, tmp_path):
-    import make_speech
-
-    names = ["af_a", "af_b", "am_c", "bm_d"]
-    strangers = make_speech.all_strangers(names)
-    assert len(strangers) == len(set(strangers)) == 24  # all there are of four
-    assert all(len(set(stranger.replace("-", "+").split("+")) & set(names)) == 3 for stranger in strangers)
-    styles = np.arange(4)[:, None, None] ** 2 + np.arange(2 * 256, dtype=np.float32).reshape(2, 256)
-    for name, style in zip(names, styles.astype(np.float32), strict=True):
-        style.tofile(tmp_path / f"{name}.bin")
-    for name, offset in {"af_b": 1, "af_b+bm_d": 5, "af_b+bm_d-am_c": 1 + (9 - 4) / 2}.items():
-        assert np.array_equal(make_speech.kokoro_style(tmp_path, name, 2), styles[0, 1] + offset)
-
-
 def test_a_revoiced_clip_is_as_long_as_before_and_has_another_pitch_and_colour(scripts):
     from revoice import KNOTS_HZ, Timbre, revoiced
 

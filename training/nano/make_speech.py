@@ -6,15 +6,13 @@
 Writes `<voice>/<number>.flac` (24 kHz, -22 dB) and, when a voice is done, `<voice>.jsonl` with one line for each file:
 `id, file, text, voice, seconds, held_out_voice, held_out_text`. A voice whose `.jsonl` is there is not made again.
 
-Voices: Kokoro's 54, blends of their styles (`am_adam+af_nova`: the mean), strangers (`am_adam+af_nova-bm_fable`: the
-first, and half of what parts the second from the third), hibari, flite, and copies of some of these, shifted
-(`am_adam@1.12`: resampled, so that pitch and formants lie 12 % higher) or in another voice (`am_adam~1`, see
-revoice.py). Twelve of Kokoro's are held out: no blend, stranger or copy of them exists either.
+Voices: Kokoro's 54, blends of their styles, hibari, flite, and copies of some of these, shifted (`am_adam@1.12`:
+resampled, so that pitch and formants lie 12 % higher) or in another voice (`am_adam~1`, see revoice.py). Twelve of
+Kokoro's are held out: no blend or copy of them exists either.
 """
 
 import argparse
 import json
-import math
 import subprocess
 import tempfile
 import zlib
@@ -38,13 +36,9 @@ BLENDS = [
     "zf_xiaoni+zm_yunxi", "am_santa+bm_george", "af_alloy+af_nova",
 ]  # fmt: skip
 NUM_BLENDS = 108  # these and random ones
-NUM_STRANGERS = 240
-STRANGENESS = 0.5  # of the difference of two styles; by the whole of it words are lost
 FLITE = ("awb", "kal16", "rms", "slt")
 TUNED_ON = ["af_kore"]  # held out, too; long enough for a Bark to be fine-tuned on
-MINUTES = {
-    "kokoro": 0.7, "held out": 1.1, "tuned on": 5.5, "blend": 0.7, "stranger": 0.4, "hibari": 22.0, "flite": 5.5,
-}  # fmt: skip
+MINUTES = {"kokoro": 0.7, "held out": 1.1, "tuned on": 5.5, "blend": 0.7, "hibari": 22.0, "flite": 5.5}
 HIBARI_SHIFTS = (0.77, 0.8, 0.83, 0.87, 0.9, 0.94, 0.97, 1.0, 1.03, 1.07, 1.1, 1.14, 1.18, 1.22)
 FLITE_SHIFTS = (0.9, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)
 REVOICED = {"kokoro": 3, "blend": 1, "hibari": 6}  # voices made of each one; hibari's say a 24th of its texts each
@@ -92,8 +86,7 @@ def planned_voices(kokoro_voices: Path) -> list[tuple[str, str, float]]:
     copies += [f"{name}~{number}" for name in training for number in range(REVOICED["kokoro"])]
     copies += [f"{name}~{number}" for name in blends for number in range(REVOICED["blend"])]
     copies += [f"hibari@{shift}~{number}" for shift in HIBARI_SHIFTS for number in range(REVOICED["hibari"])]
-    strangers = [("kokoro", name, MINUTES["stranger"]) for name in all_strangers(training)]
-    return [voices[i] for i in order] + [("copy", name, 0.0) for name in copies] + strangers
+    return [voices[i] for i in order] + [("copy", name, 0.0) for name in copies]
 
 
 def all_blends(names: list[str]) -> list[str]:
@@ -104,16 +97,6 @@ def all_blends(names: list[str]) -> list[str]:
         if not {f"{first}+{second}", f"{second}+{first}"} & set(blends):
             blends.append(f"{first}+{second}")
     return blends
-
-
-def all_strangers(names: list[str]) -> list[str]:
-    """`NUM_STRANGERS` of three voices each; their differences lead out of the middle, where blends are."""
-    rng, strangers = np.random.default_rng(1), []
-    while len(strangers) < min(NUM_STRANGERS, math.perm(len(names), 3)):
-        own, towards, away = rng.choice(names, 3, replace=False)
-        if f"{own}+{towards}-{away}" not in strangers:
-            strangers.append(f"{own}+{towards}-{away}")
-    return strangers
 
 
 def speak_voice(engine, voice: str, minutes: float, output: Path) -> list[dict]:
@@ -215,23 +198,13 @@ class Kokoro:
         name, shift = split_shift(voice)
         phonemes = self.g2p[name.startswith("b")](text)
         ids = [self.vocabulary[phoneme] for phoneme in phonemes if phoneme in self.vocabulary]
+        styles = [np.fromfile(self.voices / f"{part}.bin", np.float32).reshape(-1, 256) for part in name.split("+")]
         inputs = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
-            "style": kokoro_style(self.voices, name, len(ids))[None],
+            "style": np.mean([style[len(ids) - 1] for style in styles], axis=0, keepdims=True),
             "speed": np.array([1 / shift], np.float32),
         }
         return shifted(self.session.run(None, inputs)[0].ravel(), shift)
-
-
-def kokoro_style(voices: Path, name: str, num_ids: int) -> np.ndarray:
-    """Of a voice, a blend or a stranger, for a text of `num_ids` phonemes: `(256,)`."""
-    added, _, away = name.partition("-")
-    parts = [*added.split("+"), *filter(None, [away])]
-    styles = [np.fromfile(voices / f"{part}.bin", np.float32).reshape(-1, 256)[num_ids - 1] for part in parts]
-    if away:
-        own, towards, away = styles
-        return own + STRANGENESS * (towards - away)
-    return np.mean(styles, axis=0)
 
 
 class HibariVoice:
