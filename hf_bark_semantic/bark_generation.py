@@ -11,6 +11,8 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from .configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_semantic_tokens
 
+SUNO_TEMPERATURES = {"semantic": 0.7, "coarse": 0.7, "fine": 0.5}  # suno-ai/bark, api.py and generation.py
+
 
 @dataclass(frozen=True)
 class HistoryLengths:
@@ -80,6 +82,15 @@ class BarkGenerationConfigs:
             getattr(config, name, None) or 1.0 for name in ("condition_guidance_scale", "voice_guidance_scale")
         )
 
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """What the `"semantic"`, `"coarse"` and `"fine"` stages are sampled with where nobody asks for a temperature.
+
+        The key is ours, too: Suno's program has its own values, which the `temperature` of its files need not be.
+        """
+        own = {stage: getattr(getattr(self, stage), "speech_temperature", None) for stage in SUNO_TEMPERATURES}
+        return {stage: SUNO_TEMPERATURES[stage] if value is None else value for stage, value in own.items()}
+
     def num_frames(self, num_tokens: int) -> int:
         """Codec frames that the coarse stage makes of `num_tokens` semantic tokens."""
         return int(np.floor(num_tokens * self.coarse_per_token / self.coarse.n_coarse_codebooks + 1e-6))
@@ -108,4 +119,4 @@ def bark_generation_configs(bark) -> BarkGenerationConfigs:
     return BarkGenerationConfigs(*typed, codebook_size=config.codebook_size)
 
 
-__all__ = ["BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]
+__all__ = ["SUNO_TEMPERATURES", "BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]

@@ -146,7 +146,10 @@ def _add_speak_parser(commands) -> None:
     speak.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
     speak.add_argument("--seed", type=_not_negative, metavar="N", help="another seed, another take (default: 0)")
     speak.add_argument(
-        "--temperature", type=float, metavar="T", help="of the text and the coarse stage (default: 0.7); 0 for none"
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="of the text and the coarse stage (default: the Bark's, Suno's 0.7); 0 for none",
     )
     speak.add_argument(
         "--guidance-scale", type=float, metavar="S",

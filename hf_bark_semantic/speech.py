@@ -12,7 +12,7 @@ Nothing of the text is dropped in silence: a piece that Bark breaks off is spoke
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from transformers import BarkModel, PreTrainedTokenizerBase
 
 from .audio import load_audio
-from .bark_generation import bark_generation_configs
+from .bark_generation import SUNO_TEMPERATURES, bark_generation_configs
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from .pipelines import AudioToBarkSemanticPipeline
 from .synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
@@ -46,8 +46,9 @@ class SpeechOptions:
     Args:
         prompt_mode (`str`): which stages hear the voice prompt: all (`"full"`), the coarse and the fine one
             (`"acoustic"`), the text stage (`"semantic"`) or no one (`"none"`).
-        semantic_temperature (`float`), coarse_temperature (`float`), fine_temperature (`float`): of the three stages;
-            0 takes the likeliest token.
+        semantic_temperature, coarse_temperature, fine_temperature (`float`, *optional*): of the three stages; 0 takes
+            the likeliest token. By default as the Bark's generation config says, `speech_temperature`; Suno's says
+            nothing, so 0.7, 0.7 and 0.5.
         min_eos_p (`float`, *optional*): probability of the end at which the text stage stops.
         guidance_scale (`float`, *optional*), voice_guidance_scale (`float`, *optional*): how much what is to be said
             and the voice prompt count in the text and the coarse stage, see [`Sampling`]. Above 1 words are clearer
@@ -64,9 +65,9 @@ class SpeechOptions:
     """
 
     prompt_mode: str = "full"
-    semantic_temperature: float = 0.7
-    coarse_temperature: float = 0.7
-    fine_temperature: float = 0.5
+    semantic_temperature: float | None = None
+    coarse_temperature: float | None = None
+    fine_temperature: float | None = None
     min_eos_p: float | None = 0.2
     guidance_scale: float | None = None
     voice_guidance_scale: float | None = None
@@ -85,18 +86,29 @@ class SpeechOptions:
             raise ValueError(f"`seed` is {self.seed!r}; it must be a whole number, 0 or more.")
         if not 0 <= self.pause_s <= 10:
             raise ValueError(f"`pause_s` is {self.pause_s!r}; it must be between 0 and 10 seconds.")
-        self.request(text="any")  # whose samplings check the rest
+        self._samplings(SUNO_TEMPERATURES)  # they check the rest
 
-    def request(self, *, number: int = 0, **content: Any) -> SynthesisRequest:
-        """A request for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
-        guidance = {"guidance_scale": self.guidance_scale, "voice_guidance_scale": self.voice_guidance_scale}
+    def request(self, bark: BarkModel, *, number: int = 0, **content: Any) -> SynthesisRequest:
+        """A request to this Bark for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
         return SynthesisRequest(
             **{"prompt_mode": self.prompt_mode, **content},
             seed=_derived_seed(self.seed, number, 0),
-            semantic=Sampling(temperature=self.semantic_temperature, min_eos_p=self.min_eos_p, **guidance),
-            coarse=Sampling(temperature=self.coarse_temperature, **guidance),
-            fine=Sampling(temperature=self.fine_temperature),
+            **self._samplings(bark_generation_configs(bark).temperatures),
         )
+
+    def _samplings(self, temperatures: Mapping[str, float]) -> dict[str, Sampling]:
+        """How the three stages sample; at these temperatures unless others are asked for."""
+        asked = (self.semantic_temperature, self.coarse_temperature, self.fine_temperature)
+        semantic, coarse, fine = (
+            temperatures[stage] if value is None else value
+            for stage, value in zip(SUNO_TEMPERATURES, asked, strict=True)
+        )
+        guidance = {"guidance_scale": self.guidance_scale, "voice_guidance_scale": self.voice_guidance_scale}
+        return {
+            "semantic": Sampling(semantic, min_eos_p=self.min_eos_p, **guidance),
+            "coarse": Sampling(coarse, **guidance),
+            "fine": Sampling(fine),
+        }
 
 
 def speak_text(
@@ -131,7 +143,7 @@ def speak_text(
     options = options or SpeechOptions()
     pieces = split_text(text, _piece_fits(bark, tokenizer))
     voice = _voice_for(options, voice)
-    requests = [options.request(text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
+    requests = [options.request(bark, text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
     speaker = _Speaker(bark, tokenizer, batch_size, len(pieces))
     results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
     waveforms = [result.waveform for result in results if len(result.waveform)]
@@ -165,7 +177,7 @@ def speak_tokens(
     options = options or SpeechOptions()
     voice = _voice_for(options, voice)
     requests = [
-        options.request(semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
+        options.request(bark, semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
     ]
     speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
     results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
@@ -225,7 +237,8 @@ def prompt_from_transcript(
             "the recording with its words."
         )
     num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), _max_tokens(bark))
-    request = options.request(text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens)
+    content = {"text": transcript, "voice_prompt": None, "max_semantic_tokens": num_tokens}
+    request = options.request(bark, prompt_mode="none", **content)
     ((tokens, _),) = text_to_semantic(bark, [request], tokenizer=tokenizer)
     if not len(tokens):
         raise RuntimeError("Bark's text stage made nothing of `reference_text`. Check it, or try another seed.")

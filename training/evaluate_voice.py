@@ -340,7 +340,8 @@ class Maker:
             prompt, mode = self.preset(trial.voice), "full"
         else:
             prompt, mode = self.condition(trial)
-        return SpeechOptions(seed=trial.seed, prompt_mode=mode).request(text=trial.clip.text, voice_prompt=prompt)
+        options = SpeechOptions(seed=trial.seed, prompt_mode=mode)
+        return options.request(self.bark, text=trial.clip.text, voice_prompt=prompt)
 
     def condition(self, trial: Trial) -> tuple[VoicePrompt | None, str]:
         """Prompt and prompt mode of a clone. The donor of random semantic tokens is the first distractor."""

@@ -78,7 +78,7 @@ def generation_config(text_vocab_size: int) -> GenerationConfig:
             "coarse_rate_hz": 75, "n_coarse_codebooks": 2, "max_coarse_input_length": COARSE_INPUT,
             "max_coarse_history": COARSE_HISTORY, "sliding_window_len": COARSE_WINDOW,
             "do_sample": True, "temperature": 0.7, "top_k": 0,  # no pad_token_id: generate() would mask padding
-            "condition_guidance_scale": 2.0, "voice_guidance_scale": 2.0,
+            "condition_guidance_scale": 2.0, "voice_guidance_scale": 2.0, "speech_temperature": 0.5,
         },
         fine_acoustics_config={
             "n_fine_codebooks": 8, "max_fine_history_length": FINE_HISTORY, "max_fine_input_length": FINE_INPUT,
