@@ -71,7 +71,7 @@ def generation_config(text_vocab_size: int) -> GenerationConfig:
             "eos_token_id": end, "pad_token_id": end, "semantic_pad_token": end, "max_new_tokens": MAX_TOKENS,
             "semantic_vocab_size": end, "semantic_rate_hz": 49.9, "max_input_semantic_length": MAX_TEXT,
             "text_encoding_offset": TEXT_OFFSET, "text_pad_token": text_pad, "semantic_infer_token": text_pad + 1,
-            "do_sample": True, "temperature": 0.7, "top_k": 0,
+            "do_sample": True, "temperature": 0.7, "top_k": 0, "speech_temperature": 0.5,
         },
         coarse_acoustics_config={
             "coarse_semantic_pad_token": end + 2 * CODEBOOK_SIZE, "coarse_infer_token": end + 2 * CODEBOOK_SIZE + 1,
