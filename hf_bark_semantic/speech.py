@@ -237,8 +237,9 @@ def prompt_from_transcript(
             "the recording with its words."
         )
     num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), _max_tokens(bark))
-    content = {"text": transcript, "voice_prompt": None, "max_semantic_tokens": num_tokens}
-    request = options.request(bark, prompt_mode="none", **content)
+    request = options.request(
+        bark, text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens
+    )
     ((tokens, _),) = text_to_semantic(bark, [request], tokenizer=tokenizer)
     if not len(tokens):
         raise RuntimeError("Bark's text stage made nothing of `reference_text`. Check it, or try another seed.")
