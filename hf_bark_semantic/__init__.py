@@ -7,7 +7,9 @@ with explain_import_errors():  # transformers imports torchaudio, whose build ma
 
     from . import pipelines, voice_cloning_pipeline
     from .audio import AudioError, load_audio, save_audio
-    from .bark_loading import load_bark
+    from .bark.loading import load_bark
+    from .bark.synthesis import Sampling, SynthesisRequest, SynthesisResult, synthesize
+    from .bark.voice_prompt import VoicePrompt, VoicePromptError
     from .configuration_bark_semantic import BarkSemanticEncoderConfig
     from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens
     from .pipelines import (
@@ -19,9 +21,7 @@ with explain_import_errors():  # transformers imports torchaudio, whose build ma
         nano_recording,
     )
     from .processing_bark_semantic import BarkSemanticEncoderProcessor
-    from .synthesis import Sampling, SynthesisRequest, SynthesisResult, synthesize
     from .voice_cloning_pipeline import VoiceCloningPipeline
-    from .voice_prompt import VoicePrompt, VoicePromptError
 
 AutoConfig.register(BarkSemanticEncoderConfig.model_type, BarkSemanticEncoderConfig, exist_ok=True)
 AutoModel.register(BarkSemanticEncoderConfig, BarkSemanticEncoderModel, exist_ok=True)

@@ -32,11 +32,11 @@ from .app_studio import (
     read_lines,
 )
 from .audio import load_audio, save_audio
+from .bark.synthesis import PROMPT_MODES
+from .bark.voice_prompt import VoicePrompt, best_window
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .provenance import Provenance, model_name, read_provenance
 from .speech import LONG_FORMS
-from .synthesis import PROMPT_MODES
-from .voice_prompt import VoicePrompt, best_window
 
 try:
     import gradio as gr

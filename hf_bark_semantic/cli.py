@@ -303,7 +303,7 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
 
 def _encode_with_text(file: Path, encoder, arguments: argparse.Namespace) -> dict[str, Any]:
     """The record of a file whose text is known."""
-    from .bark_loading import load_bark
+    from .bark.loading import load_bark
 
     try:
         bark, processor = load_bark(arguments.bark)
@@ -434,9 +434,9 @@ def _accuracy_line(folder: str) -> str | None:
 
 
 def run_clone(arguments: argparse.Namespace) -> int:
-    from .bark_loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
+    from .bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
+    from .bark.voice_prompt import SUNO
     from .voice_cloning import clone_voice
-    from .voice_prompt import SUNO
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
@@ -513,7 +513,7 @@ def _text(arguments: argparse.Namespace) -> str | None:
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """Type the commands that a newcomer would."""
-    from .bark_loading import load_bark_processor
+    from .bark.loading import load_bark_processor
 
     folder = arguments.output
     try:

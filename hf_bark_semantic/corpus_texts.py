@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from datasets import load_dataset, load_from_disk
 
-from .bark_generation import bark_generation_configs
+from .bark.configs import bark_generation_configs
 from .speech import MAX_PIECE_S, MAX_SHARE
 from .text import estimate_duration_s, split_text
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .bark_finetuning import SemanticLoss, Utterance, semantic_example
-from .bark_finetuning import collate as collate_examples
-from .bark_generation import bark_generation_configs
+from .bark.configs import bark_generation_configs
+from .bark.losses import SemanticLoss, Utterance, semantic_example
+from .bark.losses import collate as collate_examples
 from .data import Clip, collate
 
 TOP_K = 5

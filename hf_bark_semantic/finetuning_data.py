@@ -37,7 +37,8 @@ from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from transformers import EncodecModel
 
 from .audio import AudioError, load_audio
-from .bark_finetuning import (
+from .bark.configs import BarkGenerationConfigs
+from .bark.losses import (
     Utterance,
     UtteranceBatches,
     collate,
@@ -45,20 +46,19 @@ from .bark_finetuning import (
     num_example_positions,
     random_example,
 )
-from .bark_generation import BarkGenerationConfigs
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE
-from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
-from .pipelines import AudioToBarkSemanticPipeline
-from .speech import MAX_PIECE_S
-from .text import estimate_duration_s
-from .text_informed_decoding import TextInformedDecoder
-from .voice_cloning import encode_clip
-from .voice_prompt import (
+from .bark.text_informed import TextInformedDecoder
+from .bark.voice_prompt import (
     MAX_SILENCE_SHARE,
     VoicePrompt,
     VoicePromptError,
     measure_sound,
 )
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE
+from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
+from .pipelines import AudioToBarkSemanticPipeline
+from .speech import MAX_PIECE_S
+from .text import estimate_duration_s
+from .voice_cloning import encode_clip
 
 SOURCE = "recording"  # the column `source` of prepared rows
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")

@@ -22,10 +22,10 @@ from transformers import AutoModel, AutoProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .audio import load_audio
+from .bark.voice_prompt import VoicePrompt
 from .configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
 from .modeling_bark_semantic import BarkSemanticEncoderModel
 from .processing_bark_semantic import BarkSemanticEncoderProcessor
-from .voice_prompt import VoicePrompt
 
 TASK = "audio-to-bark-semantic"
 BUILTIN_ENCODER = Path(__file__).parent / "checkpoints" / "bark-encoder"
@@ -139,8 +139,8 @@ class AudioToBarkSemanticPipeline(Pipeline):
 
     def _decoder_of(self, bark: Any):
         """The decoder that `bark` is or stands for; one that was named is loaded once."""
-        from .bark_loading import check_encoder, load_bark
-        from .text_informed_decoding import TextInformedDecoder
+        from .bark.loading import check_encoder, load_bark
+        from .bark.text_informed import TextInformedDecoder
 
         if isinstance(bark, (str, os.PathLike)):
             if self._named_decoder[0] != str(bark):

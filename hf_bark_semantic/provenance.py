@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .audio import open_sound
+from .bark.voice_prompt import VoicePrompt
 from .environment import installed_version
-from .voice_prompt import VoicePrompt
 
 if TYPE_CHECKING:
     import soundfile

@@ -19,11 +19,9 @@ import torch
 from transformers import EncodecModel
 
 from .audio import load_audio, resample
-from .bark_generation import HistoryLengths
-from .bark_loading import BANDWIDTH, check_codec
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from .pipelines import AudioToBarkSemanticPipeline
-from .voice_prompt import (
+from .bark.configs import HistoryLengths
+from .bark.loading import BANDWIDTH, check_codec
+from .bark.voice_prompt import (
     SUNO,
     PromptReport,
     PromptWindow,
@@ -32,6 +30,8 @@ from .voice_prompt import (
     best_window,
     join_prompts,
 )
+from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from .pipelines import AudioToBarkSemanticPipeline
 
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
 

@@ -374,7 +374,7 @@ def test_barks_in_the_cache_are_found_and_nothing_else(tmp_path):
 
 
 def test_adapters_are_offered_heard_and_named(bark_folder, encoder, tmp_path, visitor):
-    adapters = pytest.importorskip("hf_bark_semantic.bark_adapters")
+    adapters = pytest.importorskip("hf_bark_semantic.bark.adapters")
     bark = tiny_bark()
     adapters.add_adapters(bark, {"semantic": adapters.lora_config(rank=2)}, name="mine")
     with torch.no_grad():

@@ -12,8 +12,8 @@ from transformers import BarkModel
 
 import conftest
 from conftest import random_codes, tiny_bark_processor, tiny_prompt
-from hf_bark_semantic import bark_adapters
-from hf_bark_semantic.bark_adapters import (
+from hf_bark_semantic.bark import adapters as bark_adapters
+from hf_bark_semantic.bark.adapters import (
     AdapterError,
     adapter_parameters,
     add_adapters,
@@ -27,7 +27,8 @@ from hf_bark_semantic.bark_adapters import (
     save_adapters,
     set_adapters,
 )
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.losses import (
     STAGES,
     CoarseLoss,
     FineLoss,
@@ -36,9 +37,8 @@ from hf_bark_semantic.bark_finetuning import (
     collate,
     random_example,
 )
-from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.publishing import ADAPTER
-from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 

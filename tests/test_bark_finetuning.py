@@ -15,7 +15,7 @@ from transformers import (
 from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig
 from transformers.models.bark.modeling_bark import BarkBlock, BarkCoarseModel, BarkFineModel, BarkSemanticModel
 
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.losses import (
     CoarseLoss,
     FineLoss,
     SemanticLoss,

@@ -15,8 +15,8 @@ from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 from conftest import noise, random_codes, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, cli
 from hf_bark_semantic.audio import save_audio
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.pipelines import TASK, AudioToBarkSemanticPipeline
-from hf_bark_semantic.voice_prompt import VoicePrompt
 
 
 @pytest.fixture(scope="module")

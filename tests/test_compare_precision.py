@@ -11,7 +11,7 @@ from test_compare_finetuning import options as finetuning_options  # noqa: F401 
 from test_compare_finetuning import scorers, voices  # noqa: F401  (fixtures)
 
 from conftest import tiny_bark
-from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark.configs import bark_generation_configs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import compare_precision

@@ -20,6 +20,8 @@ from datasets import load_dataset
 
 from conftest import random_codes, tiny_bark, tiny_bark_processor
 from hf_bark_semantic import corpus, publishing
+from hf_bark_semantic.bark.synthesis import SynthesisResult
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import (
     CorpusPlan,
@@ -35,9 +37,7 @@ from hf_bark_semantic.corpus import (
 from hf_bark_semantic.corpus_filters import Filters
 from hf_bark_semantic.corpus_texts import Sentence
 from hf_bark_semantic.data import load_corpus
-from hf_bark_semantic.synthesis import SynthesisResult
 from hf_bark_semantic.text import estimate_duration_s
-from hf_bark_semantic.voice_prompt import VoicePrompt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import generate_corpus

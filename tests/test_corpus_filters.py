@@ -8,6 +8,8 @@ import torch
 
 from conftest import random_codes
 from hf_bark_semantic.audio import load_audio
+from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt, measure_sound
 from hf_bark_semantic.corpus_filters import (
     MEASURES,
     Filters,
@@ -17,8 +19,6 @@ from hf_bark_semantic.corpus_filters import (
     measure,
     repeated_share,
 )
-from hf_bark_semantic.synthesis import SynthesisRequest, SynthesisResult
-from hf_bark_semantic.voice_prompt import VoicePrompt, measure_sound
 
 TEXT = "This sentence takes about three seconds to say."  # 3.1 s
 

@@ -15,6 +15,7 @@ from datasets import Dataset
 from test_data import corpus_row
 
 from conftest import noise, random_codes, tiny_bark
+from hf_bark_semantic.bark.synthesis import codes_to_waveform
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus_formats import (
     decode_codes,
@@ -26,7 +27,6 @@ from hf_bark_semantic.corpus_formats import (
     read_npz_folder,
 )
 from hf_bark_semantic.data import load_corpus
-from hf_bark_semantic.synthesis import codes_to_waveform
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import export_corpus

@@ -13,7 +13,7 @@ from test_report import Page
 
 from conftest import noise, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import save_audio
-from hf_bark_semantic.bark_finetuning import Utterance
+from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.evaluation import (
     METRICS,
     ClipScore,
@@ -96,7 +96,7 @@ def test_embedding_cosine_forgives_a_neighbour():
 
 def test_likelihood_is_that_of_greedy_generation_and_falls_for_noise():
     bark, tokenizer = tiny_bark(), tiny_bark_processor().tokenizer
-    from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, text_to_semantic
+    from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, text_to_semantic
 
     text, greedy = "the dog runs", Sampling(temperature=0, min_eos_p=None)
     request = SynthesisRequest(text=text, semantic=greedy, max_semantic_tokens=20)

@@ -15,9 +15,9 @@ from transformers import BarkModel, BarkProcessor
 
 from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
-from hf_bark_semantic.bark_adapters import bark_stage, load_adapters, loaded_adapters
-from hf_bark_semantic.bark_finetuning import STAGES
-from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_adapters
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.losses import STAGES
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.finetuning_data import judged_batches, load_utterances, split_held_out
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from hf_bark_semantic import BarkSemanticEncoderConfig
 from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
-from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 
 CANARY = "executed"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

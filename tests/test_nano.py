@@ -12,7 +12,9 @@ from transformers import BarkModel, BarkProcessor, pipeline
 import hf_bark_semantic
 from hf_bark_semantic import VoicePrompt, load_bark, nano_bark, nano_encoder, nano_recording, synthesize
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.loading import load_codec
+from hf_bark_semantic.bark.losses import (
     CoarseLoss,
     SemanticLoss,
     Utterance,
@@ -20,13 +22,11 @@ from hf_bark_semantic.bark_finetuning import (
     collate,
     semantic_example,
 )
-from hf_bark_semantic.bark_generation import bark_generation_configs
-from hf_bark_semantic.bark_loading import load_codec
+from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest
 from hf_bark_semantic.cli import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.scorers import load_speaker_embedder, load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.synthesis import Sampling, SynthesisRequest
 
 CHECKPOINTS = nano_bark().parent
 DIGITS = ["one seven three.", "four four nine zero.", "two eight five one.", "six three zero seven nine."]

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
 
 from hf_bark_semantic import VoicePrompt, load_bark
-from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers
 from hf_bark_semantic.voice_evaluation import load_voice_clips

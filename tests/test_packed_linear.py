@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hf_bark_semantic.packed_linear import is_plain_linear, packed_linear
+from hf_bark_semantic.bark.packed_linear import is_plain_linear, packed_linear
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

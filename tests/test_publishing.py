@@ -13,7 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from conftest import tiny_bark, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
-from hf_bark_semantic.bark_adapters import add_adapters, lora_config, save_adapters
+from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,

@@ -14,12 +14,11 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from hf_bark_semantic import VoicePrompt, bark_stages
-from hf_bark_semantic.bark_decoding import DecodingBatch, _attend, pick_tokens
-from hf_bark_semantic.bark_finetuning import Utterance, coarse_example, collate, semantic_example
-from hf_bark_semantic.bark_stages import BarkSetup
-from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.synthesis import (
+from hf_bark_semantic import VoicePrompt
+from hf_bark_semantic.bark import stages as bark_stages
+from hf_bark_semantic.bark.losses import Utterance, coarse_example, collate, semantic_example
+from hf_bark_semantic.bark.stages import BarkSetup
+from hf_bark_semantic.bark.synthesis import (
     Sampling,
     Savings,
     SynthesisRequest,
@@ -28,6 +27,8 @@ from hf_bark_semantic.synthesis import (
     synthesize,
     text_to_semantic,
 )
+from hf_bark_semantic.bark.transformer import DecodingBatch, _attend, pick_tokens
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 VOCAB_SIZE, CODEBOOK_SIZE, TEXT_LENGTH, MAX_TOKENS = 500, 64, 64, 60
 CODES_END = VOCAB_SIZE + 2 * CODEBOOK_SIZE

@@ -14,15 +14,15 @@ from datasets import Dataset
 import conftest
 from conftest import noise, random_codes, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, cli, save_audio
-from hf_bark_semantic.bark_finetuning import Utterance
-from hf_bark_semantic.bark_generation import bark_generation_configs
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, text_to_semantic
+from hf_bark_semantic.bark.text_informed import TextInformedDecoder, log_unigram
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.data import read_corpus
 from hf_bark_semantic.evaluation import semantic_likelihood
 from hf_bark_semantic.finetuning_data import load_utterances
 from hf_bark_semantic.pipelines import AudioToBarkSemanticPipeline
-from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, text_to_semantic
-from hf_bark_semantic.text_informed_decoding import TextInformedDecoder, log_unigram
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import evaluate_text_informed
@@ -188,7 +188,7 @@ def test_a_bark_that_is_named_is_loaded_once(bark_folder, monkeypatch):
     encode = AudioToBarkSemanticPipeline(tiny_encoder(), device="cpu")
     row = {"array": noise(1.0), "sampling_rate": 16_000}
     first = encode(row, text=TEXT, bark=bark_folder)
-    monkeypatch.setattr("hf_bark_semantic.bark_loading.load_bark", None)
+    monkeypatch.setattr("hf_bark_semantic.bark.loading.load_bark", None)
     assert encode(row, text=TEXT, bark=bark_folder)["semantic_tokens"].tolist() == first["semantic_tokens"].tolist()
 
 

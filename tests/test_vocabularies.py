@@ -14,7 +14,8 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 import hf_bark_semantic
-from hf_bark_semantic import BarkSemanticEncoderConfig, VoicePrompt, voice_prompt
+from hf_bark_semantic import BarkSemanticEncoderConfig, VoicePrompt
+from hf_bark_semantic.bark import voice_prompt
 
 PACKAGE = Path(hf_bark_semantic.__file__).parent
 SUNO_IDS = ("10000", "10048", "129595", "129599", "12048", "12050", "11024")

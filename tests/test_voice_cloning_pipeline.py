@@ -14,11 +14,11 @@ import hf_bark_semantic
 from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, voice_cloning_pipeline
 from hf_bark_semantic.audio import AudioError, save_audio
-from hf_bark_semantic.bark_loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
+from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.speech import SpeechOptions, prompt_from_transcript, speak_text
 from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
-from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
 
 SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
 TEXT = "the dog runs"
@@ -325,7 +325,7 @@ def test_processor_with_a_damaged_preset_says_which(bark_folder, tmp_path):
 
 def test_adapter_changes_the_speech_and_brings_its_voice(bark_folder, tmp_path):
     pytest.importorskip("peft")
-    from hf_bark_semantic.bark_adapters import add_adapters, lora_config, save_adapters, set_adapters
+    from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters, set_adapters
 
     bark, processor = load_bark(bark_folder)
     torch.manual_seed(0)

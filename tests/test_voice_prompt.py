@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from hf_bark_semantic.audio import load_audio
-from hf_bark_semantic.bark_generation import HistoryLengths
-from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.voice_prompt import (
+from hf_bark_semantic.bark.configs import HistoryLengths
+from hf_bark_semantic.bark.voice_prompt import (
     SUNO,
     VoicePrompt,
     VoicePromptError,
@@ -17,6 +16,7 @@ from hf_bark_semantic.voice_prompt import (
     coarse_history,
     join_prompts,
 )
+from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")

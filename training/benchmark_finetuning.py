@@ -31,8 +31,9 @@ from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
 from torch import nn
 from transformers import BarkModel
 
-from hf_bark_semantic.bark_adapters import add_adapters, bark_stage, lora_config
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.adapters import add_adapters, bark_stage, lora_config
+from hf_bark_semantic.bark.configs import BarkGenerationConfigs, bark_generation_configs
+from hf_bark_semantic.bark.losses import (
     STAGES,
     CoarseLoss,
     FineLoss,
@@ -40,7 +41,6 @@ from hf_bark_semantic.bark_finetuning import (
     Utterance,
     UtteranceBatches,
 )
-from hf_bark_semantic.bark_generation import BarkGenerationConfigs, bark_generation_configs
 from hf_bark_semantic.training_loop import TrainingArguments, parameter_groups
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}

@@ -70,9 +70,9 @@ from transformers import BarkModel, pipeline
 from voice_report import write_voice_results
 
 from hf_bark_semantic import VoicePrompt, default_encoder
-from hf_bark_semantic.bark_adapters import bark_stage, load_adapters, merge_adapters
-from hf_bark_semantic.bark_finetuning import STAGES, Utterance, collate, random_example
-from hf_bark_semantic.bark_loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
+from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.bark.losses import STAGES, Utterance, collate, random_example
 from hf_bark_semantic.finetuning_data import (
     Recording,
     load_utterances,

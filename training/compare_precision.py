@@ -56,13 +56,13 @@ from torch import nn
 from transformers import BarkModel
 from voice_report import write_voice_results
 
-from hf_bark_semantic.bark_finetuning import STAGES
-from hf_bark_semantic.bark_generation import bark_generation_configs
-from hf_bark_semantic.bark_stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.losses import STAGES
+from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, text_to_semantic
 from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.significance import ratio_estimate
-from hf_bark_semantic.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, text_to_semantic
 from hf_bark_semantic.voice_evaluation import (
     Enrolment,
     Scorers,

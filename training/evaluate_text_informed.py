@@ -26,18 +26,18 @@ from datasets import load_dataset, load_from_disk
 from tqdm import tqdm
 
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
-from hf_bark_semantic.bark_finetuning import Utterance
-from hf_bark_semantic.bark_generation import bark_generation_configs
-from hf_bark_semantic.bark_loading import check_encoder
-from hf_bark_semantic.data import Clip, collate, read_corpus
-from hf_bark_semantic.evaluation import semantic_likelihood
-from hf_bark_semantic.significance import paired_difference, ratio_estimate
-from hf_bark_semantic.text_informed_decoding import (
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.loading import check_encoder
+from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.text_informed import (
     DEFAULT_BEAM_SIZE,
     DEFAULT_TOP_K,
     TextInformedDecoder,
     log_unigram,
 )
+from hf_bark_semantic.data import Clip, collate, read_corpus
+from hf_bark_semantic.evaluation import semantic_likelihood
+from hf_bark_semantic.significance import paired_difference, ratio_estimate
 
 PLAIN = (0.0, 0.0)  # weight and prior
 

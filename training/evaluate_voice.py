@@ -43,14 +43,14 @@ from transformers import BarkModel, BarkProcessor, EncodecModel, pipeline
 from voice_report import write_voice_results
 
 from hf_bark_semantic import VoicePrompt, default_encoder, load_audio, save_audio
-from hf_bark_semantic.bark_loading import check_bark, load_bark, load_codec
+from hf_bark_semantic.bark.loading import check_bark, load_bark, load_codec
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
 from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
 from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
 from hf_bark_semantic.speech import SpeechOptions
-from hf_bark_semantic.synthesis import synthesize
 from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_evaluation import (
     NUM_CANDIDATES,

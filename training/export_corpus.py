@@ -9,7 +9,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from hf_bark_semantic.bark_loading import load_codec
+from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.corpus_formats import decode_codes, export_fairseq
 
 

@@ -38,7 +38,7 @@ from train_encoder import arguments_of, set_value
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
 from hf_bark_semantic import default_encoder, save_audio
-from hf_bark_semantic.bark_adapters import (
+from hf_bark_semantic.bark.adapters import (
     add_adapters,
     bark_stage,
     load_adapters,
@@ -47,14 +47,16 @@ from hf_bark_semantic.bark_adapters import (
     save_adapters,
     set_adapters,
 )
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.bark.losses import (
     STAGES,
     CoarseLoss,
     FineLoss,
     SemanticLoss,
     Utterance,
 )
-from hf_bark_semantic.bark_loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus import NO_VOICE
 from hf_bark_semantic.finetuning_data import (
@@ -69,8 +71,6 @@ from hf_bark_semantic.finetuning_data import (
     voice_prompt_of,
 )
 from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
-from hf_bark_semantic.synthesis import SynthesisRequest, synthesize
-from hf_bark_semantic.text_informed_decoding import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.training_loop import TrainingArguments, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"

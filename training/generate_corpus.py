@@ -34,8 +34,10 @@ from publish import publish_or_exit
 from tqdm import tqdm
 from transformers import AutoConfig, GenerationConfig
 
-from hf_bark_semantic.bark_generation import bark_generation_configs
-from hf_bark_semantic.bark_loading import load_bark, load_bark_processor, load_codec
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.loading import load_bark, load_bark_processor, load_codec
+from hf_bark_semantic.bark.synthesis import synthesize
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.corpus import (
     NO_VOICE,
     CorpusPlan,
@@ -54,9 +56,7 @@ from hf_bark_semantic.corpus_formats import decode_codes
 from hf_bark_semantic.corpus_texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.pipelines import NANO, nano_bark
 from hf_bark_semantic.scorers import TRANSCRIBERS, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.synthesis import synthesize
 from hf_bark_semantic.text import estimate_duration_s
-from hf_bark_semantic.voice_prompt import VoicePrompt, VoicePromptError
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"
 CODES_BYTES_PER_HOUR = 3.2e6  # tests/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones

@@ -22,8 +22,8 @@ import numpy as np
 from datasets import Dataset
 
 from hf_bark_semantic.audio import load_audio
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import CODEBOOK_SIZE, NUM_CODEBOOKS, num_codec_frames
-from hf_bark_semantic.voice_prompt import VoicePrompt
 
 NUM_FOLDS = 5
 # group of clips that share a voice or a sentence: (fold, parts of their names)

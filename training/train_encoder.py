@@ -36,7 +36,7 @@ from safetensors.torch import load_file, save_file
 from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.augmentation import SpectrogramAugmentation, WaveformAugmentation
-from hf_bark_semantic.bark_loading import load_codec
+from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.centroids import centroids_of_tokens
 from hf_bark_semantic.clip_stream import StreamedBatches, StreamedCorpus, open_stream
 from hf_bark_semantic.data import (

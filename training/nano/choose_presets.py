@@ -24,13 +24,13 @@ from transformers import AutoModel, BarkModel, BarkProcessor, pipeline
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.bark_loading import check_bark
+from hf_bark_semantic.bark.loading import check_bark
+from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.scorers import load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.voice_cloning import clone_voice
-from hf_bark_semantic.voice_prompt import VoicePrompt
 
 KINDS = {"digits": 1.0, "sentences": 0.0}  # share of digit strings
 TEXTS, FINAL_TEXTS, FINALISTS = 4, 12, 20  # texts of each kind

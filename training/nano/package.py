@@ -21,7 +21,7 @@ from speech import SAMPLING_RATE, load_speech
 from transformers import AutoModel, BarkModel, BarkProcessor
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor
-from hf_bark_semantic.bark_loading import REMADE_ON_LOADING
+from hf_bark_semantic.bark.loading import REMADE_ON_LOADING
 from hf_bark_semantic.publishing import render_card
 
 NUM_PRESETS = 12

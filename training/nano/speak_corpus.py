@@ -22,9 +22,9 @@ from train_bark import load_utterances
 from transformers import BarkModel, BarkProcessor
 
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.bark_generation import bark_generation_configs
-from hf_bark_semantic.synthesis import Sampling, SynthesisRequest, synthesize
-from hf_bark_semantic.voice_prompt import VoicePrompt
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 
 BLOCKS = "generated_blocks"  # of one --block-size
 UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own

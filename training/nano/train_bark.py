@@ -4,7 +4,7 @@
 
 Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz`, `codes_varied.npz` and `codec/`; writes
 `semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. A held-out loss follows at the end.
-Layouts and losses are those of `hf_bark_semantic.bark_finetuning`: what inference runs, voice prompts included.
+Layouts and losses are those of `hf_bark_semantic.bark.losses`: what inference runs, voice prompts included.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from nano_bark import align_positions, new_bark, start_from_codebooks, text_toke
 from safetensors.torch import load_file, load_model, save_model
 from transformers import BarkModel, EncodecConfig, EncodecModel
 
-from hf_bark_semantic.bark_finetuning import (
+from hf_bark_semantic.bark.losses import (
     CoarseLoss,
     FineLoss,
     SemanticLoss,

@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.bark_finetuning import Utterance
-from hf_bark_semantic.bark_loading import load_bark
+from hf_bark_semantic.bark.loading import load_bark
+from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.evaluation import semantic_likelihood
 from hf_bark_semantic.significance import ratio_estimate
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
-from .bark_generation import BarkGenerationConfigs, bark_generation_configs
+from .configs import BarkGenerationConfigs, bark_generation_configs
 
 STAGES = ("semantic", "coarse", "fine")
 IGNORED = -100

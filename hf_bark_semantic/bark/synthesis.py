@@ -34,8 +34,8 @@ from typing import Any, Literal
 import numpy as np
 from transformers import BarkModel
 
-from .bark_decoding import Sampling, Savings
-from .bark_stages import BarkSetup, StageItem, run_stage
+from .stages import BarkSetup, StageItem, run_stage
+from .transformer import Sampling, Savings
 from .voice_prompt import VoicePrompt
 
 ALL_SAVINGS = Savings()

@@ -23,15 +23,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .bark_generation import BarkGenerationConfigs, bark_generation_configs
-from .configuration_bark_semantic import (
+from ..configuration_bark_semantic import (
     CODEC_RATE_HZ,
     CODEC_SAMPLING_RATE,
     NUM_COARSE_CODEBOOKS,
     NUM_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from .pipelines import NANO, nano_bark
+from ..pipelines import NANO, nano_bark
+from .configs import BarkGenerationConfigs, bark_generation_configs
 
 DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark
 REMADE_ON_LOADING = (r"\.attn\.bias$", r"codebook\.(embed_avg|cluster_size|inited)$")  # masks, and means of a training

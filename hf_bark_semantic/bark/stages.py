@@ -29,7 +29,8 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from .bark_decoding import (
+from .configs import BarkGenerationConfigs, bark_generation_configs
+from .transformer import (
     DecodingBatch,
     FineDecoder,
     Guidance,
@@ -39,7 +40,6 @@ from .bark_decoding import (
     legal_head,
     pick_tokens,
 )
-from .bark_generation import BarkGenerationConfigs, bark_generation_configs
 from .voice_prompt import VoicePrompt
 
 if TYPE_CHECKING:

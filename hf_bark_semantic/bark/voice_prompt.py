@@ -23,9 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .audio import atomic_write, foreign_content
-from .bark_generation import HistoryLengths
-from .configuration_bark_semantic import (
+from ..audio import atomic_write, foreign_content
+from ..configuration_bark_semantic import (
     CODEBOOK_SIZE,
     CODEC_RATE_HZ,
     NUM_COARSE_CODEBOOKS,
@@ -35,6 +34,7 @@ from .configuration_bark_semantic import (
     num_codec_frames,
     num_semantic_tokens,
 )
+from .configs import HistoryLengths
 
 SUNO = HistoryLengths()
 

@@ -35,11 +35,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BarkModel
 
-from .audio import atomic_write
-from .bark_finetuning import STAGES
-from .bark_generation import bark_generation_configs
-from .environment import installed_version
-from .publishing import ADAPTER
+from ..audio import atomic_write
+from ..environment import installed_version
+from ..publishing import ADAPTER
+from .configs import bark_generation_configs
+from .losses import STAGES
 from .voice_prompt import VoicePrompt
 
 try:

@@ -9,7 +9,7 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from .configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_semantic_tokens
+from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_semantic_tokens
 
 SUNO_TEMPERATURES = {"semantic": 0.7, "coarse": 0.7, "fine": 0.5}  # suno-ai/bark, api.py and generation.py
 

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from transformers import BarkModel
 
-from .bark_decoding import DecodingBatch, Savings, legal_head
-from .bark_finetuning import Utterance, semantic_example
-from .bark_stages import BarkSetup
+from .losses import Utterance, semantic_example
+from .stages import BarkSetup
+from .transformer import DecodingBatch, Savings, legal_head
 from .voice_prompt import VoicePrompt
 
 DEFAULT_WEIGHT = 0.5  # not measured on Suno's Bark; training/evaluate_text_informed.py chooses one
