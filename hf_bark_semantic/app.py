@@ -35,8 +35,8 @@ from .audio import load_audio, save_audio
 from .bark.synthesis import PROMPT_MODES
 from .bark.voice_prompt import VoicePrompt, best_window
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE
-from .provenance import Provenance, model_name, read_provenance
-from .speech import LONG_FORMS
+from .voices.provenance import Provenance, model_name, read_provenance
+from .voices.speaking import LONG_FORMS
 
 try:
     import gradio as gr

@@ -34,10 +34,10 @@ from .configuration_bark_semantic import (
     SEMANTIC_RATE_HZ,
 )
 from .pipelines import NANO, default_encoder, nano_bark, nano_encoder
-from .speech import MAX_PIECE_S
-from .text import estimate_duration_s
-from .voice_cloning import encode_clip
 from .voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline
+from .voices.cloning import encode_clip
+from .voices.speaking import MAX_PIECE_S
+from .voices.splitting import estimate_duration_s
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
@@ -98,7 +98,7 @@ class Job:
     @contextmanager
     def watch(self, bark: BarkModel) -> Iterator[None]:
         """Be told every step of a Bark, and every warning."""
-        speech = logging.getLogger("hf_bark_semantic.speech")
+        speech = logging.getLogger("hf_bark_semantic.voices.speaking")
         handler = _Collector(self.warnings)
         watched = [(stage, getattr(bark, stage).position_embeds_layer) for stage in _STAGES if stage != "codec_model"]
         watched += [("codec_model", bark.codec_model.encoder), ("codec_model", bark.codec_model.decoder)]

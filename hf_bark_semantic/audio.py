@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     import soundfile
 
-    from .provenance import Provenance
+    from .voices.provenance import Provenance
 
 MIN_DURATION_S = 0.1  # shorter than a syllable, and fewer than five semantic tokens
 MAX_SAMPLES = 2**29  # 3.1 hours of 48 kHz mono and 2 GiB as float32; a damaged header claims more

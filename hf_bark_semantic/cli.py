@@ -30,7 +30,7 @@ from .audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, lo
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .environment import inspect_environment, installed_version
 from .pipelines import BUILTIN_ENCODER, NANO, TASK, default_encoder, example_recording, nano_encoder, nano_recording
-from .provenance import Provenance
+from .voices.provenance import Provenance
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 BUILTIN = "builtin"
@@ -436,7 +436,7 @@ def _accuracy_line(folder: str) -> str | None:
 def run_clone(arguments: argparse.Namespace) -> int:
     from .bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
     from .bark.voice_prompt import SUNO
-    from .voice_cloning import clone_voice
+    from .voices.cloning import clone_voice
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")

@@ -22,7 +22,7 @@ from .configuration_bark_semantic import SAMPLING_RATE
 from .scorers import SpeakerEmbedder, Transcriber
 from .sequence_metrics import error_counts, normalize_text
 from .speech_metrics import cosine_similarity
-from .text import estimate_duration_s
+from .voices.splitting import estimate_duration_s
 
 MEASURES = (
     "silence_share", "clipped_share", "repeated_share", "duration_ratio", "level_spread_db",

@@ -56,9 +56,9 @@ from .bark.voice_prompt import (
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
 from .pipelines import AudioToBarkSemanticPipeline
-from .speech import MAX_PIECE_S
-from .text import estimate_duration_s
-from .voice_cloning import encode_clip
+from .voices.cloning import encode_clip
+from .voices.speaking import MAX_PIECE_S
+from .voices.splitting import estimate_duration_s
 
 SOURCE = "recording"  # the column `source` of prepared rows
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")

@@ -26,8 +26,8 @@ from .configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .modeling_bark_semantic import BarkSemanticEncoderModel
 from .pipelines import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
 from .processing_bark_semantic import BarkSemanticEncoderProcessor
-from .speech import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
-from .voice_cloning import clone_voice, encode_codes
+from .voices.cloning import clone_voice, encode_codes
+from .voices.speaking import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
 
 logger = logging.getLogger(__name__)
 

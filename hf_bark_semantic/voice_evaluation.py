@@ -40,7 +40,7 @@ from .speech_metrics import (
     silence,
     stoi,
 )
-from .text import estimate_duration_s
+from .voices.splitting import estimate_duration_s
 
 REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
 TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once

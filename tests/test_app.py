@@ -29,7 +29,7 @@ from hf_bark_semantic.app_studio import (
     read_lines,
 )
 from hf_bark_semantic.audio import AudioError
-from hf_bark_semantic.provenance import prompt_sha256, read_provenance
+from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -303,7 +303,7 @@ def test_waiting_job_can_be_cancelled_and_one_from_before_does_not_begin(studio)
 
 def test_warnings_of_speech_reach_the_visitor(studio, monkeypatch):
     def speak(*_, **__):
-        from hf_bark_semantic import speech
+        from hf_bark_semantic.voices import speaking as speech
 
         speech.logger.warning("words are missing")
 

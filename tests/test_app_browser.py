@@ -14,9 +14,9 @@ from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures
 from conftest import noise
 from hf_bark_semantic import load_audio, nano_recording, save_audio
 from hf_bark_semantic.app_studio import Studio
-from hf_bark_semantic.provenance import read_provenance
 from hf_bark_semantic.scorers import load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
+from hf_bark_semantic.voices.provenance import read_provenance
 
 pytest.importorskip("gradio")
 pytest.importorskip("selenium")

@@ -37,7 +37,7 @@ from hf_bark_semantic.corpus import (
 from hf_bark_semantic.corpus_filters import Filters
 from hf_bark_semantic.corpus_texts import Sentence
 from hf_bark_semantic.data import load_corpus
-from hf_bark_semantic.text import estimate_duration_s
+from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import generate_corpus

@@ -12,7 +12,7 @@ from transformers import pipeline
 from conftest import noise, tiny_encoder, tiny_prompt
 from hf_bark_semantic import cli, load_audio
 from hf_bark_semantic.audio import AudioError, save_audio
-from hf_bark_semantic.provenance import (
+from hf_bark_semantic.voices.provenance import (
     MARK,
     MAX_VALUE_LENGTH,
     Provenance,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hf_bark_semantic.text import estimate_duration_s, split_text
+from hf_bark_semantic.voices.splitting import estimate_duration_s, split_text
 
 ENGLISH = (
     "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money in my purse, and "

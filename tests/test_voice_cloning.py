@@ -10,7 +10,7 @@ from conftest import noise, tiny_bark, tiny_codec_config, tiny_encoder
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.pipelines import TASK
-from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
+from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, voice_cloning_pipelin
 from hf_bark_semantic.audio import AudioError, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
-from hf_bark_semantic.speech import SpeechOptions, prompt_from_transcript, speak_text
-from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
+from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
+from hf_bark_semantic.voices.speaking import SpeechOptions, prompt_from_transcript, speak_text
 
 SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
 TEXT = "the dog runs"

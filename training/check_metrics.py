@@ -41,7 +41,6 @@ from hf_bark_semantic.report import MAX_SOUNDS, Sound, Table, how_made, required
 from hf_bark_semantic.sequence_metrics import word_errors
 from hf_bark_semantic.significance import Estimate, paired_difference, ratio_estimate
 from hf_bark_semantic.speech_metrics import cosine_similarity, equal_error_rate
-from hf_bark_semantic.voice_cloning import encode_codes
 from hf_bark_semantic.voice_evaluation import (
     CastVoice,
     Enrolment,
@@ -55,6 +54,7 @@ from hf_bark_semantic.voice_evaluation import (
     plan_trials,
     score_trial,
 )
+from hf_bark_semantic.voices.cloning import encode_codes
 
 PART = "check"
 LOWER_IS_BETTER = ("wer", "mcd", "pitch_distance", "silence", "longest_pause_s", "repetition")

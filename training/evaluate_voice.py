@@ -50,8 +50,6 @@ from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
 from hf_bark_semantic.report import how_made, required_packages
 from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.speech import SpeechOptions
-from hf_bark_semantic.voice_cloning import clone_voice, encode_codes
 from hf_bark_semantic.voice_evaluation import (
     NUM_CANDIDATES,
     CastVoice,
@@ -70,6 +68,8 @@ from hf_bark_semantic.voice_evaluation import (
     summarize,
     trial_record,
 )
+from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
+from hf_bark_semantic.voices.speaking import SpeechOptions
 
 PARTS = ("original", "codec", "presets", "clone")
 SPOKEN = ("presets", "clone")

@@ -56,7 +56,7 @@ from hf_bark_semantic.corpus_formats import decode_codes
 from hf_bark_semantic.corpus_texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.pipelines import NANO, nano_bark
 from hf_bark_semantic.scorers import TRANSCRIBERS, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.text import estimate_duration_s
+from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"
 CODES_BYTES_PER_HOUR = 3.2e6  # tests/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones

@@ -30,7 +30,7 @@ from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.scorers import load_transcriber
 from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.voice_cloning import clone_voice
+from hf_bark_semantic.voices.cloning import clone_voice
 
 KINDS = {"digits": 1.0, "sentences": 0.0}  # share of digit strings
 TEXTS, FINAL_TEXTS, FINALISTS = 4, 12, 20  # texts of each kind

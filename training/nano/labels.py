@@ -28,7 +28,7 @@ from transformers import AutoModel, EncodecModel
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, num_codec_frames, num_semantic_tokens
-from hf_bark_semantic.voice_cloning import encode_codes
+from hf_bark_semantic.voices.cloning import encode_codes
 
 SAVE_EVERY = 1_000
 

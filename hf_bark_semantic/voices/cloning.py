@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from transformers import EncodecModel
 
-from .audio import load_audio, resample
-from .bark.configs import HistoryLengths
-from .bark.loading import BANDWIDTH, check_codec
-from .bark.voice_prompt import (
+from ..audio import load_audio, resample
+from ..bark.configs import HistoryLengths
+from ..bark.loading import BANDWIDTH, check_codec
+from ..bark.voice_prompt import (
     SUNO,
     PromptReport,
     PromptWindow,
@@ -30,8 +30,8 @@ from .bark.voice_prompt import (
     best_window,
     join_prompts,
 )
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from .pipelines import AudioToBarkSemanticPipeline
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..pipelines import AudioToBarkSemanticPipeline
 
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
 

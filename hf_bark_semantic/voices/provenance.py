@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .audio import open_sound
-from .bark.voice_prompt import VoicePrompt
-from .environment import installed_version
+from ..audio import open_sound
+from ..bark.voice_prompt import VoicePrompt
+from ..environment import installed_version
 
 if TYPE_CHECKING:
     import soundfile
 
-    from .voice_cloning_pipeline import VoiceCloningPipeline
+    from ..voice_cloning_pipeline import VoiceCloningPipeline
 
 SOFTWARE = "hf_bark_semantic"
 MARK = "synthetic speech"  # what the comment begins with

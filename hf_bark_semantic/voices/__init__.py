@@ -1,0 +1,1 @@
+"""Voices: recordings become voice prompts, and voice prompts become speech."""
