@@ -19,11 +19,13 @@ import pytest
 from datasets import load_dataset
 
 from conftest import random_codes, tiny_bark, tiny_bark_processor
-from hf_bark_semantic import corpus, publishing
+from hf_bark_semantic import publishing
 from hf_bark_semantic.bark.synthesis import SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus import (
+from hf_bark_semantic.corpus import plan as corpus
+from hf_bark_semantic.corpus.filters import Filters
+from hf_bark_semantic.corpus.plan import (
     CorpusPlan,
     Recipe,
     corpus_features,
@@ -34,9 +36,8 @@ from hf_bark_semantic.corpus import (
     summarize_records,
     write_shard,
 )
-from hf_bark_semantic.corpus_filters import Filters
-from hf_bark_semantic.corpus_texts import Sentence
-from hf_bark_semantic.data import load_corpus
+from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus.texts import Sentence
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -10,7 +10,7 @@ from conftest import random_codes
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, measure_sound
-from hf_bark_semantic.corpus_filters import (
+from hf_bark_semantic.corpus.filters import (
     MEASURES,
     Filters,
     SpeakerSimilarity,

@@ -17,7 +17,7 @@ from test_data import corpus_row
 from conftest import noise, random_codes, tiny_bark
 from hf_bark_semantic.bark.synthesis import codes_to_waveform
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.corpus_formats import (
+from hf_bark_semantic.corpus.formats import (
     decode_codes,
     export_fairseq,
     import_pairs,
@@ -26,7 +26,7 @@ from hf_bark_semantic.corpus_formats import (
     read_fairseq,
     read_npz_folder,
 )
-from hf_bark_semantic.data import load_corpus
+from hf_bark_semantic.corpus.rows import load_corpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import export_corpus

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus import (
+from hf_bark_semantic.corpus.plan import (
     CorpusPlan,
     Recipe,
     corpus_features,
@@ -25,8 +25,8 @@ from hf_bark_semantic.corpus import (
     summarize_records,
     write_shard,
 )
-from hf_bark_semantic.corpus_texts import Sentence
-from hf_bark_semantic.data import read_corpus
+from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.corpus.texts import Sentence
 
 NUM_TOKENS = 400  # 8 s
 FLAC_BYTES_PER_HOUR = 91e6  # the FLAC files among the 42 real Bark clips: 24 kHz, 16 bit

@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import GenerationConfig
 
 from conftest import tiny_bark, tiny_bark_processor
-from hf_bark_semantic.corpus_texts import (
+from hf_bark_semantic.corpus.texts import (
     SOUNDS,
     Sentence,
     fits_bark,

@@ -15,7 +15,7 @@ from hf_bark_semantic.configuration_bark_semantic import (
     num_semantic_tokens_of_samples,
     token_frames,
 )
-from hf_bark_semantic.data import BatchPlan, CropBatches, collate, crop, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, collate, crop, load_corpus, split_fold
 
 
 def corpus_row(seed, num_tokens=180, source="pair", fold=0, with_audio=True, **changes):

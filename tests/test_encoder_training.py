@@ -31,9 +31,9 @@ from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 
 from conftest import BACKBONES, backbone_config, noise, tiny_codec_config, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel
-from hf_bark_semantic.clip_stream import ClipStream, StreamedBatches, open_stream
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.data import BatchPlan, CropBatches, Piece, decode_pieces, load_corpus
+from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, Piece, decode_pieces, load_corpus
+from hf_bark_semantic.corpus.stream import ClipStream, StreamedBatches, open_stream
 from hf_bark_semantic.evaluation import accuracy, score_clips
 from hf_bark_semantic.head_transfer import take_over_head
 from hf_bark_semantic.held_out import TRAINING, VALIDATION, choose_held_out, text_digest

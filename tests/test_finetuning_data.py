@@ -10,11 +10,12 @@ import pytest
 from datasets import Audio, Dataset
 
 from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
-from hf_bark_semantic import finetuning_data, save_audio
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.finetuning_data import (
+from hf_bark_semantic.corpus import recordings as finetuning_data
+from hf_bark_semantic.corpus.recordings import (
     RecordingFlaw,
     ReplayBatches,
     judged_batches,

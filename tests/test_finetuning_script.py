@@ -19,7 +19,7 @@ from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_ada
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import STAGES
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.finetuning_data import judged_batches, load_utterances, split_held_out
+from hf_bark_semantic.corpus.recordings import judged_batches, load_utterances, split_held_out
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import finetune_bark

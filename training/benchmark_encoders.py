@@ -42,7 +42,7 @@ from evaluate_encoder import (
     with_truth,
 )
 
-from hf_bark_semantic.data import Clip, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation import summarize
 from hf_bark_semantic.journal import Journal
 from hf_bark_semantic.report import IntervalPlot, Table, Text, how_made, required_packages, write_results

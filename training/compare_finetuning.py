@@ -73,7 +73,7 @@ from hf_bark_semantic import VoicePrompt, default_encoder
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.bark.losses import STAGES, Utterance, collate, random_example
-from hf_bark_semantic.finetuning_data import (
+from hf_bark_semantic.corpus.recordings import (
     Recording,
     load_utterances,
     prepare_recordings,

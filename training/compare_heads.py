@@ -20,7 +20,7 @@ from train_encoder import HeadOnFeatures, arguments_of, new_batches, read_config
 
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.centroids import centroids_of_tokens
-from hf_bark_semantic.data import FeatureBatches, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import FeatureBatches, load_corpus, split_fold
 from hf_bark_semantic.evaluation import ClipScore, score_clips, summarize
 from hf_bark_semantic.training_loop import TrainingArguments, train
 

@@ -38,7 +38,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProces
 from hf_bark_semantic.audio import list_audio_files, load_audio, resample
 from hf_bark_semantic.augmentation import add_noise, reverberate
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
-from hf_bark_semantic.data import Clip, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation import (
     ClipScore,
     accuracy,

@@ -35,7 +35,7 @@ from hf_bark_semantic.bark.text_informed import (
     TextInformedDecoder,
     log_unigram,
 )
-from hf_bark_semantic.data import Clip, collate, read_corpus
+from hf_bark_semantic.corpus.rows import Clip, collate, read_corpus
 from hf_bark_semantic.evaluation import semantic_likelihood
 from hf_bark_semantic.significance import paired_difference, ratio_estimate
 

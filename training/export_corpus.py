@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from hf_bark_semantic.bark.loading import load_codec
-from hf_bark_semantic.corpus_formats import decode_codes, export_fairseq
+from hf_bark_semantic.corpus.formats import decode_codes, export_fairseq
 
 
 def main(arguments=None):

@@ -58,8 +58,8 @@ from hf_bark_semantic.bark.losses import (
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
-from hf_bark_semantic.corpus import NO_VOICE
-from hf_bark_semantic.finetuning_data import (
+from hf_bark_semantic.corpus.plan import NO_VOICE
+from hf_bark_semantic.corpus.recordings import (
     FEATURES,
     ReplayBatches,
     judged_batches,

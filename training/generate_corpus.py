@@ -38,7 +38,9 @@ from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.loading import load_bark, load_bark_processor, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
-from hf_bark_semantic.corpus import (
+from hf_bark_semantic.corpus.filters import Filters, SpeakerSimilarity, WordErrorRate
+from hf_bark_semantic.corpus.formats import decode_codes
+from hf_bark_semantic.corpus.plan import (
     NO_VOICE,
     CorpusPlan,
     Recipe,
@@ -51,9 +53,7 @@ from hf_bark_semantic.corpus import (
     summarize_records,
     write_shard,
 )
-from hf_bark_semantic.corpus_filters import Filters, SpeakerSimilarity, WordErrorRate
-from hf_bark_semantic.corpus_formats import decode_codes
-from hf_bark_semantic.corpus_texts import fits_bark, load_sentences, speakable_sentences
+from hf_bark_semantic.corpus.texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.pipelines import NANO, nano_bark
 from hf_bark_semantic.scorers import TRANSCRIBERS, load_speaker_embedder, load_transcriber
 from hf_bark_semantic.voices.splitting import estimate_duration_s

@@ -12,8 +12,8 @@ Pairs whose tokens and sound cannot belong together are left out and named.
 import argparse
 from pathlib import Path
 
-from hf_bark_semantic.corpus import shard_records, summarize_records
-from hf_bark_semantic.corpus_formats import import_pairs, read_archives, read_fairseq, read_npz_folder
+from hf_bark_semantic.corpus.formats import import_pairs, read_archives, read_fairseq, read_npz_folder
+from hf_bark_semantic.corpus.plan import shard_records, summarize_records
 
 
 def main(arguments=None):

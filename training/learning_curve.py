@@ -29,7 +29,7 @@ from train_encoder import (
 
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
-from hf_bark_semantic.data import Clip, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation import score_clips, summarize
 from hf_bark_semantic.held_out import digest
 from hf_bark_semantic.training_loop import TrainingArguments, new_accelerator, remove_checkpoints

@@ -38,8 +38,7 @@ from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.augmentation import SpectrogramAugmentation, WaveformAugmentation
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.centroids import centroids_of_tokens
-from hf_bark_semantic.clip_stream import StreamedBatches, StreamedCorpus, open_stream
-from hf_bark_semantic.data import (
+from hf_bark_semantic.corpus.rows import (
     BatchPlan,
     Clip,
     CropBatches,
@@ -49,6 +48,7 @@ from hf_bark_semantic.data import (
     load_corpus,
     split_fold,
 )
+from hf_bark_semantic.corpus.stream import StreamedBatches, StreamedCorpus, open_stream
 from hf_bark_semantic.encoder_validation import HeldOutFigures
 from hf_bark_semantic.head_transfer import take_over_head
 from hf_bark_semantic.held_out import TRAINING, VALIDATION, choose_held_out, digest

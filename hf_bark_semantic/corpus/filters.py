@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from .audio import MIN_DURATION_S, SILENCE_PEAK, resample
-from .bark.synthesis import SynthesisResult
-from .bark.voice_prompt import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
-from .configuration_bark_semantic import SAMPLING_RATE
-from .scorers import SpeakerEmbedder, Transcriber
-from .sequence_metrics import error_counts, normalize_text
-from .speech_metrics import cosine_similarity
-from .voices.splitting import estimate_duration_s
+from ..audio import MIN_DURATION_S, SILENCE_PEAK, resample
+from ..bark.synthesis import SynthesisResult
+from ..bark.voice_prompt import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
+from ..configuration_bark_semantic import SAMPLING_RATE
+from ..scorers import SpeakerEmbedder, Transcriber
+from ..sequence_metrics import error_counts, normalize_text
+from ..speech_metrics import cosine_similarity
+from ..voices.splitting import estimate_duration_s
 
 MEASURES = (
     "silence_share", "clipped_share", "repeated_share", "duration_ratio", "level_spread_db",

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from datasets import load_dataset, load_from_disk
 
-from .bark.configs import bark_generation_configs
-from .voices.speaking import MAX_PIECE_S, MAX_SHARE
-from .voices.splitting import estimate_duration_s, split_text
+from ..bark.configs import bark_generation_configs
+from ..voices.speaking import MAX_PIECE_S, MAX_SHARE
+from ..voices.splitting import estimate_duration_s, split_text
 
 # suno-ai/bark, README: the languages of Bark
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")

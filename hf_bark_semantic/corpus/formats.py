@@ -30,8 +30,8 @@ import soundfile
 import torch
 from transformers import EncodecModel
 
-from .audio import AUDIO_EXTENSIONS, load_audio, resample, save_audio
-from .configuration_bark_semantic import (
+from ..audio import AUDIO_EXTENSIONS, load_audio, resample, save_audio
+from ..configuration_bark_semantic import (
     CODEBOOK_SIZE,
     CODEC_SAMPLING_RATE,
     NUM_COARSE_CODEBOOKS,
@@ -42,8 +42,8 @@ from .configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
-from .corpus import corpus_features, flac_bytes, open_corpus, write_shard
-from .data import read_corpus
+from .plan import corpus_features, flac_bytes, open_corpus, write_shard
+from .rows import read_corpus
 
 UNKNOWN_VOICE = "unknown"
 LENGTH_TOLERANCE = 2  # samples: what resampling rounds

@@ -17,8 +17,8 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Audio, Dataset, load_dataset, load_from_disk
 
-from .audio import load_audio, resample
-from .configuration_bark_semantic import (
+from ..audio import load_audio, resample
+from ..configuration_bark_semantic import (
     CODEC_RATE_HZ,
     CODEC_SAMPLING_RATE,
     SAMPLING_RATE,

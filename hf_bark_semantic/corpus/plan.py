@@ -39,13 +39,13 @@ import pyarrow.parquet as pq
 import soundfile
 from datasets import Audio, Features, List, Value
 
-from .bark.synthesis import SynthesisRequest, SynthesisResult
-from .bark.transformer import Sampling
-from .bark.voice_prompt import VoicePrompt
-from .configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
-from .corpus_filters import MEASURES, Filters, measure
-from .corpus_texts import Sentence, with_sound
-from .digests import sha256_of_file
+from ..bark.synthesis import SynthesisRequest, SynthesisResult
+from ..bark.transformer import Sampling
+from ..bark.voice_prompt import VoicePrompt
+from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
+from ..digests import sha256_of_file
+from .filters import MEASURES, Filters, measure
+from .texts import Sentence, with_sound
 
 logger = logging.getLogger(__name__)
 

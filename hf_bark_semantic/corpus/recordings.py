@@ -36,9 +36,9 @@ from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from transformers import EncodecModel
 
-from .audio import AudioError, load_audio
-from .bark.configs import BarkGenerationConfigs
-from .bark.losses import (
+from ..audio import AudioError, load_audio
+from ..bark.configs import BarkGenerationConfigs
+from ..bark.losses import (
     Utterance,
     UtteranceBatches,
     collate,
@@ -46,19 +46,19 @@ from .bark.losses import (
     num_example_positions,
     random_example,
 )
-from .bark.text_informed import TextInformedDecoder
-from .bark.voice_prompt import (
+from ..bark.text_informed import TextInformedDecoder
+from ..bark.voice_prompt import (
     MAX_SILENCE_SHARE,
     VoicePrompt,
     VoicePromptError,
     measure_sound,
 )
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE
-from .corpus import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
-from .pipelines import AudioToBarkSemanticPipeline
-from .voices.cloning import encode_clip
-from .voices.speaking import MAX_PIECE_S
-from .voices.splitting import estimate_duration_s
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..pipelines import AudioToBarkSemanticPipeline
+from ..voices.cloning import encode_clip
+from ..voices.speaking import MAX_PIECE_S
+from ..voices.splitting import estimate_duration_s
+from .plan import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
 
 SOURCE = "recording"  # the column `source` of prepared rows
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import IterableDataset, load_dataset, load_from_disk
 
-from .data import BatchPlan, Clip, CropBatches, checked_corpus, clip_of_row
+from .rows import BatchPlan, Clip, CropBatches, checked_corpus, clip_of_row
 
 
 def open_stream(path: str) -> IterableDataset:
