@@ -31,7 +31,7 @@ from hf_bark_semantic.bark.losses import (
     semantic_example,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.training_loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 VOCAB, CODES = 50, 16  # semantic tokens, and codes of a codebook
 GENERATION = {

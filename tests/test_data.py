@@ -6,8 +6,6 @@ import torch
 from datasets import Dataset
 
 from conftest import noise, random_codes, tiny_encoder
-from hf_bark_semantic.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
-from hf_bark_semantic.centroids import centroids_of_tokens, nearest_centroid, token_features
 from hf_bark_semantic.configuration_bark_semantic import (
     num_codec_frames,
     num_samples_of_codec_frames,
@@ -16,6 +14,8 @@ from hf_bark_semantic.configuration_bark_semantic import (
     token_frames,
 )
 from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, collate, crop, load_corpus, split_fold
+from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
+from hf_bark_semantic.trainers.centroids import centroids_of_tokens, nearest_centroid, token_features
 
 
 def corpus_row(seed, num_tokens=180, source="pair", fold=0, with_audio=True, **changes):

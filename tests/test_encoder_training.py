@@ -35,9 +35,9 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_s
 from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, Piece, decode_pieces, load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, StreamedBatches, open_stream
 from hf_bark_semantic.evaluation import accuracy, score_clips
-from hf_bark_semantic.head_transfer import take_over_head
-from hf_bark_semantic.held_out import TRAINING, VALIDATION, choose_held_out, text_digest
-from hf_bark_semantic.training_loop import TrainingArguments, new_accelerator, parameter_groups, train
+from hf_bark_semantic.trainers.initial_heads import take_over_head
+from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
+from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import benchmark_train

@@ -6,10 +6,10 @@ from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureE
 
 from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
-from hf_bark_semantic.augmentation import SpectrogramAugmentation
 from hf_bark_semantic.backbones_bark_semantic import build_backbone, kaldi_filter_banks, whisper_log_mel
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens, num_semantic_tokens_of_samples
 from hf_bark_semantic.modeling_bark_semantic import plan_windows
+from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation
 
 processor = BarkSemanticEncoderProcessor()
 LENGTHS_S = (1.31, 0.52, 2.0)

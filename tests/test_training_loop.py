@@ -6,7 +6,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from transformers.utils import ModelOutput
 
-from hf_bark_semantic.training_loop import TrainingArguments, new_optimizers, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, new_optimizers, train
 
 
 class Regression(nn.Module):

@@ -41,7 +41,7 @@ from hf_bark_semantic.bark.losses import (
     Utterance,
     UtteranceBatches,
 )
-from hf_bark_semantic.training_loop import TrainingArguments, parameter_groups
+from hf_bark_semantic.trainers.loop import TrainingArguments, parameter_groups
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 METHODS = ("full", "lora")

@@ -32,7 +32,7 @@ from hf_bark_semantic.configuration_bark_semantic import (
 )
 from hf_bark_semantic.corpus.rows import BatchPlan, Clip, CropBatches, FeatureBatches
 from hf_bark_semantic.heads_bark_semantic import RecurrentHead
-from hf_bark_semantic.training_loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 LAYER = 9
 COMMUNITY_HEAD = {  # version 1 quantizers

@@ -32,7 +32,6 @@ from voice_report import scores
 
 from hf_bark_semantic import VoicePrompt, load_audio
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.augmentation import add_noise
 from hf_bark_semantic.bark.loading import load_bark, load_codec
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames
@@ -41,6 +40,7 @@ from hf_bark_semantic.report import MAX_SOUNDS, Sound, Table, how_made, required
 from hf_bark_semantic.sequence_metrics import word_errors
 from hf_bark_semantic.significance import Estimate, paired_difference, ratio_estimate
 from hf_bark_semantic.speech_metrics import cosine_similarity, equal_error_rate
+from hf_bark_semantic.trainers.augmentation import add_noise
 from hf_bark_semantic.voice_evaluation import (
     CastVoice,
     Enrolment,

@@ -36,7 +36,6 @@ from accelerate import PartialState
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import list_audio_files, load_audio, resample
-from hf_bark_semantic.augmentation import add_noise, reverberate
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation import (
@@ -60,6 +59,7 @@ from hf_bark_semantic.report import (
     write_results,
 )
 from hf_bark_semantic.significance import Estimate, ratio_estimate
+from hf_bark_semantic.trainers.augmentation import add_noise, reverberate
 
 
 def main(arguments=None):

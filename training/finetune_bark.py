@@ -71,7 +71,7 @@ from hf_bark_semantic.corpus.recordings import (
     voice_prompt_of,
 )
 from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
-from hf_bark_semantic.training_loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}

@@ -31,8 +31,8 @@ from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation import score_clips, summarize
-from hf_bark_semantic.held_out import digest
-from hf_bark_semantic.training_loop import TrainingArguments, new_accelerator, remove_checkpoints
+from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, remove_checkpoints
+from hf_bark_semantic.trainers.splits import digest
 
 
 def main(arguments=None):

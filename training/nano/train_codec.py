@@ -33,7 +33,7 @@ from transformers import EncodecConfig, EncodecModel
 from transformers.utils import ModelOutput
 
 from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ
-from hf_bark_semantic.training_loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 CROP = 15_360  # samples: 0.64 s, 48 frames
 TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * CODEC_HOP_LENGTH / SAMPLING_RATE

@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput
 
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, SynthesisRequest
-from hf_bark_semantic.training_loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 CROP_FRAMES, GUESSED = 48, 0.5
 

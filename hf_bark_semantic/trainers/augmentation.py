@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .configuration_bark_semantic import SAMPLING_RATE
+from ..configuration_bark_semantic import SAMPLING_RATE
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
-from .conversion import convert_quantizer
-from .modeling_bark_semantic import BarkSemanticEncoderModel
+from ..conversion import convert_quantizer
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
 
 CHECKPOINTS = (".pth", ".pt")
 OF_THE_HEAD = (

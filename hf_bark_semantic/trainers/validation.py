@@ -6,9 +6,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from .configuration_bark_semantic import SEMANTIC_RATE_HZ
-from .corpus.rows import Clip, CropBatches, Piece, collate
-from .heads_bark_semantic import AutoregressiveHead
+from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
+from ..corpus.rows import Clip, CropBatches, Piece, collate
+from ..heads_bark_semantic import AutoregressiveHead
 
 MIN_PIECE = 25  # tokens, half a second: what is left of a clip and shorter is not measured
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from .corpus.rows import Clip, collate
+from ..corpus.rows import Clip, collate
 
 
 @torch.no_grad()
