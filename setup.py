@@ -26,7 +26,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
-    package_data={"hf_bark_semantic": ["checkpoints/*/*", "checkpoints/*/*/*", "metrics/*/*.py", "recordings/*"]},
+    package_data={
+        "hf_bark_semantic": ["checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*"]
+    },
     python_requires=">=3.10",
     install_requires=[
         "huggingface-hub>=1.0",

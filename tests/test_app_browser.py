@@ -14,8 +14,8 @@ from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures
 from conftest import noise
 from hf_bark_semantic import load_audio, nano_recording, save_audio
 from hf_bark_semantic.app_studio import Studio
-from hf_bark_semantic.scorers import load_transcriber
-from hf_bark_semantic.sequence_metrics import word_errors
+from hf_bark_semantic.evaluation.judges import load_transcriber
+from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
 
 pytest.importorskip("gradio")

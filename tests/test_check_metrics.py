@@ -11,9 +11,9 @@ from test_report import Page
 from conftest import tiny_bark
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens
-from hf_bark_semantic.sequence_metrics import DIGITS
+from hf_bark_semantic.evaluation.sequences import DIGITS
+from hf_bark_semantic.evaluation.voices import Scorers
 from hf_bark_semantic.trainers.augmentation import add_noise
-from hf_bark_semantic.voice_evaluation import Scorers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import check_metrics

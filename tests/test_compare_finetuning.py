@@ -14,7 +14,7 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapters import bark_stage
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.corpus.recordings import load_utterances
-from hf_bark_semantic.voice_evaluation import Scorers, cast_voices, load_voice_clips
+from hf_bark_semantic.evaluation.voices import Scorers, cast_voices, load_voice_clips
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import benchmark_finetuning

@@ -14,7 +14,18 @@ from test_report import Page
 from conftest import noise, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.losses import Utterance
-from hf_bark_semantic.evaluation import (
+from hf_bark_semantic.evaluation.sequences import (
+    codebook_usage,
+    edit_alignment,
+    error_counts,
+    letter_errors,
+    normalize_text,
+    repetition_share,
+    run_lengths,
+    word_errors,
+)
+from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.tokens import (
     METRICS,
     ClipScore,
     accuracy,
@@ -27,17 +38,6 @@ from hf_bark_semantic.evaluation import (
     top_k_accuracy,
     unigram_distance,
 )
-from hf_bark_semantic.sequence_metrics import (
-    codebook_usage,
-    edit_alignment,
-    error_counts,
-    letter_errors,
-    normalize_text,
-    repetition_share,
-    run_lengths,
-    word_errors,
-)
-from hf_bark_semantic.significance import paired_difference, ratio_estimate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import benchmark_encoders

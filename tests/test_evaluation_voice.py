@@ -17,8 +17,8 @@ from test_report import Page
 from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.voice_evaluation import (
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.voices import (
     Enrolment,
     Scorers,
     Trial,

@@ -25,8 +25,8 @@ from hf_bark_semantic.bark.losses import (
 from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest
 from hf_bark_semantic.cli import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.scorers import load_speaker_embedder, load_transcriber
-from hf_bark_semantic.sequence_metrics import word_errors
+from hf_bark_semantic.evaluation.judges import load_speaker_embedder, load_transcriber
+from hf_bark_semantic.evaluation.sequences import word_errors
 
 CHECKPOINTS = nano_bark().parent
 DIGITS = ["one seven three.", "four four nine zero.", "two eight five one.", "six three zero seven nine."]

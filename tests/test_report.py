@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import noise
-from hf_bark_semantic import report
-from hf_bark_semantic.report import (
+from hf_bark_semantic.evaluation import report
+from hf_bark_semantic.evaluation.report import (
     IntervalPlot,
     Sound,
     Table,
@@ -22,7 +22,7 @@ from hf_bark_semantic.report import (
     write_results,
     write_trials,
 )
-from hf_bark_semantic.significance import Estimate
+from hf_bark_semantic.evaluation.significance import Estimate
 
 pytest.importorskip("matplotlib"), pytest.importorskip("pyarrow")
 

@@ -9,9 +9,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForXV
 
 from hf_bark_semantic import example_recording, load_audio
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.speech_metrics import (
+from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder, load_transcriber
+from hf_bark_semantic.evaluation.sequences import word_errors
+from hf_bark_semantic.evaluation.speech import (
     cosine_similarity,
     drift,
     energy_correlation,

@@ -27,8 +27,8 @@ from itertools import combinations
 from evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
 from voice_report import write_voice_results
 
-from hf_bark_semantic.report import how_made
-from hf_bark_semantic.voice_evaluation import Scorers, compare, format_estimate, format_table
+from hf_bark_semantic.evaluation.report import how_made
+from hf_bark_semantic.evaluation.voices import Scorers, compare, format_estimate, format_table
 
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
 COMPARED = ("identified", "similarity", "wer", "mos")

@@ -43,10 +43,10 @@ from evaluate_encoder import (
 )
 
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
-from hf_bark_semantic.evaluation import summarize
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
-from hf_bark_semantic.significance import Estimate, paired_difference
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.significance import Estimate, paired_difference
+from hf_bark_semantic.evaluation.tokens import summarize
 
 HOW_TO_ADD = __doc__[__doc__.index("To add an encoder:") : __doc__.index("Writes summary.json")].strip()
 FIELDS = {"top_1": "top-1", "top_5": "top-5"}

@@ -35,13 +35,12 @@ from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.loading import load_bark, load_codec
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames
-from hf_bark_semantic.evaluation import bootstrap_interval
-from hf_bark_semantic.report import MAX_SOUNDS, Sound, Table, how_made, required_packages, write_results
-from hf_bark_semantic.sequence_metrics import word_errors
-from hf_bark_semantic.significance import Estimate, paired_difference, ratio_estimate
-from hf_bark_semantic.speech_metrics import cosine_similarity, equal_error_rate
-from hf_bark_semantic.trainers.augmentation import add_noise
-from hf_bark_semantic.voice_evaluation import (
+from hf_bark_semantic.evaluation.report import MAX_SOUNDS, Sound, Table, how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.sequences import word_errors
+from hf_bark_semantic.evaluation.significance import Estimate, paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.speech import cosine_similarity, equal_error_rate
+from hf_bark_semantic.evaluation.tokens import bootstrap_interval
+from hf_bark_semantic.evaluation.voices import (
     CastVoice,
     Enrolment,
     Scorers,
@@ -54,6 +53,7 @@ from hf_bark_semantic.voice_evaluation import (
     plan_trials,
     score_trial,
 )
+from hf_bark_semantic.trainers.augmentation import add_noise
 from hf_bark_semantic.voices.cloning import encode_codes
 
 PART = "check"

@@ -79,12 +79,11 @@ from hf_bark_semantic.corpus.recordings import (
     prepare_recordings,
     utterance_of,
 )
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
-from hf_bark_semantic.report import how_made, required_packages
-from hf_bark_semantic.sequence_metrics import normalize_text
-from hf_bark_semantic.significance import paired_difference, ratio_estimate
-from hf_bark_semantic.voice_evaluation import (
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.report import how_made, required_packages
+from hf_bark_semantic.evaluation.sequences import normalize_text
+from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.voices import (
     CastVoice,
     Enrolment,
     Scorers,
@@ -94,6 +93,7 @@ from hf_bark_semantic.voice_evaluation import (
     load_voice_clips,
     plan_trials,
 )
+from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
 
 METHODS = ("lora", "full")
 CONDITIONS = ("untouched", "zero-shot", *(f"{method}{end}" for method in METHODS for end in ("", "+prompt")))

@@ -60,10 +60,10 @@ from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import STAGES
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, text_to_semantic
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.report import how_made, required_packages
-from hf_bark_semantic.significance import ratio_estimate
-from hf_bark_semantic.voice_evaluation import (
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.report import how_made, required_packages
+from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.voices import (
     Enrolment,
     Scorers,
     Trial,

@@ -38,18 +38,8 @@ from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProces
 from hf_bark_semantic.audio import list_audio_files, load_audio, resample
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
-from hf_bark_semantic.evaluation import (
-    ClipScore,
-    accuracy,
-    agreement,
-    front_end_agreement,
-    score_clips,
-    summarize,
-    unigram_distance,
-)
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.pipelines import default_encoder
-from hf_bark_semantic.report import (
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.report import (
     MAX_SOUNDS,
     IntervalPlot,
     Sound,
@@ -58,7 +48,17 @@ from hf_bark_semantic.report import (
     required_packages,
     write_results,
 )
-from hf_bark_semantic.significance import Estimate, ratio_estimate
+from hf_bark_semantic.evaluation.significance import Estimate, ratio_estimate
+from hf_bark_semantic.evaluation.tokens import (
+    ClipScore,
+    accuracy,
+    agreement,
+    front_end_agreement,
+    score_clips,
+    summarize,
+    unigram_distance,
+)
+from hf_bark_semantic.pipelines import default_encoder
 from hf_bark_semantic.trainers.augmentation import add_noise, reverberate
 
 

@@ -36,8 +36,8 @@ from hf_bark_semantic.bark.text_informed import (
     log_unigram,
 )
 from hf_bark_semantic.corpus.rows import Clip, collate, read_corpus
-from hf_bark_semantic.evaluation import semantic_likelihood
-from hf_bark_semantic.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 
 PLAIN = (0.0, 0.0)  # weight and prior
 

@@ -46,11 +46,10 @@ from hf_bark_semantic import VoicePrompt, default_encoder, load_audio, save_audi
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
-from hf_bark_semantic.journal import Journal
-from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
-from hf_bark_semantic.report import how_made, required_packages
-from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.voice_evaluation import (
+from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder, load_transcriber
+from hf_bark_semantic.evaluation.report import how_made, required_packages
+from hf_bark_semantic.evaluation.voices import (
     NUM_CANDIDATES,
     CastVoice,
     Enrolment,
@@ -68,6 +67,7 @@ from hf_bark_semantic.voice_evaluation import (
     summarize,
     trial_record,
 )
+from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import SpeechOptions
 

@@ -30,7 +30,7 @@ from train_encoder import (
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
-from hf_bark_semantic.evaluation import score_clips, summarize
+from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, remove_checkpoints
 from hf_bark_semantic.trainers.splits import digest
 

@@ -19,9 +19,9 @@ from ..audio import MIN_DURATION_S, SILENCE_PEAK, resample
 from ..bark.synthesis import SynthesisResult
 from ..bark.voice_prompt import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
 from ..configuration_bark_semantic import SAMPLING_RATE
-from ..scorers import SpeakerEmbedder, Transcriber
-from ..sequence_metrics import error_counts, normalize_text
-from ..speech_metrics import cosine_similarity
+from ..evaluation.judges import SpeakerEmbedder, Transcriber
+from ..evaluation.sequences import error_counts, normalize_text
+from ..evaluation.speech import cosine_similarity
 from ..voices.splitting import estimate_duration_s
 
 MEASURES = (

@@ -28,8 +28,8 @@ from hf_bark_semantic.bark.loading import check_bark
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
-from hf_bark_semantic.scorers import load_transcriber
-from hf_bark_semantic.sequence_metrics import word_errors
+from hf_bark_semantic.evaluation.judges import load_transcriber
+from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.cloning import clone_voice
 
 KINDS = {"digits": 1.0, "sentences": 0.0}  # share of digit strings

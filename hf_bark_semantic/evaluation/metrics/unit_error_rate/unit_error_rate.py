@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from hf_bark_semantic.sequence_metrics import error_counts
-from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.evaluation.sequences import error_counts
+from hf_bark_semantic.evaluation.significance import ratio_estimate
 
 INPUTS = """
 Args:

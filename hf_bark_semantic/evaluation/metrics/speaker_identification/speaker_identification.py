@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.significance import ratio_estimate
-from hf_bark_semantic.speech_metrics import identify
+from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.speech import identify
 
 INPUTS = """
 Args:

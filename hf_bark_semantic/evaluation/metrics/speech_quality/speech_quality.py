@@ -5,9 +5,9 @@ import evaluate
 import numpy as np
 
 from hf_bark_semantic.audio import resample
-from hf_bark_semantic.scorers import load_mos_predictor, load_speaker_embedder
-from hf_bark_semantic.significance import ratio_estimate
-from hf_bark_semantic.speech_metrics import drift, silence
+from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder
+from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.speech import drift, silence
 
 INPUTS = """
 Args:

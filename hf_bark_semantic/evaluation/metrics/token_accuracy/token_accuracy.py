@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.evaluation import top_k_accuracy
-from hf_bark_semantic.significance import ratio_estimate
+from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.tokens import top_k_accuracy
 
 INPUTS = """
 Args:

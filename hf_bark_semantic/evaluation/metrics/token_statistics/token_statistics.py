@@ -4,7 +4,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.sequence_metrics import codebook_usage, repetition_share, run_lengths
+from hf_bark_semantic.evaluation.sequences import codebook_usage, repetition_share, run_lengths
 
 INPUTS = """
 Args:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .audio import atomic_write
+from ..audio import atomic_write
 
 
 class Journal:

@@ -1,0 +1,1 @@
+"""Measurements of tokens, words, voices and sound, with intervals, tests and a report."""
