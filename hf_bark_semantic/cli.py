@@ -575,7 +575,7 @@ def run_app(arguments: argparse.Namespace) -> int:
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
-    from .conversion import convert
+    from .conversion.formats import convert
 
     options = {"backbone": arguments.backbone, "layer": arguments.layer}
     options = {name: value for name, value in options.items() if value is not None}

@@ -32,7 +32,7 @@ from transformers import (
 from conftest import backbone_config, noise
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
-from hf_bark_semantic.conversion import (
+from hf_bark_semantic.conversion.formats import (
     CheckpointError,
     convert,
     convert_autoregressive,

@@ -32,7 +32,7 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
-from hf_bark_semantic.conversion import fold_intermediate
+from hf_bark_semantic.conversion.formats import fold_intermediate
 from hf_bark_semantic.pipelines import default_encoder, example_recording
 
 

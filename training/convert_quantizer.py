@@ -7,7 +7,7 @@ What it writes loads with `from_pretrained`:
 
 import argparse
 
-from hf_bark_semantic.conversion import HUBERT_BASE, convert
+from hf_bark_semantic.conversion.formats import HUBERT_BASE, convert
 
 
 def main(arguments: list[str] | None = None):

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
-from ..conversion import convert_quantizer
+from ..conversion.formats import convert_quantizer
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 
 CHECKPOINTS = (".pth", ".pt")
