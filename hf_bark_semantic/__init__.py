@@ -5,14 +5,15 @@ from .environment import explain_import_errors
 with explain_import_errors():  # transformers imports torchaudio, whose build may not fit torch's
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
-    from . import pipelines, voice_cloning_pipeline
     from .audio import AudioError, load_audio, save_audio
     from .bark.loading import load_bark
     from .bark.synthesis import Sampling, SynthesisRequest, SynthesisResult, synthesize
     from .bark.voice_prompt import VoicePrompt, VoicePromptError
     from .configuration_bark_semantic import BarkSemanticEncoderConfig
     from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens
-    from .pipelines import (
+    from .pipelines import cloning, encoding
+    from .pipelines.cloning import VoiceCloningPipeline
+    from .pipelines.encoding import (
         AudioToBarkSemanticPipeline,
         default_encoder,
         example_recording,
@@ -21,13 +22,12 @@ with explain_import_errors():  # transformers imports torchaudio, whose build ma
         nano_recording,
     )
     from .processing_bark_semantic import BarkSemanticEncoderProcessor
-    from .voice_cloning_pipeline import VoiceCloningPipeline
 
 AutoConfig.register(BarkSemanticEncoderConfig.model_type, BarkSemanticEncoderConfig, exist_ok=True)
 AutoModel.register(BarkSemanticEncoderConfig, BarkSemanticEncoderModel, exist_ok=True)
 AutoProcessor.register(BarkSemanticEncoderConfig, BarkSemanticEncoderProcessor, exist_ok=True)
-pipelines.register_pipeline()
-voice_cloning_pipeline.register_pipeline()
+encoding.register_pipeline()
+cloning.register_pipeline()
 
 __all__ = [
     "AudioError",

@@ -33,8 +33,8 @@ from .configuration_bark_semantic import (
     NUM_COARSE_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from .pipelines import NANO, default_encoder, nano_bark, nano_encoder
-from .voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline
+from .pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
+from .pipelines.encoding import NANO, default_encoder, nano_bark, nano_encoder
 from .voices.cloning import encode_clip
 from .voices.speaking import MAX_PIECE_S
 from .voices.splitting import estimate_duration_s

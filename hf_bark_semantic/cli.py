@@ -29,7 +29,15 @@ from safetensors import SafetensorError
 from .audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, load_audio, save_audio
 from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from .environment import inspect_environment, installed_version
-from .pipelines import BUILTIN_ENCODER, NANO, TASK, default_encoder, example_recording, nano_encoder, nano_recording
+from .pipelines.encoding import (
+    BUILTIN_ENCODER,
+    NANO,
+    TASK,
+    default_encoder,
+    example_recording,
+    nano_encoder,
+    nano_recording,
+)
 from .voices.provenance import Provenance
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -615,7 +623,7 @@ def _load_encoder(arguments: argparse.Namespace):
 
 def _load_speaker(arguments: argparse.Namespace):
     """The pipeline of the Bark that was asked for."""
-    from .voice_cloning_pipeline import VOICE_CLONING_TASK
+    from .pipelines.cloning import VOICE_CLONING_TASK
 
     what = f"cannot load the Bark {arguments.bark!r} and the encoder {arguments.encoder!r}"
     options = {} if arguments.adapter is None else {"adapter": arguments.adapter}

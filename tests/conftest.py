@@ -25,9 +25,9 @@ from hf_bark_semantic import (
     BarkSemanticEncoderModel,
     BarkSemanticEncoderProcessor,
     VoicePrompt,
-    voice_cloning_pipeline,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.pipelines import cloning, encoding
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -171,11 +171,11 @@ def package_with_nano(bark_folder, tmp_path, monkeypatch) -> Path:
     for name, vocab_size in (("BUILTIN_ENCODER", 40), ("NANO_ENCODER", 50)):
         tiny_encoder(vocab_size=vocab_size).save_pretrained(tmp_path / name)
         BarkSemanticEncoderProcessor().save_pretrained(tmp_path / name)
-        for module in ("pipelines", "voice_cloning_pipeline"):
-            monkeypatch.setattr(f"hf_bark_semantic.{module}.{name}", tmp_path / name)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_BARK", Path(bark_folder))
+        for module in (encoding, cloning):
+            monkeypatch.setattr(module, name, tmp_path / name)
+    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_BARK", Path(bark_folder))
     tasks = {**PIPELINE_REGISTRY.supported_tasks}
-    del tasks[voice_cloning_pipeline.VOICE_CLONING_TASK]
+    del tasks[cloning.VOICE_CLONING_TASK]
     monkeypatch.setattr(PIPELINE_REGISTRY, "supported_tasks", tasks)
-    voice_cloning_pipeline.register_pipeline()
+    cloning.register_pipeline()
     return tmp_path

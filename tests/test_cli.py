@@ -16,7 +16,7 @@ from conftest import noise, random_codes, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, cli
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
-from hf_bark_semantic.pipelines import TASK, AudioToBarkSemanticPipeline
+from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_encoder_that_cannot_be_loaded_exits_with_2(recordings, tmp_path, capsys
     for encoder in (str(tmp_path / "nowhere"), "nobody/nothing", str(recordings)):
         assert cli.main(["encode", str(recordings), "--encoder", encoder]) == 2
         assert f"cannot load the encoder {encoder!r}" in capsys.readouterr().err
-    monkeypatch.setattr("hf_bark_semantic.pipelines.BUILTIN_ENCODER", tmp_path / "bark-encoder")
+    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.BUILTIN_ENCODER", tmp_path / "bark-encoder")
     assert cli.main(["encode", str(recordings)]) == 2
     assert "Name a folder or a Hub id, on the command line with --encoder" in capsys.readouterr().err
 
@@ -397,7 +397,7 @@ def test_voice_that_cannot_be_used_fails_without_a_file(speak, capsys):
 
 def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monkeypatch, capsys):
     save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nano_reference.flac")
     folder = tmp_path / "demo"
     assert cli.main(["demo", "--output", str(folder)]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["clone.wav", "preset.wav", "reference.wav", "voice.npz"]
@@ -410,7 +410,7 @@ def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monk
 
 def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypatch, capsys):
     save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nano_reference.flac")
     arguments, steps = ["demo", "--output", str(tmp_path / "demo")], []
     run = cli.main
     monkeypatch.setattr(cli, "main", lambda command: steps.append(command[0]) or cli.FAILED * (command[0] == "clone"))
@@ -419,7 +419,7 @@ def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypa
 
 
 def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hf_bark_semantic.pipelines.NANO_RECORDING", tmp_path / "nowhere.flac")
+    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nowhere.flac")
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 2
     assert "This installation carries no recording for nano" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()

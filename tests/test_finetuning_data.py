@@ -25,7 +25,7 @@ from hf_bark_semantic.corpus.recordings import (
     split_held_out,
     voice_prompt_of,
 )
-from hf_bark_semantic.pipelines import AudioToBarkSemanticPipeline
+from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 
 RATE = 24_000
 TOKENIZER = tiny_bark_processor().tokenizer

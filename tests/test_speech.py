@@ -11,7 +11,7 @@ from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_e
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult, synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.pipelines import TASK
+from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.voices import speaking as speech
 from hf_bark_semantic.voices.speaking import (
     SpeechOptions,

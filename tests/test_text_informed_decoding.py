@@ -22,7 +22,7 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_s
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
-from hf_bark_semantic.pipelines import AudioToBarkSemanticPipeline
+from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import evaluate_text_informed

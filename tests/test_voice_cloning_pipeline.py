@@ -12,11 +12,12 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 import hf_bark_semantic
 from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
-from hf_bark_semantic import BarkSemanticEncoderProcessor, voice_cloning_pipeline
+from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import AudioError, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
-from hf_bark_semantic.voice_cloning_pipeline import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
+from hf_bark_semantic.pipelines import cloning as voice_cloning_pipeline
+from hf_bark_semantic.pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import SpeechOptions, prompt_from_transcript, speak_text
 
@@ -271,7 +272,7 @@ def test_package_without_nano_says_so(tmp_path, monkeypatch):
     for name, find in (
         ("NANO_BARK", hf_bark_semantic.nano_bark),
         ("NANO_ENCODER", hf_bark_semantic.nano_encoder),
-        ("NANO_RECORDING", hf_bark_semantic.pipelines.nano_recording),
+        ("NANO_RECORDING", hf_bark_semantic.pipelines.encoding.nano_recording),
     ):
         monkeypatch.setattr(f"hf_bark_semantic.pipelines.{name}", tmp_path / f"{name}.flac")
         with pytest.raises(FileNotFoundError, match="This installation carries no .*Name .*or reinstall"):

@@ -93,7 +93,7 @@ from hf_bark_semantic.evaluation.voices import (
     load_voice_clips,
     plan_trials,
 )
-from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
+from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
 
 METHODS = ("lora", "full")
 CONDITIONS = ("untouched", "zero-shot", *(f"{method}{end}" for method in METHODS for end in ("", "+prompt")))

@@ -67,7 +67,7 @@ from hf_bark_semantic.evaluation.voices import (
     summarize,
     trial_record,
 )
-from hf_bark_semantic.pipelines import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
+from hf_bark_semantic.pipelines.encoding import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import SpeechOptions
 

@@ -70,7 +70,7 @@ from hf_bark_semantic.corpus.recordings import (
     utterance_of,
     voice_prompt_of,
 )
-from hf_bark_semantic.pipelines import NANO, TASK, nano_encoder
+from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"

@@ -55,7 +55,7 @@ from hf_bark_semantic.corpus.plan import (
 )
 from hf_bark_semantic.corpus.texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.pipelines import NANO, nano_bark
+from hf_bark_semantic.pipelines.encoding import NANO, nano_bark
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"

@@ -30,7 +30,7 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from ..pipelines import NANO, nano_bark
+from ..pipelines.encoding import NANO, nano_bark
 from .configs import BarkGenerationConfigs, bark_generation_configs
 
 DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark

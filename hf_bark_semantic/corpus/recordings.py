@@ -54,7 +54,7 @@ from ..bark.voice_prompt import (
     measure_sound,
 )
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
-from ..pipelines import AudioToBarkSemanticPipeline
+from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import encode_clip
 from ..voices.speaking import MAX_PIECE_S
 from ..voices.splitting import estimate_duration_s

@@ -31,7 +31,7 @@ from ..bark.voice_prompt import (
     join_prompts,
 )
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from ..pipelines import AudioToBarkSemanticPipeline
+from ..pipelines.encoding import AudioToBarkSemanticPipeline
 
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
 

@@ -27,7 +27,7 @@ from ..environment import installed_version
 if TYPE_CHECKING:
     import soundfile
 
-    from ..voice_cloning_pipeline import VoiceCloningPipeline
+    from ..pipelines.cloning import VoiceCloningPipeline
 
 SOFTWARE = "hf_bark_semantic"
 MARK = "synthetic speech"  # what the comment begins with

@@ -24,7 +24,7 @@ from ..bark.configs import SUNO_TEMPERATURES, bark_generation_configs
 from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, num_codec_frames, num_semantic_tokens
-from ..pipelines import AudioToBarkSemanticPipeline
+from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from .cloning import encode_clip
 from .splitting import estimate_duration_s, split_text
 

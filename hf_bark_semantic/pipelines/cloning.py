@@ -19,15 +19,15 @@ import torch
 from transformers import AutoConfig, AutoModel, BarkModel, BarkProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .audio import AudioError, load_audio
-from .bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
-from .bark.voice_prompt import VoicePrompt, VoicePromptError
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE
-from .modeling_bark_semantic import BarkSemanticEncoderModel
-from .pipelines import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
-from .processing_bark_semantic import BarkSemanticEncoderProcessor
-from .voices.cloning import clone_voice, encode_codes
-from .voices.speaking import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
+from ..audio import AudioError, load_audio
+from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
+from ..bark.voice_prompt import VoicePrompt, VoicePromptError
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
+from ..voices.cloning import clone_voice, encode_codes
+from ..voices.speaking import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
+from .encoding import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class VoiceCloningPipeline(Pipeline):
         self.histories = configs.history_lengths
         self.adapter = None
         if adapter is not None:
-            from .bark.adapters import load_adapters  # needs peft, which is an extra
+            from ..bark.adapters import load_adapters  # needs peft, which is an extra
 
             self.adapter = load_adapters(self.bark, adapter)
         self.vocabularies = {

@@ -21,20 +21,20 @@ import torch
 from transformers import AutoModel, AutoProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .audio import load_audio
-from .bark.voice_prompt import VoicePrompt
-from .configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
-from .modeling_bark_semantic import BarkSemanticEncoderModel
-from .processing_bark_semantic import BarkSemanticEncoderProcessor
+from ..audio import load_audio
+from ..bark.voice_prompt import VoicePrompt
+from ..configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
 TASK = "audio-to-bark-semantic"
-BUILTIN_ENCODER = Path(__file__).parent / "checkpoints" / "bark-encoder"
-EXAMPLE_RECORDING = Path(__file__).parent / "recordings" / "inaugural_address_1961.flac"
+BUILTIN_ENCODER = Path(__file__).parents[1] / "checkpoints" / "bark-encoder"
+EXAMPLE_RECORDING = Path(__file__).parents[1] / "recordings" / "inaugural_address_1961.flac"
 
 NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
-NANO_BARK = Path(__file__).parent / "checkpoints" / "nano"
-NANO_ENCODER = Path(__file__).parent / "checkpoints" / "nano-encoder"
-NANO_RECORDING = Path(__file__).parent / "recordings" / "nano_reference.flac"
+NANO_BARK = Path(__file__).parents[1] / "checkpoints" / "nano"
+NANO_ENCODER = Path(__file__).parents[1] / "checkpoints" / "nano-encoder"
+NANO_RECORDING = Path(__file__).parents[1] / "recordings" / "nano_reference.flac"
 
 
 class AudioToBarkSemanticPipeline(Pipeline):
@@ -139,8 +139,8 @@ class AudioToBarkSemanticPipeline(Pipeline):
 
     def _decoder_of(self, bark: Any):
         """The decoder that `bark` is or stands for; one that was named is loaded once."""
-        from .bark.loading import check_encoder, load_bark
-        from .bark.text_informed import TextInformedDecoder
+        from ..bark.loading import check_encoder, load_bark
+        from ..bark.text_informed import TextInformedDecoder
 
         if isinstance(bark, (str, os.PathLike)):
             if self._named_decoder[0] != str(bark):

@@ -1,0 +1,1 @@
+"""transformers pipelines: recordings to semantic tokens, and voices to speech."""
