@@ -560,10 +560,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def run_app(arguments: argparse.Namespace) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
     try:
-        from .app import serve
+        from .app.page import serve
     except ImportError as error:
         raise UsageError(str(error)) from error
-    from .app_studio import Studio
+    from .app.studio import Studio
 
     studio = Studio(
         arguments.bark,

@@ -16,7 +16,7 @@ from transformers import pipeline
 
 from conftest import noise, tiny_bark, tiny_encoder, tiny_prompt
 from hf_bark_semantic import VoicePrompt, cli, save_audio
-from hf_bark_semantic.app_studio import (
+from hf_bark_semantic.app.studio import (
     CLONED,
     MAX_LINES,
     NOBODY,
@@ -54,7 +54,7 @@ def studio(bark_folder, encoder) -> Studio:
 
 @pytest.fixture(scope="module")
 def address(studio):
-    from hf_bark_semantic import app
+    from hf_bark_semantic.app import page as app
 
     page = app.build_page(studio)
     _, local, public = app.launch(page, port=None)
@@ -231,7 +231,7 @@ def test_page_is_of_this_machine_alone(address):
 
 
 def test_serving_listens_on_this_machine_unless_told_otherwise(monkeypatch):
-    from hf_bark_semantic import app
+    from hf_bark_semantic.app import page as app
 
     calls = []
     monkeypatch.setattr("gradio.Blocks.launch", lambda page, **options: calls.append(options))
@@ -405,7 +405,7 @@ def test_adapters_are_offered_heard_and_named(bark_folder, encoder, tmp_path, vi
 
 def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
     calls = []
-    monkeypatch.setattr("hf_bark_semantic.app.serve", lambda studio, **options: calls.append((studio, options)))
+    monkeypatch.setattr("hf_bark_semantic.app.page.serve", lambda studio, **options: calls.append((studio, options)))
     command = ["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--port", "7000"]
     assert cli.main([*command, "--adapter", "a=b", "--adapter", "c=d=e"]) == 0
     ((studio, options),) = calls
@@ -415,7 +415,7 @@ def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
 
 def test_nano_is_the_default(package_with_nano, monkeypatch):
     shown = []
-    monkeypatch.setattr("hf_bark_semantic.app.launch", lambda page, **options: shown.append(options))
+    monkeypatch.setattr("hf_bark_semantic.app.page.launch", lambda page, **options: shown.append(options))
     assert cli.main(["app", "--device", "cpu"]) == 0
     assert shown[0]["host"] == "127.0.0.1"
 
@@ -436,7 +436,7 @@ def test_without_nano_another_bark_is_asked_for(tmp_path, monkeypatch, capsys):
 def test_what_cannot_be_loaded_exits_with_2_before_the_page_opens(
     bark_folder, encoder, arguments, message, monkeypatch, capsys
 ):
-    monkeypatch.setattr("hf_bark_semantic.app.launch", lambda *_, **__: pytest.fail("the page opened"))
+    monkeypatch.setattr("hf_bark_semantic.app.page.launch", lambda *_, **__: pytest.fail("the page opened"))
     assert cli.main(["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -451,8 +451,8 @@ def test_arguments_are_checked(arguments):
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "hf_bark_semantic.app", raising=False)
-    monkeypatch.delattr("hf_bark_semantic.app", raising=False)
+    monkeypatch.delitem(sys.modules, "hf_bark_semantic.app.page", raising=False)
+    monkeypatch.delattr("hf_bark_semantic.app.page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert cli.main(["app"]) == 2
     assert 'pip install "hf_bark_semantic[app]"' in capsys.readouterr().err

@@ -13,7 +13,7 @@ from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures
 
 from conftest import noise
 from hf_bark_semantic import load_audio, nano_recording, save_audio
-from hf_bark_semantic.app_studio import Studio
+from hf_bark_semantic.app.studio import Studio
 from hf_bark_semantic.evaluation.judges import load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
@@ -150,7 +150,7 @@ def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_
 
 
 def test_nano_clones_a_recording(browsers, tmp_path):
-    from hf_bark_semantic import app
+    from hf_bark_semantic.app import page as app
 
     page = app.build_page(Studio("nano", device="cpu"))
     _, place, _ = app.launch(page, port=None)

@@ -21,7 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .app_studio import (
+from ..audio import load_audio, save_audio
+from ..bark.synthesis import PROMPT_MODES
+from ..bark.voice_prompt import VoicePrompt, best_window
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..voices.provenance import Provenance, model_name, read_provenance
+from ..voices.speaking import LONG_FORMS
+from .studio import (
     CLONED,
     MAX_LINES,
     Cancelled,
@@ -31,12 +37,6 @@ from .app_studio import (
     prompt_of_part,
     read_lines,
 )
-from .audio import load_audio, save_audio
-from .bark.synthesis import PROMPT_MODES
-from .bark.voice_prompt import VoicePrompt, best_window
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE
-from .voices.provenance import Provenance, model_name, read_provenance
-from .voices.speaking import LONG_FORMS
 
 try:
     import gradio as gr

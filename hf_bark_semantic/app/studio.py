@@ -24,20 +24,20 @@ import numpy as np
 from huggingface_hub import CacheNotFound, scan_cache_dir
 from transformers import BarkModel, pipeline
 
-from .audio import load_audio
-from .bark.loading import check_encoder
-from .bark.voice_prompt import VoicePrompt, VoicePromptError
-from .configuration_bark_semantic import (
+from ..audio import load_audio
+from ..bark.loading import check_encoder
+from ..bark.voice_prompt import VoicePrompt, VoicePromptError
+from ..configuration_bark_semantic import (
     CODEC_RATE_HZ,
     CODEC_SAMPLING_RATE,
     NUM_COARSE_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from .pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
-from .pipelines.encoding import NANO, default_encoder, nano_bark, nano_encoder
-from .voices.cloning import encode_clip
-from .voices.speaking import MAX_PIECE_S
-from .voices.splitting import estimate_duration_s
+from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
+from ..pipelines.encoding import NANO, default_encoder, nano_bark, nano_encoder
+from ..voices.cloning import encode_clip
+from ..voices.speaking import MAX_PIECE_S
+from ..voices.splitting import estimate_duration_s
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
@@ -266,7 +266,7 @@ class Studio:
             if adapter is not None:
                 raise ValueError(f"There is no adapter {adapter!r}. Start the page with --adapter {adapter}=FOLDER.")
             return
-        from .bark.adapters import load_adapters, set_adapters  # needs peft, which is an extra
+        from ..bark.adapters import load_adapters, set_adapters  # needs peft, which is an extra
 
         if adapter is not None and adapter not in self.adapters:
             raise ValueError(f"There is no adapter {adapter!r}; there are {', '.join(self.adapters)}.")
