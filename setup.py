@@ -51,5 +51,5 @@ setup(
             *EVAL,
         ],
     },
-    entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli:main"]},
+    entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli.main:main"]},
 )

@@ -15,7 +15,7 @@ import torch
 from transformers import pipeline
 
 from conftest import noise, tiny_bark, tiny_encoder, tiny_prompt
-from hf_bark_semantic import VoicePrompt, cli, save_audio
+from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app.studio import (
     CLONED,
     MAX_LINES,
@@ -29,6 +29,7 @@ from hf_bark_semantic.app.studio import (
     read_lines,
 )
 from hf_bark_semantic.audio import AudioError
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import hf_bark_semantic
-from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor, cli
+from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
 
 FOLDER = hf_bark_semantic.default_encoder()

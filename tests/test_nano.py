@@ -23,7 +23,7 @@ from hf_bark_semantic.bark.losses import (
     semantic_example,
 )
 from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest
-from hf_bark_semantic.cli import main
+from hf_bark_semantic.cli.main import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.judges import load_speaker_embedder, load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors

@@ -10,8 +10,9 @@ import soundfile
 from transformers import pipeline
 
 from conftest import noise, tiny_encoder, tiny_prompt
-from hf_bark_semantic import cli, load_audio
+from hf_bark_semantic import load_audio
 from hf_bark_semantic.audio import AudioError, save_audio
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import (
     MARK,
     MAX_VALUE_LENGTH,

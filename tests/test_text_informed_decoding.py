@@ -13,11 +13,12 @@ from datasets import Dataset
 
 import conftest
 from conftest import noise, random_codes, tiny_encoder, tiny_prompt
-from hf_bark_semantic import BarkSemanticEncoderProcessor, cli, save_audio
+from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, text_to_semantic
 from hf_bark_semantic.bark.text_informed import TextInformedDecoder, log_unigram
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.corpus.rows import read_corpus

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from .audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, load_audio, save_audio
-from .configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from .environment import inspect_environment, installed_version
-from .pipelines.encoding import (
+from ..audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, load_audio, save_audio
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..environment import inspect_environment, installed_version
+from ..pipelines.encoding import (
     BUILTIN_ENCODER,
     NANO,
     TASK,
@@ -38,7 +38,7 @@ from .pipelines.encoding import (
     nano_encoder,
     nano_recording,
 )
-from .voices.provenance import Provenance
+from ..voices.provenance import Provenance
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 BUILTIN = "builtin"
@@ -311,7 +311,7 @@ def _encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: 
 
 def _encode_with_text(file: Path, encoder, arguments: argparse.Namespace) -> dict[str, Any]:
     """The record of a file whose text is known."""
-    from .bark.loading import load_bark
+    from ..bark.loading import load_bark
 
     try:
         bark, processor = load_bark(arguments.bark)
@@ -442,9 +442,9 @@ def _accuracy_line(folder: str) -> str | None:
 
 
 def run_clone(arguments: argparse.Namespace) -> int:
-    from .bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
-    from .bark.voice_prompt import SUNO
-    from .voices.cloning import clone_voice
+    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
+    from ..bark.voice_prompt import SUNO
+    from ..voices.cloning import clone_voice
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
@@ -521,7 +521,7 @@ def _text(arguments: argparse.Namespace) -> str | None:
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """Type the commands that a newcomer would."""
-    from .bark.loading import load_bark_processor
+    from ..bark.loading import load_bark_processor
 
     folder = arguments.output
     try:
@@ -560,10 +560,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def run_app(arguments: argparse.Namespace) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
     try:
-        from .app.page import serve
+        from ..app.page import serve
     except ImportError as error:
         raise UsageError(str(error)) from error
-    from .app.studio import Studio
+    from ..app.studio import Studio
 
     studio = Studio(
         arguments.bark,
@@ -583,7 +583,7 @@ def run_app(arguments: argparse.Namespace) -> int:
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
-    from .conversion.formats import convert
+    from ..conversion.formats import convert
 
     options = {"backbone": arguments.backbone, "layer": arguments.layer}
     options = {name: value for name, value in options.items() if value is not None}
@@ -623,7 +623,7 @@ def _load_encoder(arguments: argparse.Namespace):
 
 def _load_speaker(arguments: argparse.Namespace):
     """The pipeline of the Bark that was asked for."""
-    from .pipelines.cloning import VOICE_CLONING_TASK
+    from ..pipelines.cloning import VOICE_CLONING_TASK
 
     what = f"cannot load the Bark {arguments.bark!r} and the encoder {arguments.encoder!r}"
     options = {} if arguments.adapter is None else {"adapter": arguments.adapter}
