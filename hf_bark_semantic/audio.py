@@ -125,6 +125,11 @@ def resample(waveform: np.ndarray, source_sampling_rate: int, sampling_rate: int
     return torchaudio_resample(torch.tensor(waveform), source_steps, steps).numpy()
 
 
+def is_silent(waveform: np.ndarray) -> bool:
+    """Whether a waveform, `(num_samples,)`, holds no sound: its peak lies below -80 dB of full scale."""
+    return float(np.abs(waveform).max(initial=0.0)) < SILENCE_PEAK
+
+
 def save_audio(
     path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: "Provenance | None" = None
 ) -> Path:
@@ -443,7 +448,7 @@ def _check_waveform(waveform: np.ndarray, sampling_rate: int) -> None:
             f"{MIN_DURATION_S} s is needed to hold a sound of speech. Check the rate, or use a longer recording."
         )
     peak = float(np.abs(waveform).max())
-    if peak < SILENCE_PEAK:
+    if is_silent(waveform):
         raise AudioError(
             f"The audio is silent: its peak is {peak:.1e} of full scale, below {SILENCE_PEAK:.0e} (-80 dB). "
             "Check the recording level, and whether its channels cancel each other."
@@ -468,6 +473,7 @@ def _check_rate(rate: Any, name: str) -> None:
 __all__ = [
     "AUDIO_EXTENSIONS",
     "AudioError",
+    "is_silent",
     "list_audio_files",
     "load_audio",
     "resample",

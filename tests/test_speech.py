@@ -53,6 +53,8 @@ def stub(monkeypatch):
             planned = reasons.get(request.text, [])
             reason = planned.pop(0) if planned else "eos"
             num_tokens = {"empty": 0, "length": 100}.get(reason, 60)
+            if request.text is None:
+                num_tokens = len(request.semantic_tokens)
             num_frames = num_codec_frames(num_tokens)
             waveform = np.full(num_frames * 320, request.seed % 7 + 1, np.float32)
             codes = random_codes(num_frames, request.seed % 1000)
@@ -235,6 +237,32 @@ def test_converted_speech_is_as_long_as_the_recording(bark, tokenizer, backbone)
     recording = {"array": noise(3.0, sampling_rate=24_000), "sampling_rate": 24_000}
     audio = convert_speech(bark, recording, voice(), encoder=encoder, tokenizer=tokenizer)
     assert abs(len(audio) / 24_000 - 3.0) < 0.05
+
+
+@pytest.mark.parametrize("long_form", ["fixed", "rolling"])
+@pytest.mark.parametrize("backbone", ["hubert", None])
+@pytest.mark.parametrize(
+    ("duration_s", "silence_s", "num_spoken"),
+    [
+        (14.3, (11.0, 14.3), 1),  # the last piece is nothing but silence
+        (14.02, (0, 0), 1),  # the rest is shorter than what an encoder reads
+        (30.0, (7.5, 22.5), 2),  # two pieces in the middle are silence
+    ],
+)
+def test_conversion_keeps_silence_and_short_rests(
+    bark, tokenizer, stub, duration_s, silence_s, num_spoken, backbone, long_form
+):
+    calls, _ = stub
+    encoder = pipeline(TASK, model=tiny_encoder(backbone, codec_hidden_size=16), device="cpu")
+    waveform = noise(duration_s, sampling_rate=24_000)
+    start, end = (round(second * 24_000) for second in silence_s)
+    waveform[start:end] = 0
+    recording, options = {"array": waveform, "sampling_rate": 24_000}, SpeechOptions(long_form=long_form)
+    audio = convert_speech(bark, recording, voice(), encoder=encoder, tokenizer=tokenizer, options=options)
+    assert len(audio) / 24_000 == pytest.approx(duration_s, abs=0.03 * num_spoken)
+    assert len([request for requests in calls for request in requests]) == num_spoken
+    assert not audio[start + 2_400 : max(start, end - 36_000)].any()
+    assert audio[: start - 2_400].all() and audio[end + 2_400 :].all()
 
 
 def test_long_recordings_are_cut_where_they_are_quiet():

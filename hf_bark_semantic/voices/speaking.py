@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from transformers import BarkModel, PreTrainedTokenizerBase
 
-from ..audio import load_audio
+from ..audio import MIN_DURATION_S, is_silent, load_audio, resample
 from ..bark.configs import SUNO_TEMPERATURES, bark_generation_configs
 from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
-from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, num_codec_frames, num_semantic_tokens
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from .cloning import encode_clip
 from .splitting import estimate_duration_s, split_text
@@ -174,14 +174,8 @@ def speak_tokens(
     Returns:
         `np.ndarray`: float32 of shape `(num_samples,)`.
     """
-    options = options or SpeechOptions()
-    voice = _voice_for(options, voice)
-    requests = [
-        options.request(bark, semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
-    ]
-    speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
-    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
-    return _joined([result.waveform for result in results], 0)
+    spoken = _speak_tokens(bark, pieces, voice, tokenizer=tokenizer, options=options, batch_size=batch_size)
+    return _joined(spoken, 0)
 
 
 def convert_speech(
@@ -190,7 +184,8 @@ def convert_speech(
     """Say what a recording says, as it says it, in another voice.
 
     Args:
-        recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments.
+        recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments. A part without sound
+            becomes as much silence.
         encoder (`AudioToBarkSemanticPipeline`): of this Bark's tokens.
         bark, voice, options: as in [`speak_tokens`].
 
@@ -202,8 +197,16 @@ def convert_speech(
     """
     waveform = load_audio(recording, CODEC_SAMPLING_RATE)
     clips = cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S)
-    pieces = [encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"] for clip in clips]
-    return speak_tokens(bark, [tokens for tokens in pieces if len(tokens)], voice, **options)
+    heard = [not is_silent(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)) for clip in clips]
+    pieces = [
+        encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"]
+        for clip, has_sound in zip(clips, heard, strict=True)
+        if has_sound
+    ]
+    spoken = iter(_speak_tokens(bark, pieces, voice, **options))
+    return _joined(
+        [next(spoken) if has_sound else np.zeros_like(clip) for clip, has_sound in zip(clips, heard, strict=True)], 0
+    )
 
 
 def prompt_from_transcript(
@@ -260,9 +263,12 @@ def prompt_from_transcript(
 
 
 def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float) -> list[np.ndarray]:
-    """Cut a waveform into parts of at most `max_s` seconds, each at the quietest 0.1 s of its second half."""
+    """Cut a waveform into parts of at most `max_s` seconds, each at the quietest 0.1 s of its second half.
+
+    The last part may be 0.1 s longer, because a rest that is shorter than this holds no speech.
+    """
     parts, longest, frame = [], round(max_s * sampling_rate), round(0.02 * sampling_rate)
-    while len(waveform) > longest:
+    while len(waveform) > longest + MIN_DURATION_S * sampling_rate:
         first = longest // 2
         energy = np.square(waveform[first : longest - (longest - first) % frame]).reshape(-1, frame).sum(1)
         quietest = int(np.argmin(np.convolve(energy, np.ones(5), "valid"))) + 2  # the middle one of five frames
@@ -270,6 +276,26 @@ def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float)
         parts.append(waveform[:end])
         waveform = waveform[end:]
     return [*parts, waveform]
+
+
+def _speak_tokens(
+    bark: BarkModel,
+    pieces: Sequence[np.ndarray],
+    voice: VoicePrompt | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+) -> list[np.ndarray]:
+    """The waveform of each piece of tokens."""
+    options = options or SpeechOptions()
+    voice = _voice_for(options, voice)
+    requests = [
+        options.request(bark, semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
+    ]
+    speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
+    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
+    return [result.waveform for result in results]
 
 
 @dataclass(frozen=True)
@@ -302,7 +328,7 @@ class _Speaker:
 
     def speak_rolling(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
         """Results of all pieces, each prompted with the end of the one before."""
-        results, prompt = [], requests[0].voice_prompt
+        results, prompt = [], requests[0].voice_prompt if requests else None
         for i, request in enumerate(requests):
             if i and prompt is not None:
                 mode = "full" if request.prompt_mode == "none" else request.prompt_mode
