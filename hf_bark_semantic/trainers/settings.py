@@ -1,0 +1,288 @@
+"""What a stage is started with: values of a config file, checked before anything is computed, and remembered.
+
+config = read_config("recipe.yaml")                             a dict, as YAML reads it
+set_value(config, "training.learning_rate=5e-5")                --set of the command line
+arguments_of(TrainingArguments, config["training"], "training") a dataclass; a typo or a wrong type fails here
+remember_settings(folder, settings, may_change=[...])           settings.json; other settings are refused
+"""
+
+import difflib
+import inspect
+import json
+import math
+import os
+import types
+import typing
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+SETTINGS_FILE = "settings.json"
+PACKAGES = ("hf_bark_semantic", "torch", "transformers")
+RULES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
+
+
+def read_config(path: str | os.PathLike) -> dict:
+    """The sections of a YAML file.
+
+    Raises:
+        ValueError: the file holds no sections.
+    """
+    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
+    return config
+
+
+def set_value(config: dict, assignment: str) -> None:
+    """Put a value at a dotted key of the config, such as `"training.steps=10"`; its section must exist.
+
+    Raises:
+        ValueError: there is no such section, or no value.
+    """
+    key, equals, value = assignment.partition("=")
+    *path, name = key.split(".")
+    section = config
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not equals or not isinstance(section, dict):
+        raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
+    section[name] = yaml.safe_load(value)
+
+
+def arguments_of(cls: Callable, values: Mapping[str, Any], section: str):
+    """Call a dataclass (or another class) with the values of a section, converted to the types of its parameters.
+
+    Args:
+        cls: called with keyword arguments. A dataclass among its type hints is built from a section in the same way.
+        values (`Mapping`): as YAML read them. Text that is a number (`1e-4`, to YAML) becomes one where a number is
+            wanted.
+        section (`str`): the name of the section, for error messages.
+
+    Raises:
+        ValueError: an unknown key, with the nearest one that is known; a missing key; a value of the wrong type, with
+            the rule.
+    """
+    return cls(**checked_values(parameters_of(cls), values, section, required=_required(cls)))
+
+
+def checked_values(
+    hints: Mapping[str, Any], values: Mapping[str, Any], section: str, *, required: Collection[str] = ()
+) -> dict[str, Any]:
+    """The values of a section, each converted to the type hint of its key; see [`arguments_of`] for the errors."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`{section}` is {values!r}; it must be a section of keys and values.")
+    for name in values:
+        if name not in hints:
+            near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`? " if near else ""
+            raise ValueError(f"`{section}` has no `{name}`; {hint}It knows {', '.join(hints)}.")
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ValueError(f"`{section}` lacks {' and '.join(f'`{name}`' for name in missing)}.")
+    return {name: converted(value, hints[name], f"{section}.{name}") for name, value in values.items()}
+
+
+def parameters_of(cls: Callable) -> dict[str, Any]:
+    """The named parameters of a class or function and their type hints; without a hint, the type of the default."""
+    hints = typing.get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
+    return {name: hints.get(name, _type_of(parameter.default)) for name, parameter in _named_parameters(cls).items()}
+
+
+def converted(value: Any, hint: Any, name: str) -> Any:
+    """The value in the type of the hint.
+
+    Raises:
+        ValueError: it cannot be; the message has `name`, the value and the rule.
+    """
+    wrong = f"`{name}` is {value!r}; it must be {rule_of(hint)}."
+    origin, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _converted_to_one_of(value, parts, name, wrong)
+    if origin is Literal:
+        if value not in parts or isinstance(value, bool):  # YAML reads `no` and `off` as false
+            raise ValueError(f"{wrong} Quote a word that YAML reads as true or false." if value is False else wrong)
+        return value
+    if is_dataclass(hint):
+        return value if isinstance(value, hint) else arguments_of(hint, value, name)
+    if hint in (int, float):
+        number = _number(value)
+        if number is None or (hint is int and not float(number).is_integer()):
+            raise ValueError(wrong)
+        return hint(number)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if _is(origin, Mapping) and isinstance(value, Mapping):
+        key_hint, value_hint = parts or (Any, Any)
+        return {
+            converted(key, key_hint, f"a key of {name}"): converted(part, value_hint, f"{name}.{key}")
+            for key, part in value.items()
+        }
+    if _is(origin, Iterable) and not _is(origin, (str, Mapping)) and isinstance(value, (list, tuple, set, frozenset)):
+        return _converted_list(value, origin, parts, name, wrong)
+    if isinstance(origin, type) and not isinstance(value, origin):
+        raise ValueError(f"{wrong} Put it in quotes." if hint is str and isinstance(value, (bool, int)) else wrong)
+    return value
+
+
+def rule_of(hint: Any) -> str:
+    """What a type hint asks for, in words."""
+    origin, parts = typing.get_origin(hint) or hint, [part for part in typing.get_args(hint) if part is not ...]
+    if origin in RULES:
+        return RULES[origin]
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, parts))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(rule_of, parts))
+    if is_dataclass(origin) or _is(origin, Mapping):
+        return "a section of keys and values"
+    if _is(origin, Iterable):
+        return f"a list, each part {rule_of(parts[0])}" if parts else "a list"
+    return f"a {getattr(origin, '__name__', origin)}"
+
+
+def remember_settings(
+    folder: str | os.PathLike,
+    settings: Mapping[str, Any],
+    *,
+    may_change: Collection[str] = (),
+    may_grow: Collection[str] = (),
+    results: Collection[str] = (),
+    write: bool = True,
+) -> None:
+    """Write what a stage is started with to `settings.json`, or refuse to go on with what other settings have begun.
+
+    The versions of this package, torch and transformers are written, too; others than before only make a warning.
+
+    Args:
+        folder (`str` or `os.PathLike`): the output folder.
+        settings (`Mapping`): values and sections of values that JSON can hold.
+        may_change (`Collection[str]`): dotted names of values or sections that may differ.
+        may_grow (`Collection[str]`): dotted names of numbers that may be larger than before.
+        results (`Collection[str]`): patterns of files that the stage leaves. Where there are such files but no
+            `settings.json`, nobody knows what made them.
+        write (`bool`): whether this process writes the file; every process should compare.
+
+    Raises:
+        ValueError: the folder holds what other settings have begun; the message names them.
+    """
+    file = Path(folder) / SETTINGS_FILE
+    here = json.loads(json.dumps({**settings, "versions": {name: _version(name) for name in PACKAGES}}, default=str))
+    if file.exists():
+        _compare(file, here, may_change, may_grow)
+    elif found := [match.name for pattern in results for match in Path(folder).glob(pattern)]:
+        raise ValueError(
+            f"{folder} holds {', '.join(found)}, but no {SETTINGS_FILE} with the settings that made it. "
+            "Name another output folder, or remove this one."
+        )
+    if write:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(here, indent=1), encoding="utf-8")
+        os.replace(unfinished, file)
+
+
+def _compare(file: Path, here: dict, may_change: Collection[str], may_grow: Collection[str]) -> None:
+    there, here = _flat(json.loads(file.read_text(encoding="utf-8"))), _flat(here)
+    differing = []
+    for name in dict.fromkeys([*here, *there]):
+        before, now = there.get(name), here.get(name)
+        if before == now or any(name == free or name.startswith(f"{free}.") for free in may_change):
+            continue
+        if name.startswith("versions."):
+            package = name.removeprefix("versions.")
+            warnings.warn(
+                f"{file.parent} was begun with {package} {before}; this is {now}: the results may differ "
+                "slightly from those of a run without a break.",
+                stacklevel=3,
+            )
+        elif name not in may_grow or _number(before) is None or _number(now) is None or now < before:
+            differing.append(f"{name}: {before!r} there, {now!r} here")
+    if differing:
+        raise ValueError(
+            f"{file.parent} holds what was begun with other settings ({'; '.join(differing)}). Repeat those, name "
+            "another output folder, or remove this one."
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            values.update(_flat(value, f"{prefix}{name}."))
+        else:
+            values[f"{prefix}{name}"] = value
+    return values
+
+
+def _converted_to_one_of(value, parts: tuple, name: str, wrong: str):
+    if value is None and type(None) in parts:
+        return None
+    parts = [part for part in parts if part is not type(None)]
+    sections = [part for part in parts if is_dataclass(part) and isinstance(value, Mapping)]
+    exact = [part for part in parts if type(value) is (typing.get_origin(part) or part)]
+    likely = sections or exact or parts
+    if len(likely) == 1:
+        try:
+            return converted(value, likely[0], name)
+        except ValueError as error:
+            raise ValueError(wrong) if not (sections or exact) else error from None
+    for part in likely:
+        try:
+            return converted(value, part, name)
+        except ValueError:
+            continue
+    raise ValueError(wrong)
+
+
+def _converted_list(value, origin: type, parts: tuple, name: str, wrong: str):
+    if origin is tuple and parts and parts[-1] is not ...:
+        if len(value) != len(parts):
+            raise ValueError(f"{wrong[:-1]}, and {len(parts)} of them.")
+        hints = parts
+    else:
+        hints = [parts[0] if parts else Any] * len(value)
+    made = [converted(part, hint, f"{name}[{i}]") for i, (part, hint) in enumerate(zip(value, hints, strict=True))]
+    return made if inspect.isabstract(origin) else origin(made)
+
+
+def _number(value) -> int | float | None:
+    """A number, or text that is one; not a truth value, and not NaN."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and not math.isnan(value) else None
+
+
+def _is(origin, kinds) -> bool:
+    return isinstance(origin, type) and issubclass(origin, kinds)
+
+
+def _named_parameters(cls: Callable) -> dict[str, inspect.Parameter]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: part for name, part in inspect.signature(cls).parameters.items() if part.kind in named}
+
+
+def _required(cls: Callable) -> list[str]:
+    return [name for name, part in _named_parameters(cls).items() if part.default is inspect.Parameter.empty]
+
+
+def _type_of(default) -> Any:
+    return type(default) if isinstance(default, (bool, int, float, str)) else Any
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
