@@ -86,7 +86,7 @@ def test_its_codec_loads_alone(nano):
 
 
 def test_nothing_is_said_of_weights_that_loading_makes_anew():
-    program = "from hf_bark_semantic import bark_loading as b; b.load_codec('nano'); b.load_bark('nano')"
+    program = "from hf_bark_semantic.bark import loading as b; b.load_codec('nano'); b.load_bark('nano')"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "MISSING" not in told.stdout + told.stderr
 

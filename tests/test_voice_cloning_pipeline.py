@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BarkConfig, BarkModel, BarkProcessor, EncodecModel, GenerationConfig, pipeline
+from transformers import (
+    BarkConfig,
+    BarkModel,
+    BarkProcessor,
+    EncodecModel,
+    GenerationConfig,
+    PreTrainedModel,
+    pipeline,
+)
 from transformers.models.bark.generation_configuration_bark import BarkSemanticGenerationConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -280,6 +288,13 @@ def test_package_without_nano_says_so(tmp_path, monkeypatch):
     for load in (load_bark, load_bark_processor, load_codec, load_configs):
         with pytest.raises(FileNotFoundError, match="--bark"):
             load("nano")
+
+
+def test_loading_leaves_the_classes_of_transformers_as_they_were(bark_folder):
+    bark, codec = load_bark(bark_folder)[0], load_codec(bark_folder)
+    assert (type(bark), type(codec)) == (BarkModel, EncodecModel)
+    for kind in (BarkModel, EncodecModel):
+        assert kind._keys_to_ignore_on_load_missing == PreTrainedModel._keys_to_ignore_on_load_missing
 
 
 def test_what_is_no_bark_is_refused(tmp_path, bark_folder):

@@ -53,8 +53,8 @@ def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcess
     if config.model_type != "bark":
         raise ValueError(f"{str(name)!r} is a {config.model_type!r} model. Name a Bark, such as suno/bark-small.")
     processor = load_bark_processor(place, **_location(kwargs))
-    BarkModel._keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)  # nano leaves them out
-    bark = BarkModel.from_pretrained(place, **kwargs).eval()
+    bark = _QuietBark.from_pretrained(place, **kwargs).eval()
+    bark.__class__ = BarkModel
     check_bark(bark)
     bark.codec_model.float()
     return bark, processor
@@ -155,7 +155,8 @@ def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecMode
         raise ValueError(
             f"{str(name)!r} is a {config.model_type!r} model; Bark's codec is an EnCodec ({DEFAULT_CODEC})."
         )
-    codec, loading = _CodecOfBark.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+    codec, loading = _QuietCodec.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+    codec.__class__ = EncodecModel
     if loading["missing_keys"]:
         raise ValueError(
             f"{str(name)!r} lacks weights of the codec, such as {sorted(loading['missing_keys'])[0]!r}. Take another "
@@ -186,8 +187,14 @@ def check_codec(codec: EncodecModel) -> None:
         )
 
 
-class _CodecOfBark(EncodecModel):
-    """An EnCodec that finds the rest of Bark in its checkpoint and says nothing about it."""
+class _QuietBark(BarkModel):
+    """Loads without a warning about what nano's checkpoint leaves out; a class of its own changes no other loading."""
+
+    _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
+
+
+class _QuietCodec(EncodecModel):
+    """Loads without a warning about the rest of Bark in the checkpoint, or about what nano's leaves out."""
 
     _keys_to_ignore_on_load_unexpected = [r"^(semantic|coarse_acoustics|fine_acoustics)\."]
     _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
