@@ -59,7 +59,7 @@ from hf_bark_semantic.pipelines.encoding import NANO, nano_bark
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"
-CODES_BYTES_PER_HOUR = 3.2e6  # tests/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones
+CODES_BYTES_PER_HOUR = 3.2e6  # tests/corpus/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones
 AUDIO_BYTES_PER_HOUR = 91e6  # the FLAC files of 30 real Bark clips, 24 kHz, 16 bit
 BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
 SIZE_CATEGORIES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]

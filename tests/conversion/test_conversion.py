@@ -478,7 +478,7 @@ def test_convert_leaves_a_folder_with_files_alone_unless_told(tmp_path):
 
 
 def test_the_script_converts_and_says_why_it_cannot(tmp_path, capsys):
-    script = runpy.run_path(str(Path(__file__).parents[1] / "training" / "convert_quantizer.py"))
+    script = runpy.run_path(str(Path(__file__).parents[2] / "training" / "convert_quantizer.py"))
     tiny_hubert().save_pretrained(tmp_path / "hubert")
     arguments = [str(quantizer_file(tmp_path)), str(tmp_path / "out")]
     arguments += ["--backbone", str(tmp_path / "hubert"), "--layer", "2"]

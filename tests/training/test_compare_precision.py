@@ -13,7 +13,7 @@ from test_compare_finetuning import scorers, voices  # noqa: F401  (fixtures)
 from conftest import tiny_bark
 from hf_bark_semantic.bark.configs import bark_generation_configs
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import compare_precision
 
 

@@ -1,4 +1,4 @@
-"""The page as a person meets it, in headless Chromium. By hand: `python -m pytest -m slow tests/test_app_browser.py`.
+"""The page as a person meets it, in headless Chromium: `python -m pytest -m slow tests/app/test_app_browser.py`.
 
 Needs selenium, and Debian's `chromium` and `chromium-driver` (or others of these names on the path).
 """

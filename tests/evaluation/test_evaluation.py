@@ -39,7 +39,7 @@ from hf_bark_semantic.evaluation.tokens import (
     unigram_distance,
 )
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_encoders
 import evaluate_encoder
 

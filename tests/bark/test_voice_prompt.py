@@ -18,7 +18,7 @@ from hf_bark_semantic.bark.voice_prompt import (
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")
 
 

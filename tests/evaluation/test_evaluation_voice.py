@@ -36,7 +36,7 @@ from hf_bark_semantic.evaluation.voices import (
     trial_record,
 )
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import ablate_prompts
 import evaluate_voice
 
@@ -304,7 +304,7 @@ def evaluate_voice_rows(summary: dict) -> list[dict]:
 def test_a_killed_run_goes_on_to_the_same_summary(options, tmp_path):
     options = [*options, "--parts", "original", "clone", "--conditions", "full", "none", "--limit", "4"]
     options += ["--batch-size", "1"]  # which, with as many threads, makes rounding the same wherever the kill came
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "training"), str(Path(__file__).parents[1])]
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "training"), str(Path(__file__).parents[2])]
     program = [sys.executable, "-c", KILLED.format(paths=paths, threads=torch.get_num_threads()), *options]
     killed = subprocess.run(program, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -17,7 +17,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.corpus.rows import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_encoders
 import benchmark_synthesis
 import compare_heads

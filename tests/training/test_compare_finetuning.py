@@ -16,7 +16,7 @@ from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.evaluation.voices import Scorers, cast_voices, load_voice_clips
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_finetuning
 import compare_finetuning
 import finetune_bark

@@ -1,7 +1,7 @@
 """A corpus of 100,000 rows: written, gone on with, streamed and read in flat memory.
 
-    python -m pytest tests/test_corpus_scale.py -m slow -s
-    python tests/test_corpus_scale.py 100000 outputs/scale      (prints the same figures; any number of rows)
+    python -m pytest tests/corpus/test_corpus_scale.py -m slow -s
+    python tests/corpus/test_corpus_scale.py 100000 outputs/scale      (prints the same figures; any number of rows)
 
 Rows are synthetic: 8 s of random ids each, which no compression makes smaller than their 10 bits.
 """

@@ -16,7 +16,7 @@ from hf_bark_semantic.corpus.plan import shard_records
 from hf_bark_semantic.pipelines import encoding as pipelines
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "training" / "notebooks"
 NAMES = ("quickstart", "train_and_finetune")
 CELL_TIMEOUT_S = 900  # against hanging; a busy machine may take its time

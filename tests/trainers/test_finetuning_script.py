@@ -21,7 +21,7 @@ from hf_bark_semantic.bark.losses import STAGES
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.recordings import judged_batches, load_utterances, split_held_out
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import finetune_bark
 
 

@@ -28,7 +28,7 @@ from hf_bark_semantic.corpus.formats import (
 )
 from hf_bark_semantic.corpus.rows import load_corpus
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import export_corpus
 import import_corpus
 

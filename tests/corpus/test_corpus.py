@@ -40,10 +40,10 @@ from hf_bark_semantic.corpus.rows import load_corpus
 from hf_bark_semantic.corpus.texts import Sentence
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import generate_corpus
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SENTENCES = [Sentence(f"This is sentence number {number}.", "en") for number in range(7)]
 VOICES = {"none": None, "v2/en_speaker_1": VoicePrompt(np.arange(40), random_codes(60))}
 

@@ -39,7 +39,7 @@ from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
 from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_train
 import learning_curve
 import train_encoder

@@ -24,7 +24,7 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_s
 from hf_bark_semantic.evaluation.voices import load_voice_clips
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_optimizers
 
-NANO = Path(__file__).parents[1] / "training" / "nano"
+NANO = Path(__file__).parents[2] / "training" / "nano"
 VOICES, CLIPS, SAMPLING_RATE = ("af_one", "am_two", "bf_three"), 6, 24_000
 
 

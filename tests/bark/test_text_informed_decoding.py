@@ -25,7 +25,7 @@ from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import evaluate_text_informed
 import finetune_bark
 

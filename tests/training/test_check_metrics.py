@@ -15,7 +15,7 @@ from hf_bark_semantic.evaluation.sequences import DIGITS
 from hf_bark_semantic.evaluation.voices import Scorers
 from hf_bark_semantic.trainers.augmentation import add_noise
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import check_metrics
 
 pytest.importorskip("pesq"), pytest.importorskip("pystoi"), pytest.importorskip("matplotlib")
