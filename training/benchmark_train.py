@@ -30,8 +30,9 @@ from hf_bark_semantic.configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
-from hf_bark_semantic.corpus.rows import BatchPlan, Clip, CropBatches, FeatureBatches
+from hf_bark_semantic.corpus.rows import Clip
 from hf_bark_semantic.heads_bark_semantic import RecurrentHead
+from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, FeatureBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 LAYER = 9

@@ -35,9 +35,10 @@ from hf_bark_semantic.bark.text_informed import (
     TextInformedDecoder,
     log_unigram,
 )
-from hf_bark_semantic.corpus.rows import Clip, collate, read_corpus
+from hf_bark_semantic.corpus.rows import Clip, read_corpus
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
+from hf_bark_semantic.trainers.encoder_batches import collate
 
 PLAIN = (0.0, 0.0)  # weight and prior
 

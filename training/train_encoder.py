@@ -36,20 +36,12 @@ from safetensors.torch import load_file, save_file
 from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.loading import load_codec
-from hf_bark_semantic.corpus.rows import (
-    BatchPlan,
-    Clip,
-    CropBatches,
-    FeatureBatches,
-    Piece,
-    clip_of_row,
-    load_corpus,
-    split_fold,
-)
-from hf_bark_semantic.corpus.stream import StreamedBatches, StreamedCorpus, open_stream
+from hf_bark_semantic.corpus.rows import Clip, clip_of_row, load_corpus, split_fold
+from hf_bark_semantic.corpus.stream import StreamedCorpus, open_stream
 from hf_bark_semantic.modeling_bark_semantic import BarkSemanticEncoderOutput
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation, WaveformAugmentation
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens
+from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, FeatureBatches, Piece, StreamedBatches
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, Validation, new_accelerator, remove_checkpoints, train
 from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, digest

@@ -1,4 +1,4 @@
-"""A corpus that is larger than memory or disk, as batches: read row by row, shuffled in blocks.
+"""A corpus that is larger than memory or disk, as a stream of clips: read row by row, shuffled in blocks.
 
 Crop number `i` of a source is of clip number `i` of its stream. The stream passes over the corpus again and again,
 each time with its files in another order, and shuffles blocks of `block_size` clips. So it is a pure function of the
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from datasets import IterableDataset, load_dataset, load_from_disk
 
-from .rows import BatchPlan, Clip, CropBatches, checked_corpus, clip_of_row
+from .rows import Clip, checked_corpus, clip_of_row
 
 
 def open_stream(path: str) -> IterableDataset:
@@ -79,39 +79,3 @@ class ClipStream:
                 raise ValueError(
                     "No row of the corpus is to be trained on: look at its `source`, and at what is held out."
                 )
-
-
-class StreamedBatches(CropBatches):
-    """[`CropBatches`] whose clips come from a stream: each once in a pass, however long it is.
-
-    Args:
-        corpus ([`StreamedCorpus`]): to draw from.
-        plan, steps, seed, codebook_size, kwargs: as in [`CropBatches`].
-        block_size (`int`): see [`ClipStream`].
-    """
-
-    def __init__(
-        self,
-        corpus: StreamedCorpus,
-        plan: BatchPlan,
-        steps: int,
-        seed: int,
-        codebook_size: int,
-        *,
-        block_size: int = 1_000,
-        **kwargs,
-    ):
-        self.corpus, self.block_size, self.stream_seed = corpus, block_size, seed
-        super().__init__((), plan, steps, seed, codebook_size, **kwargs)
-
-    def pool(self, source: str, count: int) -> ClipStream:
-        def of_source(row: dict) -> bool:
-            return row.get("source", "") == source and self.corpus.wanted(row)
-
-        return ClipStream(self.corpus.dataset, of_source, self.block_size, self.stream_seed)
-
-    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
-        for source, stream in self.pools.items():
-            count = self.plan.crops[source]
-            for number in range(step * count, (step + 1) * count):
-                yield stream[number]

@@ -22,7 +22,8 @@ import torch
 from ..bark.configs import bark_generation_configs
 from ..bark.losses import SemanticLoss, Utterance, semantic_example
 from ..bark.losses import collate as collate_examples
-from ..corpus.rows import Clip, collate
+from ..corpus.rows import Clip
+from ..trainers.encoder_batches import collate
 
 TOP_K = 5
 METRICS = Path(__file__).parent / "metrics"

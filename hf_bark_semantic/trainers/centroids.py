@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from ..corpus.rows import Clip, collate
+from ..corpus.rows import Clip
+from ..trainers.encoder_batches import collate
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
-from ..corpus.rows import Clip, CropBatches, Piece, collate
+from ..corpus.rows import Clip
 from ..heads_bark_semantic import AutoregressiveHead
+from ..trainers.encoder_batches import CropBatches, Piece, collate
 
 MIN_PIECE = 25  # tokens, half a second: what is left of a clip and shorter is not measured
 

@@ -13,9 +13,10 @@ from hf_bark_semantic.configuration_bark_semantic import (
     num_semantic_tokens_of_samples,
     token_frames,
 )
-from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, collate, crop, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens, nearest_centroid, token_features
+from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, collate, crop
 
 
 def corpus_row(seed, num_tokens=180, source="pair", fold=0, with_audio=True, **changes):

@@ -32,9 +32,10 @@ from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 from conftest import BACKBONES, backbone_config, noise, tiny_codec_config, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.corpus.rows import BatchPlan, CropBatches, Piece, decode_pieces, load_corpus
-from hf_bark_semantic.corpus.stream import ClipStream, StreamedBatches, open_stream
+from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus.stream import ClipStream, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
+from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
 from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest

@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 from conftest import backbone_config
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
-from hf_bark_semantic.corpus.rows import CropBatches
+from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))

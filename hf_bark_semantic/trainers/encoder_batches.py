@@ -1,0 +1,378 @@
+"""Training batches of the encoder: clips of a corpus, cut to crops, collated to the model's inputs.
+
+A crop is a whole number of tokens with exactly the samples and codec frames that Bark makes of them, so the model
+counts the same tokens that the labels have. Batches are a pure function of (seed, step), and each process takes its
+share of them: nothing has to be saved to resume, and the gradient is the same for any number of processes.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+
+from ..audio import resample
+from ..configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    CODEC_SAMPLING_RATE,
+    SAMPLING_RATE,
+    SEMANTIC_RATE_HZ,
+    num_codec_frames,
+    num_samples_of_codec_frames,
+    num_semantic_tokens,
+)
+from ..corpus.rows import Clip
+from ..corpus.stream import ClipStream, StreamedCorpus
+
+CODEC_CONTEXT_TOKENS = 50  # a second: what the codec hears before a crop, so that the crop sounds as in its clip
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How many crops of each source make a batch, and how long they are.
+
+    Args:
+        crops (`dict[str, int]`): crops per batch, of all processes together, from clips of each `source`, such as
+            `{"pair": 8, "prompt": 8}`.
+        num_tokens (`int`): tokens per crop; shorter clips are taken whole.
+        known_codebooks (`float`): share of crops whose codes keep all codebooks; the others keep 1 to 7 of them.
+        gradient_accumulation (`int`): turns in which a process takes its share of a batch. More turns need less
+            memory; the gradient stays what it is.
+    """
+
+    crops: dict[str, int] = field(default_factory=lambda: {"pair": 16})
+    num_tokens: int = 256
+    known_codebooks: float = 1.0
+    gradient_accumulation: int = 1
+
+    def __post_init__(self):
+        for name in ("num_tokens", "gradient_accumulation"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` is {value!r}; it must be a whole number, 1 or more.")
+
+
+class Piece(NamedTuple):
+    """A crop that nobody has cut yet."""
+
+    clip: Clip
+    start: int
+    num_tokens: int
+    number: int  # in its batch
+
+
+class CropBatches(torch.utils.data.Dataset):
+    """Batch number `step` of an endless training set: a list of inputs of the model, at least one for each kind.
+
+    Where an element's loss has another weight than 1 in the sum of the batch, `loss_weight` tells it. The mean over
+    processes of their weighted sums is, for every kind of input, the mean over all tokens of the batch.
+
+    Args:
+        clips (`Sequence[Clip]`): to draw from, longer ones more often.
+        plan ([`BatchPlan`]): what makes a batch.
+        steps (`int`), seed (`int`): how many batches there are, and which.
+        codebook_size (`int`): of the codec.
+        process (`int`), num_processes (`int`): whose share of each batch this is.
+        waveform_augmentation (callable, *optional*): `(waveform, rng) -> waveform`.
+        inputs (`Sequence[str]`): of `"audio"` and `"codes"`, what the model can read.
+        codec (`EncodecModel`, *optional*): turns codes without sound into sound, crop by crop.
+
+    Raises:
+        ValueError: the plan names a source that has no clips.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        plan: BatchPlan,
+        steps: int,
+        seed: int,
+        codebook_size: int,
+        process: int = 0,
+        waveform_augmentation=None,
+        *,
+        num_processes: int = 1,
+        inputs: Sequence[str] = ("audio", "codes"),
+        codec=None,
+    ):
+        self.plan, self.steps, self.seed = plan, steps, seed
+        self.process, self.num_processes, self.inputs, self.codec = process, num_processes, tuple(inputs), codec
+        self.clips, self.codebook_size, self.waveform_augmentation = clips, codebook_size, waveform_augmentation
+        self.pools = {}
+        for source, count in plan.crops.items():
+            if count:
+                self.pools[source] = self.pool(source, count)
+
+    def pool(self, source: str, count: int) -> tuple[list[Clip], np.ndarray]:
+        """Clips of a source, and how likely each is drawn."""
+        pool = [clip for clip in self.clips if clip.source == source]
+        if not pool:
+            raise ValueError(
+                f"The batch plan wants {count} crops of {source!r} clips; the corpus has none of them to train on."
+            )
+        lengths = np.array([clip.num_tokens for clip in pool], float)
+        return pool, lengths / lengths.sum()
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        rng = np.random.default_rng([self.seed, 0, step])
+        kinds = {}
+        for number, clip in enumerate(self.drawn(step, rng)):
+            start = int(rng.integers(max(0, clip.num_tokens - self.plan.num_tokens) + 1))
+            piece = Piece(clip, start, min(clip.num_tokens, self.plan.num_tokens), number)
+            kinds.setdefault(self.kind(clip), []).append(piece)
+        batch = []
+        for pieces in kinds.values():
+            for part, weight in self.share(pieces, [piece.num_tokens for piece in pieces]):
+                crops = self.heard(part, [[self.seed, 1, step, piece.number] for piece in part])
+                batch.append({**collate(crops, self.codebook_size), **_weight(weight)})
+        return batch
+
+    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
+        """The clips of which a batch has a crop, of all processes."""
+        for source, (pool, probabilities) in self.pools.items():
+            for index in rng.choice(len(pool), self.plan.crops[source], p=probabilities):
+                yield pool[index]
+
+    def kind(self, clip: Clip) -> tuple[bool, bool]:
+        """Whether the model will hear the clip, and whether it will read its codes."""
+        audio = clip.waveform is not None or (self.codec is not None and clip.audio_codes is not None)
+        kind = ("audio" in self.inputs and audio, "codes" in self.inputs and clip.audio_codes is not None)
+        if not any(kind):
+            raise ValueError(
+                f"{clip.id}: the model reads {' and '.join(self.inputs)}, but the clip has "
+                f"{'sound' if clip.waveform is not None else 'codes' if clip.audio_codes is not None else 'neither'}. "
+                "`batches.codec` turns codes into sound; `model.codec_hidden_size` gives a front end for codes."
+            )
+        return kind
+
+    def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
+        """The rows of this process in each of its turns, and the weight of their mean loss in the step's sum.
+
+        Where there are fewer rows than turns, a row with weight 0 keeps the processes in step.
+        """
+        turns = self.plan.gradient_accumulation
+        parts = self.num_processes * turns
+        total, shares = sum(num_tokens), []
+        for part in range(self.process * turns, (self.process + 1) * turns):
+            weight = self.num_processes * sum(num_tokens[part::parts]) / total
+            shares.append((list(rows[part::parts]) or [rows[0]], weight))
+        return shares
+
+    def heard(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
+        """Crops as the model gets them: decoded where they are silent, with fewer codebooks, at another place."""
+        crops = [crop(piece.clip, piece.start, piece.num_tokens) for piece in pieces]
+        if self.codec is not None and "audio" in self.inputs:
+            silent = [i for i, part in enumerate(crops) if part.waveform is None and part.audio_codes is not None]
+            for i, waveform in zip(silent, decode_pieces([pieces[i] for i in silent], self.codec), strict=True):
+                crops[i] = replace(crops[i], waveform=waveform)
+        return [self.augmented(part, np.random.default_rng(seed)) for part, seed in zip(crops, seeds, strict=True)]
+
+    def undisturbed(self) -> "CropBatches":
+        """The same eyes and ears for clips as they were recorded: nothing is augmented."""
+        other = copy.copy(self)
+        other.plan, other.waveform_augmentation = BatchPlan(crops={}), None
+        return other
+
+    def augmented(self, clip: Clip, rng: np.random.Generator) -> Clip:
+        """The clip without what the model can't read, with fewer codebooks, and its sound as in other places."""
+        audio, codes = self.kind(clip)
+        clip = replace(
+            clip, waveform=clip.waveform if audio else None, audio_codes=clip.audio_codes if codes else None
+        )
+        if clip.audio_codes is not None:
+            clip = _forget_codebooks(clip, self.plan.known_codebooks, self.codebook_size, rng)
+        if clip.waveform is not None and self.waveform_augmentation is not None:
+            clip = replace(clip, waveform=self.waveform_augmentation(clip.waveform, rng))
+        return clip
+
+
+class StreamedBatches(CropBatches):
+    """[`CropBatches`] whose clips come from a stream: each once in a pass, however long it is.
+
+    Args:
+        corpus ([`StreamedCorpus`]): to draw from.
+        plan, steps, seed, codebook_size, kwargs: as in [`CropBatches`].
+        block_size (`int`): see [`ClipStream`].
+    """
+
+    def __init__(
+        self,
+        corpus: StreamedCorpus,
+        plan: BatchPlan,
+        steps: int,
+        seed: int,
+        codebook_size: int,
+        *,
+        block_size: int = 1_000,
+        **kwargs,
+    ):
+        self.corpus, self.block_size, self.stream_seed = corpus, block_size, seed
+        super().__init__((), plan, steps, seed, codebook_size, **kwargs)
+
+    def pool(self, source: str, count: int) -> ClipStream:
+        def of_source(row: dict) -> bool:
+            return row.get("source", "") == source and self.corpus.wanted(row)
+
+        return ClipStream(self.corpus.dataset, of_source, self.block_size, self.stream_seed)
+
+    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
+        for source, stream in self.pools.items():
+            count = self.plan.crops[source]
+            for number in range(step * count, (step + 1) * count):
+                yield stream[number]
+
+
+class FeatureBatches(torch.utils.data.Dataset):
+    """Batch number `step` for a head on a frozen front: features are computed once, not at every step.
+
+    Every clip is there in several copies, each heard through its own augmentation. Audio is heard where a clip has
+    audio; codes are read where it has none, and in `code_copies` more copies where it has both. Processes share the
+    computation, and each keeps all features in its memory: 2 bytes for each value.
+    """
+
+    def __init__(self, model, batches: CropBatches, copies: dict[str, int], code_copies: int = 0, batch_size: int = 8):
+        self.batches = batches
+        self.copies = {}
+        for number, (source, (pool, _)) in enumerate(batches.pools.items()):
+            self.copies[source] = [
+                features_of(model, pool, batches, [number, i], batch_size) for i in range(copies.get(source, 1))
+            ]
+            if pool[0].waveform is not None and pool[0].audio_codes is not None:
+                silent = [replace(clip, waveform=None) for clip in pool]
+                self.copies[source] += [
+                    features_of(model, silent, batches, [number, copies.get(source, 1) + i], batch_size)
+                    for i in range(code_copies)
+                ]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        plan = self.batches.plan
+        rng = np.random.default_rng([self.batches.seed, 0, step])
+        rows = []
+        for source, (pool, probabilities) in self.batches.pools.items():
+            for index in rng.choice(len(pool), plan.crops[source], p=probabilities):
+                copies = self.copies[source]
+                states, tokens = copies[rng.integers(len(copies))][index], pool[index].semantic_tokens
+                start = int(rng.integers(max(0, len(tokens) - plan.num_tokens) + 1))
+                part = slice(start, start + plan.num_tokens)
+                rows.append((states[part].T.numpy(), tokens[part]))
+        batch = []
+        for part, weight in self.batches.share(rows, [len(tokens) for _, tokens in rows]):
+            features, mask = _pad([features for features, _ in part], 0)
+            inputs = {"features": features.transpose(1, 2), "mask": mask.bool()}
+            batch.append({**inputs, "labels": _pad([tokens for _, tokens in part], -100)[0], **_weight(weight)})
+        return batch
+
+
+def _weight(weight: float) -> dict[str, torch.Tensor]:
+    return {} if weight == 1 else {"loss_weight": torch.tensor(weight)}
+
+
+@torch.no_grad()
+def features_of(
+    model, clips: Sequence[Clip], batches: CropBatches, seed: Sequence[int] = (), batch_size: int = 8
+) -> list[torch.Tensor]:
+    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16.
+
+    Args:
+        seed (`Sequence[int]`): of the augmentation, next to that of the batches.
+        batch_size (`int`): clips of like length that the model reads at once.
+    """
+    model.eval()
+    features = [None] * len(clips)
+    order = sorted(range(len(clips)), key=lambda i: (batches.kind(clips[i])[0], clips[i].num_tokens))
+    parts = []
+    for i in order:
+        if not parts or len(parts[-1]) == batch_size or batches.kind(clips[i]) != batches.kind(clips[parts[-1][-1]]):
+            parts.append([])
+        parts[-1].append(i)
+    own = []
+    for part in parts[batches.process :: batches.num_processes]:
+        pieces = [Piece(clips[i], 0, clips[i].num_tokens, i) for i in part]
+        heard = batches.heard(pieces, [[batches.seed, 2, *seed, i] for i in part])
+        if heard[0].waveform is not None:
+            heard = [replace(clip, audio_codes=None) for clip in heard]
+        inputs = {name: tensor.to(model.device) for name, tensor in collate(heard, batches.codebook_size).items()}
+        inputs.pop("labels")
+        for i, states in zip(part, model.features(**inputs), strict=True):
+            own.append((i, states[: clips[i].num_tokens].to("cpu", torch.float16)))
+    for i, states in own if batches.num_processes == 1 else gather_object(own):
+        features[i] = states
+    return features
+
+
+@torch.inference_mode()
+def decode_pieces(pieces: Sequence[Piece], codec) -> list[np.ndarray]:
+    """What crops of codes sound like, at 16 kHz; pieces of one length are decoded at once.
+
+    Args:
+        codec (`EncodecModel`): Bark's, such as `load_codec()`.
+    """
+    waveforms, by_length = [None] * len(pieces), {}
+    for i, piece in enumerate(pieces):
+        before = min(piece.start, CODEC_CONTEXT_TOKENS)
+        longer = crop(replace(piece.clip, waveform=None), piece.start - before, piece.num_tokens + before)
+        known = (longer.audio_codes < codec.config.codebook_size).all(axis=1)  # an unknown code has that id
+        known = len(known) if known.all() else int(known.argmin())
+        longer = replace(longer, audio_codes=longer.audio_codes[:known])
+        by_length.setdefault(longer.audio_codes.shape, []).append((i, longer, before))
+    for group in by_length.values():
+        codes = np.stack([longer.audio_codes for _, longer, _ in group], axis=1)  # (8, pieces, num_frames)
+        decoded = codec.decoder(codec.quantizer.decode(torch.from_numpy(codes).to(codec.device)))[:, 0]
+        for (i, longer, before), waveform in zip(group, decoded.float().cpu().numpy(), strict=True):
+            longer = replace(longer, waveform=resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE))
+            waveforms[i] = crop(longer, before, pieces[i].num_tokens).waveform
+    return waveforms
+
+
+def crop(clip: Clip, start: int, num_tokens: int) -> Clip:
+    """Tokens `start` to `start + num_tokens`, with exactly the codec frames and samples of that many tokens."""
+    num_frames = num_codec_frames(num_tokens)
+    codes, waveform = clip.audio_codes, clip.waveform
+    if codes is not None:
+        first = min(round(start * CODEC_RATE_HZ / SEMANTIC_RATE_HZ), codes.shape[1] - num_frames)
+        codes = codes[:, first : first + num_frames]
+    if waveform is not None:
+        num_samples = num_samples_of_codec_frames(num_frames)
+        first = min(round(start * SAMPLING_RATE / SEMANTIC_RATE_HZ), len(waveform) - num_samples)
+        waveform = waveform[first : first + num_samples]
+    tokens = clip.semantic_tokens[start : start + num_tokens]
+    return replace(clip, semantic_tokens=tokens, audio_codes=codes, waveform=waveform)
+
+
+def _forget_codebooks(clip: Clip, share_of_all: float, codebook_size: int, rng) -> Clip:
+    codes = clip.audio_codes
+    keep = len(codes) if rng.random() < share_of_all else int(rng.integers(1, len(codes)))
+    codes = np.where(np.arange(len(codes))[:, None] < keep, codes, codebook_size)
+    return replace(clip, audio_codes=codes)
+
+
+def collate(clips: Sequence[Clip], codebook_size: int) -> dict[str, torch.Tensor]:
+    """Right-padded inputs and labels of clips that all have the same kinds of input."""
+    inputs = {}
+    if clips[0].waveform is not None:
+        inputs["input_values"], inputs["attention_mask"] = _pad([clip.waveform for clip in clips], 0.0)
+    if clips[0].audio_codes is not None:
+        inputs["audio_codes"], inputs["audio_codes_mask"] = _pad([clip.audio_codes for clip in clips], codebook_size)
+    inputs["labels"] = _pad([clip.semantic_tokens for clip in clips], -100)[0]
+    for clip in clips:
+        if clip.audio_codes is not None and num_semantic_tokens(clip.audio_codes.shape[1]) != clip.num_tokens:
+            raise ValueError(
+                f"{clip.id}: {clip.audio_codes.shape[1]} codec frames don't hold {clip.num_tokens} tokens."
+            )
+    return inputs
+
+
+def _pad(rows: Sequence[np.ndarray], value) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(row.shape[-1] for row in rows)
+    padded = [np.pad(r, [(0, 0)] * (r.ndim - 1) + [(0, longest - r.shape[-1])], constant_values=value) for r in rows]
+    lengths = torch.tensor([row.shape[-1] for row in rows])
+    return torch.from_numpy(np.stack(padded)), (torch.arange(longest)[None] < lengths[:, None]).long()
