@@ -4,6 +4,8 @@ Two functions own every length in the package: `num_semantic_tokens` (codec fram
 `num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads.
 """
 
+import math
+
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig, BarkSemanticGenerationConfig
 
@@ -26,7 +28,9 @@ _FRAMES_PER_TOKEN = (500, 499)
 
 WAVEFORM_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 SPECTROGRAM_BACKBONES = ("whisper", "wav2vec2-bert")
+BACKBONES = WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES
 HEAD_TYPES = ("linear", "recurrent", "transformer", "embedding", "autoregressive")
+AUTOREGRESSIVE_POSITIONS = 2_000  # github.com/huynhnhathao: tokens that its decoder has positions for, 40 s
 
 
 def num_codec_frames(num_tokens: int) -> int:
@@ -144,7 +148,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         if isinstance(backbone_config, dict):
             backbone_config = _config_from_dict(backbone_config)
         self.backbone_config = backbone_config
-        self.backbone_layers = list(backbone_layers)
+        self.backbone_layers = list(backbone_layers) if isinstance(backbone_layers, (list, tuple)) else backbone_layers
         self.normalize_features = normalize_features
         self.codec_hidden_size = codec_hidden_size
         self.codec_num_layers = codec_num_layers
@@ -197,78 +201,92 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         return backbone.num_mel_bins if backbone.model_type == "whisper" else backbone.feature_projection_input_dim
 
     def _check(self):
-        rules = [
-            ("head_type", self.head_type in HEAD_TYPES, f"one of {', '.join(HEAD_TYPES)}"),
-            ("codec_output", self.codec_output in ("features", "spectrogram"), "'features' or 'spectrogram'"),
-            ("codec_weight", _is_number(self.codec_weight) and 0 <= self.codec_weight <= 1, "between 0 and 1"),
-            ("dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1"),
-            ("label_smoothing", _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1, "in [0, 1)"),
-            ("overlap_s", _is_number(self.overlap_s) and self.overlap_s >= 0, "0 or more"),
-            ("window_s", _is_number(self.window_s) and self.window_s > self.overlap_s + 0.5, "over overlap_s + 0.5"),
-            (
-                "input_level_db",
-                self.input_level_db is None or (_is_number(self.input_level_db) and -80 <= self.input_level_db <= 0),
-                "None, or between -80 and 0",
-            ),
-            ("frame_offset", isinstance(self.frame_offset, int) and abs(self.frame_offset) < 50, "an int within ±49"),
-        ]
-        positive = ["hidden_size", "num_attention_heads", "embedding_size", "vocab_size"]
-        positive += ["num_codebooks", "codebook_size", "codec_num_layers", "codec_kernel_size"]
-        rules += [(name, _is_count(getattr(self, name), 1), "a whole number, 1 or more") for name in positive]
-        if self.head_type != "embedding":  # whose regression may be linear
-            positive.append("num_hidden_layers")
-        not_negative = ["num_hidden_layers", "codec_hidden_size", "intermediate_size", "conv_kernel_size"]
-        rules += [(name, _is_count(getattr(self, name), 0), "a whole number, 0 or more") for name in not_negative]
-        for name, holds, rule in rules:
+        for name, holds, rule in self._rules():
             if not holds:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
-        for name in ("conv_kernel_size", "codec_kernel_size"):
-            if getattr(self, name) and getattr(self, name) % 2 == 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; it must be odd, to keep the length.")
-        if self.hidden_size % (2 * self.num_attention_heads) and self.head_type == "transformer":
-            raise ValueError(
-                f"`hidden_size` is {self.hidden_size}; rotary attention needs a multiple of "
-                f"2 * num_attention_heads = {2 * self.num_attention_heads}."
-            )
-        self._check_inputs()
 
-    def _check_inputs(self):
-        if self.backbone_config is None:
-            if not self.codec_hidden_size:
-                raise ValueError(
-                    "The encoder would have nothing to read: give a `backbone_config` (audio), a `codec_hidden_size` "
-                    "above 0 (codes), or both."
-                )
-            if self.codec_output == "spectrogram":
-                raise ValueError("`codec_output` is 'spectrogram', which needs a `backbone_config` to read it.")
+    def _rules(self):
+        """Give every rule as `(field, whether it holds, the rule in words)`; it may rely on those before it."""
+        at_least_0, at_least_1 = "a whole number, 0 or more", "a whole number, 1 or more"
+        for name in ("hidden_size", "num_attention_heads", "embedding_size", "vocab_size", "num_codebooks"):
+            yield name, _is_count(getattr(self, name), 1), at_least_1
+        for name in ("codebook_size", "codec_num_layers", "codec_kernel_size"):
+            yield name, _is_count(getattr(self, name), 1), at_least_1
+        for name in ("num_hidden_layers", "codec_hidden_size", "intermediate_size", "conv_kernel_size"):
+            yield name, _is_count(getattr(self, name), 0), at_least_0
+        for name in ("conv_kernel_size", "codec_kernel_size"):
+            yield name, getattr(self, name) % 2 == 1 or not getattr(self, name), "odd, to keep the length"
+        yield "normalize_features", isinstance(self.normalize_features, bool), "True or False"
+        yield "codec_output", self.codec_output in ("features", "spectrogram"), "'features' or 'spectrogram'"
+        yield "codec_weight", _is_number(self.codec_weight) and 0 <= self.codec_weight <= 1, "between 0 and 1"
+        yield "dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "at least 0 and below 1"
+        smoothing = self.label_smoothing
+        yield "label_smoothing", _is_number(smoothing) and 0 <= smoothing < 1, "at least 0 and below 1"
+        level = self.input_level_db
+        within = level is None or (_is_number(level) and -80 <= level <= 0)
+        yield "input_level_db", within, "None, or between -80 and 0"
+        offset = self.frame_offset
+        yield "frame_offset", _is_count(offset, -49) and offset <= 49, "a whole number within ±49"
+        yield from self._rules_of_inputs()
+        yield from self._rules_of_head()
+        yield "overlap_s", _is_number(self.overlap_s) and self.overlap_s >= 0, "0 or more"
+        yield "window_s", _is_number(self.window_s) and self.window_s > self.overlap_s + 0.5, "over overlap_s + 0.5"
+        for reader, positions in self._positions().items():
+            most = positions / FRAME_RATE_HZ
+            yield "window_s", self.window_s <= most, f"{most:g} or less: {reader} has {positions:,} positions"
+
+    def _rules_of_inputs(self):
+        backbone, layers = self.backbone_config, self.backbone_layers
+        are_counts = isinstance(layers, list) and bool(layers) and all(_is_count(layer, 0) for layer in layers)
+        reads_spectrograms = self.codec_output == "spectrogram"
+        if backbone is None:
+            yield (
+                "codec_hidden_size", self.codec_hidden_size > 0,
+                "1 or more (to read codes) without a `backbone_config` (to read audio): one of both is needed",
+            )  # fmt: skip
+            yield "codec_output", not reads_spectrograms, "'features' without a `backbone_config`"
+            yield "backbone_layers", are_counts, "a list of indices, 0 or more"
             return
-        model_type = self.backbone_config.model_type
-        if model_type not in WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES:
-            raise ValueError(
-                f"`backbone_config` is a {model_type!r} model; the backbones are "
-                f"{', '.join(WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES)}."
-            )
-        layers, depth = self.backbone_layers, self.backbone_depth
-        if not layers or not all(_is_count(layer, 0) and layer <= depth for layer in layers):
-            raise ValueError(
-                f"`backbone_layers` is {layers}; it must list indices between 0 and {depth}, the depth of the "
-                f"{model_type} backbone."
-            )
-        if self.codec_output == "spectrogram" and self.codec_hidden_size and model_type not in SPECTROGRAM_BACKBONES:
-            raise ValueError(
-                f"`codec_output` is 'spectrogram', but a {model_type} backbone reads waveforms; use 'features'."
-            )
+        known = ", ".join(BACKBONES)
+        model_type = getattr(backbone, "model_type", None)
+        yield "backbone_config", model_type in BACKBONES, f"the configuration of one of {known}"
+        depth = self.backbone_depth
+        yield (
+            "backbone_layers", are_counts and max(layers) <= depth,
+            f"a list of indices between 0 and {depth}, the depth of the {model_type} backbone",
+        )  # fmt: skip
+        fits = not (reads_spectrograms and self.codec_hidden_size) or model_type in SPECTROGRAM_BACKBONES
+        yield "codec_output", fits, f"'features' with a {model_type} backbone, which reads waveforms"
+
+    def _rules_of_head(self):
+        yield "head_type", self.head_type in HEAD_TYPES, f"one of {', '.join(HEAD_TYPES)}"
+        heads = self.num_attention_heads
+        if self.head_type in ("recurrent", "transformer", "autoregressive"):
+            layers = self.num_hidden_layers
+            yield "num_hidden_layers", layers > 0, f"1 or more with the head {self.head_type!r}"
+        if self.head_type == "autoregressive":
+            fits, rule = self.feature_size % heads == 0, f"a divisor of the features' width, {self.feature_size}"
+            yield "num_attention_heads", fits, rule
+        if self.head_type == "transformer" or (self.head_type == "embedding" and self.num_hidden_layers):
+            fits, rule = self.hidden_size % (2 * heads) == 0, f"a multiple of 2 * num_attention_heads = {2 * heads}"
+            yield "hidden_size", fits, f"{rule}, for rotary attention"
+
+    def _positions(self) -> dict[str, int]:
+        """What reads a window by a table of positions, with the size of that table: one row per frame or token."""
+        tables = {}
+        if getattr(self.backbone_config, "model_type", None) == "whisper":
+            tables["the whisper backbone"] = self.backbone_config.max_source_positions
+        if self.head_type == "autoregressive":
+            tables["the autoregressive head"] = AUTOREGRESSIVE_POSITIONS
+        return tables
 
 
 def _config_from_dict(values: dict) -> PretrainedConfig:
-    if "model_type" not in values:
-        raise ValueError("`backbone_config` has no `model_type`; name one, such as 'hubert' or 'whisper'.")
     values = dict(values)
-    model_type = values.pop("model_type")
-    if model_type not in WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES:
+    model_type = values.pop("model_type", None)
+    if model_type not in BACKBONES:
         raise ValueError(
-            f"`backbone_config` is a {model_type!r} model; the backbones are "
-            f"{', '.join(WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES)}."
+            f"`backbone_config` is of the `model_type` {model_type!r}; it must be one of {', '.join(BACKBONES)}."
         )
     return AutoConfig.for_model(model_type, **values)
 
@@ -278,7 +296,7 @@ def _is_count(value, least: int) -> bool:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 __all__ = ["BarkSemanticEncoderConfig"]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .configuration_bark_semantic import BarkSemanticEncoderConfig
+from .configuration_bark_semantic import AUTOREGRESSIVE_POSITIONS, BarkSemanticEncoderConfig
 
 # Of a token that was never seen in training: lower than every distance that a seen one reaches, finite in fp16 too.
 NEVER_SEEN_BIAS = torch.finfo(torch.float16).min
@@ -150,14 +150,12 @@ class AutoregressiveHead(_Head):
     It knows how many tokens the audio has, so it never needs to stop by itself, and it decodes greedily.
     """
 
-    max_positions = 2_000
-
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
         width, self.vocab_size = config.feature_size, config.vocab_size
         self.start_id = config.vocab_size  # then the end and the padding id, as in the checkpoints of that format
         self.decoder_embedding = nn.Embedding(config.vocab_size + 3, width)
-        self.pos_embedding = nn.Parameter(torch.zeros(1, self.max_positions, width))
+        self.pos_embedding = nn.Parameter(torch.zeros(1, AUTOREGRESSIVE_POSITIONS, width))
         layer = nn.TransformerDecoderLayer(
             width, config.num_attention_heads, config.intermediate_size, config.dropout, batch_first=True
         )

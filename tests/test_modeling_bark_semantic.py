@@ -1,16 +1,59 @@
 """The encoder: what it reads, what it answers, and that a batch is its rows."""
 
+import inspect
+
 import pytest
 import torch
 from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
 from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
-from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.backbones_bark_semantic import build_backbone, kaldi_filter_banks, whisper_log_mel
-from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens, num_semantic_tokens_of_samples
+from hf_bark_semantic.configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    FRAME_RATE_HZ,
+    num_semantic_tokens,
+    num_semantic_tokens_of_samples,
+)
 from hf_bark_semantic.modeling_bark_semantic import plan_windows
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation
 
+WRONG = {  # of each field of the config: values that its rule refuses, with the other fields that they are wrong with
+    "backbone_config": [{"backbone_config": 3}, {"backbone_config": {"model_type": "bert"}}, {"backbone_config": {}}],
+    "backbone_layers": [{"backbone_layers": 9}, {"backbone_layers": []}, {"backbone_layers": [4]}],
+    "normalize_features": [{"normalize_features": "no"}],
+    "codec_hidden_size": [{"codec_hidden_size": -1}, {"backbone_config": None, "codec_hidden_size": 0}],
+    "codec_num_layers": [{"codec_num_layers": 0}],
+    "codec_kernel_size": [{"codec_kernel_size": 4}, {"codec_kernel_size": 0}],
+    "codec_output": [{"codec_output": "tokens"}, {"codec_output": "spectrogram", "codec_hidden_size": 16}],
+    "codec_weight": [{"codec_weight": 1.5}, {"codec_weight": None}],
+    "head_type": [{"head_type": "quadratic"}],
+    "hidden_size": [{"hidden_size": 0}]
+    + [{"hidden_size": 100, "head_type": head, "num_hidden_layers": 1} for head in ("transformer", "embedding")],
+    "num_hidden_layers": [{"num_hidden_layers": -1}]
+    + [{"num_hidden_layers": 0, "head_type": head} for head in ("recurrent", "transformer", "autoregressive")],
+    "num_attention_heads": [
+        {"num_attention_heads": 0},
+        {"num_attention_heads": 5, "head_type": "autoregressive"},
+    ],
+    "intermediate_size": [{"intermediate_size": 1.5}],
+    "dropout": [{"dropout": 1}, {"dropout": float("nan")}],
+    "conv_kernel_size": [{"conv_kernel_size": 2}, {"conv_kernel_size": -1}],
+    "embedding_size": [{"embedding_size": 0}],
+    "vocab_size": [{"vocab_size": 0}, {"vocab_size": "50"}],
+    "num_codebooks": [{"num_codebooks": 0}],
+    "codebook_size": [{"codebook_size": True}],
+    "label_smoothing": [{"label_smoothing": 1}],
+    "frame_offset": [{"frame_offset": 50}, {"frame_offset": 0.5}],
+    "input_level_db": [{"input_level_db": 3}, {"input_level_db": float("-inf")}],
+    "window_s": [
+        {"window_s": 2.4},
+        {"window_s": float("inf")},
+        {"window_s": 60, "head_type": "autoregressive", "num_attention_heads": 4},
+        {"window_s": 60, "backbone_config": backbone_config("whisper")},
+    ],
+    "overlap_s": [{"overlap_s": -1}, {"overlap_s": None}],
+}
 processor = BarkSemanticEncoderProcessor()
 LENGTHS_S = (1.31, 0.52, 2.0)
 
@@ -275,6 +318,28 @@ def test_with_an_input_level_loud_and_quiet_recordings_have_equal_tokens(backbon
     assert torch.equal(batch.semantic_tokens[2, : int(alone.num_tokens[0])], alone.semantic_tokens[0])
     silent = model(**processor(0 * waveform))
     assert torch.isfinite(silent.logits).all()
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(BarkSemanticEncoderConfig).parameters)[:-1])
+def test_every_field_of_the_config_has_a_rule(name):
+    base = {"backbone_config": backbone_config("hubert"), "backbone_layers": [2]}
+    BarkSemanticEncoderConfig(**base)
+    for values in WRONG[name]:
+        with pytest.raises(ValueError, match=f"^`{name}` is .*must be "):
+            BarkSemanticEncoderConfig(**{**base, **values})
+
+
+def test_the_longest_windows_fit_the_positions_of_their_readers():
+    for backbone, longest_s, head in (("whisper", 30, "linear"), ("hubert", 40, "autoregressive")):
+        config = tiny_encoder(backbone, head_type=head, window_s=longest_s).config
+        windows = plan_windows(num_semantic_tokens(CODEC_RATE_HZ * 200), config)
+        assert max(window.num_tokens for window in windows) <= longest_s * FRAME_RATE_HZ
+        with pytest.raises(ValueError, match=f"`window_s` is .* must be {longest_s} or less"):
+            tiny_encoder(backbone, head_type=head, window_s=longest_s + 0.02)
+    model = tiny_encoder("whisper", window_s=30)
+    for seconds in (29.99, 30.0, 30.03, 47.3):
+        tokens = model.encode(**processor(noise(seconds)))
+        assert int(tokens.num_tokens[0]) == num_semantic_tokens_of_samples(int(seconds * 16_000))
 
 
 def test_labels_of_another_length_are_refused():
