@@ -40,14 +40,11 @@ from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.corpus.filters import Filters, SpeakerSimilarity, WordErrorRate
 from hf_bark_semantic.corpus.formats import decode_codes
-from hf_bark_semantic.corpus.plan import (
-    NO_VOICE,
-    CorpusPlan,
-    Recipe,
+from hf_bark_semantic.corpus.generation import Recipe, digest_of_files, generate_shard
+from hf_bark_semantic.corpus.plan import NO_VOICE, CorpusPlan
+from hf_bark_semantic.corpus.shards import (
     corpus_features,
-    digest_of_files,
     finished_shards,
-    generate_shard,
     open_corpus,
     shard_records,
     summarize_records,

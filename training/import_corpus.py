@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from hf_bark_semantic.corpus.formats import import_pairs, read_archives, read_fairseq, read_npz_folder
-from hf_bark_semantic.corpus.plan import shard_records, summarize_records
+from hf_bark_semantic.corpus.shards import shard_records, summarize_records
 
 
 def main(arguments=None):

@@ -42,8 +42,8 @@ from ..configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
-from .plan import corpus_features, flac_bytes, open_corpus, write_shard
 from .rows import read_corpus
+from .shards import corpus_features, flac_bytes, open_corpus, write_shard
 
 UNKNOWN_VOICE = "unknown"
 LENGTH_TOLERANCE = 2  # samples: what resampling rounds

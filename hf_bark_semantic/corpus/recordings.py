@@ -58,7 +58,8 @@ from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import encode_clip
 from ..voices.speaking import MAX_PIECE_S
 from ..voices.splitting import estimate_duration_s
-from .plan import NO_VOICE, finished_shards, open_corpus, shard_records, write_shard
+from .plan import NO_VOICE
+from .shards import finished_shards, open_corpus, shard_records, write_shard
 
 SOURCE = "recording"  # the column `source` of prepared rows
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")

@@ -23,20 +23,19 @@ from hf_bark_semantic import publishing
 from hf_bark_semantic.bark.synthesis import SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus import plan as corpus
+from hf_bark_semantic.corpus import shards
 from hf_bark_semantic.corpus.filters import Filters
-from hf_bark_semantic.corpus.plan import (
-    CorpusPlan,
-    Recipe,
+from hf_bark_semantic.corpus.generation import Recipe, generate_shard
+from hf_bark_semantic.corpus.plan import CorpusPlan
+from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus.shards import (
     corpus_features,
     finished_shards,
-    generate_shard,
     open_corpus,
     shard_records,
     summarize_records,
     write_shard,
 )
-from hf_bark_semantic.corpus.rows import load_corpus
 from hf_bark_semantic.corpus.texts import Sentence
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
@@ -226,7 +225,7 @@ def test_a_failure_at_any_write_is_made_good(tmp_path, whole, monkeypatch, broke
 
         attempts += 1
         with monkeypatch.context() as patch:
-            patch.setattr(corpus.os, broken, failing)
+            patch.setattr(shards.os, broken, failing)
             try:
                 generate(tmp_path / "c", new_plan(), new_recipe())
                 break

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus.plan import (
-    CorpusPlan,
-    Recipe,
+from hf_bark_semantic.corpus.generation import Recipe
+from hf_bark_semantic.corpus.plan import CorpusPlan
+from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.corpus.shards import (
     corpus_features,
     finished_shards,
     open_corpus,
@@ -25,7 +26,6 @@ from hf_bark_semantic.corpus.plan import (
     summarize_records,
     write_shard,
 )
-from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.corpus.texts import Sentence
 
 NUM_TOKENS = 400  # 8 s

@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 import hf_bark_semantic
 from hf_bark_semantic import BarkSemanticEncoderModel, VoicePrompt, load_audio, load_bark
-from hf_bark_semantic.corpus.plan import shard_records
+from hf_bark_semantic.corpus.shards import shard_records
 from hf_bark_semantic.pipelines import encoding as pipelines
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 

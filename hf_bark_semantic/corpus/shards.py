@@ -1,0 +1,264 @@
+"""A corpus as files: Parquet shards and their records, written through any crash.
+
+    open_corpus       a folder for a corpus, new or to go on with
+    finished_shards   what is there and whole
+    write_shard       rows to a file that is there completely or not at all
+    shard_records     what was made, shard by shard; `summarize_records` adds it up
+
+    corpus/ corpus.json                what the rows depend on: whoever goes on must have the same
+            data/train-00000.parquet   rows
+            shards/00000.json          counts, reasons of refusals, digest of that file; written last: "done"
+            set_aside/                 files that were damaged, if any
+
+`datasets.load_dataset(folder)` and `rows.load_corpus(folder)` read the folder at any time.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import logging
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+from datasets import Audio, Features, List, Value
+
+from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
+from ..digests import sha256_of_file
+from .filters import MEASURES
+from .plan import CorpusPlan
+
+logger = logging.getLogger(__name__)
+
+FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def corpus_features(*, with_audio: bool, sampling_rate: int | None = CODEC_SAMPLING_RATE) -> Features:
+    """The columns of a corpus, as `datasets` describes them."""
+    features = {
+        "id": Value("string"),
+        "source": Value("string"),
+        "text": Value("string"),
+        "language": Value("string"),
+        "voice": Value("string"),
+        "seed": Value("int64"),
+        "semantic_temperature": Value("float32"),
+        "coarse_temperature": Value("float32"),
+        "fine_temperature": Value("float32"),
+        "model": Value("string"),
+        "revision": Value("string"),
+        "semantic_tokens": List(Value("int32")),  # (num_tokens,)
+        "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
+        "finish_reason": Value("string"),
+        "failed_filters": List(Value("string")),
+        "measures": {name: Value("float32") for name in MEASURES},
+    }
+    if with_audio:
+        features["audio"] = Audio(sampling_rate=sampling_rate, decode=False)
+    return Features(features)
+
+
+def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Path:
+    """Make a folder for a corpus, or check that what is there is the same corpus. Not for several processes at once.
+
+    Args:
+        folder (`str` or `Path`): new, empty, or that of an earlier run.
+        description (`Mapping`): of the plan under `"plan"`, and whatever else rows depend on.
+
+    Raises:
+        ValueError: the folder holds something else, or a corpus of another plan; the message says what differs.
+    """
+    folder = Path(folder)
+    file = folder / "corpus.json"
+    description = json.loads(json.dumps(description))
+    if file.exists():
+        there = json.loads(file.read_text(encoding="utf-8"))
+        _check_same(folder, there, description)
+    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.rglob(".*.unfinished"):
+        leftover.unlink(missing_ok=True)
+    _write_durably(file, json.dumps(description, indent=1, ensure_ascii=False).encode())
+    for part in ("data", "shards"):
+        (folder / part).mkdir(exist_ok=True)
+    return folder
+
+
+def finished_shards(folder: Path, plan: CorpusPlan, shards: Iterable[int]) -> list[int]:
+    """Those of `shards` that are there and whole. A damaged one goes to `set_aside/`, with a warning."""
+    finished = []
+    for shard in shards:
+        data, record_file = _files_of(folder, shard)
+        record = _read_record(record_file)
+        if record is None or record["planned_rows"] != plan.num_rows_of(shard):
+            continue
+        if data.exists() and sha256_of_file(data) == record["digest"]:
+            finished.append(shard)
+            continue
+        logger.warning("%s is damaged or gone; it is made again, and what is left of it kept in set_aside/.", data)
+        (folder / "set_aside").mkdir(exist_ok=True)
+        for file in (data, record_file):
+            if file.exists():
+                os.replace(file, folder / "set_aside" / f"shard-{shard:05d}{file.suffix}")
+    return finished
+
+
+def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mapping, features: Features) -> None:
+    """Write rows and then their record; without the record, the shard does not count as finished.
+
+    Args:
+        rows (`Sequence[Mapping]`): of `features`; arrays may be NumPy's.
+        record (`Mapping`): from [`generate_shard`]; counts and the digest are added.
+
+    Raises:
+        OSError: the disk is full, or cannot be written to. Nothing half-written stays behind.
+    """
+    schema = features.arrow_schema
+    table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+    stream = pa.BufferOutputStream()
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        if rows:  # `datasets` cannot read a group without rows, but a file without groups
+            writer.write_table(table)
+    content = stream.getvalue().to_pybytes()
+    frames = [num_codec_frames(len(row["semantic_tokens"])) for row in rows]
+    languages = Counter()
+    for row, num_frames in zip(rows, frames, strict=True):
+        languages[row.get("language") or "unknown"] += num_frames / CODEC_RATE_HZ
+    data, record_file = _files_of(folder, shard)
+    record = {
+        **record,
+        "rows": len(rows),
+        "tokens": sum(len(row["semantic_tokens"]) for row in rows),
+        "speech_s": {language: round(seconds, 3) for language, seconds in sorted(languages.items())},
+        "voices": dict(sorted(Counter(row["voice"] for row in rows).items())),
+        "bytes": len(content),
+        "digest": _digest(content),
+    }
+    _write_durably(data, content)
+    _write_durably(record_file, json.dumps(record, ensure_ascii=False).encode())
+
+
+def shard_records(folder: str | os.PathLike) -> Iterator[dict]:
+    """The records of all finished shards of a corpus, in order."""
+    for file in sorted((Path(folder) / "shards").glob("*.json")):
+        record = _read_record(file)
+        if record is not None:
+            yield record
+
+
+def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
+    """Add records up.
+
+    Returns:
+        `dict`: `planned_rows`, `rows`, `tokens`, `bytes`, `spoken_s` and `compute_s` (both before filters), and
+            counters `speech_s` (by language), `voices` (rows) and `rejected` (rows by filter; a row may fail several),
+            with `rejected_rows`.
+    """
+    total = dict.fromkeys(("planned_rows", "rows", "tokens", "bytes", "spoken_s", "compute_s", "rejected_rows"), 0)
+    counters = {"speech_s": Counter(), "voices": Counter(), "rejected": Counter()}
+    for record in records:
+        for name in total:
+            total[name] += record.get(name, 0)
+        total["rejected_rows"] += len(record["rejected"])
+        counters["speech_s"].update(record["speech_s"])
+        counters["voices"].update(record["voices"])
+        counters["rejected"].update(name for row in record["rejected"] for name in row["failed_filters"])
+    return {**total, **counters}
+
+
+def flac_bytes(waveform: np.ndarray, sampling_rate: int) -> bytes:
+    """A waveform of shape `(num_samples,)` as 16-bit FLAC; beyond full scale it is clipped."""
+    content = io.BytesIO()
+    soundfile.write(content, waveform, sampling_rate, format="FLAC", subtype="PCM_16")
+    return content.getvalue()
+
+
+def _check_same(folder: Path, there: Mapping, here: Mapping) -> None:
+    there, here = _flat(there), _flat(here)
+    grown = here.get("plan.num_rows", 0) >= there.get("plan.num_rows", 0)
+    differing = [
+        f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} now"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name) and not (name == "plan.num_rows" and grown)
+    ]
+    if differing:
+        raise ValueError(
+            f"{str(folder)!r} holds a corpus of another plan ({'; '.join(differing[:5])}). Repeat the options of the "
+            "first run (rows may only be added), or name another folder."
+        )
+
+
+def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _files_of(folder: Path, shard: int) -> tuple[Path, Path]:
+    return folder / "data" / f"train-{shard:05d}.parquet", folder / "shards" / f"{shard:05d}.json"
+
+
+def _read_record(file: Path) -> dict | None:
+    """A shard's record; `None` where there is none, or a damaged one."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return record if {"planned_rows", "digest", "rejected"} <= set(record) else None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that it is complete wherever its name exists, even after a power failure."""
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise OSError(
+                error.errno,
+                f"The disk is full: {path.name} needs {len(content):,} bytes. Free some space and start the same "
+                "command again; it goes on after the shards that are finished",
+                str(path),
+            ) from error
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+__all__ = [
+    "corpus_features",
+    "finished_shards",
+    "flac_bytes",
+    "open_corpus",
+    "shard_records",
+    "summarize_records",
+    "write_shard",
+]
