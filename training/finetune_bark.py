@@ -71,7 +71,7 @@ from hf_bark_semantic.corpus.recordings import (
     voice_prompt_of,
 )
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
-from hf_bark_semantic.trainers.loop import TrainingArguments, train
+from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
@@ -79,7 +79,7 @@ METHODS = ("lora", "qlora", "full")
 QUANTIZED = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
 NOT_QUANTIZED = ["codec_model", "lm_head", "fine_acoustics.lm_heads"]
 SHOWN_FLAWS = 20
-MAY_CHANGE = ("output_dir", "samples", "log_with", "license")  # in a run that goes on
+MAY_CHANGE = ("output_dir", "samples", "license")  # in a run that goes on
 
 # Low rates: so few recordings teach a voice, not a language.
 DEFAULT_TRAINING = {"steps": 500, "warmup": 0.05, "weight_decay": 0.01, "checkpoint_every": 50, "log_every": 10}
@@ -106,12 +106,10 @@ class Settings:
         lora (`dict`): rank, alpha, dropout, targets, use_dora, use_rslora; see `bark_adapters.lora_config`.
         training (`dict`): of `TrainingArguments`.
         batches (`dict`): of `UtteranceBatches`: num_positions, history_probability, ...
-        gradient_checkpointing (`bool`): less memory, a third more time.
         replay (`dict`): `corpus` (what generate_corpus.py wrote) and `share` of the examples.
         validation (`dict`): `share` of the utterances that is held out, `every` so many steps, `patience`.
         probe (`dict`): `texts` and `voices` of Bark's own speech; no texts, no probe.
         samples (`list[str]`): texts to speak before and after each stage.
-        log_with (`str`, *optional*): a tracker that Accelerate knows, such as "tensorboard" or "wandb".
         license (`str`, *optional*): for the card.
     """
 
@@ -123,12 +121,10 @@ class Settings:
     lora: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
     batches: dict = field(default_factory=dict)
-    gradient_checkpointing: bool = False
     replay: dict = field(default_factory=dict)
     validation: dict = field(default_factory=dict)
     probe: dict = field(default_factory=dict)
     samples: list = field(default_factory=lambda: PROBE_TEXTS[:1])
-    log_with: str | None = None
     license: str | None = None
 
     def __post_init__(self):
@@ -310,13 +306,10 @@ class FineTuning:
         if done.exists():
             load_weights(model, folder / "best.safetensors")
             return json.loads(done.read_text())
-        accelerator = Accelerator(
-            mixed_precision=arguments.mixed_precision, log_with=settings.log_with, project_dir=self.output_dir
-        )
-        accelerator.init_trackers(f"{self.output_dir.resolve().name}-{stage}")
+        accelerator = new_accelerator(arguments, f"{self.output_dir.resolve().name}-{stage}")
         if self.adapters is not None:
             checkpoint_trained_weights_only(accelerator)
-        loss = LOSSES[stage](model, self.configs, gradient_checkpointing=settings.gradient_checkpointing)
+        loss = LOSSES[stage](model, self.configs)
         loss.to(accelerator.device).eval()
         if number == 1:
             self.speak_samples("0-before", accelerator)
@@ -331,7 +324,7 @@ class FineTuning:
         }
         forgetting = {kind: {"before": mean_loss(loss, part, accelerator)} for kind, part in probes.items()}
         judged = judged_batches(self.held_out, self.configs, stage)
-        validate = Validation(judged, settings.validation, arguments.steps, folder, accelerator)
+        validate = Validation(judged, settings.validation, arguments.steps, folder, accelerator, list(weights))
         if not validate.losses:
             validate(0, loss)
         batches = ReplayBatches(
@@ -444,10 +437,12 @@ class Validation:
     checkpoint stops where it would have stopped.
     """
 
-    def __init__(self, batches: list, settings: dict, steps: int, folder: Path, accelerator: Accelerator):
+    def __init__(
+        self, batches: list, settings: dict, steps: int, folder: Path, accelerator: Accelerator, trained: list[str]
+    ):
         self.every, self.patience, self.steps = settings["every"], settings["patience"], steps
         self.batches, self.folder, self.accelerator = batches, folder, accelerator
-        self.file = folder / "validation.json"
+        self.file, self.trained = folder / "validation.json", trained
         self.losses = {}
         if self.file.exists():
             self.losses = {int(step): value for step, value in json.loads(self.file.read_text()).items()}
@@ -462,8 +457,9 @@ class Validation:
         if self.accelerator.is_main_process:
             print(json.dumps({"step": step, "validation_loss": round(value, 4)}), flush=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            if better:
-                save_weights(trainable(loss.model), self.folder / "best.safetensors")
+            if better:  # by name, for no parameter of an average is trainable
+                weights = {name: loss.model.get_parameter(name) for name in self.trained}
+                save_weights(weights, self.folder / "best.safetensors")
             unfinished = self.file.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(self.losses))
             os.replace(unfinished, self.file)

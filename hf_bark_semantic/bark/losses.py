@@ -546,6 +546,9 @@ class _StageLoss(nn.Module):
         self.model, self.configs = model, configs
         self.label_smoothing, self.gradient_checkpointing = label_smoothing, gradient_checkpointing
 
+    def gradient_checkpointing_enable(self) -> None:
+        self.gradient_checkpointing = True
+
     def forward(self, **batch: torch.Tensor) -> BarkLossOutput:
         logits, classes = self.target_logits(**batch)
         if not len(classes):

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType, set_seed
 from safetensors import SafetensorError
 from torch import nn
@@ -56,7 +57,8 @@ class TrainingArguments:
         average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
         average_from (`float`): share of the steps after which it starts.
         mixed_precision (`str`): "no", "bf16" or "fp16".
-        gradient_checkpointing (`bool`): compute the backbone's layers twice to keep only their inputs.
+        gradient_checkpointing (`bool`): compute every layer twice to keep only its input: less memory, a third
+            more time.
         num_workers (`int`): processes that make batches ahead of time.
         trackers (`list[str]`): such as "tensorboard", "trackio", "wandb"; see [`new_accelerator`].
         checkpoint_every (`int`), log_every (`int`): steps; 0 for never.
@@ -83,8 +85,11 @@ class TrainingArguments:
     seed: int = 0
 
 
-def new_accelerator(arguments: TrainingArguments) -> Accelerator:
+def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -> Accelerator:
     """An accelerator for these arguments, its trackers started.
+
+    Args:
+        run_name (`str`, *optional*): for the trackers; the last part of `output_dir` by default.
 
     Raises:
         ImportError: the package of a tracker is not installed.
@@ -96,6 +101,7 @@ def new_accelerator(arguments: TrainingArguments) -> Accelerator:
         packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
         if not any(map(importlib.util.find_spec, packages)):
             raise ImportError(f"`trackers` names {name!r}, which isn't installed: `pip install {name}`.")
+    AcceleratorState._reset_state()  # which has the precision of the process's first training otherwise
     accelerator = Accelerator(
         mixed_precision=arguments.mixed_precision,
         log_with=arguments.trackers or None,
@@ -104,7 +110,7 @@ def new_accelerator(arguments: TrainingArguments) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if arguments.trackers:
-        accelerator.init_trackers(Path(arguments.output_dir).resolve().name)
+        accelerator.init_trackers(run_name or Path(arguments.output_dir).resolve().name)
     return accelerator
 
 
@@ -367,7 +373,8 @@ def _backward(accelerator: Accelerator, model: nn.Module, inputs: dict, last: bo
 @torch.no_grad()
 def _update_average(average, model, decay):
     for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new.to(kept.dtype), 1 - decay)
+        if new.requires_grad:
+            kept.lerp_(new.to(kept.dtype), 1 - decay)
     for kept, new in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(new)
 

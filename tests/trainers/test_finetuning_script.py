@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor
@@ -17,12 +18,18 @@ from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_e
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_adapters
 from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.losses import STAGES
+from hf_bark_semantic.bark.losses import STAGES, FineLoss
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.recordings import judged_batches, load_utterances, split_held_out
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import finetune_bark
+
+
+@pytest.fixture(autouse=True)
+def no_precision_stays():
+    yield
+    AcceleratorState._reset_state(True)
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +166,39 @@ def test_training_stops_when_nothing_is_gained_and_keeps_the_best(config, tmp_pa
     assert held_out_loss(bark, corpus, "semantic") == pytest.approx(best, abs=1e-5)
 
 
-def test_stages_have_options_of_their_own_and_replay_is_mixed_in(config, tmp_path, corpus):
-    stages = {"fine": {"lora": {"rank": 2, "use_dora": True}, "training": {"steps": 2}}, "semantic": None}
-    run(config(stages=stages, replay={"corpus": corpus}, probe={"texts": []}, samples=[], gradient_checkpointing=True))
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_averaged_weights_are_what_is_judged_and_kept(config, tmp_path, corpus, method):
+    training = {"steps": 6, "learning_rate": 0.01, "average": 0.5, "average_from": 0.0, "checkpoint_every": 2}
+    run(config(method=method, stages=["semantic"], training=training, probe={"texts": []}, samples=[]))
+    result = json.loads((tmp_path / "run" / "report.json").read_text())["stages"]["semantic"]
+    losses, best = result["validation_loss"], str(result["best_step"])
+    assert losses[best] < losses["0"]
+    if method == "full":
+        bark = BarkModel.from_pretrained(tmp_path / "run" / "bark").eval()
+    else:
+        load_adapters(bark := tiny_bark(), tmp_path / "run" / "adapter")
+    assert held_out_loss(bark, corpus, "semantic") == pytest.approx(losses[best], abs=1e-5)
+
+
+def test_each_stage_has_its_own_precision(config, tmp_path):
+    stages, options = ("semantic", "coarse", "fine"), {"probe": {"texts": []}, "samples": []}
+    run(config(**options), "--output", str(tmp_path / "plain"))
+    mixed = {stage: {"training": {"steps": 6, "mixed_precision": "no"}} for stage in stages}
+    mixed["coarse"]["training"]["mixed_precision"] = "bf16"
+    run(config(stages=mixed, **options), "--output", str(tmp_path / "mixed"))
+    plain, mixed = (
+        [(tmp_path / name / stage / "validation.json").read_text() for stage in stages] for name in ("plain", "mixed")
+    )
+    assert [a == b for a, b in zip(plain, mixed, strict=True)] == [True, False, True]
+
+
+def test_stages_have_options_of_their_own_and_replay_is_mixed_in(config, tmp_path, corpus, monkeypatch):
+    enabled, enable = [], FineLoss.gradient_checkpointing_enable
+    monkeypatch.setattr(FineLoss, "gradient_checkpointing_enable", lambda loss: enabled.append(loss) or enable(loss))
+    training = {"steps": 2, "gradient_checkpointing": True}
+    stages = {"fine": {"lora": {"rank": 2, "use_dora": True}, "training": training}, "semantic": None}
+    run(config(stages=stages, replay={"corpus": corpus}, probe={"texts": []}, samples=[]))
+    assert [loss.gradient_checkpointing for loss in enabled] == [True]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [stage["last_step"] for stage in report["stages"].values()] == [2, 6]
     bundle = load_adapters(tiny_bark(), tmp_path / "run" / "adapter")
@@ -181,7 +218,7 @@ def test_lora_training_leaves_the_base_weights_alone(config, monkeypatch):
 def test_a_run_does_not_go_on_with_other_settings(config, monkeypatch):
     monkeypatch.setattr(finetune_bark.FineTuning, "run", lambda self: None)
     run(config())
-    run(config(samples=[], log_with=None))
+    run(config(samples=[], license="cc-by-4.0"))
     with pytest.raises(ValueError, match=r"other settings \(lora, training\)"):
         run(config(lora={"rank": 8}, training={"steps": 5}))
 
@@ -204,8 +241,16 @@ class Tracker:
 
 def test_a_tracker_gets_losses_and_sounds(config, monkeypatch):
     tracker = Tracker()
-    monkeypatch.setattr(Accelerator, "init_trackers", lambda self, name: setattr(self, "trackers", [tracker]))
+    names = []
+    monkeypatch.setattr(finetune_bark, "new_accelerator", lambda arguments, name: names.append(name) or tracked())
+
+    def tracked() -> Accelerator:
+        accelerator = Accelerator()
+        accelerator.trackers = [tracker]
+        return accelerator
+
     run(config(stages=["semantic"]))
+    assert names == ["run-semantic"]
     assert tracker.sounds == [("0-before-0", 1, 24_000), ("1-semantic-0", 1, 24_000)]
     assert [step for step, values in tracker.values[:-1] if "validation_loss" in values] == [0, 2, 4, 6]
     assert [step for step, values in tracker.values[:-1] if "loss" in values] == [2, 4, 6]
@@ -216,6 +261,9 @@ def test_a_tracker_gets_losses_and_sounds(config, monkeypatch):
     ("values", "error", "message"),
     [
         ({"methd": "lora"}, ValueError, "methd"),
+        ({"log_with": "tensorboard"}, ValueError, "log_with"),  # training.trackers
+        ({"gradient_checkpointing": True}, ValueError, "gradient_checkpointing"),  # training.gradient_checkpointing
+        ({"training": {"trackers": ["magic"]}}, ValueError, "'magic'; Accelerate knows"),
         ({"method": "magic"}, ValueError, "`method` is 'magic'"),
         ({"stages": ["codec"]}, ValueError, "`stages`"),
         ({"stages": {"fine": {"lore": {}}}}, ValueError, "lore"),
