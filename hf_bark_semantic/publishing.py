@@ -3,6 +3,7 @@
     render_card          a template of model_cards/, values and measured results -> a card
     encoder_results      evaluation of an encoder -> results for the metadata of its card
     adapter_results      report of a fine-tuning -> the same
+    strip_paths          takes the paths of the machine that trained out of the JSON files of a folder
     check_publication    what a folder is, which of its files go, and everything that forbids it to go
     publish              the same, then one upload: weights, processor and card, or data and card
 
@@ -17,11 +18,14 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from huggingface_hub import DatasetCard, EvalResult, HfApi, ModelCard, RepoCard
 from huggingface_hub.utils import HFValidationError, filter_repo_objects, validate_repo_id
 from safetensors import SafetensorError, safe_open
+
+from .audio import atomic_write
 
 CARD = "README.md"
 REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters
@@ -29,6 +33,7 @@ HIDDEN = [".*", "*/.*"]  # stay, and nobody is told
 SHOWN_FILES = 5
 CODE = tuple(f"{part}_bark_semantic.py" for part in ("backbones", "configuration", "heads", "modeling", "processing"))
 STAGES = ("semantic", "coarse", "fine")
+PATHS = ("_name_or_path", "runs")  # keys in JSON files that name folders of the machine that trained
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
@@ -114,7 +119,7 @@ def publish(
     dry_run: bool = False,
     leave_others: bool = False,
 ) -> Publication:
-    """Check a folder and upload it in one commit.
+    """Check a folder and upload it in one commit, without the paths of this machine in it: see [`strip_paths`].
 
     Args:
         folder (`str` or `Path`): what `package_encoder.py`, `finetune_bark.py` or `generate_corpus.py` made.
@@ -138,6 +143,8 @@ def publish(
         raise PublishingError(f"{repo_id!r} is no name of a repository, such as 'me/my-voice': {error}") from error
     if dry_run:
         return checked
+    if strip_paths(folder):
+        checked = check_publication(folder, leave_others=leave_others)
     kind = _kind_of(folder)
     api = HfApi()
     api.create_repo(repo_id, repo_type=kind.repo_type, private=private, exist_ok=True)
@@ -188,6 +195,40 @@ def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) 
     return Publication(
         kind.name, kind.repo_type, {path: (folder / path).stat().st_size for path in allowed}, tuple(others)
     )
+
+
+def strip_paths(folder: str | os.PathLike) -> list[str]:
+    """Take the paths of the machine that trained out of the folder's JSON files, in place.
+
+    These are `_name_or_path`, which transformers keeps for each part of a model, and the `runs` of an evaluation.
+
+    Args:
+        folder (`str` or `Path`): of a model; files below it are left alone.
+
+    Returns:
+        `list[str]`: names of the files that had any.
+    """
+    stripped = []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:  # `check_publication` says so
+            continue
+        kept = _without(values, PATHS)
+        if kept != values:
+            with atomic_write(path, error_class=PublishingError) as opened:
+                opened.write((json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode())
+            stripped.append(path.name)
+    return stripped
+
+
+def _without(values: Any, keys: Sequence[str]) -> Any:
+    """`values` without these keys, at any depth."""
+    if isinstance(values, list):
+        return [_without(value, keys) for value in values]
+    if not isinstance(values, dict):
+        return values
+    return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
 _WHOLE = {
@@ -377,4 +418,5 @@ __all__ = [
     "encoder_results",
     "publish",
     "render_card",
+    "strip_paths",
 ]

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
@@ -235,8 +236,11 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         if "/resolve/" in path:
             self._file(path)
         elif path.startswith("/api/models/") and repository in self.server.repositories:
-            siblings = [{"rfilename": name} for name in self.server.repositories[repository]]
-            self._json({"_id": "0", "id": repository, "sha": self.server.commit, "siblings": siblings})
+            files = self.server.repositories[repository]
+            tag = ModelCard(files["README.md"].decode()).data.pipeline_tag if "README.md" in files else None
+            siblings = [{"rfilename": name} for name in files]
+            info = {"_id": "0", "id": repository, "sha": self.server.commit, "siblings": siblings}
+            self._json({**info, "library_name": "transformers", "pipeline_tag": tag})
         elif path.startswith("/api/models/") and path.count("/") == 4:
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
         elif "/tree/" in path:
@@ -360,6 +364,23 @@ def test_pushed_model_arrives_whole_and_loads_from_the_hub(tmp_path, waveform, h
         tokens(model, waveform)
     ]
     assert hub.unknown == []
+
+
+TASK_OF_MODEL = """if True:
+    import json, sys
+    import hf_bark_semantic
+    from transformers import pipeline
+    print(json.dumps(type(pipeline(model=sys.argv[1])).__name__))
+"""
+
+
+def test_transformers_chooses_the_task_by_the_card(tmp_path, hub):
+    save(tmp_path / "encoder")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "encoder").iterdir()}
+    card = (ROOT / "model_cards" / "encoder.md").read_bytes()
+    hub.repositories["someone/encoder"] = {**files, "README.md": card}
+    chosen = run(tmp_path, TASK_OF_MODEL, "someone/encoder", **hub_environment(hub))
+    assert chosen == "AudioToBarkSemanticPipeline"
 
 
 def test_pushed_code_runs_where_the_package_is_not(tmp_path, waveform, hub):

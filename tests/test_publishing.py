@@ -49,11 +49,14 @@ REPORT = {
 @pytest.fixture
 def encoder(tmp_path) -> Path:
     """An encoder packaged from a run by the script."""
-    tiny_encoder(codec_hidden_size=16).save_pretrained(tmp_path / "run")
+    model = tiny_encoder(codec_hidden_size=16)
+    model.config.backbone_config._name_or_path = "outputs/my_hubert"
+    model.save_pretrained(tmp_path / "run")
     BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "run")
     record = {"config": "x.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"pair": 3, "prompt": 4}}
     (tmp_path / "run" / "training.json").write_text(json.dumps(record))
-    (tmp_path / "scores.json").write_text(json.dumps({"input_level_db": None, "table": TABLE, "clips": []}))
+    scores = {"input_level_db": None, "runs": ["outputs/fold0"], "table": TABLE, "clips": []}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
     options = ["--scores", str(tmp_path / "scores.json"), "--output", str(tmp_path / "encoder")]
     package_encoder.main([str(tmp_path / "run"), *options])
     return tmp_path / "encoder"
@@ -146,6 +149,29 @@ def test_the_packaged_encoder_can_be_published():
     publication = check_publication(default_encoder())
     assert publication.kind == "encoder" and publication.left == () and publication.url is None
     assert publication.num_bytes == sum(file.stat().st_size for file in default_encoder().iterdir())
+
+
+@pytest.mark.parametrize("folder", sorted(default_encoder().parent.iterdir()), ids=lambda folder: folder.name)
+def test_packaged_models_name_no_folder_of_the_machine_that_trained(folder):
+    assert [file.name for file in folder.glob("*.json") if "outputs/" in file.read_text()] == []
+
+
+def test_packaging_leaves_the_paths_of_this_machine_behind(encoder):
+    config, evaluation = ((encoder / name).read_text() for name in ("config.json", "evaluation.json"))
+    assert "outputs/" not in config + evaluation and "_name_or_path" not in config
+    assert json.loads(evaluation)["table"] == TABLE and json.loads(config)["backbone_config"]["model_type"] == "hubert"
+
+
+def test_publishing_takes_the_paths_of_this_machine_out_of_the_folder(encoder, hub):
+    plain = (encoder / "config.json").read_bytes()
+    config = json.loads(plain)
+    config["backbone_config"]["_name_or_path"] = "/home/me/hubert"
+    (encoder / "config.json").write_text(json.dumps(config, indent=2))
+    publishing.publish(encoder, "me/x", dry_run=True)
+    assert b"/home/me" in (encoder / "config.json").read_bytes()
+    publication = publishing.publish(encoder, "me/x")
+    assert (encoder / "config.json").read_bytes() == plain and publication.files["config.json"] == len(plain)
+    assert publishing.strip_paths(encoder) == []
 
 
 # ---- cards

@@ -44,6 +44,7 @@ def main(arguments=None):
     kept = {name: value for name, value in scores.items() if name != "clips"}
     evaluation = {"accuracy_line": accuracy_line(scores["table"]), "training": record, **kept}
     (args.output / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
+    publishing.strip_paths(args.output)
     card = render_card(model, args.output / "model.safetensors", scores, record)
     (args.output / "README.md").write_text(card, encoding="utf-8")
     print(evaluation["accuracy_line"])

@@ -22,7 +22,7 @@ from transformers import AutoModel, BarkModel, BarkProcessor
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.loading import REMADE_ON_LOADING
-from hf_bark_semantic.publishing import render_card
+from hf_bark_semantic.publishing import render_card, strip_paths
 
 NUM_PRESETS = 12
 CARDS = Path(__file__).parents[2] / "model_cards"
@@ -59,6 +59,7 @@ def save_half(model, folder: Path):
     model.save_pretrained(folder, state_dict=weights)
     config_file = folder / "config.json"
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+    strip_paths(folder)
 
 
 def save_reference(speech: Path, output: Path):
