@@ -22,16 +22,18 @@ class HistoryLengths:
         semantic_tokens (`int`): the semantic stage's.
         coarse_ids (`int`): the coarse stage's, of two codebooks.
         fine_frames (`int`): the fine stage's.
+        coarse_per_token (`float`): coarse ids per semantic token, 3.006.
     """
 
     semantic_tokens: int = BarkSemanticGenerationConfig().max_input_semantic_length  # 256 tokens, 5.13 s
     coarse_ids: int = BarkCoarseGenerationConfig().max_coarse_history  # 630 ids, 4.19 s
     fine_frames: int = BarkFineGenerationConfig().max_fine_history_length  # 512 frames, 6.83 s
+    coarse_per_token: float = NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ / SEMANTIC_RATE_HZ
 
     @property
     def coarse_tokens(self) -> int:
         """Semantic tokens that belong to the coarse ids (209)."""
-        return int(self.coarse_ids * SEMANTIC_RATE_HZ / (NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ))
+        return int(self.coarse_ids / self.coarse_per_token)
 
     @property
     def most_tokens(self) -> int:
@@ -65,12 +67,13 @@ class BarkGenerationConfigs:
             self.semantic.max_input_semantic_length,
             self.coarse.max_coarse_history,
             self.fine.max_fine_history_length,
+            self.coarse_per_token,
         )
 
     @property
-    def max_semantic_history(self) -> int:
-        """Semantic tokens before the current one that the coarse stage sees (209)."""
-        return int(np.floor(self.coarse.max_coarse_history / self.coarse_per_token))
+    def vocabularies(self) -> dict[str, int]:
+        """The two vocabulary sizes that a voice prompt must fit: its keyword arguments."""
+        return {"semantic_vocab_size": self.semantic.semantic_vocab_size, "codebook_size": self.codebook_size}
 
     def guidance_scales(self, stage: str) -> tuple[float, float]:
         """This Bark's own guidance of `"semantic"` or `"coarse"` by what is said and by the voice; 1 for none.

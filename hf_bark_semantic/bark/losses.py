@@ -26,6 +26,20 @@ from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
 from .configs import BarkGenerationConfigs, bark_generation_configs
+from .prompting import (
+    check_text,
+    coarse_columns,
+    coarse_history,
+    coarse_ids,
+    coarse_inputs,
+    coarse_window,
+    fine_history,
+    fits_one_generation,
+    join_clips,
+    num_fine_windows,
+    padded,
+    text_prefix,
+)
 
 STAGES = ("semantic", "coarse", "fine")
 IGNORED = -100
@@ -89,17 +103,15 @@ def semantic_example(
     Raises:
         ValueError: the text is longer than the model reads.
     """
-    _check_text(utterance, configs)
     config = configs.semantic
-    length = config.max_input_semantic_length
-    tokens = history.semantic_tokens[-length:] if history is not None else np.zeros(0, np.int64)
+    text_ids, history_ids = text_prefix(utterance.text_ids, history, configs)
     targets = np.asarray(utterance.semantic_tokens)
     if utterance.complete:
         targets = np.append(targets, config.eos_token_id)
     targets = targets[: config.max_new_tokens]
     return {
-        "text_ids": _padded(utterance.text_ids + config.text_encoding_offset, length, config.text_pad_token),
-        "history_ids": _padded(tokens, length, config.semantic_pad_token),
+        "text_ids": text_ids,
+        "history_ids": history_ids,
         "input_ids": np.append(config.semantic_infer_token, targets[:-1]),
         "labels": targets,
     }
@@ -139,26 +151,19 @@ def coarse_example(
             f"{utterance.id}: `num_generated` is {num_generated}; it must be a multiple of "
             f"{config.n_coarse_codebooks} in [0, {num_ids})."
         )
-    past_tokens, past = _coarse_history(history, configs)
-    coarse = np.concatenate([past, _coarse_ids(utterance, configs)])
+    if history is not None and history.num_tokens < 2:
+        raise ValueError(f"The history {history.id} has {history.num_tokens} tokens; Bark needs 2 or more.")
+    past_tokens, past = coarse_history(history, configs)
+    coarse = np.concatenate([past, coarse_ids(utterance.audio_codes, configs)])
     tokens = np.concatenate([past_tokens, utterance.semantic_tokens])
-    position = len(past_tokens) + round(num_generated / configs.coarse_per_token)
-    first_token = max(0, position - configs.max_semantic_history)
-    window = tokens[first_token : first_token + config.max_coarse_input_length]
-
+    first_token, start = coarse_window(len(past_tokens), len(past), num_generated, configs)
     now = len(past) + num_generated
-    start, stop = max(0, now - config.max_coarse_history), min(len(coarse), now + config.sliding_window_len)
+    stop = min(len(coarse), now + config.sliding_window_len)
     first_target = now if not past_targets else start if history_targets else max(start, len(past))
     targets = coarse[start:stop].copy()
     targets[: first_target - start] = IGNORED
     return {
-        "input_ids": np.concatenate(
-            [
-                _padded(window, config.max_coarse_input_length, config.coarse_semantic_pad_token),
-                [config.coarse_infer_token],
-                coarse[start : stop - 1],
-            ]
-        ),
+        "input_ids": coarse_inputs(tokens[first_token:], coarse[start : stop - 1], configs),
         "labels": np.concatenate([np.full(config.max_coarse_input_length, IGNORED), targets]),
     }
 
@@ -196,7 +201,7 @@ def fine_example(
     num_coarse = configs.coarse.n_coarse_codebooks
     if not num_coarse <= codebook < num_codebooks:
         raise ValueError(f"`codebook` is {codebook}; the fine stage predicts {num_coarse} to {num_codebooks - 1}.")
-    past = _fine_history(history, configs)
+    past = fine_history(history, configs)
     num_known = max(0, past.shape[1] - start) if num_known is None else num_known
     stream = np.concatenate([past, utterance.audio_codes], axis=1)[:, start : start + length]
     num_frames = stream.shape[1]
@@ -213,63 +218,17 @@ def fine_example(
 
 
 def join_utterances(utterances: Sequence[Utterance], configs: BarkGenerationConfigs) -> Utterance:
-    """Make one utterance of several of one voice, in their order; its text is theirs without a pause between them.
-
-    Sums of rounded lengths would drift: where a clip has a frame too few, it gives up its last token.
-    """
-    tokens, codes, num_tokens = [], [], 0
-    for utterance in utterances:
-        kept = utterance.num_tokens
-        if utterance.audio_codes is not None:
-            start = configs.num_frames(num_tokens)
-            while kept and configs.num_frames(num_tokens + kept) - start > utterance.num_frames:
-                kept -= 1
-            codes.append(utterance.audio_codes[:, : configs.num_frames(num_tokens + kept) - start])
-        tokens.append(utterance.semantic_tokens[:kept])
-        num_tokens += kept
+    """Make one utterance of several of one voice, in their order; its text is theirs without a pause between them."""
+    tokens, codes = join_clips(utterances, configs.num_frames)
     last = utterances[-1]
     return Utterance(
         text_ids=np.concatenate([utterance.text_ids for utterance in utterances]),
-        semantic_tokens=np.concatenate(tokens),
-        audio_codes=np.concatenate(codes, axis=1) if len(codes) == len(utterances) else None,
+        semantic_tokens=tokens,
+        audio_codes=codes,
         complete=last.complete,
         voice=last.voice,
         id=JOINT.join(utterance.id for utterance in utterances),
     )
-
-
-def _coarse_ids(utterance: Utterance, configs: BarkGenerationConfigs) -> np.ndarray:
-    """Coarse codebooks frame by frame, each with its own ids: `(n_coarse_codebooks * num_frames,)`."""
-    num_codebooks = configs.coarse.n_coarse_codebooks
-    offsets = configs.semantic.semantic_vocab_size + configs.codebook_size * np.arange(num_codebooks)
-    return (utterance.audio_codes[:num_codebooks] + offsets[:, None]).T.reshape(-1)
-
-
-def _coarse_history(history: Utterance | None, configs: BarkGenerationConfigs) -> tuple[np.ndarray, np.ndarray]:
-    """Semantic tokens and coarse ids of a history, cut as `BarkCoarseModel.preprocess_histories` cuts them."""
-    if history is None:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    coarse, ratio = _coarse_ids(history, configs), configs.coarse_per_token
-    num_tokens = min(
-        configs.max_semantic_history,
-        history.num_tokens - history.num_tokens % 2,
-        int(np.floor(len(coarse) / ratio)),
-    )
-    if num_tokens < 1:
-        raise ValueError(f"The history {history.id} has {history.num_tokens} tokens; Bark needs 2 or more.")
-    # The last frame goes: "bit of a hack for time alignment (sounds better)", suno-ai/bark, generation.py.
-    return history.semantic_tokens[-num_tokens:], coarse[-round(num_tokens * ratio) :][:-2]
-
-
-def _fine_history(history: Utterance | None, configs: BarkGenerationConfigs) -> np.ndarray:
-    """Codes of a history that the fine stage reads: `(n_fine_codebooks, num_frames)`."""
-    if history is None:
-        return np.zeros((configs.fine.n_fine_codebooks, 0), np.int64)
-    return history.audio_codes[:, -configs.fine.max_fine_history_length :]
-
-
-def _padded(ids: np.ndarray, length: int, pad: int) -> np.ndarray:
-    return np.concatenate([ids, np.full(length - len(ids), pad)]).astype(np.int64)
 
 
 def random_example(
@@ -298,13 +257,12 @@ def _coarse_windows(utterance, history, configs) -> tuple[np.ndarray, np.ndarray
 
     Until a window slides, every input continues the one before, so the last of those stands for all of them.
     """
-    past_tokens, past = _coarse_history(history, configs)
+    past_tokens, past = coarse_history(history, configs)
     num_ids, stride = configs.coarse.n_coarse_codebooks * utterance.num_frames, configs.coarse.sliding_window_len
     steps = np.arange(0, num_ids, stride)
-    positions = len(past_tokens) + np.round(steps / configs.coarse_per_token)
-    still = (positions <= configs.max_semantic_history) & (len(past) + steps <= configs.coarse.max_coarse_history)
+    first_tokens, first_ids = coarse_window(len(past_tokens), len(past), steps, configs)
     weights = np.minimum(stride, num_ids - steps).astype(float)
-    first = max(0, int(still.sum()) - 1)
+    first = max(0, int(((first_tokens == 0) & (first_ids == 0)).sum()) - 1)
     weights[first] += weights[:first].sum()
     return steps[first:], weights[first:]
 
@@ -312,9 +270,9 @@ def _coarse_windows(utterance, history, configs) -> tuple[np.ndarray, np.ndarray
 def _random_fine_example(utterance, history, configs, rng) -> dict[str, np.ndarray]:
     config, num_codebooks = configs.fine, configs.fine.n_fine_codebooks
     codebook = int(rng.integers(configs.coarse.n_coarse_codebooks, num_codebooks))
-    num_past = _fine_history(history, configs).shape[1]
+    num_past = fine_history(history, configs).shape[1]
+    num_windows = num_fine_windows(num_past + utterance.num_frames, configs)
     last_start = max(0, num_past + utterance.num_frames - config.max_fine_input_length)
-    num_windows = 1 + -(-last_start // config.max_fine_history_length)
     start = int(rng.integers(last_start + 1)) if rng.random() >= 1 / num_windows else 0
     num_frames = min(config.max_fine_input_length, num_past + utterance.num_frames - start)
     num_known = num_past if start == 0 else config.max_fine_history_length
@@ -411,13 +369,13 @@ class UtteranceBatches(torch.utils.data.Dataset):
 
     def joined(self, index: int, rng: np.random.Generator) -> tuple[Utterance, list[int]]:
         """The utterance followed by another of its voice, if both fit into one generation; and who they are."""
-        utterance, config = self.utterances[index], self.configs.semantic
+        utterance = self.utterances[index]
         other = next(self.others([index], rng), None)
         if other is None or not utterance.complete:
             return utterance, [index]
         both = [utterance, self.utterances[other]]
-        fits = sum(len(part.text_ids) for part in both) <= config.max_input_semantic_length
-        if not fits or sum(part.num_tokens for part in both) >= config.max_new_tokens:
+        num_text_ids, num_tokens = sum(len(part.text_ids) for part in both), sum(part.num_tokens for part in both)
+        if not fits_one_generation(num_text_ids, num_tokens, self.configs):
             return utterance, [index]
         return join_utterances(both, self.configs), [index, other]
 
@@ -452,7 +410,7 @@ def collate(examples: Sequence[dict[str, np.ndarray]], configs: BarkGenerationCo
         rows = [example[name] for example in examples]
         if name in pads:
             longest = max(len(row) for row in rows)
-            rows = [_padded(row, longest, pads[name]) for row in rows]
+            rows = [padded(row, longest, pads[name]) for row in rows]
         batch[name] = torch.from_numpy(np.stack(rows).astype(np.int64))
     return batch
 
@@ -481,7 +439,7 @@ def _check(utterance: Utterance, configs: BarkGenerationConfigs, stage: str):
     if tokens.ndim != 1 or not len(tokens) or tokens.min() < 0 or tokens.max() >= vocab_size:
         raise ValueError(f"{utterance.id}: `semantic_tokens` must be a row of ids in [0, {vocab_size}).")
     if stage == "semantic":
-        _check_text(utterance, configs)
+        check_text(len(utterance.text_ids), configs, f"{utterance.id}: the text")
     codes = utterance.audio_codes
     if codes is None:
         if stage == "semantic":
@@ -498,15 +456,6 @@ def _check(utterance: Utterance, configs: BarkGenerationConfigs, stage: str):
         raise ValueError(
             f"{utterance.id}: {len(tokens)} semantic tokens make {expected} codec frames, but there are "
             f"{codes.shape[1]}. The pair is corrupt; remove it."
-        )
-
-
-def _check_text(utterance: Utterance, configs: BarkGenerationConfigs):
-    length, longest = len(utterance.text_ids), configs.semantic.max_input_semantic_length
-    if length > longest:
-        raise ValueError(
-            f"{utterance.id}: the text has {length} ids; Bark reads {longest} and would leave out the rest without a "
-            "word. Split the utterance."
         )
 
 
@@ -593,11 +542,8 @@ class CoarseLoss(_StageLoss):
         """Logits `(num_targets, codebook_size)` of each target's own codebook, and the right codes."""
         states = self.target_states(self.model.input_embeds_layer(input_ids), labels)
         ids = labels[labels != IGNORED] - self.configs.semantic.semantic_vocab_size
-        size, first = self.configs.codebook_size, self.configs.semantic.semantic_vocab_size
-        heads = [
-            (self.model.lm_head, first + codebook * size, first + (codebook + 1) * size)
-            for codebook in range(self.configs.coarse.n_coarse_codebooks)
-        ]
+        size = self.configs.codebook_size
+        heads = [(self.model.lm_head, columns.start, columns.stop) for columns in coarse_columns(self.configs)]
         return _logits_by_head(states, ids // size, heads), ids % size
 
 

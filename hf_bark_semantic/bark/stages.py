@@ -13,7 +13,6 @@ Nothing here is ours: lengths, windows and paddings are those of suno-ai/bark, g
 
 import contextlib
 import gc
-import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,17 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 from .configs import BarkGenerationConfigs, bark_generation_configs
+from .prompting import (
+    coarse_codes,
+    coarse_columns,
+    coarse_history,
+    coarse_inputs,
+    coarse_window,
+    fine_history,
+    longest_generation,
+    num_fine_windows,
+    text_prefix,
+)
 from .transformer import (
     DecodingBatch,
     FineDecoder,
@@ -122,9 +132,8 @@ class BarkSetup:
 
     @property
     def max_semantic_tokens(self) -> int:
-        """The generation config's, as far as the text stage has positions; the last token needs none."""
-        positions = self.bark.semantic.config.block_size - self.semantic.max_input_semantic_length
-        return min(self.semantic.max_new_tokens, positions)
+        """See [`longest_generation`]."""
+        return longest_generation(self.configs, self.bark.semantic.config.block_size)
 
     def guidance(self, stage: str, sampling: Sampling) -> Guidance:
         """What the sampling asks for or, where it leaves that open, the Bark."""
@@ -231,21 +240,14 @@ def _leave(batch: DecodingBatch, rows: list, place: int) -> None:
 
 class _TextRow:
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
-        config = setup.semantic
         self.item, self.tokens, self.views = item, [], views
         self.limit = setup.token_limit(item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
-        length = config.max_input_semantic_length
-        # what is said, and the history, in one embedding each
-        self.prefixes = np.empty((len(views), 2, length), np.int64)
-        self.prefixes[:, 0], self.prefixes[:, 1] = config.text_pad_token, config.semantic_pad_token
         prompt = _hears(item, "full", "semantic")
-        history = prompt.semantic_tokens[-length:] if prompt is not None else []
-        for prefix, view in zip(self.prefixes, views, strict=True):
-            if view.content:
-                prefix[0, : len(item.value)] = item.value + config.text_encoding_offset
-            if view.voice:
-                prefix[1, : len(history)] = history
+        self.prefixes = [  # each (2, max_input_semantic_length)
+            text_prefix(item.value if view.content else (), prompt if view.voice else None, setup.configs)
+            for view in views
+        ]
 
 
 @torch.inference_mode()
@@ -269,7 +271,8 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
             while queue and len(rows) < batch_size:
                 rows.append(_TextRow(setup, queue.popleft(), views))
         if len(rows) > first_new:
-            prefixes = torch.from_numpy(np.concatenate([row.prefixes for row in rows[first_new:]])).to(batch.device)
+            prefixes = np.stack([prefix for row in rows[first_new:] for prefix in row.prefixes])
+            prefixes = torch.from_numpy(prefixes).to(batch.device)
             embeds = model.input_embeds_layer(prefixes)  # (num_slots, 2, length, hidden_size)
             slots = range(len(views) * first_new, len(views) * len(rows))
             batch.prefill(slots, embeds.sum(1), [length] * len(slots))
@@ -298,8 +301,10 @@ class _CoarseRow:
 
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
         self.item = item
-        history, self.ids = _coarse_history(setup, item)
-        self.num_history_ids = len(self.ids)
+        history, ids = coarse_history(_hears(item, "full", "acoustic"), setup.configs)
+        if item.request.prompt_mode == "acoustic":
+            history = np.full_like(history, setup.coarse.coarse_semantic_pad_token)
+        self.ids, self.num_history_ids = ids.tolist(), len(ids)
         self.limit = setup.configs.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
         self.views = [_CoarseView(setup, self, view, history) for view in views]
@@ -312,29 +317,26 @@ class _CoarseRow:
 class _CoarseView:
     """What a row knows, or knows without its voice or its tokens, and how much of that the model reads."""
 
-    def __init__(self, setup: BarkSetup, row: _CoarseRow, view: View, history: list[int]):
+    def __init__(self, setup: BarkSetup, row: _CoarseRow, view: View, history: np.ndarray):
         self.setup, self.row, self.content = setup, row, view.content
-        history = history if view.voice else []
+        history = history if view.voice else history[:0]
         self.num_history_tokens = len(history)
         self.first_id = 0 if view.voice else row.num_history_ids
-        self.semantic = [*history, *row.item.value.tolist()]
+        self.semantic = np.concatenate([history, row.item.value])
         self.cached_window = None
 
     def window(self) -> tuple[int, int]:
         """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
-        setup, row = self.setup, self.row
-        first_token = 0
-        if self.content:
-            position = self.num_history_tokens + int(round(row.num_generated / setup.configs.coarse_per_token))
-            first_token = max(0, position - setup.configs.max_semantic_history)
-        return first_token, max(self.first_id, len(row.ids) - setup.coarse.max_coarse_history)
+        row, num_history_ids = self.row, self.row.num_history_ids - self.first_id
+        first_token, first_id = coarse_window(
+            self.num_history_tokens, num_history_ids, row.num_generated, self.setup.configs
+        )
+        return first_token if self.content else 0, self.first_id + first_id
 
-    def prefix(self) -> list[int]:
+    def prefix(self) -> np.ndarray:
         first_token, first_id = self.window()
-        config = self.setup.coarse
-        tokens = self.semantic[first_token : first_token + config.max_coarse_input_length] if self.content else []
-        padding = [config.coarse_semantic_pad_token] * (config.max_coarse_input_length - len(tokens))
-        return [*tokens, *padding, config.coarse_infer_token, *self.row.ids[first_id:]]
+        tokens = self.semantic[first_token:] if self.content else ()
+        return coarse_inputs(tokens, self.row.ids[first_id:], self.setup.configs)
 
     @property
     def last_id(self) -> int:
@@ -342,37 +344,14 @@ class _CoarseView:
         return ids[-1] if len(ids) > self.first_id else self.setup.coarse.coarse_infer_token
 
 
-def _coarse_history(setup: BarkSetup, item: StageItem) -> tuple[list[int], list[int]]:
-    """The prompt's semantic tokens and coarse ids, cut to lengths that belong together as Suno does."""
-    prompt = _hears(item, "full", "acoustic")
-    if prompt is None:
-        return [], []
-    num_codebooks, ratio = setup.coarse.n_coarse_codebooks, setup.configs.coarse_per_token
-    offsets = setup.semantic.semantic_vocab_size + setup.codebook_size * np.arange(num_codebooks)
-    ids = (prompt.audio_codes[:num_codebooks].T + offsets).reshape(-1)  # frame by frame
-    num_tokens = min(
-        setup.configs.max_semantic_history, prompt.num_tokens - prompt.num_tokens % 2, math.floor(len(ids) / ratio)
-    )
-    # of a prompt of one token both slices keep all, as they do in Suno's program
-    tokens = prompt.semantic_tokens[-num_tokens:].tolist()
-    ids = ids[-int(round(num_tokens * ratio)) :][:-2].tolist()  # the lag of a frame "sounds better", says Suno
-    if item.request.prompt_mode == "acoustic":
-        tokens = [setup.coarse.coarse_semantic_pad_token] * len(tokens)
-    return tokens, ids
-
-
 @torch.inference_mode()
 def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
     """Semantic tokens to coarse codes, `(n_coarse_codebooks, num_frames)`; rows enter at window boundaries."""
     model, config = setup.bark.coarse_acoustics, setup.coarse
-    vocab_size, size = setup.semantic.semantic_vocab_size, setup.codebook_size
-    starts = [vocab_size + codebook * size for codebook in range(config.n_coarse_codebooks)]
-    heads = []
-    for start in starts:
-        stop = start + size
-        if setup.transformers_rules and start == starts[-1]:
-            stop = model.config.output_vocab_size
-        heads.append(legal_head(model.lm_head, slice(start, stop), setup.savings))
+    legal = coarse_columns(setup.configs)
+    if setup.transformers_rules:
+        legal[-1] = slice(legal[-1].start, model.config.output_vocab_size)
+    heads = [legal_head(model.lm_head, columns, setup.savings) for columns in legal]
     if setup.savings.sort_by_length:
         items = sorted(items, key=lambda item: -len(item.value))
     queue, rows = deque(items), []
@@ -393,11 +372,10 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
             picked = _pick(setup, sampling, logits, [row.uniforms[row.num_generated] for row in rows])
             for slot in reversed(range(len(rows))):
                 row = rows[slot]
-                row.ids.append(starts[codebook] + picked[slot])
+                row.ids.append(legal[codebook].start + picked[slot])
                 if row.num_generated == row.limit:
                     _leave(batch, rows, slot)
-                    ids = np.array(row.ids[row.num_history_ids :], np.int64).reshape(-1, config.n_coarse_codebooks)
-                    yield row.item._replace(value=(ids.T - vocab_size) % size)
+                    yield row.item._replace(value=coarse_codes(row.ids[row.num_history_ids :], setup.configs))
             if not rows:
                 break
 
@@ -429,19 +407,14 @@ class _FineRow:
         config, self.item = setup.fine, item
         num_coarse, num_frames = item.value.shape
         self.generator = _generator(item.request, 2)
-        prompt = _hears(item, "full", "acoustic")
-        history = np.zeros((config.n_fine_codebooks, 0), np.int64)
-        if prompt is not None:
-            history = prompt.audio_codes[:, -config.max_fine_history_length :]
+        history = fine_history(_hears(item, "full", "acoustic"), setup.configs)
         self.clip = slice(history.shape[1], history.shape[1] + num_frames)
         length = max(self.clip.stop, config.max_fine_input_length)
         codes = np.full((length, config.n_fine_codebooks), setup.codebook_size, np.int64)
         codes[: self.clip.start] = history.T
         codes[self.clip, :num_coarse] = item.value.T
         self.codes = torch.from_numpy(codes).to(device)  # (length, n_fine_codebooks)
-        beyond = num_frames - (config.max_fine_input_length - self.clip.start)
-        self.num_windows = max(0, math.ceil(beyond / config.max_fine_history_length)) + 1
-        self.num_done = 0
+        self.num_windows, self.num_done = num_fine_windows(self.clip.stop, setup.configs), 0
 
     def window(self, config: BarkFineGenerationConfig) -> tuple[int, int, int]:
         """First frame of the next window; within it, the first frame to fill and the end of the clip."""

@@ -35,6 +35,7 @@ from ..configuration_bark_semantic import (
     num_semantic_tokens,
 )
 from .configs import HistoryLengths
+from .prompting import coarse_history_lengths, join_clips
 
 SUNO = HistoryLengths()
 
@@ -114,6 +115,11 @@ class VoicePrompt:
     @property
     def duration_s(self) -> float:
         return self.num_frames / CODEC_RATE_HZ
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Its two vocabulary sizes, as keyword arguments of another prompt."""
+        return {"semantic_vocab_size": self.semantic_vocab_size, "codebook_size": self.codebook_size}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VoicePrompt):
@@ -268,12 +274,7 @@ class VoicePrompt:
             raise VoicePromptError(f"A voice prompt has at least one token, so its tail cannot have {num_tokens}.")
         num_tokens = min(num_tokens, self.num_tokens)
         num_frames = num_codec_frames(num_tokens)
-        return VoicePrompt(
-            self.semantic_tokens[-num_tokens:],
-            self.audio_codes[:, -num_frames:],
-            semantic_vocab_size=self.semantic_vocab_size,
-            codebook_size=self.codebook_size,
-        )
+        return VoicePrompt(self.semantic_tokens[-num_tokens:], self.audio_codes[:, -num_frames:], **self.vocabularies)
 
     def report(
         self,
@@ -308,7 +309,7 @@ class VoicePrompt:
             num_samples_read = round(histories.fine_frames / CODEC_RATE_HZ * sampling_rate)
             sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
             warnings += sound.warnings()
-        num_coarse_tokens, starts_on_right_codebook = coarse_history(self.num_tokens, histories)
+        num_coarse_tokens, starts_on_right_codebook = _coarse_history(self.num_tokens, histories)
         return PromptReport(
             num_tokens=self.num_tokens,
             num_frames=self.num_frames,
@@ -405,36 +406,12 @@ class PromptWindow:
         return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
 
 
-def coarse_history(num_tokens: int, histories: HistoryLengths = SUNO) -> tuple[int, bool]:
-    """Work out what the coarse stage keeps of a prompt, as `BarkCoarseModel.preprocess_histories` does.
-
-    It keeps `m = min(209, n - n % 2, floor(2 * num_codec_frames(n) / r))` tokens and the last `round(m * r)` flattened
-    coarse ids, `r = 2 * 75 / 49.9`, of which it drops two. Ids alternate between the two codebooks, so where
-    `round(m * r)` is odd the history starts with the second one, in a position where the model only ever saw the
-    first. With codes that obey the length rule `m = min(209, n - 1)`, and the start is wrong for every even n up to
-    84 and every odd n from 85 to 209: 105 of the 209 lengths below 210, and none from there on.
-
-    Args:
-        num_tokens (`int`): semantic tokens of the prompt.
-        histories (`HistoryLengths`): what the Bark reads; the numbers above are Suno's.
-
-    Returns:
-        `tuple[int, bool]`: the tokens kept, and whether their codes start with the first codebook.
-    """
-    # r = 1500 / 499 exactly; m * r never ends in .5, because 499 is odd, so every way to round agrees
-    num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
-    kept = min(histories.coarse_tokens, num_tokens - num_tokens % 2, num_ids * 499 // 1500)
-    kept_ids = (2 * kept * 1500 + 499) // (2 * 499)
-    return kept, kept_ids % NUM_COARSE_CODEBOOKS == 0
-
-
 def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_tokens) -> VoicePrompt:
     """Make one prompt of several clips of one speaker, in their order; the last one weighs most.
 
     Where the clips exceed `max_tokens` together, the longest give up their beginnings first: each keeps at most the
-    same number of its last tokens. Every partial sum of lengths then has to obey `num_codec_frames`, which a sum of
-    rounded lengths does not: where a clip would need one frame more than it has, it gives up its last token (20 ms),
-    and at most two frames. Its remaining tokens and codes stay aligned.
+    same number of its last tokens. Where a clip would then need one frame more than it has, it gives up its last token
+    (20 ms), and at most two frames. Its remaining tokens and codes stay aligned.
 
     Args:
         prompts (sequence of `VoicePrompt`): the clips, of one model's vocabularies.
@@ -448,27 +425,14 @@ def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_
         raise VoicePromptError("Nothing to join: pass at least one VoicePrompt.")
     if len(prompts) > max_tokens:
         raise VoicePromptError(f"{len(prompts)} clips cannot share max_tokens={max_tokens}. Pass fewer clips.")
-    vocabularies = {(prompt.semantic_vocab_size, prompt.codebook_size) for prompt in prompts}
+    vocabularies = {tuple(prompt.vocabularies.values()) for prompt in prompts}
     if len(vocabularies) > 1:
         raise VoicePromptError(f"The clips are of different models: (semantic, codec) vocabularies {vocabularies}.")
     lengths = [prompt.num_tokens for prompt in prompts]
     share = next(n for n in range(max_tokens, 0, -1) if sum(min(length, n) for length in lengths) <= max_tokens)
 
-    tokens, codes, num_tokens = [], [], 0
-    for clip in (prompt.tail(share) for prompt in prompts):
-        kept, start = clip.num_tokens, num_codec_frames(num_tokens)
-        if num_codec_frames(num_tokens + kept) - start > clip.num_frames:
-            kept -= 1
-        tokens.append(clip.semantic_tokens[:kept])
-        codes.append(clip.audio_codes[:, : num_codec_frames(num_tokens + kept) - start])
-        num_tokens += kept
-    semantic_vocab_size, codebook_size = vocabularies.pop()
-    return VoicePrompt(
-        np.concatenate(tokens),
-        np.concatenate(codes, axis=1),
-        semantic_vocab_size=semantic_vocab_size,
-        codebook_size=codebook_size,
-    )
+    tokens, codes = join_clips([prompt.tail(share) for prompt in prompts], num_codec_frames)
+    return VoicePrompt(tokens, codes, **prompts[0].vocabularies)
 
 
 def best_window(
@@ -574,6 +538,13 @@ def _pause_ends(silent: np.ndarray) -> np.ndarray:
     return result
 
 
+def _coarse_history(num_tokens: int, histories: HistoryLengths) -> tuple[int, bool]:
+    """How many tokens of a prompt the coarse stage reads, and whether their ids start with the first codebook."""
+    num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
+    num_tokens_read, num_ids_read = coarse_history_lengths(num_tokens, num_ids, histories)
+    return num_tokens_read, num_ids_read % NUM_COARSE_CODEBOOKS == 0
+
+
 def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
     warnings = []
     # the fewest that fill the coarse history, which then starts on the right codebook
@@ -584,8 +555,8 @@ def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
             f"{best} ({best / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
             "longer recording, or join several (join_prompts)."
         )
-        if not coarse_history(num_tokens, histories)[1]:
-            better = next(n for n in range(num_tokens - 1, 0, -1) if coarse_history(n, histories)[1])
+        if not _coarse_history(num_tokens, histories)[1]:
+            better = next(n for n in range(num_tokens - 1, 0, -1) if _coarse_history(n, histories)[1])
             warnings.append(
                 f"With {num_tokens} tokens Bark's coarse history starts on the wrong codebook. prompt.tail({better}) "
                 "avoids it."
@@ -773,6 +744,5 @@ __all__ = [
     "VoicePrompt",
     "VoicePromptError",
     "best_window",
-    "coarse_history",
     "join_prompts",
 ]

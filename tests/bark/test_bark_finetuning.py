@@ -229,7 +229,7 @@ def test_coarse_history_is_a_target_only_on_demand():
         (coarse_example(clip, history, CONFIGS, history_targets=targets)["labels"] != -100).sum()
         for targets in (False, True)
     ]
-    num_past = round(CONFIGS.max_semantic_history * CONFIGS.coarse_per_token) - 2
+    num_past = round(CONFIGS.history_lengths.coarse_tokens * CONFIGS.coarse_per_token) - 2
     assert counts == [20, 20 + num_past]
 
 
@@ -487,7 +487,7 @@ def test_generation_configs_are_read_from_dicts_objects_and_models():
     for configs in (CONFIGS, typed):
         assert configs.semantic.semantic_pad_token == VOCAB
         assert configs.coarse.sliding_window_len == 20 and configs.fine.max_fine_input_length == 64
-        assert configs.codebook_size == CODES and configs.max_semantic_history == 23
+        assert configs.codebook_size == CODES and configs.history_lengths.coarse_tokens == 23
     with pytest.raises(ValueError, match="semantic_config"):
         bark_generation_configs(GenerationConfig())
 

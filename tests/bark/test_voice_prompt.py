@@ -1,6 +1,5 @@
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +8,9 @@ import torch
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.configs import HistoryLengths
 from hf_bark_semantic.bark.voice_prompt import (
-    SUNO,
     VoicePrompt,
     VoicePromptError,
     best_window,
-    coarse_history,
     join_prompts,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
@@ -121,35 +118,6 @@ def test_the_tail_of_a_prompt_is_its_end_and_a_prompt(num_tokens):
 
 
 # --- what Bark reads
-
-
-def test_coarse_history_is_what_transformers_keeps():
-    from transformers.models.bark.modeling_bark import BarkCoarseModel
-
-    wrong = []
-    for num_tokens in range(2, 600):
-        num_frames = num_codec_frames(num_tokens)
-        codebook = torch.tensor([[0], [1]]).expand(2, num_frames)  # every id names its codebook
-        semantic, coarse = BarkCoarseModel.preprocess_histories(
-            SimpleNamespace(device="cpu"),
-            max_coarse_history=630,
-            semantic_to_coarse_ratio=75 / 49.9 * 2,
-            batch_size=1,
-            semantic_generation_config=SimpleNamespace(semantic_vocab_size=0),
-            codebook_size=None,
-            history_prompt={"semantic_prompt": torch.arange(num_tokens), "coarse_prompt": codebook},
-        )
-        kept, starts_on_right_codebook = coarse_history(num_tokens)
-        assert kept == semantic.shape[1]
-        assert starts_on_right_codebook == (coarse.shape[1] % 2 == 0)
-        if coarse.shape[1]:
-            assert starts_on_right_codebook == (coarse[0, 0] == 0)
-            assert coarse[0, -1] == 1
-        if not starts_on_right_codebook:
-            wrong.append(num_tokens)
-    assert wrong == sorted([*range(2, 85, 2), *range(85, 210, 2)])
-    assert len(wrong) == 105
-    assert max(wrong) == SUNO.coarse_tokens
 
 
 def test_transformers_processor_takes_the_dict_and_the_file(tmp_path):
