@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from train_encoder import HeadOnFeatures
 from transformers import HubertConfig, HubertModel
 
 from hf_bark_semantic import BarkSemanticEncoderModel
@@ -32,6 +31,7 @@ from hf_bark_semantic.configuration_bark_semantic import (
 )
 from hf_bark_semantic.corpus.rows import Clip
 from hf_bark_semantic.heads_bark_semantic import RecurrentHead
+from hf_bark_semantic.trainers.encoder import HeadOnFeatures
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, FeatureBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 

@@ -65,7 +65,6 @@ from evaluate_voice import (
     write_roles,
 )
 from generate_corpus import table
-from train_encoder import set_value
 from transformers import BarkModel, pipeline
 from voice_report import write_voice_results
 
@@ -94,6 +93,7 @@ from hf_bark_semantic.evaluation.voices import (
     plan_trials,
 )
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
+from hf_bark_semantic.trainers.encoder import set_value
 
 METHODS = ("lora", "full")
 CONDITIONS = ("untouched", "zero-shot", *(f"{method}{end}" for method in METHODS for end in ("", "+prompt")))

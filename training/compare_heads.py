@@ -16,12 +16,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from train_encoder import HeadOnFeatures, arguments_of, new_batches, read_config, save_encoder
 
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import ClipScore, score_clips, summarize
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens
+from hf_bark_semantic.trainers.encoder import HeadOnFeatures, arguments_of, new_batches, read_config, save_encoder
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 

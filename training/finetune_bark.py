@@ -34,7 +34,6 @@ from generate_corpus import load_voices, table
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
-from train_encoder import arguments_of, set_value
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
 from hf_bark_semantic import default_encoder, save_audio
@@ -71,6 +70,7 @@ from hf_bark_semantic.corpus.recordings import (
     voice_prompt_of,
 )
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
+from hf_bark_semantic.trainers.encoder import arguments_of, set_value
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"

@@ -17,7 +17,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from train_encoder import (
+from hf_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
+from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
+from hf_bark_semantic.evaluation.tokens import score_clips, summarize
+from hf_bark_semantic.trainers.encoder import (
     arguments_of,
     read_config,
     save_encoder,
@@ -26,11 +30,6 @@ from train_encoder import (
     train_encoder,
     training_clips,
 )
-
-from hf_bark_semantic import BarkSemanticEncoderModel
-from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
-from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
-from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, remove_checkpoints
 from hf_bark_semantic.trainers.splits import digest
 

@@ -31,10 +31,12 @@ from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 
 from conftest import BACKBONES, backbone_config, noise, tiny_codec_config, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
+from hf_bark_semantic.trainers import encoder
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
@@ -43,9 +45,8 @@ from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_o
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_train
 import learning_curve
-import train_encoder
 
-TRAINING_FOLDER = Path(train_encoder.__file__).parent
+TRAINING_FOLDER = Path(learning_curve.__file__).parent
 RECIPES = ("hubert_base", "hubert_large", "wavlm_large", "w2v_bert", "multilingual")
 FORK = multiprocessing.get_context("fork")
 
@@ -228,7 +229,7 @@ def test_a_run_whose_codec_front_end_was_trained_first_resumes(config, tmp_path,
     config["codec_training"] = {"crops": {"pair": 2}, "steps": 2}
     config["feature_copies"] = {"pair": 1}
     whole = run(config, tmp_path, name="whole")
-    clip_step = train_encoder.HeadOnFeatures.forward
+    clip_step = encoder.HeadOnFeatures.forward
     calls = []
 
     def killed(self, *arguments, **inputs):
@@ -238,7 +239,7 @@ def test_a_run_whose_codec_front_end_was_trained_first_resumes(config, tmp_path,
         return clip_step(self, *arguments, **inputs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_encoder.HeadOnFeatures, "forward", killed)
+        patch.setattr(encoder.HeadOnFeatures, "forward", killed)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path, name="killed")
     assert (tmp_path / "killed" / "checkpoint").exists()
@@ -410,7 +411,7 @@ def test_a_validation_that_cannot_be_is_refused(config, tmp_path, validation, me
 def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
     with pytest.raises(ValueError, match="validate on another one"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
-    clips, held_out = train_encoder.training_clips({**config, "validation": {"fold": 1}}, 0)
+    clips, held_out = encoder.training_clips({**config, "validation": {"fold": 1}}, 0)
     assert {clip.fold for clip in clips} == {2} and {clip.fold for clip in held_out} == {1}
 
 
@@ -649,8 +650,8 @@ def test_trackers_get_loss_rate_and_validation(config, tmp_path):
     accelerator.init_trackers("x")
     config["validation"] = {"fold": 0, "every": 3}
     training = TrainingArguments(**config["training"])
-    clips, held_out = train_encoder.training_clips(config, None)
-    train_encoder.train_encoder(config, training, clips, accelerator, held_out)
+    clips, held_out = encoder.training_clips(config, None)
+    encoder.train_encoder(config, training, clips, accelerator, held_out)
     assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} <= set(memory.values[3])
     assert set(memory.values) == {1, 2, 3, 4, 5, 6}
 
@@ -682,7 +683,7 @@ def test_accelerate_reads_its_configs(name, kind):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
-    config = train_encoder.read_config(TRAINING_FOLDER / "configs" / f"{name}.yaml")
+    config = encoder.read_config(TRAINING_FOLDER / "configs" / f"{name}.yaml")
     backbone = {"w2v_bert": "wav2vec2-bert", "wavlm_large": "wavlm-large", "hubert_large": "hubert-large"}
     backbone = backbone.get(name, "hubert")
     torch.manual_seed(0)

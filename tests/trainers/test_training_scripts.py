@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 from conftest import backbone_config
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
+from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 
@@ -22,7 +23,6 @@ import benchmark_encoders
 import benchmark_synthesis
 import compare_heads
 import evaluate_encoder
-import train_encoder
 
 
 @pytest.fixture

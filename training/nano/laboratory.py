@@ -27,13 +27,13 @@ from transformers import AutoModel, BarkModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from compare_heads import HEADS
-from train_encoder import HeadOnFeatures, arguments_of, new_batches, new_model, read_config
 
 from hf_bark_semantic.audio import list_audio_files, load_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens
+from hf_bark_semantic.trainers.encoder import HeadOnFeatures, arguments_of, new_batches, new_model, read_config
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 

@@ -1,0 +1,360 @@
+"""Training of the encoder on a labelled corpus: its clips, its model, its batches, and the order of the stages."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate.utils import set_seed
+from safetensors.torch import load_file, save_file
+
+from ..audio import load_audio
+from ..bark.loading import load_codec
+from ..configuration_bark_semantic import BarkSemanticEncoderConfig
+from ..corpus.rows import Clip, clip_of_row, load_corpus, split_fold
+from ..corpus.stream import StreamedCorpus, open_stream
+from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
+from .augmentation import SpectrogramAugmentation, WaveformAugmentation
+from .centroids import centroids_of_tokens
+from .encoder_batches import BatchPlan, CropBatches, FeatureBatches, Piece, StreamedBatches
+from .initial_heads import take_over_head
+from .loop import TrainingArguments, Validation, train
+from .splits import TRAINING, VALIDATION, choose_held_out, digest
+from .validation import HeldOutFigures
+
+REQUIRED = {"corpus", "model", "batches", "training"}
+OPTIONAL = {"codec_training", "feature_copies", "streaming", "validation"}
+
+
+@dataclass(frozen=True)
+class ValidationArguments:
+    """The `validation` section.
+
+    Args:
+        fold (`int`, *optional*): hold this fold of the corpus out, or
+        share (`float`, *optional*): choose voices and texts of about that share of the clips; clips that have only one
+            of both are used by nobody. See `choose_held_out`.
+        every (`int`), patience (`int`), best_by (`str`): see `Validation`; `best_by` is "accuracy" or "loss".
+        max_clips (`int`): measure no more held-out clips than these.
+    """
+
+    fold: int | None = None
+    share: float | None = None
+    every: int = 100
+    patience: int = 5
+    best_by: str = "accuracy"
+    max_clips: int = 200
+
+    def __post_init__(self):
+        if (self.fold is None) == (self.share is None):
+            raise ValueError("`validation` takes a `fold` of the corpus, or a `share` of its clips: one of them.")
+        if self.best_by not in ("accuracy", "loss"):
+            raise ValueError(f"`best_by` is {self.best_by!r}; it must be 'accuracy' or 'loss'.")
+
+
+def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):
+    """Write model, processor and record; the weights last, so that they are there when all is."""
+    unfinished = folder / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    BarkSemanticEncoderProcessor().save_pretrained(unfinished)
+    if record is not None:
+        (unfinished / "training.json").write_text(json.dumps(record, indent=1))
+    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "model.safetensors"):
+        os.replace(file, folder / file.name)
+    unfinished.rmdir()
+
+
+def sources_of(config: dict) -> set[str]:
+    """Sources that are trained on."""
+    return {source for source, count in config["batches"].get("crops", {}).items() if count}
+
+
+def training_clips(config: dict, fold: int | None) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
+    """Clips to train on, without the fold, and clips to validate on, which share neither voice nor text with them."""
+    validation = (
+        arguments_of(ValidationArguments, config["validation"], "validation") if "validation" in config else None
+    )
+    if validation is not None and fold is not None and validation.fold == fold:
+        raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
+    sources = sources_of(config)
+    if config.get("streaming"):
+        return streamed_clips(config["corpus"], sources, fold, validation)
+    clips, _ = split_fold(load_corpus(config["corpus"]), fold)
+    if validation is None:
+        return clips, []
+    if validation.fold is not None:
+        clips, held_out = split_fold(clips, validation.fold)
+    else:
+        choice = choose_held_out(
+            ((clip.voice, clip.text) for clip in clips if clip.source in sources), validation.share
+        )
+        sides = [choice.side(clip.voice, clip.text) for clip in clips]
+        held_out = [clip for clip, side in zip(clips, sides, strict=True) if side == VALIDATION]
+        clips = [clip for clip, side in zip(clips, sides, strict=True) if side == TRAINING]
+    held_out = sorted((clip for clip in held_out if clip.source in sources), key=lambda clip: digest(clip.id))
+    return clips, held_out[: validation.max_clips]
+
+
+def streamed_clips(
+    path: str, sources: set[str], fold: int | None, validation: ValidationArguments | None
+) -> tuple[StreamedCorpus, list[Clip]]:
+    """As [`training_clips`], in one pass over voices and texts, and one for the first held-out clips."""
+    dataset = open_stream(path)
+
+    def usable(row) -> bool:
+        own = row.get("source", "") in sources
+        return own and (fold is None or (row.get("in_folds", True) and row.get("fold", -1) != fold))
+
+    if validation is None:
+        return StreamedCorpus(dataset, usable), []
+    if validation.fold is not None:
+
+        def side(row) -> str | None:
+            if not row.get("in_folds", True):
+                return None
+            return VALIDATION if row.get("fold", -1) == validation.fold else TRAINING
+
+    else:
+        columns = [name for name in ("source", "voice", "text", "fold", "in_folds") if name in dataset.features]
+        rows = filter(usable, dataset.select_columns(columns))
+        choice = choose_held_out(((row["voice"], row.get("text") or "") for row in rows), validation.share)
+
+        def side(row) -> str | None:
+            return choice.side(row["voice"], row.get("text") or "")
+
+    held_out = []
+    for row in dataset:
+        if usable(row) and side(row) == VALIDATION:
+            held_out.append(clip_of_row(row))
+            if len(held_out) == validation.max_clips:
+                break
+    return StreamedCorpus(dataset, lambda row: usable(row) and side(row) == TRAINING), held_out
+
+
+def read_config(path: Path) -> dict:
+    """The config file, its sections checked; a typo must not pass for a default."""
+    config = yaml.safe_load(path.read_text())
+    found = set(config) if isinstance(config, dict) else {type(config).__name__}
+    if not REQUIRED <= found <= REQUIRED | OPTIONAL:
+        raise ValueError(
+            f"{path} has sections {sorted(found)}; it must have {sorted(REQUIRED)} and may have {sorted(OPTIONAL)}."
+        )
+    return config
+
+
+def set_value(config: dict, assignment: str):
+    """Put a value at a dotted key of the config, whose section must be there."""
+    key, equals, value = assignment.partition("=")
+    *path, name = key.split(".")
+    section = config
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not equals or not isinstance(section, dict):
+        raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
+    section[name] = yaml.safe_load(value)
+
+
+def train_encoder(
+    config: dict, training: TrainingArguments, clips: Sequence[Clip] | StreamedCorpus, accelerator, held_out=()
+) -> BarkSemanticEncoderModel:
+    """The codec front end first, if the config says so; then the head, on computed-once features or end to end.
+
+    With held-out clips, it is the best model on them that is returned, and `best/` and `last/` are written.
+    """
+    streamed = isinstance(clips, StreamedCorpus)
+    impossible = {"feature_copies", "codec_training"} & set(config)
+    if streamed and (impossible or config["model"].get("head_from") == "centroids"):
+        what = ", ".join(sorted(impossible)) or "head_from: centroids"
+        raise ValueError(f"`{what}` goes through all clips first; with `streaming`, leave it out.")
+    model, head_from = new_model(config["model"], training)
+    processes = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
+    batches = new_batches(config["batches"], model, training, clips, **processes, streaming=config.get("streaming"))
+    if batches.codec is not None and training.num_workers == 0:
+        batches.codec.to(accelerator.device)
+    if head_from == "centroids":
+        labelled = (
+            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
+            for pool, _ in batches.pools.values()
+            for clip in pool
+        )
+        model.head.from_centroids(
+            *centroids_of_tokens(model, labelled, iterations=config["model"].get("iterations", 0))
+        )
+    elif head_from is not None:
+        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
+    if "codec_training" in config:
+        train_codec_front_end(model, config["codec_training"], batches, training, accelerator)
+    if training.steps == 0:
+        return model
+    model.to(accelerator.device)
+    cached = "feature_copies" in config
+    if cached:
+        copies = dict(config["feature_copies"])
+        frozen = {name for name, rate in training.learning_rates.items() if rate == 0 and not name.startswith("head")}
+        rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
+        training = replace(training, learning_rates=rates)  # what is frozen anyway may be said to be so
+        set_seed(training.seed)
+        rows = FeatureBatches(model, batches, copies, code_copies=copies.pop("codes_of_pairs", 0))
+        trained = HeadOnFeatures(model)
+    else:
+        if model.backbone is not None and training.learning_rates.get("backbone") == 0:
+            model.freeze_backbone()
+        rows, trained = batches, model
+    validation = None
+    if "validation" in config:
+        settings = {k: v for k, v in config["validation"].items() if k in ("every", "patience", "best_by")}
+        validation = Validation(
+            HeldOutFigures(model, held_out, batches, accelerator, front_is_frozen=cached),
+            lambda current, folder: save_with_head(model if cached else current, current.head, folder),
+            steps=training.steps,
+            folder=Path(training.output_dir),
+            accelerator=accelerator,
+            **settings,
+        )
+    trained = train(trained, rows, training, accelerator=accelerator, on_step=validation, keep_checkpoint=True)
+    if cached:
+        model.head.load_state_dict(trained.head.state_dict())
+    else:
+        model = trained
+    if validation is not None:
+        folder = Path(training.output_dir)
+        if accelerator.is_main_process:
+            save_with_head(model, model.head, folder / "last")
+        accelerator.wait_for_everyone()
+        model = BarkSemanticEncoderModel.from_pretrained(folder / "best").to(accelerator.device)
+    if hasattr(model.backbone, "augmentation"):
+        model.backbone.augmentation = None
+    return model
+
+
+def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folder: Path):
+    """The model with that head, which may be an averaged copy of its own."""
+    own, model.head = model.head, head
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_encoder(model, folder)
+    finally:
+        model.head = own
+
+
+class HeadOnFeatures(torch.nn.Module):
+    """The head alone, for features that are known."""
+
+    def __init__(self, model: BarkSemanticEncoderModel):
+        super().__init__()
+        self.head, self.label_smoothing = model.head, model.config.label_smoothing
+
+    def forward(self, features, mask, labels):
+        loss, logits = self.head.loss(features.float(), mask, labels, self.label_smoothing)
+        return BarkSemanticEncoderOutput(loss, logits)
+
+
+class CodecRegression(torch.nn.Module):
+    """The codec front end, learning what its codes sound like."""
+
+    def __init__(self, model: BarkSemanticEncoderModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, labels=None, **inputs):
+        return BarkSemanticEncoderOutput(self.model.codec_regression_loss(**inputs))
+
+
+def train_codec_front_end(model, settings: dict, batches: CropBatches, training: TrainingArguments, accelerator):
+    """On clips with audio and codes; everything else of the model stays as it is."""
+    folder = Path(training.output_dir) / "codec_front_end"
+    settings = {"log_every": training.log_every, **settings, "output_dir": str(folder), "seed": training.seed}
+    plan = replace(batches.plan, crops=settings.pop("crops"))
+    rates = {name.split(".")[0]: 0.0 for name, _ in model.named_parameters()}
+    rates = {f"model.{name}": rate for name, rate in rates.items() if name != "codec_front_end"}
+    arguments = arguments_of(TrainingArguments, {**settings, "learning_rates": rates}, "codec_training")
+    done = folder / "codec_front_end.safetensors"
+    if not done.exists():
+        pairs = [clip for clip in batches.clips if clip.waveform is not None and clip.audio_codes is not None]
+        share = {"process": batches.process, "num_processes": batches.num_processes}
+        crops = CropBatches(pairs, plan, arguments.steps, training.seed, batches.codebook_size, **share)
+        train(CodecRegression(model), crops, arguments, accelerator=accelerator)
+        if accelerator.is_main_process:
+            save_file(model.codec_front_end.state_dict(), done)
+        accelerator.wait_for_everyone()
+    model.codec_front_end.load_state_dict(load_file(done))
+    model.requires_grad_(True)
+
+
+def new_model(settings: dict, training: TrainingArguments):
+    """The untrained model, and where its head is to start."""
+    torch.manual_seed(training.seed)
+    settings = {name: value for name, value in settings.items() if name != "iterations"}
+    backbone, head_from = settings.pop("backbone", None), settings.pop("head_from", None)
+    if backbone is None:
+        return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(**settings)), head_from
+    return BarkSemanticEncoderModel.from_backbone(backbone, **settings), head_from
+
+
+def new_batches(
+    settings: dict,
+    model: BarkSemanticEncoderModel,
+    training: TrainingArguments,
+    clips: Sequence[Clip] | StreamedCorpus,
+    process_index: int = 0,
+    num_processes: int = 1,
+    streaming: bool | dict | None = None,
+) -> CropBatches:
+    """The batches of the `batches` section, for what the model can read."""
+    settings = dict(settings)
+    waveform_augmentation = _waveform_augmentation(settings.pop("waveform_augmentation", None))
+    spectrogram_augmentation = settings.pop("spectrogram_augmentation", None)
+    if spectrogram_augmentation is not None:
+        model.backbone.augmentation = SpectrogramAugmentation(**spectrogram_augmentation)
+    codec = settings.pop("codec", None)
+    plan = arguments_of(BatchPlan, settings, "batches")
+    readable = {"audio": model.backbone, "codes": model.codec_front_end}
+    options = {
+        "process": process_index,
+        "num_processes": num_processes,
+        "inputs": [name for name, front_end in readable.items() if front_end is not None],
+        "codec": None if codec is None else load_codec(codec),
+        "waveform_augmentation": waveform_augmentation,
+    }
+    if isinstance(clips, StreamedCorpus):
+        settings = streaming if isinstance(streaming, dict) else {}
+        if set(settings) - {"block_size"}:
+            raise ValueError(f"`streaming` has no {sorted(set(settings) - {'block_size'})}; it knows `block_size`.")
+        options.update(settings)
+        return StreamedBatches(clips, plan, training.steps, training.seed, model.config.codebook_size, **options)
+    largest = max((clip for clip in clips if clip.source in plan.crops), key=_largest_token, default=None)
+    if largest is not None and _largest_token(largest) >= model.config.vocab_size:
+        raise ValueError(
+            f"{largest.id} has token {_largest_token(largest)}, but `model.vocab_size` is {model.config.vocab_size}."
+        )
+    return CropBatches(clips, plan, training.steps, training.seed, model.config.codebook_size, **options)
+
+
+def _largest_token(clip: Clip) -> int:
+    return int(clip.semantic_tokens.max(initial=0))
+
+
+def _waveform_augmentation(settings):
+    if settings is None:
+        return None
+    settings = dict(settings)
+    for name in ("noises", "rooms"):
+        if name in settings:
+            files = sorted(Path(settings[name]).glob("*.wav"))
+            if not files:
+                raise ValueError(f"`{name}` is {settings[name]}, where no .wav file lies.")
+            settings[name] = [load_audio(file) for file in files]
+    return arguments_of(WaveformAugmentation, settings, "waveform_augmentation")
+
+
+def arguments_of(cls, values: dict, section: str):
+    unknown = set(values) - {field.name for field in fields(cls)}
+    if unknown:
+        raise ValueError(f"`{section}` has no {sorted(unknown)}; it knows {sorted(f.name for f in fields(cls))}.")
+    return cls(**values)
