@@ -1,18 +1,14 @@
 """Broken, mistaken and malicious inputs, as one table: every row must be refused with an error that helps.
 
 Each `HostileInput` builds its input in a folder, hands it to the loader, and states the error and a word of its
-message. No row may run code from a file or leave a file behind. `python tests/test_hostile_inputs.py` prints the table
-as markdown, with the real messages.
+message. No row may run code from a file or leave a file behind.
 
 To add a kind of input, write its rows into a list and the list into `TABLE`.
 """
 
 import io
-import os
 import pickle
 import struct
-import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,16 +19,10 @@ import numpy as np
 import pytest
 import soundfile
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from hf_bark_semantic import BarkSemanticEncoderConfig
 from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
-
-CANARY = "executed"
-LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
-WEB_PAGE = b"<!DOCTYPE html>\n<html><head><title>GitHub</title></head></html>"
+from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
 
 
 @dataclass(frozen=True)
@@ -44,24 +34,6 @@ class HostileInput:
     load: Callable[[Any], object]
     word: str
     error: type[Exception]
-
-
-class Payload:
-    """Unpickling it creates a file next to the input."""
-
-    def __init__(self, folder: Path):
-        self.canary = str(folder / CANARY)
-
-    def __reduce__(self):
-        return os.mkdir, (self.canary,)
-
-
-def file_of(content: bytes, name: str) -> Callable[[Path], Path]:
-    def build(folder: Path) -> Path:
-        (folder / name).write_bytes(content)
-        return folder / name
-
-    return build
 
 
 def value(make: Callable[[], Any]) -> Callable[[Path], Any]:
@@ -397,10 +369,6 @@ CONFIGS = [
 TABLE = [*AUDIO, *PROMPTS, *CONFIGS]
 
 
-def files_below(folder: Path) -> dict[Path, bytes | None]:
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_hostile_input_is_refused_with_help_and_without_a_trace(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -425,30 +393,3 @@ def test_the_payload_would_leave_a_trace_if_it_ran(tmp_path):
 
 def test_every_row_has_its_own_name():
     assert len({row.name for row in TABLE}) == len(TABLE)
-
-
-def table_to_markdown(rows: list[HostileInput]) -> str:
-    """Render the rows with the messages that they really give."""
-    lines = ["| input | error |", "| --- | --- |"]
-    for row in rows:
-        with tempfile.TemporaryDirectory() as name:
-            try:
-                row.load(row.build(Path(name)))
-                text = "**accepted**"
-            except Exception as error:
-                text = f"`{type(error).__name__}`: {error}"
-        text = text.replace(name, "…").replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {row.name} | {text} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    from test_conversion import HOSTILE_CHECKPOINTS, convert_hostile
-
-    checkpoints = [
-        HostileInput(
-            f"checkpoint: {name}", build, lambda path: convert_hostile(path, path.parent / "out"), word, ValueError
-        )
-        for name, build, word in HOSTILE_CHECKPOINTS
-    ]
-    print(table_to_markdown(TABLE + checkpoints))

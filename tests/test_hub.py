@@ -21,8 +21,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from conftest import noise, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from tiny import noise, tiny_encoder
 
 ROOT = Path(__file__).parents[1]
 CODE_FILES = {

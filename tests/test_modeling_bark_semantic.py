@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
-from conftest import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.backbones_bark_semantic import build_backbone, kaldi_filter_banks, whisper_log_mel
 from hf_bark_semantic.configuration_bark_semantic import (
@@ -17,6 +16,7 @@ from hf_bark_semantic.configuration_bark_semantic import (
 )
 from hf_bark_semantic.modeling_bark_semantic import plan_windows
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation
+from tiny import BACKBONES, backbone_config, noise, random_codes, tiny_encoder
 
 WRONG = {  # of each field of the config: values that its rule refuses, with the other fields that they are wrong with
     "backbone_config": [{"backbone_config": 3}, {"backbone_config": {"model_type": "bert"}}, {"backbone_config": {}}],

@@ -11,7 +11,6 @@ import torch
 from datasets import Dataset
 from huggingface_hub import DatasetCard, ModelCard
 
-from conftest import tiny_bark, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters
 from hf_bark_semantic.publishing import (
@@ -22,6 +21,7 @@ from hf_bark_semantic.publishing import (
     encoder_results,
     render_card,
 )
+from tiny import tiny_bark, tiny_encoder, tiny_prompt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import finetune_bark

@@ -4,8 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-import conftest
 import hf_bark_semantic
+import tiny
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
@@ -16,12 +16,12 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_audio("speech.wav", hf_bark_semantic.load_audio(hf_bark_semantic.example_recording())[:48_000], 16_000)
     tokens = [1] * 250
-    hf_bark_semantic.VoicePrompt(tokens, conftest.random_codes(num_codec_frames(250))).save("voice.npz")
+    hf_bark_semantic.VoicePrompt(tokens, tiny.random_codes(num_codec_frames(250))).save("voice.npz")
     for name in ("me.wav", "somebody_else.wav"):
         shutil.copy("speech.wav", name)
     Path("book.txt").write_text("the dog runs.\nthe cat sleeps.\n")
-    conftest.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
-    conftest.tiny_bark_processor().save_pretrained("suno/bark-small")
+    tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
+    tiny.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, re.S)
     assert len(snippets) >= 4

@@ -14,7 +14,6 @@ import soundfile
 import torch
 from transformers import pipeline
 
-from conftest import noise, tiny_bark, tiny_encoder, tiny_prompt
 from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app.studio import (
     CLONED,
@@ -31,37 +30,14 @@ from hf_bark_semantic.app.studio import (
 from hf_bark_semantic.audio import AudioError
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
+from tiny import noise, tiny_bark, tiny_prompt
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-LONG_TEXT = "the dog runs. the cat sleeps. " * 1_000  # takes a minute or more
 SETTINGS = (1, 0.7, 0.5, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
 OPTIONS = {"seed": 1, "semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("encoder")
-    pipeline("audio-to-bark-semantic", model=tiny_encoder(), device="cpu").save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def studio(bark_folder, encoder) -> Studio:
-    return Studio(bark_folder, encoder=encoder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def address(studio):
-    from hf_bark_semantic.app import page as app
-
-    page = app.build_page(studio)
-    _, local, public = app.launch(page, port=None)
-    assert public is None
-    yield local
-    page.close()
 
 
 @pytest.fixture
@@ -247,7 +223,7 @@ def test_serving_listens_on_this_machine_unless_told_otherwise(monkeypatch):
 # ---- the studio
 
 
-def test_job_that_is_cancelled_stops_within_a_step(studio):
+def test_job_that_is_cancelled_stops_within_a_step(studio, long_text):
     reached, stopped = threading.Event(), []
 
     def show(share: float, what: str) -> None:
@@ -259,7 +235,7 @@ def test_job_that_is_cancelled_stops_within_a_step(studio):
         try:
             job = Job(show=show)
             with studio.work(studio.bark, job=job, session="one") as speaker:
-                studio.say(speaker, PRESET + "announcer", None, text=LONG_TEXT, job=job)
+                studio.say(speaker, PRESET + "announcer", None, text=long_text, job=job)
         except Cancelled:
             stopped.append(True)
 

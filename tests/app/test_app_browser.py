@@ -9,14 +9,13 @@ import urllib.request
 from functools import partial
 
 import pytest
-from test_app import LONG_TEXT, address, encoder, studio  # noqa: F401 (fixtures)
 
-from conftest import noise
 from hf_bark_semantic import load_audio, nano_recording, save_audio
 from hf_bark_semantic.app.studio import Studio
 from hf_bark_semantic.evaluation.judges import load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
+from tiny import noise
 
 pytest.importorskip("gradio")
 pytest.importorskip("selenium")
@@ -129,7 +128,7 @@ def browsers(tmp_path):
 
 
 @pytest.fixture
-def visit(browsers, address):  # noqa: F811
+def visit(browsers, address):
     return partial(browsers, address)
 
 
@@ -137,7 +136,7 @@ def recording(folder, seed: int = 0):
     return save_audio(folder / f"voice{seed}.wav", noise(6, seed, 24_000), 24_000)
 
 
-def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_path):  # noqa: F811
+def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_path):
     visitor = visit()
     visitor.clone(recording(tmp_path))
     assert len(visitor.browser.find_elements(By.CSS_SELECTOR, "#tokens .textfield > *")) > 250
@@ -180,10 +179,10 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
     assert "cloned" not in visitor.find("#voice input").get_attribute("value")
 
 
-def test_speech_shows_its_progress_and_is_cancelled(visit, studio):  # noqa: F811
+def test_speech_shows_its_progress_and_is_cancelled(visit, studio, long_text):
     visitor = visit()
     visitor.open_tab("Speak")
-    visitor.type("#text", LONG_TEXT)
+    visitor.type("#text", long_text)
     visitor.click("#speak")
     visitor.wait_for_text(*STAGES)
     visitor.click("#stop")
@@ -194,10 +193,10 @@ def test_speech_shows_its_progress_and_is_cancelled(visit, studio):  # noqa: F81
     visitor.wait_for_value("#spoken", "s of speech")
 
 
-def test_work_for_a_page_that_was_closed_is_stopped(visit, studio):  # noqa: F811
+def test_work_for_a_page_that_was_closed_is_stopped(visit, studio, long_text):
     visitor = visit()
     visitor.open_tab("Speak")
-    visitor.type("#text", LONG_TEXT)
+    visitor.type("#text", long_text)
     visitor.click("#speak")
     visitor.wait_for_text(*STAGES)
     assert studio._jobs

@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BarkModel
 
-import conftest
-from conftest import random_codes, tiny_bark_processor, tiny_prompt
+import tiny
 from hf_bark_semantic.bark import adapters as bark_adapters
 from hf_bark_semantic.bark.adapters import (
     AdapterError,
@@ -39,13 +38,14 @@ from hf_bark_semantic.bark.losses import (
 )
 from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.publishing import ADAPTER
+from tiny import random_codes, tiny_bark_processor, tiny_prompt
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 
 
 @functools.cache
 def _tiny_bark() -> BarkModel:
-    return conftest.tiny_bark()
+    return tiny.tiny_bark()
 
 
 def tiny_bark() -> BarkModel:
@@ -210,7 +210,7 @@ def test_merging_leaves_the_bark_as_it_is():
 
 def test_an_adapter_of_another_bark_is_refused(tmp_path):
     bundle_of(adapted_bark(), tmp_path)
-    bark = conftest.tiny_bark(vocab_size=60)
+    bark = tiny.tiny_bark(vocab_size=60)
     with pytest.raises(AdapterError, match=r"trained on another Bark, me/tiny.*input_vocab_size 90 there, 100 here"):
         load_adapters(bark, tmp_path)
     assert loaded_adapters(bark) == {}

@@ -11,8 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-import conftest
-from conftest import noise, random_codes, tiny_encoder, tiny_prompt
+import tiny
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import Utterance
@@ -24,18 +23,19 @@ from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
+from tiny import noise, random_codes, tiny_encoder, tiny_prompt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import evaluate_text_informed
 import finetune_bark
 
 TEXT = "the dog runs, a cat sleeps."
-TOKENIZER = conftest.tiny_bark_processor().tokenizer
+TOKENIZER = tiny.tiny_bark_processor().tokenizer
 
 
 @pytest.fixture(scope="module")
 def bark():
-    return conftest.tiny_bark()
+    return tiny.tiny_bark()
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_what_bark_cannot_say_at_once_is_to_be_split(bark, encode):
 
 
 def test_an_encoder_of_another_bark_is_refused(bark, encode):
-    other = conftest.tiny_bark(vocab_size=40)
+    other = tiny.tiny_bark(vocab_size=40)
     with pytest.raises(ValueError, match="vocabulary of 50"):
         encode({"array": noise(1.0), "sampling_rate": 16_000}, text=TEXT, bark=(other, TOKENIZER))
     with pytest.raises(ValueError, match="tokens 0 to 39"):

@@ -12,12 +12,12 @@ import soundfile
 import torch
 from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 
-from conftest import noise, random_codes, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
+from tiny import noise, random_codes, tiny_encoder, tiny_prompt
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,17 @@ The checkpoints are made here, small, in the formats' own names. What they must 
 transformers' whole HubertModel, the `encodec` package and CTranslate2, never with this package's heads.
 """
 
-import json
 import pickle
 import re
 import runpy
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_hostile_inputs import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
 from torch import nn
 from transformers import (
     AutoModel,
@@ -29,7 +26,6 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from conftest import backbone_config, noise
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
 from hf_bark_semantic.conversion.formats import (
@@ -41,37 +37,14 @@ from hf_bark_semantic.conversion.formats import (
     convert_whisper_ctranslate2,
     detect_format,
 )
+from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
+from quantizers import SIZES, VOCAB, Quantizer, quantizer_file, save_quantizer, seeded
+from tiny import backbone_config, noise
 
-VOCAB = 50
-SIZES = {"input_size": 32, "hidden_size": 24, "output_size": VOCAB, "version": 0}
 TINY_ENCODEC = EncodecConfig(num_filters=4, hidden_size=16, target_bandwidths=[1.5, 6.0])  # 8 codebooks
 
 
 # --- checkpoints of every format
-
-
-def seeded(module: nn.Module, bound: float = 0.3, seed: int = 1) -> nn.Module:
-    """Larger weights than a new module has, so that no two outputs look alike."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.uniform_(-bound, bound, generator=generator)
-    return module.eval()
-
-
-class Quantizer(nn.Module):
-    """As in github.com/gitmylo: features of all frames -> one token each."""
-
-    def __init__(self, input_size=32, hidden_size=24, output_size=VOCAB, version=0, intermediate_size=40):
-        super().__init__()
-        self.lstm = nn.LSTM(input_size, hidden_size, 2, batch_first=True)
-        if version:
-            self.intermediate = nn.Linear(hidden_size, intermediate_size)
-        self.fc = nn.Linear(intermediate_size if version else hidden_size, output_size)
-
-    def forward(self, features):
-        states = self.lstm(features)[0]
-        return self.fc(self.intermediate(states) if hasattr(self, "intermediate") else states)
 
 
 def tiny_hubert(num_layers: int = 3) -> HubertModel:
@@ -79,23 +52,6 @@ def tiny_hubert(num_layers: int = 3) -> HubertModel:
     config = backbone_config("hubert")
     config.num_hidden_layers = num_layers
     return HubertModel(config).eval()
-
-
-def save_quantizer(path: Path, state, info=None) -> Path:
-    """`torch.save` and, as a record of the same zip, `.info`."""
-    torch.save(state, path)
-    if info is not None:
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(f"{path.stem}/.info", info if isinstance(info, str) else json.dumps(info))
-    return path
-
-
-def quantizer_file(folder: Path, version: int = 0, **changes) -> Path:
-    """A good quantizer, apart from what is changed: the `info` as a whole, or weights by their names."""
-    info = changes.pop("info", SIZES | {"version": version})
-    state = OrderedDict(seeded(Quantizer(version=version), 1.0).state_dict()) | changes
-    state = OrderedDict((name, weight) for name, weight in state.items() if weight is not None)
-    return save_quantizer(folder / "quantizer.pth", state, info)
 
 
 class Autoregressive(nn.Module):

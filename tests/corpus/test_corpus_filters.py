@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import random_codes
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, measure_sound
@@ -19,6 +18,7 @@ from hf_bark_semantic.corpus.filters import (
     measure,
     repeated_share,
 )
+from tiny import random_codes
 
 TEXT = "This sentence takes about three seconds to say."  # 3.1 s
 

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from datasets import Dataset
-from test_data import corpus_row
 
-from conftest import noise, random_codes, tiny_bark
 from hf_bark_semantic.bark.synthesis import codes_to_waveform
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.formats import (
@@ -27,6 +25,7 @@ from hf_bark_semantic.corpus.formats import (
     read_npz_folder,
 )
 from hf_bark_semantic.corpus.rows import load_corpus
+from tiny import corpus_row, noise, random_codes, tiny_bark
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import export_corpus

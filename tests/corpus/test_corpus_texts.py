@@ -7,7 +7,6 @@ import pytest
 from datasets import Dataset
 from transformers import GenerationConfig
 
-from conftest import tiny_bark, tiny_bark_processor
 from hf_bark_semantic.corpus.texts import (
     SOUNDS,
     Sentence,
@@ -16,6 +15,7 @@ from hf_bark_semantic.corpus.texts import (
     speakable_sentences,
     with_sound,
 )
+from tiny import tiny_bark, tiny_bark_processor
 
 
 def test_every_kind_of_file_gives_the_same_sentences(tmp_path):

@@ -5,7 +5,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from conftest import noise, random_codes, tiny_encoder
 from hf_bark_semantic.configuration_bark_semantic import (
     num_codec_frames,
     num_samples_of_codec_frames,
@@ -17,31 +16,7 @@ from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens, nearest_centroid, token_features
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, collate, crop
-
-
-def corpus_row(seed, num_tokens=180, source="pair", fold=0, with_audio=True, **changes):
-    num_frames = num_codec_frames(num_tokens)
-    waveform = np.resize(noise(2.0, seed), num_samples_of_codec_frames(num_frames))
-    row = {
-        "id": f"{source}-{seed}",
-        "source": source,
-        "kind": "english",
-        "voice": f"voice-{seed}",
-        "fold": fold,
-        "in_folds": True,
-        "semantic_tokens": np.random.default_rng(seed).integers(0, 50, num_tokens).tolist(),
-        "audio_codes": random_codes(num_frames, seed).tolist(),
-        "audio": waveform if with_audio else waveform[:0],
-    }
-    return {**row, **changes}
-
-
-@pytest.fixture
-def corpus(tmp_path) -> str:
-    rows = [corpus_row(seed, fold=seed % 2) for seed in range(4)]
-    rows += [corpus_row(seed, source="prompt", fold=seed % 2, with_audio=False) for seed in range(4, 8)]
-    Dataset.from_list(rows).save_to_disk(tmp_path / "corpus")
-    return str(tmp_path / "corpus")
+from tiny import corpus_row, noise, random_codes, tiny_encoder
 
 
 def test_lengths_follow_barks_formula_exactly():

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, Dataset
 
-from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import Utterance
@@ -26,6 +25,7 @@ from hf_bark_semantic.corpus.recordings import (
     voice_prompt_of,
 )
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
+from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 
 RATE = 24_000
 TOKENIZER = tiny_bark_processor().tokenizer

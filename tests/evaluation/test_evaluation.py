@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_data import corpus  # noqa: F401
-from test_report import Page
 
-from conftest import noise, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.evaluation.sequences import (
@@ -38,6 +35,8 @@ from hf_bark_semantic.evaluation.tokens import (
     top_k_accuracy,
     unigram_distance,
 )
+from html_page import Page
+from tiny import noise, tiny_bark, tiny_bark_processor, tiny_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_encoders
@@ -287,7 +286,7 @@ def runs(tmp_path) -> Path:
     return tmp_path / "runs"
 
 
-def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path):  # noqa: F811
+def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     output = tmp_path / "report"
     folds = [str(runs / "fold0"), str(runs / "fold1")]
@@ -306,7 +305,7 @@ def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path
     assert f"| english | audio | {hits / tokens:.1%} " in (output / "model_card_rows.md").read_text()
 
 
-def test_a_killed_evaluation_scores_only_what_is_missing(runs, corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_a_killed_evaluation_scores_only_what_is_missing(runs, corpus, tmp_path, monkeypatch):
     scored, score_clips = [], evaluate_encoder.score_clips
 
     def score(model, clips, known_codebooks):
@@ -330,7 +329,7 @@ def test_a_killed_evaluation_scores_only_what_is_missing(runs, corpus, tmp_path,
         evaluate_encoder.main([*arguments, str(tmp_path / "whole"), "--known-codebooks", "2"])
 
 
-def test_human_report_has_a_row_per_recording_and_change(runs, corpus, tmp_path):  # noqa: F811
+def test_human_report_has_a_row_per_recording_and_change(runs, corpus, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     for i in range(3):
         save_audio(tmp_path / f"{i}.wav", noise(1.5, i), 16_000)
@@ -348,7 +347,7 @@ def test_human_report_has_a_row_per_recording_and_change(runs, corpus, tmp_path)
     assert len(Page((tmp_path / "report" / "report.html").read_text()).of("audio")) == 3
 
 
-def test_benchmark_scores_every_entry_on_the_same_clips(runs, corpus, tmp_path, capsys):  # noqa: F811
+def test_benchmark_scores_every_entry_on_the_same_clips(runs, corpus, tmp_path, capsys):
     entries = [f"ours={runs / 'fold*'}", f"foreign={runs / 'elsewhere'}", f"all={runs / 'everything'}"]
     summary = benchmark_encoders.main([*entries, "--corpus", corpus, "--output", str(tmp_path / "benchmark")])
     ours, foreign, everything = summary["entries"]
@@ -374,7 +373,7 @@ def test_benchmark_tells_a_better_encoder_from_a_worse_one():
     assert first["value"] == pytest.approx(0.2) and first["low"] > 0.19 and first["p_value"] == pytest.approx(2 / 2**8)
 
 
-def test_benchmark_refuses_what_cannot_be_compared(runs, corpus, tmp_path):  # noqa: F811
+def test_benchmark_refuses_what_cannot_be_compared(runs, corpus, tmp_path):
     options = ["--corpus", corpus, "--output", str(tmp_path / "benchmark")]
     with pytest.raises(SystemExit, match="same name"):
         benchmark_encoders.main([f"a={runs / 'fold0'}", f"a={runs / 'fold1'}", *options])

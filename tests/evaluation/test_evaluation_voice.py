@@ -5,16 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_report import Page
 
-from conftest import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
+from buzzing_voices import RATE, VOICES, Counting, loudest_frequency, tone
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
@@ -35,29 +33,14 @@ from hf_bark_semantic.evaluation.voices import (
     summarize,
     trial_record,
 )
+from html_page import Page
+from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import ablate_prompts
 import evaluate_voice
 
-RATE = 24_000
-VOICES = {"low": 110.0, "middle": 190.0, "high": 310.0}
-
-
-def tone(hz: float, seconds: float, seed: int = 0) -> np.ndarray:
-    """A buzz of this pitch that swells and fades."""
-    times = np.arange(int(seconds * RATE)) / RATE
-    buzz = sum(np.sin(2 * np.pi * hz * k * times) / k for k in range(1, 12))
-    noise = 0.01 * np.random.default_rng(seed).standard_normal(len(times))
-    return (0.05 * buzz * (1 + np.sin(2 * np.pi * 3 * times)) + noise).astype(np.float32)
-
-
-def loudest_frequency(waveform: np.ndarray) -> np.ndarray:
-    """A speaker embedding for buzzes: where the lowest strong partial lies, one-hot on 20 Hz bins."""
-    spectrum = np.abs(np.fft.rfft(waveform, 16_000))[:500]
-    embedding = np.zeros(25)
-    embedding[int(np.argmax(spectrum)) // 20] = 1
-    return embedding
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -254,7 +237,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 import evaluate_voice, torch
-from test_evaluation_voice import Counting, scripted
+from buzzing_voices import Counting, scripted
 
 torch.set_num_threads({threads})
 
@@ -266,28 +249,6 @@ def transcribe(waveform, calls=[]):
 
 evaluate_voice.main(sys.argv[1:], Counting(transcribe).scorers)
 """
-
-
-def scripted(waveform: np.ndarray) -> str:
-    """A transcript that depends on every sample."""
-    return " ".join(["one", "two", "three", "four"][: zlib.crc32(np.round(waveform, 4).tobytes()) % 5])
-
-
-class Counting:
-    """Scorers that count how often they are called."""
-
-    def __init__(self, transcribe=scripted):
-        self.calls = {"transcribe": 0, "embed": 0, "mos": 0}
-        mos = self.counted("mos", lambda waveform: 1 + 4 * float(np.abs(waveform).mean()))
-        embedders = {"pitch": self.counted("embed", loudest_frequency)}
-        self.scorers = Scorers(self.counted("transcribe", transcribe), embedders, mos)
-
-    def counted(self, name, function):
-        def call(waveform):
-            self.calls[name] += 1
-            return function(waveform)
-
-        return call
 
 
 def timeless(summary: dict) -> list[dict]:
@@ -304,7 +265,7 @@ def evaluate_voice_rows(summary: dict) -> list[dict]:
 def test_a_killed_run_goes_on_to_the_same_summary(options, tmp_path):
     options = [*options, "--parts", "original", "clone", "--conditions", "full", "none", "--limit", "4"]
     options += ["--batch-size", "1"]  # which, with as many threads, makes rounding the same wherever the kill came
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "training"), str(Path(__file__).parents[2])]
+    paths = [str(ROOT / "tests"), str(ROOT / "training"), str(ROOT)]
     program = [sys.executable, "-c", KILLED.format(paths=paths, threads=torch.get_num_threads()), *options]
     killed = subprocess.run(program, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -4,12 +4,10 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from conftest import noise
 from hf_bark_semantic.evaluation import report
 from hf_bark_semantic.evaluation.report import (
     IntervalPlot,
@@ -23,37 +21,13 @@ from hf_bark_semantic.evaluation.report import (
     write_trials,
 )
 from hf_bark_semantic.evaluation.significance import Estimate
+from html_page import Page
+from tiny import noise
 
 pytest.importorskip("matplotlib"), pytest.importorskip("pyarrow")
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & | ` \x00\u202e"
 MADE = how_made(["train.py", "--name", "a b"], seeds={"choices": 7})
-VOID = {"meta", "img", "br", "link"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page; fails where tags are not closed in order."""
-
-    def __init__(self, html: str):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.open, self.text = [], [], ""
-        self.feed(html)
-        self.close()
-        assert not self.open, f"{self.open} are not closed"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data):
-        self.text += data
-
-    def of(self, tag: str) -> list[dict]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def content(address: str) -> io.BytesIO:

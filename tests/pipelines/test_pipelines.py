@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel, pipeline
 
-from conftest import noise, random_codes, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder
 from hf_bark_semantic.audio import AudioError, load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.pipelines.encoding import BUILTIN_ENCODER, TASK, AudioToBarkSemanticPipeline, register_pipeline
+from tiny import noise, random_codes, tiny_encoder
 
 
 def row(seconds: float, seed: int = 0) -> dict:

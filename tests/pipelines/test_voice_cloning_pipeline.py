@@ -19,7 +19,6 @@ from transformers.models.bark.generation_configuration_bark import BarkSemanticG
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import hf_bark_semantic
-from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import AudioError, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
@@ -28,6 +27,7 @@ from hf_bark_semantic.pipelines import cloning as voice_cloning_pipeline
 from hf_bark_semantic.pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import SpeechOptions, prompt_from_transcript, speak_text
+from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
 
 SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
 TEXT = "the dog runs"

@@ -24,12 +24,8 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType
 from datasets import Dataset
 from safetensors.torch import load_file
-from test_conversion import quantizer_file
-from test_corpus import generate, new_plan, new_recipe
-from test_data import corpus, corpus_row  # noqa: F401
 from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 
-from conftest import BACKBONES, backbone_config, noise, tiny_codec_config, tiny_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
@@ -41,6 +37,9 @@ from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Pi
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
 from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest
+from quantizers import quantizer_file
+from stub_corpus import generate, new_plan, new_recipe
+from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_train

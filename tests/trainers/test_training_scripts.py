@@ -9,14 +9,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from test_data import corpus  # noqa: F401
 from transformers import AutoModel
 
-from conftest import backbone_config
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
+from tiny import backbone_config
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_encoders
@@ -26,7 +25,7 @@ import evaluate_encoder
 
 
 @pytest.fixture
-def config(tmp_path, corpus):  # noqa: F811
+def config(tmp_path, corpus):
     torch.manual_seed(0)
     AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "backbone")
     values = {

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import Page
 
-from conftest import tiny_bark
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens
 from hf_bark_semantic.evaluation.sequences import DIGITS
 from hf_bark_semantic.evaluation.voices import Scorers
 from hf_bark_semantic.trainers.augmentation import add_noise
+from html_page import Page
+from tiny import tiny_bark
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import check_metrics

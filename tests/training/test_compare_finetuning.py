@@ -7,42 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_evaluation_voice import RATE, VOICES, loudest_frequency, tone
 
-from conftest import TINY_WORDS, tiny_bark, tiny_encoder
-from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
+from buzzing_voices import VOICES
+from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.adapters import bark_stage
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.corpus.recordings import load_utterances
-from hf_bark_semantic.evaluation.voices import Scorers, cast_voices, load_voice_clips
+from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
+from tiny import tiny_bark, tiny_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import benchmark_finetuning
 import compare_finetuning
 import finetune_bark
-
-SECONDS, CLIPS = 1.7, 15
-
-
-@pytest.fixture
-def voices(tmp_path) -> Path:
-    """Fifteen clips of each voice, which all say the same texts; the first five texts are held out."""
-    folder = tmp_path / "speech"
-    for voice, hz in VOICES.items():
-        (folder / voice).mkdir(parents=True)
-        rows = []
-        for number in range(CLIPS):
-            text = " ".join(TINY_WORDS[number % 7 : number % 7 + 3 + number // 7])
-            save_audio(folder / voice / f"{number}.wav", tone(hz, SECONDS, number), RATE)
-            row = {"id": f"{voice}-{number}", "file": f"{voice}/{number}.wav", "text": text, "voice": voice}
-            rows.append({**row, "seconds": SECONDS, "held_out_voice": True, "held_out_text": number < 5})
-        (folder / f"{voice}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
-
-
-@pytest.fixture
-def scorers() -> Scorers:
-    return Scorers(lambda waveform: "the dog", {"pitch": loudest_frequency}, lambda waveform: 3.0)
 
 
 @pytest.fixture

@@ -7,29 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_compare_finetuning import options as finetuning_options  # noqa: F401  (a fixture)
-from test_compare_finetuning import scorers, voices  # noqa: F401  (fixtures)
 
-from conftest import tiny_bark
+from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs
+from tiny import tiny_bark, tiny_encoder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import compare_precision
 
 
 @pytest.fixture
-def options(finetuning_options, tmp_path) -> list[str]:  # noqa: F811
-    speech, encoder, bark = (finetuning_options[i] for i in (0, 2, 6))
-    sizes = ["--limit", "2", "--token-requests", "2", "--rounds", "1"]
-    return [speech, "--encoder", encoder, "--bark", bark, "--output", str(tmp_path / "study"), *sizes]
+def options(voices, tmp_path, bark_folder) -> list[str]:
+    tiny_encoder().save_pretrained(tmp_path / "encoder")
+    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "encoder")
+    places = [str(voices), "--encoder", str(tmp_path / "encoder"), "--bark", bark_folder]
+    return [*places, "--output", str(tmp_path / "study"), "--limit", "2", "--token-requests", "2", "--rounds", "1"]
 
 
 def test_conditions_are_compared_with_float32_and_what_changes_nothing_has_no_difference(
-    options,
-    scorers,  # noqa: F811
-    tmp_path,
-    capsys,
-    monkeypatch,
+    options, scorers, tmp_path, capsys, monkeypatch
 ):
     options = [*options, "--conditions", "int8", "window=60"]
     summary = compare_precision.main(options, scorers)
@@ -50,11 +46,7 @@ def test_conditions_are_compared_with_float32_and_what_changes_nothing_has_no_di
     assert compare_precision.main(options, scorers)["rows"] == summary["rows"]
 
 
-def test_what_differs_in_one_model_is_not_counted_again_in_those_behind_it(
-    options,
-    scorers,  # noqa: F811
-    monkeypatch,
-):
+def test_what_differs_in_one_model_is_not_counted_again_in_those_behind_it(options, scorers, monkeypatch):
     def other_coarse_model(bark, name):
         variant = compare_precision.deepcopy(bark)
         with torch.no_grad():

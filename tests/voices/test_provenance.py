@@ -9,7 +9,6 @@ import pytest
 import soundfile
 from transformers import pipeline
 
-from conftest import noise, tiny_encoder, tiny_prompt
 from hf_bark_semantic import load_audio
 from hf_bark_semantic.audio import AudioError, save_audio
 from hf_bark_semantic.cli import main as cli
@@ -21,6 +20,7 @@ from hf_bark_semantic.voices.provenance import (
     prompt_sha256,
     read_provenance,
 )
+from tiny import noise, tiny_encoder, tiny_prompt
 
 DATE = "2025-01-31T12:00:00Z"
 FORMATS = [("wav", "FLOAT"), ("wav", "PCM_16"), ("flac", "PCM_16"), ("ogg", "VORBIS")]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import pipeline
 
-from conftest import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult, synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
@@ -21,6 +20,7 @@ from hf_bark_semantic.voices.speaking import (
     speak_text,
     speak_tokens,
 )
+from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
 LONG = "The dog runs to the house. A cat sleeps! One, two, three. The man laughs at the dog and the cat sleeps."
 SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}

@@ -6,11 +6,11 @@ import torch
 from transformers import EncodecModel, pipeline
 from transformers.utils import logging
 
-from conftest import noise, tiny_bark, tiny_codec_config, tiny_encoder
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
+from tiny import noise, tiny_bark, tiny_codec_config, tiny_encoder
 
 
 @pytest.fixture(scope="module")
