@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..bark.synthesis import SynthesisRequest, SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
-from ..digests import sha256_of_file
+from ..files import sha256_of_file
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
 from .shards import flac_bytes

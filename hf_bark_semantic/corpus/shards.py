@@ -32,7 +32,7 @@ import soundfile
 from datasets import Audio, Features, List, Value
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
-from ..digests import sha256_of_file
+from ..files import sha256_of_file
 from .filters import MEASURES
 from .plan import CorpusPlan
 

@@ -33,7 +33,7 @@ from accelerate.utils import LoggerType, set_seed
 from safetensors import SafetensorError
 from torch import nn
 
-from ..digests import sha256_of_file
+from ..files import sha256_of_file
 
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
