@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
+from .files import atomic_write, foreign_content
+
 if TYPE_CHECKING:
     import soundfile
-
-    from .voices.provenance import Provenance
 
 MIN_DURATION_S = 0.1  # shorter than a syllable, and fewer than five semantic tokens
 MAX_SAMPLES = 2**29  # 3.1 hours of 48 kHz mono and 2 GiB as float32; a damaged header claims more
@@ -39,6 +39,13 @@ READABLE = "wav, flac, ogg, opus, mp3, aiff, au and caf"
 
 class AudioError(ValueError):
     """The audio cannot be used; the message says which rule it breaks and what to do."""
+
+
+class FileNote(Protocol):
+    """What a sound file says of itself, such as `Provenance`."""
+
+    def write_to(self, sound: "soundfile.SoundFile") -> None:
+        """Write into a file that is open for writing and has no samples yet."""
 
 
 def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate: int | None = None) -> np.ndarray:
@@ -131,7 +138,7 @@ def is_silent(waveform: np.ndarray) -> bool:
 
 
 def save_audio(
-    path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: "Provenance | None" = None
+    path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: FileNote | None = None
 ) -> Path:
     """Write a waveform as .wav (32-bit float, so nothing is clipped) or .flac (16 bit).
 
@@ -209,49 +216,6 @@ def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-@contextmanager
-def atomic_write(path: Path, *, error_class: type[ValueError]) -> Iterator[BinaryIO]:
-    """Open a file that takes its place only once it was written completely.
-
-    Args:
-        path (`Path`): the file to create or to replace; its folder must exist.
-        error_class (`type[ValueError]`): what to raise where the place cannot hold a file.
-    """
-    if path.is_dir():
-        raise error_class(f"Cannot write {str(path)!r}: it is a folder. Name a file in it.")
-    if not path.parent.is_dir():
-        raise error_class(f"Cannot write {path.name!r}: there is no folder {str(path.parent)!r}. Create it first.")
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            yield file
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def foreign_content(head: bytes) -> str | None:
-    """Name what a file holds instead of audio or a voice prompt, from its first bytes, with the way out.
-
-    Args:
-        head (`bytes`): the first 512 bytes, or the whole file where it is shorter.
-
-    Returns:
-        `str` or `None`: a sentence for an error message; `None` for a file that is none of the known mix-ups.
-    """
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        return "the file is empty. Download or record it again"
-    if text.startswith(b"version https://git-lfs"):
-        return "this is a Git-LFS pointer, not the file itself. Run `git lfs pull` in its repository"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "this is a web page saved under that name. Download the file itself (the 'raw' link)"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "this is a Python pickle, which is never opened because it can run code. Export the arrays to .npz"
-    return None
 
 
 def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, int | None]:

@@ -1,7 +1,62 @@
-"""The fingerprint by which a file is known again."""
+"""Files that are whole or not there, and how a file is known: by its fingerprint and by its first bytes.
 
+atomic_write        a file to write to, which takes its place when all is written
+write_json          the same for a value
+sha256_of_file      its fingerprint
+foreign_content     what it holds instead of audio or a voice prompt
+"""
+
+import errno
 import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
+
+UNFINISHED = ".*.unfinished"  # what a killed process may leave behind
+FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+@contextmanager
+def atomic_write(path: Path, *, error_class: type[ValueError] = ValueError) -> Iterator[BinaryIO]:
+    """Open a file that takes its place only once it was written completely, also where the power fails.
+
+    Args:
+        path (`Path`): the file to create or to replace; its folder must exist.
+        error_class (`type[ValueError]`): what to raise where the place cannot hold a file.
+
+    Raises:
+        error_class: the place is a folder, or its folder is missing.
+        OSError: the file cannot be written; what was there before is still there.
+    """
+    if path.is_dir():
+        raise error_class(f"Cannot write {str(path)!r}: it is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise error_class(f"Cannot write {path.name!r}: there is no folder {str(path.parent)!r}. Create it first.")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        reason = f"The disk is full, so {path.name} was not written. Free some space and start the same command again"
+        raise OSError(error.errno, reason, str(path)) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write a value as JSON with [`atomic_write`]."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, indent=indent, ensure_ascii=False).encode())
 
 
 def sha256_of_file(path: Path) -> str:
@@ -17,4 +72,34 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["sha256_of_file"]
+def foreign_content(head: bytes) -> str | None:
+    """Name what a file holds instead of audio or a voice prompt, from its first bytes, with the way out.
+
+    Args:
+        head (`bytes`): the first 512 bytes, or the whole file where it is shorter.
+
+    Returns:
+        `str` or `None`: a sentence for an error message; `None` for a file that is none of the known mix-ups.
+    """
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "the file is empty. Download or record it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "this is a Git-LFS pointer, not the file itself. Run `git lfs pull` in its repository"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "this is a web page saved under that name. Download the file itself (the 'raw' link)"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "this is a Python pickle, which is never opened because it can run code. Export the arrays to .npz"
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+__all__ = ["UNFINISHED", "atomic_write", "foreign_content", "sha256_of_file", "write_json"]

@@ -92,6 +92,7 @@ from hf_bark_semantic.evaluation.voices import (
     load_voice_clips,
     plan_trials,
 )
+from hf_bark_semantic.files import write_json
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
 from hf_bark_semantic.trainers.encoder import set_value
 
@@ -392,9 +393,7 @@ class Study:
             for utterance, (old, count), (new, _) in zip(utterances, before, after, strict=True):
                 row = {"stage": stage, "voice": utterance.voice, "id": utterance.id, "targets": count}
                 rows.append({**row, "before": old, "after": new})
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(rows, indent=1))
-        unfinished.replace(file)
+        write_json(file, rows)
 
     # ---- what came of it
 

@@ -72,6 +72,7 @@ from hf_bark_semantic.evaluation.voices import (
     format_table,
     plan_trials,
 )
+from hf_bark_semantic.files import write_json
 
 REFERENCE = "float32"
 DEFAULT_CONDITIONS = ("bfloat16", "int8", "window=120")
@@ -209,9 +210,7 @@ def measured_tokens(args, maker: VariantMaker, variants: dict[str, BarkModel], t
         {"condition": name, **token_figures(runs[name], runs[REFERENCE], clones, maker.bark, args.seed)}
         for name in list(variants)[1:]
     ]
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps({"plan": plan, "rows": rows}, indent=1))
-    unfinished.replace(file)
+    write_json(file, {"plan": plan, "rows": rows})
     return rows
 
 

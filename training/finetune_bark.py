@@ -31,7 +31,7 @@ import yaml
 from accelerate import Accelerator, PartialState
 from datasets import Dataset, Features, Value
 from generate_corpus import load_voices, table
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from tqdm import tqdm
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
@@ -69,6 +69,7 @@ from hf_bark_semantic.corpus.recordings import (
     utterance_of,
     voice_prompt_of,
 )
+from hf_bark_semantic.files import atomic_write, write_json
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
 from hf_bark_semantic.trainers.encoder import arguments_of, set_value
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
@@ -378,11 +379,10 @@ class FineTuning:
                 if len(result.semantic_tokens)
             ]
             file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(".unfinished")
             features = Features({**FEATURES, "finish_reason": Value("string")})
             rows = [{name: row.get(name) for name in features} for row in rows]
-            Dataset.from_list(rows, features=features).to_parquet(str(unfinished))
-            os.replace(unfinished, file)
+            with atomic_write(file) as opened:
+                Dataset.from_list(rows, features=features).to_parquet(opened)
         self.state.wait_for_everyone()
         utterances = load_utterances(file.parents[1], self.processor.tokenizer, self.configs)
         histories = {name: prompt and utterance_of(prompt) for name, prompt in voices.items()}
@@ -460,9 +460,7 @@ class Validation:
             if better:  # by name, for no parameter of an average is trainable
                 weights = {name: loss.model.get_parameter(name) for name in self.trained}
                 save_weights(weights, self.folder / "best.safetensors")
-            unfinished = self.file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(self.losses))
-            os.replace(unfinished, self.file)
+            write_json(self.file, self.losses)
         self.accelerator.log({"validation_loss": value}, step=step)
         self.accelerator.wait_for_everyone()
         return sum(s > self.best_step for s in self.losses) >= self.patience
@@ -518,9 +516,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def save_weights(weights: dict[str, nn.Parameter], file: Path) -> None:
-    unfinished = file.with_suffix(".unfinished")
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, unfinished)
-    os.replace(unfinished, file)
+    with atomic_write(file) as opened:
+        opened.write(save({name: value.detach().cpu().contiguous() for name, value in weights.items()}))
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ computed again, and a run that was killed goes on from its checkpoint.
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
+from hf_bark_semantic.files import write_json
 from hf_bark_semantic.trainers.encoder import (
     arguments_of,
     read_config,
@@ -62,9 +62,7 @@ def main(arguments=None):
     for hours, part in parts.items():
         if f"{hours:g}" not in curve:
             curve[f"{hours:g}"] = point(config, hours, part, validation, judged, args.output)
-            unfinished = file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(curve, indent=1))
-            os.replace(unfinished, file)
+            write_json(file, curve)
     print_curve({name: curve[name] for name in map("{:g}".format, parts)})
 
 

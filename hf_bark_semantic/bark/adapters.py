@@ -35,8 +35,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BarkModel
 
-from ..audio import atomic_write
 from ..environment import installed_version
+from ..files import atomic_write
 from ..publishing import ADAPTER
 from .configs import bark_generation_configs
 from .losses import STAGES

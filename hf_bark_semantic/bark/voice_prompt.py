@@ -23,7 +23,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..audio import atomic_write, foreign_content
 from ..configuration_bark_semantic import (
     CODEBOOK_SIZE,
     CODEC_RATE_HZ,
@@ -34,6 +33,7 @@ from ..configuration_bark_semantic import (
     num_codec_frames,
     num_semantic_tokens,
 )
+from ..files import atomic_write, foreign_content
 from .configs import HistoryLengths
 from .prompting import coarse_history_lengths, join_clips
 

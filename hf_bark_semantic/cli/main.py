@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from ..audio import SAVED_FORMATS, AudioError, atomic_write, list_audio_files, load_audio, save_audio
+from ..audio import SAVED_FORMATS, AudioError, list_audio_files, load_audio, save_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..environment import inspect_environment, installed_version
+from ..files import atomic_write
 from ..pipelines.encoding import (
     BUILTIN_ENCODER,
     NANO,

@@ -41,8 +41,8 @@ from transformers import (
     WhisperModel,
 )
 
-from ..audio import foreign_content
 from ..configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, BarkSemanticEncoderConfig
+from ..files import foreign_content
 from ..heads_bark_semantic import AutoregressiveHead
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor

@@ -13,13 +13,11 @@
 `datasets.load_dataset(folder)` and `rows.load_corpus(folder)` read the folder at any time.
 """
 
-import errno
 import hashlib
 import io
 import json
 import logging
 import os
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,13 +30,11 @@ import soundfile
 from datasets import Audio, Features, List, Value
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
-from ..files import sha256_of_file
+from ..files import UNFINISHED, atomic_write, sha256_of_file, write_json
 from .filters import MEASURES
 from .plan import CorpusPlan
 
 logger = logging.getLogger(__name__)
-
-FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def corpus_features(*, with_audio: bool, sampling_rate: int | None = CODEC_SAMPLING_RATE) -> Features:
@@ -85,9 +81,9 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
     elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(".*.unfinished"):
+    for leftover in folder.rglob(UNFINISHED):
         leftover.unlink(missing_ok=True)
-    _write_durably(file, json.dumps(description, indent=1, ensure_ascii=False).encode())
+    write_json(file, description)
     for part in ("data", "shards"):
         (folder / part).mkdir(exist_ok=True)
     return folder
@@ -143,8 +139,9 @@ def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mappi
         "bytes": len(content),
         "digest": _digest(content),
     }
-    _write_durably(data, content)
-    _write_durably(record_file, json.dumps(record, ensure_ascii=False).encode())
+    with atomic_write(data) as file:
+        file.write(content)
+    write_json(record_file, record, indent=None)
 
 
 def shard_records(folder: str | os.PathLike) -> Iterator[dict]:
@@ -215,38 +212,6 @@ def _read_record(file: Path) -> dict | None:
         return record if {"planned_rows", "digest", "rejected"} <= set(record) else None
     except (FileNotFoundError, ValueError, TypeError):
         return None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is complete wherever its name exists, even after a power failure."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise OSError(
-                error.errno,
-                f"The disk is full: {path.name} needs {len(content):,} bytes. Free some space and start the same "
-                "command again; it goes on after the shards that are finished",
-                str(path),
-            ) from error
-        raise
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _digest(content: bytes) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..audio import atomic_write
+from ..files import write_json
 
 
 class Journal:
@@ -33,8 +33,7 @@ class Journal:
                 was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)
                 raise ValueError(f"{folder} holds trials made with {was}. Name another --output, or delete it.")
         elif process == 0:
-            with atomic_write(known, error_class=ValueError) as file:  # other processes may be reading
-                file.write(json.dumps(settings, indent=1).encode())
+            write_json(known, settings)  # in one go: other processes may be reading
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All scored trials by id."""

@@ -27,8 +27,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..audio import AudioError, atomic_write, load_audio
+from ..audio import AudioError, load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..files import atomic_write
 from .speech import required
 
 MAX_SOUNDS = 40  # in one report; a second of speech takes about 40 kB

@@ -33,7 +33,7 @@ from accelerate.utils import LoggerType, set_seed
 from safetensors import SafetensorError
 from torch import nn
 
-from ..files import sha256_of_file
+from ..files import sha256_of_file, write_json
 
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
@@ -267,9 +267,7 @@ class Validation:
                 self.save(model, new)
                 shutil.rmtree(best, ignore_errors=True)
                 new.rename(best)
-            unfinished = self.file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(self.figures))
-            os.replace(unfinished, self.file)
+            write_json(self.file, self.figures)
         self.accelerator.log({f"validation_{name}": value for name, value in figures.items()}, step=step)
         self.accelerator.wait_for_everyone()
         return sum(s > self.best_step for s in self.figures) >= self.patience

@@ -30,6 +30,7 @@ from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.evaluation.judges import load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
+from hf_bark_semantic.files import write_json
 from hf_bark_semantic.voices.cloning import clone_voice
 
 KINDS = {"digits": 1.0, "sentences": 0.0}  # share of digit strings
@@ -60,8 +61,7 @@ def main(arguments=None):
         if not file.exists():
             prompts = [cloned(clips, voice, number, hear, bark) for number in numbers]
             rates = error_rates(bark, tokenizer, prompts, texts, transcribe, args.batch_size)
-            file.with_suffix(".new").write_text(json.dumps(dict(zip(numbers, rates, strict=True))))
-            file.with_suffix(".new").rename(file)
+            write_json(file, dict(zip(numbers, rates, strict=True)))
             print(voice, rates, flush=True)
 
 

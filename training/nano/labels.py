@@ -28,6 +28,7 @@ from transformers import AutoModel, EncodecModel
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, num_codec_frames, num_semantic_tokens
+from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.voices.cloning import encode_codes
 
 SAVE_EVERY = 1_000
@@ -69,9 +70,8 @@ def main(arguments=None):
 
 
 def save(file: Path, arrays: dict[str, np.ndarray]):
-    new = file.with_suffix(".new.npz")
-    np.savez_compressed(new, **arrays)
-    new.rename(file)
+    with atomic_write(file) as opened:
+        np.savez_compressed(opened, **arrays)
 
 
 @cache

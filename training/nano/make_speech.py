@@ -25,6 +25,8 @@ import torchaudio
 from revoice import Timbre, revoiced
 from sentences import is_held_out, random_text
 
+from hf_bark_semantic.files import atomic_write
+
 SAMPLING_RATE = 24_000
 LEVEL_DB = -22.0
 HELD_OUT = [
@@ -65,8 +67,8 @@ def main(arguments=None):
                 rows = copy_voice(voice, args.output)
             else:
                 rows = speak_voice(engines[engine], voice, minutes, args.output)
-            table.with_suffix(".new").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            table.with_suffix(".new").rename(table)
+            with atomic_write(table) as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
             print(f"{voice}: {len(rows)} clips, {sum(row['seconds'] for row in rows) / 60:.1f} min", flush=True)
 
 

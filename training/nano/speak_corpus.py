@@ -25,6 +25,7 @@ from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
+from hf_bark_semantic.files import atomic_write
 
 BLOCKS = "generated_blocks"  # of one --block-size
 UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
@@ -76,9 +77,8 @@ def speak_block(args, number: int) -> Path:
     ]
     if len(rows) < args.block_size / 10:
         raise RuntimeError(f"nano ended {len(rows)} of {args.block_size} texts. Train the semantic model longer.")
-    unfinished = file.with_suffix(".unfinished")
-    Dataset.from_list(rows).to_parquet(unfinished)
-    unfinished.rename(file)
+    with atomic_write(file) as opened:
+        Dataset.from_list(rows).to_parquet(opened)
     return file
 
 
