@@ -29,6 +29,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.loading import check_encoder
 from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.prompting import text_to_ids
 from hf_bark_semantic.bark.text_informed import (
     DEFAULT_BEAM_SIZE,
     DEFAULT_TOP_K,
@@ -125,7 +126,7 @@ def read_clips(
             left_out["no sound"] += 1
         elif clip.num_tokens > decoder.max_tokens:
             left_out["longer than Bark says at once"] += 1
-        elif not 0 < len(text_ids(text, decoder)) <= longest:
+        elif not 0 < len(text_to_ids(text, decoder.tokenizer)) <= longest:
             left_out["no text, or longer than Bark reads"] += 1
         else:
             clips.append((clip, text))
@@ -134,11 +135,6 @@ def read_clips(
             f"{corpus} has {len(clips)} usable clips in fold {fold} ({dict(left_out)}); name another fold."
         )
     return clips, np.concatenate([*others, np.zeros(0, np.int64)]), left_out
-
-
-def text_ids(text: str, decoder: TextInformedDecoder) -> np.ndarray:
-    tokenizer = getattr(decoder.tokenizer, "tokenizer", decoder.tokenizer)
-    return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
 
 
 def halved(clips: Sequence[Clip]) -> list[list[Clip]]:
@@ -159,7 +155,7 @@ def trials(model, clip: Clip, text: str, decoders: dict, *, with_nll: bool) -> l
     found = {setting: decoder.decode(candidates, probabilities, text) for setting, decoder in decoders.items()}
     nll = dict.fromkeys(found)
     if with_nll:  # of tokens alone: the end is not what differs
-        ids = text_ids(text, first)
+        ids = text_to_ids(text, first.tokenizer)
         utterances = [Utterance(ids, tokens, complete=False) for tokens in (*found.values(), labels)]
         *of_found, of_truth = (u.nll * u.num_targets for u in semantic_likelihood(first.bark, utterances))
         nll = dict(zip(found, of_found, strict=True))

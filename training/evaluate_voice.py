@@ -354,8 +354,7 @@ class Maker:
             tokens = np.resize(self.cloned(trial.distractors[0]).semantic_tokens, prompt.num_tokens)
         else:
             tokens = np.random.default_rng(trial.seed).permutation(prompt.semantic_tokens)
-        sizes = {"semantic_vocab_size": prompt.semantic_vocab_size, "codebook_size": prompt.codebook_size}
-        return VoicePrompt(tokens, prompt.audio_codes, **sizes), "full"
+        return VoicePrompt(tokens, prompt.audio_codes, **prompt.vocabularies), "full"
 
     def cloned(self, voice: str) -> VoicePrompt:
         waveform = joined_waveform(self.voices[voice].prompt, CODEC_SAMPLING_RATE)
@@ -366,11 +365,7 @@ class Maker:
     def preset(self, name: str) -> VoicePrompt:
         configs = check_bark(self.bark)
         arrays = self.processor(".", voice_preset=name, return_tensors="np")["history_prompt"]
-        sizes = {
-            "semantic_vocab_size": configs.semantic.semantic_vocab_size,
-            "codebook_size": configs.codebook_size,
-        }
-        return VoicePrompt.load(dict(arrays), **sizes)
+        return VoicePrompt.load(dict(arrays), **configs.vocabularies)
 
 
 def codec_trip(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:

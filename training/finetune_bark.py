@@ -354,11 +354,9 @@ class FineTuning:
         texts = self.settings.probe["texts"]
         if not texts:
             return []
-        sizes = self.voice_prompt.semantic_vocab_size, self.voice_prompt.codebook_size
-        sizes = dict(zip(("semantic_vocab_size", "codebook_size"), sizes, strict=True))
         presets = self.processor.available_voice_presets
         names = self.settings.probe["voices"] or presets[:: max(1, len(presets) // PROBE_VOICES)][:PROBE_VOICES]
-        voices = load_voices(names or [NO_VOICE], self.processor, sizes, self.print)
+        voices = load_voices(names or [NO_VOICE], self.processor, self.voice_prompt.vocabularies, self.print)
         file = self.output_dir / "probe" / "data" / "train-00000.parquet"
         if self.state.is_main_process and not file.exists():
             pairs = [(text, voice) for text in texts for voice in voices]

@@ -150,7 +150,7 @@ def make_plan(args, place: str, log=print) -> tuple[CorpusPlan, object]:
     if not sentences:
         raise ValueError("No text fits into what this Bark says at once, not even in pieces. Is it Bark's language?")
     configs = bark_generation_configs(generation_config)
-    sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
+    sizes = configs.vocabularies
     plan = CorpusPlan(
         sentences=sentences,
         voices=load_voices(args.voices, processor, sizes, log),

@@ -492,8 +492,7 @@ def _check_consent(consent: bool) -> None:
 
 
 def _is_of(prompt: VoicePrompt, speaker) -> bool:
-    sizes = speaker.vocabularies
-    return (prompt.semantic_vocab_size, prompt.codebook_size) == (sizes["semantic_vocab_size"], sizes["codebook_size"])
+    return prompt.vocabularies == speaker.vocabularies
 
 
 def _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form) -> dict[str, Any]:

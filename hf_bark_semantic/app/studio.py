@@ -26,6 +26,7 @@ from transformers import BarkModel, pipeline
 
 from ..audio import load_audio
 from ..bark.loading import check_encoder
+from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import (
     CODEC_RATE_HZ,
@@ -36,7 +37,6 @@ from ..configuration_bark_semantic import (
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
 from ..pipelines.encoding import NANO, default_encoder, nano_bark, nano_encoder
 from ..voices.cloning import encode_clip
-from ..voices.speaking import MAX_PIECE_S
 from ..voices.splitting import estimate_duration_s
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room

@@ -245,11 +245,7 @@ def load_adapters(
     tensors = {stage: _tensors_of_file(folder / stage / WEIGHTS) for stage in configs}
     prompt = None
     if (folder / VOICE).is_file():
-        generation = bark_generation_configs(bark)
-        sizes = {
-            "semantic_vocab_size": generation.semantic.semantic_vocab_size, "codebook_size": generation.codebook_size,
-        }  # fmt: skip
-        prompt = VoicePrompt.load(folder / VOICE, **sizes)
+        prompt = VoicePrompt.load(folder / VOICE, **bark_generation_configs(bark).vocabularies)
     add_adapters(bark, configs, name=name)
     try:
         for stage in configs:

@@ -1,8 +1,9 @@
 """Bark's input layout: what each stage reads of a text, of a voice, and of what it has generated so far.
 
-    text_ids, check_text      a text -> the ids of Bark's tokenizer; whether Bark reads as many at once
+    text_to_ids, check_text   a text -> the ids of Bark's tokenizer; whether Bark reads as many at once
     text_prefix               text ids and a voice -> the first positions of the text stage
     longest_generation        semantic tokens that the text stage generates at once
+    longest_piece_s           seconds of speech that a text may ask for at once
     fits_one_generation       whether a text and the tokens that say it fit into one generation
     coarse_columns            the ids of each codebook in the coarse stage
     coarse_ids, coarse_codes  codes of the coarse codebooks <-> ids of the coarse stage
@@ -25,6 +26,9 @@ import numpy as np
 if TYPE_CHECKING:
     from .configs import BarkGenerationConfigs, HistoryLengths
 
+MAX_PIECE_S = 14.0  # of text or of a recording at once; suno-ai/bark, README: "around 13 seconds of spoken text"
+SPARE_SHARE = 0.91  # of the longest generation, because Bark may speak more slowly than a text's estimate
+
 
 class Voice(Protocol):
     """Speech in Bark's tokens: a `VoicePrompt`, or an `Utterance`, which may be without codes."""
@@ -33,7 +37,7 @@ class Voice(Protocol):
     audio_codes: np.ndarray | None  # (num_codebooks, num_frames)
 
 
-def text_ids(text: str, tokenizer: Any) -> np.ndarray:
+def text_to_ids(text: str, tokenizer: Any) -> np.ndarray:
     """The ids of a text, without special tokens and without Bark's offset.
 
     Args:
@@ -83,6 +87,12 @@ def longest_generation(configs: "BarkGenerationConfigs", block_size: int) -> int
         block_size (`int`): positions of its text stage, `bark.semantic.config.block_size`; the last token needs none.
     """
     return min(configs.semantic.max_new_tokens, block_size - configs.semantic.max_input_semantic_length)
+
+
+def longest_piece_s(configs: "BarkGenerationConfigs", block_size: int) -> float:
+    """Seconds that a text may take by an estimate, so that Bark comes to its end: 14.0 of Suno's 15.4."""
+    most_s = longest_generation(configs, block_size) / configs.semantic.semantic_rate_hz
+    return min(MAX_PIECE_S, SPARE_SHARE * most_s)
 
 
 def fits_one_generation(num_text_ids: int, num_tokens: int, configs: "BarkGenerationConfigs") -> bool:

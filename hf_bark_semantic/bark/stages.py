@@ -16,7 +16,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from .configs import BarkGenerationConfigs, bark_generation_configs
 from .prompting import (
+    check_text,
     coarse_codes,
     coarse_columns,
     coarse_history,
@@ -39,6 +40,7 @@ from .prompting import (
     longest_generation,
     num_fine_windows,
     text_prefix,
+    text_to_ids,
 )
 from .transformer import (
     DecodingBatch,
@@ -134,6 +136,24 @@ class BarkSetup:
     def max_semantic_tokens(self) -> int:
         """See [`longest_generation`]."""
         return longest_generation(self.configs, self.bark.semantic.config.block_size)
+
+    def text_ids(self, text: str, tokenizer: Any, name: str = "The text") -> np.ndarray:
+        """Read a text: see [`text_to_ids`].
+
+        Raises:
+            ValueError: it has no ids, more than this Bark reads at once, or ids that it lacks.
+        """
+        ids = text_to_ids(text, tokenizer)
+        if not len(ids):
+            raise ValueError(f"{name} {text!r} has no token. Write words, or leave the text out.")
+        check_text(len(ids), self.configs, f"{name} {text[:40]!r}...")
+        vocab_size = self.bark.semantic.config.input_vocab_size
+        if ids.max() + self.semantic.text_encoding_offset >= vocab_size:
+            raise ValueError(
+                f"{name}: the tokenizer gives id {ids.max()}, beyond the {vocab_size} inputs of this Bark. Pass the "
+                "tokenizer that belongs to it."
+            )
+        return ids
 
     def guidance(self, stage: str, sampling: Sampling) -> Guidance:
         """What the sampling asks for or, where it leaves that open, the Bark."""

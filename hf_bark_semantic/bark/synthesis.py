@@ -310,22 +310,7 @@ def _read_request(setup: BarkSetup, request: SynthesisRequest, index: int, token
         return StageItem(index, request, request.semantic_tokens)
     if tokenizer is None:
         raise ValueError(f"Request {index} has a text; pass Bark's `tokenizer`.")
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
-    text_ids = np.asarray(tokenizer(request.text, add_special_tokens=False)["input_ids"], dtype=np.int64)
-    most, vocab_size = setup.semantic.max_input_semantic_length, setup.bark.semantic.config.input_vocab_size
-    if not len(text_ids):
-        raise ValueError(f"Request {index}: {request.text!r} has no token, so there is nothing to say.")
-    if len(text_ids) > most:
-        raise ValueError(
-            f"Request {index}: the text has {len(text_ids)} tokens and this Bark reads {most}. Split it into "
-            f"sentences and make a request of each: {request.text[:40]!r}..."
-        )
-    if text_ids.max() + setup.semantic.text_encoding_offset >= vocab_size:
-        raise ValueError(
-            f"Request {index}: the tokenizer gives id {text_ids.max()}, beyond the {vocab_size} inputs of this Bark. "
-            "Pass the tokenizer that belongs to it."
-        )
-    return StageItem(index, request, text_ids)
+    return StageItem(index, request, setup.text_ids(request.text, tokenizer, f"Request {index}: the text"))
 
 
 def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, tokens: np.ndarray | None) -> None:

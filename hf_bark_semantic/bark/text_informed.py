@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import BarkModel
 
-from .losses import Utterance, semantic_example
+from .prompting import text_prefix
 from .stages import BarkSetup
 from .transformer import DecodingBatch, Savings, legal_head
 from .voice_prompt import VoicePrompt
@@ -143,17 +143,8 @@ class TextInformedDecoder:
 
     def _prefix(self, text: str, voice_prompt: VoicePrompt | None) -> torch.Tensor:
         """Ids of text and history, whose embeddings Bark adds up: `(2, max_input_semantic_length)`."""
-        configs = self._setup.configs
-        tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)  # a BarkProcessor has one
-        text_ids = np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
-        if not len(text_ids):
-            raise ValueError(f"The text {text!r} has no words. Encode the recording without a text.")
-        if text_ids.max() + configs.semantic.text_encoding_offset >= self.bark.semantic.config.input_vocab_size:
-            raise ValueError(f"The tokenizer gives id {text_ids.max()}, which this Bark does not have. Pass its own.")
-        no_tokens = np.zeros(0, np.int64)
-        history = None if voice_prompt is None else Utterance(no_tokens, voice_prompt.semantic_tokens)
-        example = semantic_example(Utterance(text_ids, no_tokens, id="The recording"), history, configs)
-        return torch.from_numpy(np.stack([example["text_ids"], example["history_ids"]]))
+        setup = self._setup
+        return torch.from_numpy(text_prefix(setup.text_ids(text, self.tokenizer), voice_prompt, setup.configs))
 
     @torch.inference_mode()
     def _beam_search(self, candidates: np.ndarray, scores: np.ndarray, prefix: torch.Tensor) -> np.ndarray:

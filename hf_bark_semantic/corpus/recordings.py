@@ -46,6 +46,7 @@ from ..bark.losses import (
     num_example_positions,
     random_example,
 )
+from ..bark.prompting import MAX_PIECE_S, text_to_ids
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import (
     MAX_SILENCE_SHARE,
@@ -56,7 +57,6 @@ from ..bark.voice_prompt import (
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import encode_clip
-from ..voices.speaking import MAX_PIECE_S
 from ..voices.splitting import estimate_duration_s
 from .plan import NO_VOICE
 from .shards import finished_shards, open_corpus, shard_records, write_shard
@@ -170,7 +170,7 @@ def prepare_recordings(
     Raises:
         ValueError: the folder holds something else.
     """
-    sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
+    sizes = configs.vocabularies
     plan = _Shards(recordings, rows_per_shard)
     description = {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard}
     if decoder is not None:
@@ -221,7 +221,7 @@ class _Shards:
 
 def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder) -> dict:
     text = " ".join(recording.text.split())
-    num_ids, longest = len(_text_ids(text, tokenizer)), configs.semantic.max_input_semantic_length
+    num_ids, longest = len(text_to_ids(text, tokenizer)), configs.semantic.max_input_semantic_length
     if not num_ids:
         raise RecordingFlaw("no transcript", "There is no transcript.")
     if num_ids > longest:
@@ -419,7 +419,7 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
             codes = row["audio_codes"].values  # a list of codebooks
             utterances.append(
                 Utterance(
-                    text_ids=_text_ids(text, tokenizer),
+                    text_ids=text_to_ids(text, tokenizer),
                     semantic_tokens=tokens.to_numpy(),
                     audio_codes=codes.flatten().to_numpy().reshape(len(codes), -1),
                     complete=reason is None or reason.as_py() in (None, "eos"),
@@ -456,20 +456,12 @@ def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:
     if not file.is_file():
         return
     there = json.loads(file.read_text(encoding="utf-8")).get("vocabularies", {})
-    for name, here in (
-        ("semantic_vocab_size", configs.semantic.semantic_vocab_size),
-        ("codebook_size", configs.codebook_size),
-    ):
+    for name, here in configs.vocabularies.items():
         if there.get(name, here) != here:
             raise ValueError(
                 f"{str(file.parent)!r} was prepared for a Bark with {name} = {there[name]:,}; this one has {here:,}. "
                 "Prepare the recordings for this one."
             )
-
-
-def _text_ids(text: str, tokenizer: Any) -> np.ndarray:
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
-    return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
 
 
 def split_held_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
@@ -565,8 +557,7 @@ def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConf
         if sum(part.num_tokens for part in chosen) >= configs.history_lengths.semantic_tokens:
             break
     joined = join_utterances(chosen, configs)
-    sizes = {"semantic_vocab_size": configs.semantic.semantic_vocab_size, "codebook_size": configs.codebook_size}
-    prompt = VoicePrompt.from_tokens_and_codes(joined.semantic_tokens, joined.audio_codes, **sizes)
+    prompt = VoicePrompt.from_tokens_and_codes(joined.semantic_tokens, joined.audio_codes, **configs.vocabularies)
     return prompt.tail(configs.history_lengths.most_tokens)
 
 

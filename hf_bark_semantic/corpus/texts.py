@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from datasets import load_dataset, load_from_disk
 
 from ..bark.configs import bark_generation_configs
-from ..voices.speaking import MAX_PIECE_S, MAX_SHARE
-from ..voices.splitting import estimate_duration_s, split_text
+from ..bark.prompting import text_to_ids
+from ..voices.splitting import piece_fits, split_text
 
 # suno-ai/bark, README: the languages of Bark
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
@@ -88,17 +88,11 @@ def fits_bark(tokenizer: Any, generation_config: Any, block_size: int, *, with_s
         block_size (`int`): positions of the text stage, `bark.semantic.config.block_size`.
         with_sounds (`bool`): it must fit after [`with_sound`], too.
     """
-    semantic = bark_generation_configs(generation_config).semantic
-    num_tokens = min(semantic.max_new_tokens, block_size - semantic.max_input_semantic_length)
-    max_s = min(MAX_PIECE_S, MAX_SHARE * num_tokens / semantic.semantic_rate_hz)
+    form_fits = piece_fits(tokenizer, bark_generation_configs(generation_config), block_size)
 
     def fits(text: str) -> bool:
         longest = [f"♪ {text} ♪", f"{text} {max(SOUNDS, key=len)}"] if with_sounds else [text]
-        return all(
-            estimate_duration_s(form) <= max_s
-            and 0 < len(tokenizer(form, add_special_tokens=False)["input_ids"]) <= semantic.max_input_semantic_length
-            for form in longest
-        )
+        return all(len(text_to_ids(form, tokenizer)) and form_fits(form) for form in longest)
 
     return fits
 

@@ -21,12 +21,13 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..audio import AudioError, load_audio
 from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
+from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..voices.cloning import clone_voice, encode_codes
-from ..voices.speaking import MAX_PIECE_S, SpeechOptions, convert_speech, prompt_from_transcript, speak_text
+from ..voices.speaking import SpeechOptions, convert_speech, prompt_from_transcript, speak_text
 from .encoding import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
 
 logger = logging.getLogger(__name__)
@@ -96,10 +97,7 @@ class VoiceCloningPipeline(Pipeline):
             from ..bark.adapters import load_adapters  # needs peft, which is an extra
 
             self.adapter = load_adapters(self.bark, adapter)
-        self.vocabularies = {
-            "semantic_vocab_size": configs.semantic.semantic_vocab_size,
-            "codebook_size": configs.codebook_size,
-        }
+        self.vocabularies = configs.vocabularies
         model, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, model, processor)
         self.encoder = AudioToBarkSemanticPipeline(model, processor, device=device)
         if not _is_packaged(model):  # which `pipeline` chooses where none is named; presets need no encoder

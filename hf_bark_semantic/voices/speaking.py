@@ -12,7 +12,7 @@ Nothing of the text is dropped in silence: a piece that Bark breaks off is spoke
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,18 +21,17 @@ from transformers import BarkModel, PreTrainedTokenizerBase
 
 from ..audio import MIN_DURATION_S, is_silent, load_audio, resample
 from ..bark.configs import SUNO_TEMPERATURES, bark_generation_configs
+from ..bark.prompting import MAX_PIECE_S, longest_generation, text_to_ids
 from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from .cloning import encode_clip
-from .splitting import estimate_duration_s, split_text
+from .splitting import piece_fits, split_text
 
 logger = logging.getLogger(__name__)
 
 LONG_FORMS = ("fixed", "rolling")
-MAX_PIECE_S = 14.0
-MAX_SHARE = 0.91  # of the time that Bark can speak at once: it may be slower than estimated. 14.0 s of Suno's 15.4
 MIN_TRANSCRIPT_SHARE = 0.6  # of a recording's time that its words should take; speakers differ by less
 SHOWN_CHARACTERS = 40
 
@@ -141,7 +140,8 @@ def speak_text(
         RuntimeError: Bark said nothing at all.
     """
     options = options or SpeechOptions()
-    pieces = split_text(text, _piece_fits(bark, tokenizer))
+    fits = piece_fits(tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
+    pieces = split_text(text, fits)
     voice = _voice_for(options, voice)
     requests = [options.request(bark, text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
     speaker = _Speaker(bark, tokenizer, batch_size, len(pieces))
@@ -233,13 +233,14 @@ def prompt_from_transcript(
     """
     options, configs = options or SpeechOptions(), bark_generation_configs(bark)
     max_ids = configs.semantic.max_input_semantic_length
-    num_ids = _num_ids(tokenizer, transcript)
+    num_ids = len(text_to_ids(transcript, tokenizer))
     if not 1 <= num_ids <= max_ids:
         raise ValueError(
             f"`reference_text` has {num_ids} text tokens; Bark reads 1 to {max_ids} at once. Use a shorter part of "
             "the recording with its words."
         )
-    num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), _max_tokens(bark))
+    most_tokens = longest_generation(configs, bark.semantic.config.block_size)
+    num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), most_tokens)
     request = options.request(
         bark, text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens
     )
@@ -257,8 +258,7 @@ def prompt_from_transcript(
     return VoicePrompt(
         tokens,
         audio_codes[:, : num_codec_frames(len(tokens))],
-        semantic_vocab_size=configs.semantic.semantic_vocab_size,
-        codebook_size=configs.codebook_size,
+        **configs.vocabularies,
     )
 
 
@@ -347,8 +347,7 @@ class _Speaker:
         spoken = VoicePrompt.from_tokens_and_codes(
             result.semantic_tokens,
             result.audio_codes,
-            semantic_vocab_size=configs.semantic.semantic_vocab_size,
-            codebook_size=configs.codebook_size,
+            **configs.vocabularies,
         )
         histories = configs.history_lengths
         if prompt is None or spoken.num_tokens > histories.coarse_tokens:
@@ -358,24 +357,6 @@ class _Speaker:
     def _flaw(self, number: int, request: SynthesisRequest, result: SynthesisResult) -> str:
         flaw = "Bark said nothing for" if result.finish_reason == "empty" else "Bark did not finish"
         return f"{flaw} piece {number + 1} of {self.num_pieces} ({_shown(request.text or '')})"
-
-
-def _piece_fits(bark: BarkModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[str], bool]:
-    """Whether Bark can read and speak a text at once."""
-    semantic = bark_generation_configs(bark).semantic
-    max_s = min(MAX_PIECE_S, MAX_SHARE * _max_tokens(bark) / semantic.semantic_rate_hz)
-    max_ids = semantic.max_input_semantic_length
-    return lambda text: estimate_duration_s(text) <= max_s and _num_ids(tokenizer, text) <= max_ids
-
-
-def _max_tokens(bark: BarkModel) -> int:
-    """Semantic tokens that the text stage can make at once."""
-    semantic = bark_generation_configs(bark).semantic
-    return min(semantic.max_new_tokens, bark.semantic.config.block_size - semantic.max_input_semantic_length)
-
-
-def _num_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _voice_for(options: SpeechOptions, voice: VoicePrompt | None) -> VoicePrompt | None:

@@ -2,6 +2,7 @@
 
     split_text            text -> pieces, cut at the ends of sentences, else of clauses, else between words
     estimate_duration_s   how long Bark takes to say a text
+    piece_fits            whether a Bark can read and say a piece at once
 
 Bark reads its text as it stands: it finds out the language, and `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS are for it.
 Nothing here rewrites any of that.
@@ -11,6 +12,10 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..bark.configs import BarkGenerationConfigs
+from ..bark.prompting import longest_piece_s, text_to_ids
 
 LETTERS_PER_S = 15.0  # real English clips of Bark that fill their 14 s: 15.0 to 16.5, spaces counted
 SYLLABIC_LETTERS_PER_S = 5.0  # its Japanese: 5.2 to 6.0
@@ -38,6 +43,18 @@ def estimate_duration_s(text: str) -> float:
     words = _CUE.sub("", text)
     sung_s = sum(_spoken_s(song.group()) for song in _SONG.finditer(words))
     return _spoken_s(words) + (SONG_FACTOR - 1) * sung_s + CUE_S * len(_CUE.findall(text))
+
+
+def piece_fits(tokenizer: Any, configs: BarkGenerationConfigs, block_size: int) -> Callable[[str], bool]:
+    """Make the rule whether a Bark can read and say a text at once.
+
+    Args:
+        tokenizer: Bark's.
+        configs (`BarkGenerationConfigs`): the Bark's.
+        block_size (`int`): positions of its text stage, `bark.semantic.config.block_size`.
+    """
+    max_s, max_ids = longest_piece_s(configs, block_size), configs.semantic.max_input_semantic_length
+    return lambda text: estimate_duration_s(text) <= max_s and len(text_to_ids(text, tokenizer)) <= max_ids
 
 
 def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:

@@ -199,7 +199,7 @@ def test_a_bark_that_is_named_is_loaded_once(bark_folder, monkeypatch):
         ({"text": TEXT}, "go together"),
         ({"bark": "nano"}, "go together"),
         ({"text": [TEXT], "bark": "nano"}, "go together"),
-        ({"text": " ", "bark": "tiny"}, "no words"),
+        ({"text": " ", "bark": "tiny"}, "no token. Write words"),
         ({"text": "the " * 257, "bark": "tiny"}, "Split"),
         ({"text": TEXT, "bark": "tiny", "top_k": 0}, "`top_k` is 0"),
         ({"text": TEXT, "bark": 3}, "must be a Hub id"),

@@ -29,6 +29,7 @@ from hf_bark_semantic.bark.losses import (
     bark_generation_configs,
     join_utterances,
 )
+from hf_bark_semantic.bark.prompting import fits_one_generation
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
@@ -115,9 +116,8 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
         utterances += own
         for _ in range(int(JOINED * len(own)) if len(own) >= 4 else 0):
             parts = [own[i] for i in rng.choice(len(own), rng.integers(2, 4), replace=False)]
-            while (
-                sum(part.num_tokens for part in parts) >= configs.semantic.max_new_tokens
-                or sum(len(part.text_ids) for part in parts) > configs.semantic.max_input_semantic_length
+            while not fits_one_generation(
+                sum(len(part.text_ids) for part in parts), sum(part.num_tokens for part in parts), configs
             ):
                 parts.pop()
             if len(parts) > 1:

@@ -6,6 +6,7 @@ import numpy as np
 
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.prompting import text_to_ids
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 
@@ -38,8 +39,10 @@ class SemanticNll(evaluate.Metric):
             tokenizer = tokenizer or processor.tokenizer
         if tokenizer is None:
             raise ValueError("A BarkModel was passed without a `tokenizer`. Pass its processor's.")
-        ids = [np.array(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64) for text in references]
-        clips = [Utterance(text_ids, np.array(p)) for text_ids, p in zip(ids, predictions, strict=True)]
+        clips = [
+            Utterance(text_to_ids(text, tokenizer), np.array(p))
+            for text, p in zip(references, predictions, strict=True)
+        ]
         scores = semantic_likelihood(bark, clips)
         lengths = [score.num_targets for score in scores]
         estimate = ratio_estimate([score.nll * score.num_targets for score in scores], lengths, groups=groups)

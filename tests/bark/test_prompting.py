@@ -19,9 +19,10 @@ from hf_bark_semantic.bark.prompting import (
     fits_one_generation,
     join_clips,
     longest_generation,
+    longest_piece_s,
     num_fine_windows,
-    text_ids,
     text_prefix,
+    text_to_ids,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
@@ -77,8 +78,8 @@ def test_text_ids_have_no_special_tokens():
     def tokenizer(text, add_special_tokens=True):
         return {"input_ids": [101] * add_special_tokens + [len(word) for word in text.split()]}
 
-    assert text_ids("a bc def", tokenizer).tolist() == [1, 2, 3]
-    assert text_ids("", SimpleNamespace(tokenizer=tokenizer)).dtype == np.int64
+    assert text_to_ids("a bc def", tokenizer).tolist() == [1, 2, 3]
+    assert text_to_ids("", SimpleNamespace(tokenizer=tokenizer)).dtype == np.int64
 
 
 def test_coarse_ids_and_codes_are_inverse():
@@ -105,6 +106,8 @@ def test_fine_windows_advance_by_the_history(num_frames, windows):
 def test_a_generation_holds_the_end_too():
     assert longest_generation(SUNO, block_size=1_024) == 768
     assert longest_generation(SUNO, block_size=600) == 344
+    assert longest_piece_s(SUNO, block_size=1_024) == 14.0
+    assert longest_piece_s(SUNO, block_size=600) == pytest.approx(0.91 * 344 / 49.9)
     assert fits_one_generation(256, 767, SUNO)
     assert not fits_one_generation(257, 10, SUNO) and not fits_one_generation(1, 768, SUNO)
 
