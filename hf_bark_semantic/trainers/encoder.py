@@ -22,10 +22,11 @@ from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .centroids import centroids_of_tokens
 from .encoder_batches import BatchPlan, CropBatches, FeatureBatches, Piece, StreamedBatches
+from .held_out_figures import HeldOutFigures
 from .initial_heads import take_over_head
-from .loop import TrainingArguments, Validation, train
+from .loop import TrainingArguments, train
 from .splits import TRAINING, VALIDATION, choose_held_out, digest
-from .validation import HeldOutFigures
+from .validation import Validation
 
 REQUIRED = {"corpus", "model", "batches", "training"}
 OPTIONAL = {"codec_training", "feature_copies", "streaming", "validation"}

@@ -1,7 +1,7 @@
 """One Accelerate loop for any model whose output has a `.loss`: schedule, averaging, checkpoints, exact resume.
 
     train(model, batches, arguments)                       to the last step
-    train(model, batches, arguments, on_step=Validation)   to the step that is best on what was held out
+    train(model, batches, arguments, on_step=validation)   the same, judged on the way; see [`Validation`]
 
 `batches[step]` is a list of inputs; their losses are added up, each times its `loss_weight` if it has one. Since
 batches, learning rates and random seeds are pure functions of the step, a run that was killed goes on from its last
@@ -9,8 +9,6 @@ checkpoint as if nothing had happened.
 
     output_dir/ log.jsonl         loss and learning rate
                 checkpoint/       the last whole one, with digests; checkpoint.old/ the one before
-                best/             the best model so far, if there is validation
-                validation.json   its figures, by step
 """
 
 import contextlib
@@ -33,7 +31,7 @@ from accelerate.utils import LoggerType, set_seed
 from safetensors import SafetensorError
 from torch import nn
 
-from ..files import sha256_of_file, write_json
+from ..files import sha256_of_file
 
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
@@ -208,78 +206,6 @@ def remove_checkpoints(output_dir: str | os.PathLike, accelerator: Accelerator) 
         for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
             shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
     accelerator.wait_for_everyone()
-
-
-class Validation:
-    """The `on_step` that measures a model on what was held out, keeps the best one, and says when to stop.
-
-    What it does at a step depends on earlier steps only, and its memory is a file: a run that goes on from a
-    checkpoint stops where it would have stopped, with the same best model.
-
-    Args:
-        measure (callable): `model -> dict[str, float]`, the same on every process.
-        save (callable): `(model, folder) -> None`, called on the main process alone.
-        steps (`int`): of the training; the last one is measured, too.
-        folder (`Path`): for `best/` and `validation.json`.
-        accelerator (`Accelerator`): of the training.
-        every (`int`): steps between measurements.
-        patience (`int`): stop after so many measurements in a row that weren't the best.
-        best_by (`str`): the figure that decides; less is better where its name ends in "loss".
-    """
-
-    def __init__(
-        self,
-        measure: Callable[[nn.Module], dict[str, float]],
-        save: Callable[[nn.Module, Path], None],
-        *,
-        steps: int,
-        folder: Path,
-        accelerator: Accelerator,
-        every: int = 100,
-        patience: int = 5,
-        best_by: str = "accuracy",
-    ):
-        for name, value in (("every", every), ("patience", patience)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` of the validation is {value!r}; it must be a whole number, 1 or more.")
-        self.measure, self.save, self.steps, self.folder = measure, save, steps, Path(folder)
-        self.accelerator, self.every, self.patience, self.best_by = accelerator, every, patience, best_by
-        self.file = self.folder / "validation.json"
-        self.figures: dict[int, dict[str, float]] = {}
-        if self.file.exists():
-            self.figures = {int(step): figures for step, figures in json.loads(self.file.read_text()).items()}
-
-    def __call__(self, step: int, model: nn.Module) -> bool:
-        if step % self.every and step != self.steps:
-            return False
-        figures = self.measure(model)
-        if self.best_by not in figures:
-            raise ValueError(f"`best_by` is {self.best_by!r}; what is measured is {', '.join(figures)}.")
-        earlier = {s: known for s, known in self.figures.items() if s < step}
-        self.figures = {**earlier, step: figures}
-        if self.accelerator.is_main_process:
-            rounded = {f"validation_{name}": round(value, 4) for name, value in figures.items()}
-            print(json.dumps({"step": step, **rounded}), flush=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self.best_step == step:
-                new, best = self.folder / "best.new", self.folder / "best"
-                shutil.rmtree(new, ignore_errors=True)
-                self.save(model, new)
-                shutil.rmtree(best, ignore_errors=True)
-                new.rename(best)
-            write_json(self.file, self.figures)
-        self.accelerator.log({f"validation_{name}": value for name, value in figures.items()}, step=step)
-        self.accelerator.wait_for_everyone()
-        return sum(s > self.best_step for s in self.figures) >= self.patience
-
-    @property
-    def best_step(self) -> int:
-        """The earliest of the best."""
-        sign = -1 if self.best_by.endswith("loss") else 1
-        return max(self.figures, key=lambda step: (sign * self.figures[step][self.best_by], -step))
-
-    def result(self) -> dict:
-        return {"best_step": self.best_step, "last_step": max(self.figures), **self.figures[self.best_step]}
 
 
 def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict]:

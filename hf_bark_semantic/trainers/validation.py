@@ -1,86 +1,87 @@
-"""How good an encoder in training is on held-out clips: its loss, and how many tokens it names right by itself."""
+"""What a model in training is worth on data that was held out: its best weights are kept, and training stops in time.
 
-from collections.abc import Sequence
+output_dir/ best/             the best model so far
+            validation.json   the figures of every measurement, by step
+"""
 
-import torch
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 from accelerate import Accelerator
 from torch import nn
 
-from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
-from ..corpus.rows import Clip
-from ..heads_bark_semantic import AutoregressiveHead
-from ..trainers.encoder_batches import CropBatches, Piece, collate
-
-MIN_PIECE = 25  # tokens, half a second: what is left of a clip and shorter is not measured
+from ..files import write_json
 
 
-class HeldOutFigures:
-    """The `measure` of `training_loop.Validation`: `{"accuracy": ..., "loss": ...}` over all tokens of some clips.
+class Validation:
+    """The `on_step` that measures a model on what was held out, keeps the best one, and says when to stop.
 
-    Clips longer than `config.window_s` are read in windows of that length, one after another. Nothing is augmented.
-    Audio is heard where there is audio, codes are read where there is none. Processes share the clips.
+    What it does at a step depends on earlier steps only, and its memory is a file: a run that goes on from a
+    checkpoint stops where it would have stopped, with the same best model.
 
     Args:
-        model ([`BarkSemanticEncoderModel`]): that is trained, or whose head is.
-        clips (`Sequence[Clip]`): held out.
-        batches ([`CropBatches`]): of the training; says what the model reads, and has the codec.
+        measure (callable): `model -> dict[str, float]`, the same on every process.
+        save (callable): `(model, folder) -> None`, called on the main process alone.
+        steps (`int`): of the training; the last one is measured, too.
+        folder (`Path`): for `best/` and `validation.json`.
         accelerator (`Accelerator`): of the training.
-        front_is_frozen (`bool`): the features stay what they are: they are computed once and kept in memory.
-
-    Raises:
-        ValueError: there are no clips, or one that the model can't read.
+        every (`int`): steps between measurements.
+        patience (`int`): stop after so many measurements in a row that weren't the best.
+        best_by (`str`): the figure that decides; less is better where its name ends in "loss".
     """
 
     def __init__(
         self,
-        model,
-        clips: Sequence[Clip],
-        batches: CropBatches,
-        accelerator: Accelerator,
+        measure: Callable[[nn.Module], dict[str, float]],
+        save: Callable[[nn.Module, Path], None],
         *,
-        front_is_frozen: bool = False,
+        steps: int,
+        folder: Path,
+        accelerator: Accelerator,
+        every: int = 100,
+        patience: int = 5,
+        best_by: str = "accuracy",
     ):
-        if not clips:
-            raise ValueError("No clip is held out to validate on: choose another `fold`, or a larger `share`.")
-        self.accelerator = accelerator
-        clean = batches.undisturbed()
-        window = int(model.config.window_s * SEMANTIC_RATE_HZ)
-        pieces = [
-            Piece(clip, start, min(window, clip.num_tokens - start), 0)
-            for clip in clips
-            for start in range(0, clip.num_tokens, window)
-            if start == 0 or clip.num_tokens - start >= MIN_PIECE
-        ]
-        self.pieces = []
-        model.eval()
-        for piece in pieces[accelerator.process_index :: accelerator.num_processes]:
-            (heard,) = clean.heard([piece], [0])
-            inputs = collate([heard], batches.codebook_size)
-            labels = inputs.pop("labels")
-            if "input_values" in inputs:
-                inputs = {name: inputs[name] for name in ("input_values", "attention_mask")}
-            if front_is_frozen:
-                inputs = {"features": self._features(model, inputs).to("cpu", torch.float16)}
-            self.pieces.append((inputs, labels))
+        for name, value in (("every", every), ("patience", patience)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` of the validation is {value!r}; it must be a whole number, 1 or more.")
+        self.measure, self.save, self.steps, self.folder = measure, save, steps, Path(folder)
+        self.accelerator, self.every, self.patience, self.best_by = accelerator, every, patience, best_by
+        self.file = self.folder / "validation.json"
+        self.figures: dict[int, dict[str, float]] = {}
+        if self.file.exists():
+            self.figures = {int(step): figures for step, figures in json.loads(self.file.read_text()).items()}
 
-    @torch.no_grad()
-    def __call__(self, trained: nn.Module) -> dict[str, float]:
-        """Of a [`BarkSemanticEncoderModel`], or of a module with its `head`, where the front is frozen."""
-        trained.eval()
-        head, sums = trained.head, torch.zeros(3, dtype=torch.float32, device=self.accelerator.device)
-        for inputs, labels in self.pieces:
-            labels = labels.to(self.accelerator.device)
-            with self.accelerator.autocast():
-                features = inputs["features"] if "features" in inputs else self._features(trained, inputs)
-                features = features.to(self.accelerator.device, torch.float32)
-                loss, logits = head.loss(features, None, labels, 0.0)
-                if isinstance(head, AutoregressiveHead):  # whose loss is given the true tokens
-                    logits = head(features, None)
-            hits = (logits.argmax(-1) == labels).sum()
-            sums += torch.stack([loss.float() * labels.numel(), hits.float(), hits.new_tensor(labels.numel()).float()])
-        loss, hits, count = self.accelerator.reduce(sums, "sum").tolist()
-        return {"accuracy": hits / count, "loss": loss / count}
+    def __call__(self, step: int, model: nn.Module) -> bool:
+        if step % self.every and step != self.steps:
+            return False
+        figures = self.measure(model)
+        if self.best_by not in figures:
+            raise ValueError(f"`best_by` is {self.best_by!r}; what is measured is {', '.join(figures)}.")
+        earlier = {s: known for s, known in self.figures.items() if s < step}
+        self.figures = {**earlier, step: figures}
+        if self.accelerator.is_main_process:
+            rounded = {f"validation_{name}": round(value, 4) for name, value in figures.items()}
+            print(json.dumps({"step": step, **rounded}), flush=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.best_step == step:
+                new, best = self.folder / "best.new", self.folder / "best"
+                shutil.rmtree(new, ignore_errors=True)
+                self.save(model, new)
+                shutil.rmtree(best, ignore_errors=True)
+                new.rename(best)
+            write_json(self.file, self.figures)
+        self.accelerator.log({f"validation_{name}": value for name, value in figures.items()}, step=step)
+        self.accelerator.wait_for_everyone()
+        return sum(s > self.best_step for s in self.figures) >= self.patience
 
-    @torch.no_grad()
-    def _features(self, model, inputs) -> torch.Tensor:
-        return model.features(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+    @property
+    def best_step(self) -> int:
+        """The earliest of the best."""
+        sign = -1 if self.best_by.endswith("loss") else 1
+        return max(self.figures, key=lambda step: (sign * self.figures[step][self.best_by], -step))
+
+    def result(self) -> dict:
+        return {"best_step": self.best_step, "last_step": max(self.figures), **self.figures[self.best_step]}
