@@ -9,7 +9,7 @@
     prepare  outputs/my_voice/      data/*.parquet (tokens and codes), shards/*.json (what was left out and why)
     train    outputs/my_voice_lora/ adapter/ (a bundle; `bark/` where all weights were trained), report.json,
                                     samples/*.wav (before, and after each stage), probe/ (Bark's own speech),
-                                    semantic/ coarse/ fine/ (log.jsonl, validation.json, best.safetensors)
+                                    semantic/ coarse/ fine/ (log.jsonl, validation.json, best/)
 
 Every command goes on where it was killed when it is started again. A stage stops when its loss on held-out utterances
 has not fallen for some time, and its best weights are kept. `probe/` is what the untouched Bark said: with [laughs],
@@ -69,10 +69,11 @@ from hf_bark_semantic.corpus.recordings import (
     utterance_of,
     voice_prompt_of,
 )
-from hf_bark_semantic.files import atomic_write, write_json
+from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
 from hf_bark_semantic.trainers.encoder import arguments_of, set_value
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
+from hf_bark_semantic.trainers.validation import Validation
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
@@ -80,6 +81,7 @@ METHODS = ("lora", "qlora", "full")
 QUANTIZED = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
 NOT_QUANTIZED = ["codec_model", "lm_head", "fine_acoustics.lm_heads"]
 SHOWN_FLAWS = 20
+BEST = Path("best", "trained.safetensors")
 MAY_CHANGE = ("output_dir", "samples", "license")  # in a run that goes on
 
 # Low rates: so few recordings teach a voice, not a language.
@@ -305,7 +307,7 @@ class FineTuning:
         )
         done = folder / "done.json"
         if done.exists():
-            load_weights(model, folder / "best.safetensors")
+            load_weights(model, folder / BEST)
             return json.loads(done.read_text())
         accelerator = new_accelerator(arguments, f"{self.output_dir.resolve().name}-{stage}")
         if self.adapters is not None:
@@ -325,16 +327,26 @@ class FineTuning:
         }
         forgetting = {kind: {"before": mean_loss(loss, part, accelerator)} for kind, part in probes.items()}
         judged = judged_batches(self.held_out, self.configs, stage)
-        validate = Validation(judged, settings.validation, arguments.steps, folder, accelerator, list(weights))
-        if not validate.losses:
-            validate(0, loss)
+        validation = Validation(
+            lambda current: {"loss": mean_loss(current, judged, accelerator)},
+            # by name, for no parameter of an average is trainable
+            lambda current, best: save_weights({n: current.model.get_parameter(n) for n in weights}, best / BEST.name),
+            steps=arguments.steps,
+            folder=folder,
+            accelerator=accelerator,
+            every=settings.validation["every"],
+            patience=settings.validation["patience"],
+            best_by="loss",
+        )
+        if not validation.figures:
+            validation(0, loss)
         batches = ReplayBatches(
             self.training, self.configs, stage,
             replay=self.replay, replay_share=settings.replay["share"], steps=arguments.steps, seed=arguments.seed,
             process=accelerator.process_index, **settings.of_stage("batches", stage),
         )  # fmt: skip
-        train(loss, batches, arguments, accelerator, on_step=validate)
-        load_weights(model, folder / "best.safetensors")
+        train(loss, batches, arguments, accelerator, on_step=validation)
+        load_weights(model, folder / BEST)
         for kind, part in probes.items():
             forgetting[kind]["after"] = mean_loss(loss, part, accelerator)
         loss.eval()
@@ -343,7 +355,14 @@ class FineTuning:
             tracker.finish()
         if settings.method != "qlora":
             loss.to("cpu")
-        result = {"parameters": total, "trained": count, **validate.result(), "probe": forgetting}
+        result = {
+            "parameters": total,
+            "trained": count,
+            "best_step": validation.best_step,
+            "last_step": max(validation.figures),
+            "validation_loss": {step: figures["loss"] for step, figures in validation.figures.items()},
+            "probe": forgetting,
+        }
         if accelerator.is_main_process:
             done.write_text(json.dumps(result))
         accelerator.wait_for_everyone()
@@ -426,49 +445,6 @@ class FineTuning:
             (folder / "README.md").write_text(render_card(settings, content), encoding="utf-8")
         (self.output_dir / "report.json").write_text(json.dumps(content, indent=1))
         self.print(report_tables(content))
-
-
-class Validation:
-    """The `on_step` of a stage: its loss on held-out utterances, its best weights, and when to stop.
-
-    Its memory is a file, and what it says at a step depends on earlier steps only: so a run that goes on from a
-    checkpoint stops where it would have stopped.
-    """
-
-    def __init__(
-        self, batches: list, settings: dict, steps: int, folder: Path, accelerator: Accelerator, trained: list[str]
-    ):
-        self.every, self.patience, self.steps = settings["every"], settings["patience"], steps
-        self.batches, self.folder, self.accelerator = batches, folder, accelerator
-        self.file, self.trained = folder / "validation.json", trained
-        self.losses = {}
-        if self.file.exists():
-            self.losses = {int(step): value for step, value in json.loads(self.file.read_text()).items()}
-
-    def __call__(self, step: int, loss: nn.Module) -> bool:
-        if step % self.every and step != self.steps:
-            return False
-        value = mean_loss(loss, self.batches, self.accelerator)
-        earlier = {s: v for s, v in self.losses.items() if s < step}
-        better = value < min(earlier.values(), default=float("inf"))
-        self.losses = {**earlier, step: value}
-        if self.accelerator.is_main_process:
-            print(json.dumps({"step": step, "validation_loss": round(value, 4)}), flush=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if better:  # by name, for no parameter of an average is trainable
-                weights = {name: loss.model.get_parameter(name) for name in self.trained}
-                save_weights(weights, self.folder / "best.safetensors")
-            write_json(self.file, self.losses)
-        self.accelerator.log({"validation_loss": value}, step=step)
-        self.accelerator.wait_for_everyone()
-        return sum(s > self.best_step for s in self.losses) >= self.patience
-
-    @property
-    def best_step(self) -> int:
-        return min(self.losses, key=self.losses.get)
-
-    def result(self) -> dict:
-        return {"best_step": self.best_step, "last_step": max(self.losses), "validation_loss": self.losses}
 
 
 @torch.no_grad()

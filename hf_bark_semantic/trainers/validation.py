@@ -23,7 +23,7 @@ class Validation:
 
     Args:
         measure (callable): `model -> dict[str, float]`, the same on every process.
-        save (callable): `(model, folder) -> None`, called on the main process alone.
+        save (callable): `(model, folder) -> None` writes into an empty folder; called on the main process alone.
         steps (`int`): of the training; the last one is measured, too.
         folder (`Path`): for `best/` and `validation.json`.
         accelerator (`Accelerator`): of the training.
@@ -65,10 +65,10 @@ class Validation:
         if self.accelerator.is_main_process:
             rounded = {f"validation_{name}": round(value, 4) for name, value in figures.items()}
             print(json.dumps({"step": step, **rounded}), flush=True)
-            self.folder.mkdir(parents=True, exist_ok=True)
             if self.best_step == step:
                 new, best = self.folder / "best.new", self.folder / "best"
                 shutil.rmtree(new, ignore_errors=True)
+                new.mkdir(parents=True)
                 self.save(model, new)
                 shutil.rmtree(best, ignore_errors=True)
                 new.rename(best)
@@ -82,6 +82,3 @@ class Validation:
         """The earliest of the best."""
         sign = -1 if self.best_by.endswith("loss") else 1
         return max(self.figures, key=lambda step: (sign * self.figures[step][self.best_by], -step))
-
-    def result(self) -> dict:
-        return {"best_step": self.best_step, "last_step": max(self.figures), **self.figures[self.best_step]}

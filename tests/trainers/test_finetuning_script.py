@@ -148,7 +148,9 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
         ("coarse", 4), ("coarse", 5),
     ]  # fmt: skip
     for stage in ("semantic", "coarse"):
-        whole, resumed = (load_file(tmp_path / name / stage / "best.safetensors") for name in ("whole", "killed"))
+        whole, resumed = (
+            load_file(tmp_path / name / stage / "best" / "trained.safetensors") for name in ("whole", "killed")
+        )
         assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
         whole, resumed = (tmp_path / name / stage / "validation.json" for name in ("whole", "killed"))
         assert whole.read_text() == resumed.read_text()
