@@ -11,16 +11,10 @@ with explain_import_errors():  # transformers imports torchaudio, whose build ma
     from .bark.voice_prompt import VoicePrompt, VoicePromptError
     from .configuration_bark_semantic import BarkSemanticEncoderConfig
     from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens
+    from .packaged import default_encoder, example_recording, nano_bark, nano_encoder, nano_recording
     from .pipelines import cloning, encoding
     from .pipelines.cloning import VoiceCloningPipeline
-    from .pipelines.encoding import (
-        AudioToBarkSemanticPipeline,
-        default_encoder,
-        example_recording,
-        nano_bark,
-        nano_encoder,
-        nano_recording,
-    )
+    from .pipelines.encoding import AudioToBarkSemanticPipeline
     from .processing_bark_semantic import BarkSemanticEncoderProcessor
 
 AutoConfig.register(BarkSemanticEncoderConfig.model_type, BarkSemanticEncoderConfig, exist_ok=True)

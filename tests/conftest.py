@@ -13,8 +13,9 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_bark_semantic import (
     BarkSemanticEncoderProcessor,
+    packaged,
 )
-from hf_bark_semantic.pipelines import cloning, encoding
+from hf_bark_semantic.pipelines import cloning
 from tiny import corpus_row, tiny_bark, tiny_bark_processor, tiny_encoder, tiny_prompt
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -49,9 +50,8 @@ def package_with_nano(bark_folder, tmp_path, monkeypatch) -> Path:
     for name, vocab_size in (("BUILTIN_ENCODER", 40), ("NANO_ENCODER", 50)):
         tiny_encoder(vocab_size=vocab_size).save_pretrained(tmp_path / name)
         BarkSemanticEncoderProcessor().save_pretrained(tmp_path / name)
-        for module in (encoding, cloning):
-            monkeypatch.setattr(module, name, tmp_path / name)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_BARK", Path(bark_folder))
+        monkeypatch.setattr(packaged, name, tmp_path / name)
+    monkeypatch.setattr(packaged, "NANO_BARK", Path(bark_folder))
     tasks = {**PIPELINE_REGISTRY.supported_tasks}
     del tasks[cloning.VOICE_CLONING_TASK]
     monkeypatch.setattr(PIPELINE_REGISTRY, "supported_tasks", tasks)

@@ -6,7 +6,7 @@ import time
 import torch
 from transformers import pipeline
 
-from hf_bark_semantic.pipelines.encoding import NANO, nano_recording
+from hf_bark_semantic.packaged import NANO, nano_recording
 
 TEXTS = (
     "one seven three nine.",

@@ -36,7 +36,7 @@ from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, synthesize
 from hf_bark_semantic.bark.voice_prompt import SUNO, VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
-from hf_bark_semantic.pipelines.encoding import NANO
+from hf_bark_semantic.packaged import NANO
 
 SHAPES = {"tiny": (4, 256, 4), "small": (12, 768, 12), "large": (24, 1_024, 16)}  # layers, width, heads
 STAGES = ("semantic", "coarse", "fine", "codec")

@@ -68,7 +68,7 @@ from generate_corpus import table
 from transformers import BarkModel, pipeline
 from voice_report import write_voice_results
 
-from hf_bark_semantic import VoicePrompt, default_encoder
+from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.bark.losses import STAGES, Utterance, collate, random_example
@@ -93,7 +93,8 @@ from hf_bark_semantic.evaluation.voices import (
     plan_trials,
 )
 from hf_bark_semantic.files import write_json
-from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
+from hf_bark_semantic.packaged import encoder_for
+from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.trainers.encoder import set_value
 
 METHODS = ("lora", "full")
@@ -336,7 +337,7 @@ class Study:
     def encoder(self, tokens: str):
         args = self.args
         place = args.secret_tokenizer if tokens == "secret" else args.encoder
-        place = place or (nano_encoder() if args.bark == NANO else default_encoder())
+        place = place or encoder_for(args.bark)
         encoder = pipeline(TASK, model=str(place), device=self.device)
         check_encoder(encoder.model, self.configs.semantic.semantic_vocab_size)
         return encoder

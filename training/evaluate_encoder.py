@@ -58,7 +58,7 @@ from hf_bark_semantic.evaluation.tokens import (
     summarize,
     unigram_distance,
 )
-from hf_bark_semantic.pipelines.encoding import default_encoder
+from hf_bark_semantic.packaged import default_encoder
 from hf_bark_semantic.trainers.augmentation import add_noise, reverberate
 
 

@@ -42,7 +42,7 @@ from accelerate import PartialState
 from transformers import BarkModel, BarkProcessor, EncodecModel, pipeline
 from voice_report import write_voice_results
 
-from hf_bark_semantic import VoicePrompt, default_encoder, load_audio, save_audio
+from hf_bark_semantic import VoicePrompt, load_audio, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
@@ -67,7 +67,8 @@ from hf_bark_semantic.evaluation.voices import (
     summarize,
     trial_record,
 )
-from hf_bark_semantic.pipelines.encoding import NANO, AudioToBarkSemanticPipeline, nano_bark, nano_encoder
+from hf_bark_semantic.packaged import NANO, bark_folder, encoder_for
+from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import SpeechOptions
 
@@ -168,7 +169,7 @@ def settings_of(args, voices: Sequence[CastVoice]) -> dict:
     settings["voices"] = ", ".join(args.voices)
     settings |= {"speaker_models": args.speaker_models, "texts_per_voice": args.texts_per_voice}
     settings["recordings"] = zlib.crc32(repr(voices).encode())
-    folders = {"bark_weights": nano_bark() if args.bark == NANO else args.bark, "encoder_weights": args.encoder or ""}
+    folders = {"bark_weights": bark_folder(args.bark), "encoder_weights": args.encoder or ""}
     for name, folder in folders.items():
         ages = [file.stat().st_mtime_ns for file in Path(folder).glob("*.safetensors")] if folder else []
         settings[name] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(max(ages) / 1e9)) if ages else None
@@ -306,7 +307,7 @@ class Maker:
         bark.to(device)
         encoder = None
         if "clone" in parts:
-            place = args.encoder or (nano_encoder() if args.bark == NANO else default_encoder())
+            place = args.encoder or encoder_for(args.bark)
             encoder = pipeline("audio-to-bark-semantic", model=str(place), device=device)
             known, wanted = encoder.model.config.vocab_size, check_bark(bark).semantic.semantic_vocab_size
             if known != wanted:

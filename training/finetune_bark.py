@@ -36,7 +36,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
-from hf_bark_semantic import default_encoder, save_audio
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.adapters import (
     add_adapters,
     bark_stage,
@@ -70,7 +70,8 @@ from hf_bark_semantic.corpus.recordings import (
     voice_prompt_of,
 )
 from hf_bark_semantic.files import atomic_write
-from hf_bark_semantic.pipelines.encoding import NANO, TASK, nano_encoder
+from hf_bark_semantic.packaged import NANO, encoder_for
+from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.trainers.encoder import arguments_of, set_value
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
 from hf_bark_semantic.trainers.validation import Validation
@@ -201,7 +202,7 @@ def main(arguments=None):
 def run_prepare(args) -> None:
     bark, processor = load_bark(args.bark)
     configs = check_bark(bark)
-    place = args.encoder or str(nano_encoder() if args.bark == NANO else default_encoder())
+    place = args.encoder or str(encoder_for(args.bark))
     encoder = pipeline(TASK, model=place, device=args.device)
     check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
     recordings = read_recordings(args.recordings, split=args.split)

@@ -52,7 +52,7 @@ from hf_bark_semantic.corpus.shards import (
 )
 from hf_bark_semantic.corpus.texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transcriber
-from hf_bark_semantic.pipelines.encoding import NANO, nano_bark
+from hf_bark_semantic.packaged import NANO, bark_folder
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "corpus.md"
@@ -70,7 +70,7 @@ def main(arguments=None):
             f"{os.environ['WORLD_SIZE']} processes were started, but accelerate knows of {accelerator.num_processes}. "
             "On CPUs, start them with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N."
         )
-    place = str(nano_bark()) if args.bark == NANO else args.bark
+    place = str(bark_folder(args.bark))
     plan, processor = make_plan(args, place, accelerator.print)
     if args.dry_run:
         if accelerator.is_main_process:

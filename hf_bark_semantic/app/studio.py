@@ -34,8 +34,8 @@ from ..configuration_bark_semantic import (
     NUM_COARSE_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
+from ..packaged import NANO, bark_folder, encoder_for, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
-from ..pipelines.encoding import NANO, default_encoder, nano_bark, nano_encoder
 from ..voices.cloning import encode_clip
 from ..voices.splitting import estimate_duration_s
 
@@ -250,9 +250,8 @@ class Studio:
             raise ValueError(f"{bark!r} is none of the models of this page: {', '.join(self.barks)}.")
         if bark not in self._speakers:
             job.show(0.0, f"loading {bark}")
-            if bark == NANO:
-                nano_bark()  # without one, its error names the way out
-            encoder = self.encoder or (nano_encoder() if bark == NANO else default_encoder())
+            bark_folder(bark)  # without a nano, its error names the way out
+            encoder = self.encoder or encoder_for(bark)
             while len(self._speakers) >= MAX_LOADED:
                 name, _ = self._speakers.popitem(last=False)
                 self._bundles = {key: bundle for key, bundle in self._bundles.items() if key[0] != name}

@@ -30,7 +30,7 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from ..pipelines.encoding import NANO, nano_bark
+from ..packaged import NANO, bark_folder
 from .configs import BarkGenerationConfigs, bark_generation_configs
 
 DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark
@@ -70,7 +70,7 @@ def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
     Raises:
         OSError: there is none, or it isn't cached and the Hub cannot be reached.
     """
-    place = str(nano_bark() if name == NANO else name)
+    place = str(bark_folder(name))
     way_out = "Save one there (`BarkProcessor(tokenizer).save_pretrained(folder)`), or pass bark_processor=."
     try:
         processor = BarkProcessor.from_pretrained(place, **kwargs)
@@ -202,8 +202,7 @@ class _QuietCodec(EncodecModel):
 
 def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.PathLike, PretrainedConfig]:
     """Where a model is, and its configuration."""
-    if name == NANO:
-        name = nano_bark()
+    name = bark_folder(name)
     try:
         return name, AutoConfig.from_pretrained(name, **_location(kwargs))
     except OSError as error:

@@ -30,15 +30,8 @@ from ..audio import SAVED_FORMATS, AudioError, list_audio_files, load_audio, sav
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..environment import inspect_environment, installed_version
 from ..files import atomic_write
-from ..pipelines.encoding import (
-    BUILTIN_ENCODER,
-    NANO,
-    TASK,
-    default_encoder,
-    example_recording,
-    nano_encoder,
-    nano_recording,
-)
+from ..packaged import BUILTIN_ENCODER, NANO, default_encoder, encoder_for, example_recording, nano_recording
+from ..pipelines.encoding import TASK
 from ..voices.provenance import Provenance
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -639,9 +632,11 @@ def _load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opt
         logging.disable_progress_bar()
     if arguments.device is not None:
         options["device"] = arguments.device
-    packaged = nano_encoder if getattr(arguments, "bark", None) == NANO else default_encoder
+    bark = getattr(arguments, "bark", None)
     try:
-        name = packaged() if arguments.encoder == BUILTIN else arguments.encoder
+        name = arguments.encoder
+        if name == BUILTIN:
+            name = default_encoder() if bark is None else encoder_for(bark)
         return pipeline(task, model=str(name), dtype=arguments.dtype, **options)
     except (*_FAILURES, KeyError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise UsageError(f"{failure}: {_message(error)}") from error

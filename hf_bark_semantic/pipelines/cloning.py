@@ -19,16 +19,18 @@ import torch
 from transformers import AutoConfig, AutoModel, BarkModel, BarkProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .. import packaged
 from ..audio import AudioError, load_audio
 from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..packaged import NANO
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..voices.cloning import clone_voice, encode_codes
 from ..voices.speaking import SpeechOptions, convert_speech, prompt_from_transcript, speak_text
-from .encoding import BUILTIN_ENCODER, NANO, NANO_ENCODER, AudioToBarkSemanticPipeline
+from .encoding import AudioToBarkSemanticPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -277,24 +279,24 @@ def register_pipeline() -> None:
             VOICE_CLONING_TASK,
             pipeline_class=VoiceCloningPipeline,
             pt_model=AutoModel,
-            default={"model": (str(NANO_ENCODER), "main")},
+            default={"model": (str(packaged.NANO_ENCODER), "main")},
             type="audio",
         )
 
 
 def _is_packaged(model: BarkSemanticEncoderModel) -> bool:
-    return model.config.name_or_path in (str(NANO_ENCODER), str(BUILTIN_ENCODER))
+    return model.config.name_or_path in (str(packaged.NANO_ENCODER), str(packaged.BUILTIN_ENCODER))
 
 
 def _packaged_encoder_for(vocab_size: int, model: BarkSemanticEncoderModel, processor):
     """Of the packaged encoders the one that fits, where `pipeline` chose the other: it does not know the Bark."""
     if getattr(model.config, "vocab_size", None) == vocab_size or not _is_packaged(model):
         return model, processor
-    for folder in (BUILTIN_ENCODER, NANO_ENCODER):
-        if (folder / "config.json").is_file() and AutoConfig.from_pretrained(folder).vocab_size == vocab_size:
-            logger.warning("The packaged encoder in %s fits this Bark and takes the place of the other one.", folder)
-            return AutoModel.from_pretrained(folder, dtype=model.dtype), None
-    return model, processor
+    folder = packaged.encoder_for(vocab_size)
+    if AutoConfig.from_pretrained(folder).vocab_size != vocab_size:
+        return model, processor
+    logger.warning("The packaged encoder in %s fits this Bark and takes the place of the other one.", folder)
+    return AutoModel.from_pretrained(folder, dtype=model.dtype), None
 
 
 def _processor_of(bark: BarkModel) -> BarkProcessor:

@@ -1,10 +1,6 @@
 """`pipeline("audio-to-bark-semantic")`: recordings or codec codes to Bark's semantic tokens.
 
     AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
-    default_encoder                folder of the encoder that the package carries, for Suno's Bark
-    nano_bark, nano_encoder        folders of the miniature Bark that the package carries, and of its encoder
-    example_recording              a real recording that the package carries
-    nano_recording                 one of a voice that nano has not heard
     register_pipeline              makes the task known to transformers (the package does it when it is imported)
 
 Reading and resampling is `load_audio`'s, windows are `BarkSemanticEncoderModel.encode`'s; what is here decides what an
@@ -21,6 +17,7 @@ import torch
 from transformers import AutoModel, AutoProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .. import packaged
 from ..audio import load_audio
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
@@ -28,13 +25,6 @@ from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
 TASK = "audio-to-bark-semantic"
-BUILTIN_ENCODER = Path(__file__).parents[1] / "checkpoints" / "bark-encoder"
-EXAMPLE_RECORDING = Path(__file__).parents[1] / "recordings" / "inaugural_address_1961.flac"
-
-NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
-NANO_BARK = Path(__file__).parents[1] / "checkpoints" / "nano"
-NANO_ENCODER = Path(__file__).parents[1] / "checkpoints" / "nano-encoder"
-NANO_RECORDING = Path(__file__).parents[1] / "recordings" / "nano_reference.flac"
 
 
 class AudioToBarkSemanticPipeline(Pipeline):
@@ -234,57 +224,6 @@ def split_input(source: Any) -> tuple[Any, np.ndarray | None]:
     return audio, None if codes is None else np.asarray(codes)
 
 
-def default_encoder() -> Path:
-    """Folder of the encoder that the package carries, for the tokens of Suno's Bark.
-
-    Raises:
-        FileNotFoundError: this installation has none.
-    """
-    return _packaged(BUILTIN_ENCODER, "encoder", "a folder or a Hub id, on the command line with --encoder")
-
-
-def nano_bark() -> Path:
-    """Folder of nano, a miniature Bark with processor and voice presets, trained from scratch on synthetic speech.
-
-    Raises:
-        FileNotFoundError: this installation has none.
-    """
-    return _packaged(NANO_BARK, "nano", "another Bark, such as suno/bark-small, on the command line with --bark")
-
-
-def nano_encoder() -> Path:
-    """Folder of the encoder for nano's tokens.
-
-    Raises:
-        FileNotFoundError: this installation has none.
-    """
-    return _packaged(NANO_ENCODER, "encoder of nano", "a folder or a Hub id, on the command line with --encoder")
-
-
-def nano_recording() -> Path:
-    """Some seconds of a voice that no stage of nano has heard.
-
-    Raises:
-        FileNotFoundError: this installation has none.
-    """
-    return _packaged(NANO_RECORDING, "recording for nano", "a recording of your own")
-
-
-def example_recording() -> Path:
-    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain."""
-    return EXAMPLE_RECORDING
-
-
-def _packaged(path: Path, what: str, way_out: str) -> Path:
-    """`path`, if it is the folder of a model or a file."""
-    missing = path if path.suffix else path / "config.json"
-    if not missing.is_file():
-        raise FileNotFoundError(
-            f"This installation carries no {what}: there is no {missing}. Name {way_out}, or reinstall the package."
-        )
-    return path
-
-
 def register_pipeline() -> None:
     """Make `pipeline("audio-to-bark-semantic")` known to transformers; its default is the packaged encoder."""
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
@@ -292,7 +231,7 @@ def register_pipeline() -> None:
             TASK,
             pipeline_class=AudioToBarkSemanticPipeline,
             pt_model=AutoModel,
-            default={"model": (str(BUILTIN_ENCODER), "main")},
+            default={"model": (str(packaged.BUILTIN_ENCODER), "main")},
             type="audio",
         )
 
@@ -332,10 +271,5 @@ def _result(output, row: int, audio: np.ndarray | None, audio_codes: np.ndarray 
 
 __all__ = [
     "AudioToBarkSemanticPipeline",
-    "default_encoder",
-    "example_recording",
-    "nano_bark",
-    "nano_encoder",
-    "nano_recording",
     "register_pipeline",
 ]

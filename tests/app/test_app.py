@@ -398,7 +398,7 @@ def test_nano_is_the_default(package_with_nano, monkeypatch):
 
 
 def test_without_nano_another_bark_is_asked_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_BARK", tmp_path)
+    monkeypatch.setattr("hf_bark_semantic.packaged.NANO_BARK", tmp_path)
     assert cli.main(["app"]) == 2
     assert "carries no nano" in (said := capsys.readouterr().err) and "--bark" in said
 

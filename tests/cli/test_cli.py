@@ -241,7 +241,7 @@ def test_encoder_that_cannot_be_loaded_exits_with_2(recordings, tmp_path, capsys
     for encoder in (str(tmp_path / "nowhere"), "nobody/nothing", str(recordings)):
         assert cli.main(["encode", str(recordings), "--encoder", encoder]) == 2
         assert f"cannot load the encoder {encoder!r}" in capsys.readouterr().err
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.BUILTIN_ENCODER", tmp_path / "bark-encoder")
+    monkeypatch.setattr("hf_bark_semantic.packaged.BUILTIN_ENCODER", tmp_path / "bark-encoder")
     assert cli.main(["encode", str(recordings)]) == 2
     assert "Name a folder or a Hub id, on the command line with --encoder" in capsys.readouterr().err
 
@@ -309,12 +309,17 @@ def test_silent_recording_fails_without_a_file(encoder, codec, tmp_path, capsys)
 def test_clone_for_a_bark_takes_its_codec_and_for_nano_its_encoder(package_with_nano, bark_folder, tmp_path, capsys):
     recording = str(save_audio(tmp_path / "me.wav", noise(2.0, sampling_rate=24_000), 24_000))
     prompts = []
-    for bark, encoder in (("nano", []), (bark_folder, ["--encoder", str(package_with_nano / "NANO_ENCODER")])):
+    for bark, encoder in (
+        ("nano", []),
+        (bark_folder, []),
+        (bark_folder, ["--encoder", str(package_with_nano / "NANO_ENCODER")]),
+    ):
         target = tmp_path / f"{len(prompts)}.npz"
         assert cli.main(["clone", recording, "--output", str(target), "--bark", bark, *encoder]) == 0
         prompts.append(VoicePrompt.load(target, semantic_vocab_size=50))
-    assert prompts[0] == prompts[1]
-    assert cli.main(["clone", recording, "--output", str(target), "--bark", bark_folder]) == 2
+    assert prompts[0] == prompts[1] == prompts[2]
+    other = ["--encoder", str(package_with_nano / "BUILTIN_ENCODER")]
+    assert cli.main(["clone", recording, "--output", str(target), "--bark", bark_folder, *other]) == 2
     assert "vocabulary of 40 semantic tokens and the Bark one of 50" in capsys.readouterr().err
 
 
@@ -398,7 +403,7 @@ def test_voice_that_cannot_be_used_fails_without_a_file(speak, capsys):
 
 def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monkeypatch, capsys):
     save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    monkeypatch.setattr("hf_bark_semantic.packaged.NANO_RECORDING", tmp_path / "nano_reference.flac")
     folder = tmp_path / "demo"
     assert cli.main(["demo", "--output", str(folder)]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["clone.wav", "preset.wav", "reference.wav", "voice.npz"]
@@ -411,7 +416,7 @@ def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monk
 
 def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypatch, capsys):
     save_audio(tmp_path / "nano_reference.flac", noise(3.0, sampling_rate=24_000) * 0.5, 24_000)
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nano_reference.flac")
+    monkeypatch.setattr("hf_bark_semantic.packaged.NANO_RECORDING", tmp_path / "nano_reference.flac")
     arguments, steps = ["demo", "--output", str(tmp_path / "demo")], []
     run = cli.main
     monkeypatch.setattr(cli, "main", lambda command: steps.append(command[0]) or cli.FAILED * (command[0] == "clone"))
@@ -420,7 +425,7 @@ def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypa
 
 
 def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("hf_bark_semantic.pipelines.encoding.NANO_RECORDING", tmp_path / "nowhere.flac")
+    monkeypatch.setattr("hf_bark_semantic.packaged.NANO_RECORDING", tmp_path / "nowhere.flac")
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 2
     assert "This installation carries no recording for nano" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()

@@ -10,7 +10,8 @@ from transformers import HubertConfig, HubertModel, pipeline
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder
 from hf_bark_semantic.audio import AudioError, load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
-from hf_bark_semantic.pipelines.encoding import BUILTIN_ENCODER, TASK, AudioToBarkSemanticPipeline, register_pipeline
+from hf_bark_semantic.packaged import BUILTIN_ENCODER
+from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline, register_pipeline
 from tiny import noise, random_codes, tiny_encoder
 
 

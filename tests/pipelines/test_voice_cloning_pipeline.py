@@ -280,9 +280,9 @@ def test_package_without_nano_says_so(tmp_path, monkeypatch):
     for name, find in (
         ("NANO_BARK", hf_bark_semantic.nano_bark),
         ("NANO_ENCODER", hf_bark_semantic.nano_encoder),
-        ("NANO_RECORDING", hf_bark_semantic.pipelines.encoding.nano_recording),
+        ("NANO_RECORDING", hf_bark_semantic.packaged.nano_recording),
     ):
-        monkeypatch.setattr(f"hf_bark_semantic.pipelines.{name}", tmp_path / f"{name}.flac")
+        monkeypatch.setattr(f"hf_bark_semantic.packaged.{name}", tmp_path / f"{name}.flac")
         with pytest.raises(FileNotFoundError, match="This installation carries no .*Name .*or reinstall"):
             find()
     for load in (load_bark, load_bark_processor, load_codec, load_configs):

@@ -11,9 +11,8 @@ import torch
 from nbclient import NotebookClient
 
 import hf_bark_semantic
-from hf_bark_semantic import BarkSemanticEncoderModel, VoicePrompt, load_audio, load_bark
+from hf_bark_semantic import BarkSemanticEncoderModel, VoicePrompt, load_audio, load_bark, packaged
 from hf_bark_semantic.corpus.shards import shard_records
-from hf_bark_semantic.pipelines import encoding as pipelines
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +21,7 @@ NAMES = ("quickstart", "train_and_finetune")
 CELL_TIMEOUT_S = 900  # against hanging; a busy machine may take its time
 STAGE_PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics"}
 
-with_nano = pytest.mark.skipif(not pipelines.NANO_BARK.is_dir(), reason="this package carries no nano")
+with_nano = pytest.mark.skipif(not packaged.NANO_BARK.is_dir(), reason="this package carries no nano")
 
 
 @pytest.fixture

@@ -1,0 +1,161 @@
+"""What the package carries: two encoders, nano, two recordings, recipes of training and templates of model cards.
+
+    default_encoder, nano_encoder, nano_bark    folders of models
+    encoder_for                                 the one of the two encoders that has a Bark's tokens
+    bark_folder                                 what a Bark's name stands for: "nano" for the packaged one
+    example_recording, nano_recording           files
+    recipe, card_template                       text files, in the wheel and in a checkout
+
+Nothing here imports torch or transformers.
+"""
+
+import json
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
+BUILTIN_ENCODER = PACKAGE / "checkpoints" / "bark-encoder"
+NANO_BARK = PACKAGE / "checkpoints" / "nano"
+NANO_ENCODER = PACKAGE / "checkpoints" / "nano-encoder"
+EXAMPLE_RECORDING = PACKAGE / "recordings" / "inaugural_address_1961.flac"
+NANO_RECORDING = PACKAGE / "recordings" / "nano_reference.flac"
+RECIPES = (PACKAGE / "recipes", PACKAGE.parent / "training" / "configs")  # in a wheel, in a checkout
+CARD_TEMPLATES = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
+
+
+def default_encoder() -> Path:
+    """Folder of the encoder that the package carries, for the tokens of Suno's Bark.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(BUILTIN_ENCODER, "encoder", "a folder or a Hub id, on the command line with --encoder")
+
+
+def nano_bark() -> Path:
+    """Folder of nano, a miniature Bark with processor and voice presets, trained from scratch on synthetic speech.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_BARK, "nano", "another Bark, such as suno/bark-small, on the command line with --bark")
+
+
+def nano_encoder() -> Path:
+    """Folder of the encoder for nano's tokens.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_ENCODER, "encoder of nano", "a folder or a Hub id, on the command line with --encoder")
+
+
+def nano_recording() -> Path:
+    """Some seconds of a voice that no stage of nano was trained on.
+
+    Raises:
+        FileNotFoundError: this installation has none.
+    """
+    return _packaged(NANO_RECORDING, "recording for nano", "a recording of your own")
+
+
+def example_recording() -> Path:
+    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain."""
+    return EXAMPLE_RECORDING
+
+
+def bark_folder(bark: str | os.PathLike) -> str | os.PathLike:
+    """The folder of nano for `"nano"`; any other folder or Hub id as it is.
+
+    Raises:
+        FileNotFoundError: this installation has no nano.
+    """
+    return nano_bark() if bark == NANO else bark
+
+
+def encoder_for(bark: str | os.PathLike | int) -> Path:
+    """Folder of the packaged encoder that has a Bark's semantic tokens.
+
+    Args:
+        bark (`str`, `Path` or `int`): `"nano"`, a folder or a Hub id; or how many semantic tokens the Bark has.
+
+    Returns:
+        `Path`: the encoder for Suno's Bark also where the number of tokens is unknown, as with a Hub id, or neither
+            encoder has so many; `check_encoder` compares the two where both are loaded.
+
+    Raises:
+        FileNotFoundError: this installation lacks that encoder.
+    """
+    if bark == NANO:
+        return nano_encoder()
+    vocab_size = bark if isinstance(bark, int) else _semantic_vocab_size(Path(bark))
+    return nano_encoder() if vocab_size is not None and vocab_size == _vocab_size(NANO_ENCODER) else default_encoder()
+
+
+def recipe(name: str) -> Path:
+    """The config of a training by its name, such as `"builtin"`; see `training/README.md`.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    return _text_file(RECIPES, name, ".yaml", "recipe")
+
+
+def card_template(name: str) -> Path:
+    """The template of a model or dataset card: `"encoder"`, `"adapter"`, `"corpus"`, `"nano"` or `"nano-encoder"`.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    return _text_file(CARD_TEMPLATES, name, ".md", "card template")
+
+
+def _packaged(path: Path, what: str, way_out: str) -> Path:
+    """`path`, if it is the folder of a model or a file."""
+    missing = path if path.suffix else path / "config.json"
+    if not missing.is_file():
+        raise FileNotFoundError(
+            f"This installation carries no {what}: there is no {missing}. Name {way_out}, or reinstall the package."
+        )
+    return path
+
+
+def _text_file(folders: tuple[Path, ...], name: str, suffix: str, what: str) -> Path:
+    for folder in folders:
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    names = sorted({file.stem for folder in folders for file in folder.glob(f"*{suffix}")})
+    raise FileNotFoundError(f"There is no {what} {name!r}; there are {', '.join(names) or 'none'}.")
+
+
+def _vocab_size(encoder: Path) -> int | None:
+    return _read_json(encoder / "config.json").get("vocab_size")
+
+
+def _semantic_vocab_size(bark: Path) -> int | None:
+    """Of a folder; `None` where there is none, or it does not say."""
+    return (_read_json(bark / "generation_config.json").get("semantic_config") or {}).get("semantic_vocab_size")
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+__all__ = [
+    "NANO",
+    "bark_folder",
+    "card_template",
+    "default_encoder",
+    "encoder_for",
+    "example_recording",
+    "nano_bark",
+    "nano_encoder",
+    "nano_recording",
+    "recipe",
+]
