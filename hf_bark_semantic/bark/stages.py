@@ -42,16 +42,8 @@ from .prompting import (
     text_prefix,
     text_to_ids,
 )
-from .transformer import (
-    DecodingBatch,
-    FineDecoder,
-    Guidance,
-    Sampling,
-    Savings,
-    View,
-    legal_head,
-    pick_tokens,
-)
+from .sampling import Guidance, Sampling, View, pick_tokens
+from .transformer import DecodingBatch, FineDecoder, Savings, legal_head
 from .voice_prompt import VoicePrompt
 
 if TYPE_CHECKING:

@@ -34,8 +34,9 @@ from typing import Any, Literal
 import numpy as np
 from transformers import BarkModel
 
+from .sampling import Sampling
 from .stages import BarkSetup, StageItem, run_stage
-from .transformer import Sampling, Savings
+from .transformer import Savings
 from .voice_prompt import VoicePrompt
 
 ALL_SAVINGS = Savings()

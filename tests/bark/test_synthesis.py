@@ -17,6 +17,7 @@ from transformers.models.bark.generation_configuration_bark import (
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark import stages as bark_stages
 from hf_bark_semantic.bark.losses import Utterance, coarse_example, collate, semantic_example
+from hf_bark_semantic.bark.sampling import pick_tokens
 from hf_bark_semantic.bark.stages import BarkSetup
 from hf_bark_semantic.bark.synthesis import (
     Sampling,
@@ -27,7 +28,7 @@ from hf_bark_semantic.bark.synthesis import (
     synthesize,
     text_to_semantic,
 )
-from hf_bark_semantic.bark.transformer import DecodingBatch, _attend, pick_tokens
+from hf_bark_semantic.bark.transformer import DecodingBatch, _attend
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 VOCAB_SIZE, CODEBOOK_SIZE, TEXT_LENGTH, MAX_TOKENS = 500, 64, 64, 60

@@ -1,0 +1,158 @@
+"""How a stage picks tokens from logits.
+
+Sampling       the rule by which one stage picks tokens
+Guidance       how much text, tokens and voice count: classifier-free guidance
+pick_tokens    logits and one random number per row -> one token per row
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+TRANSFORMERS_TOP_K = 50  # transformers, GenerationConfig: what an unset top_k means
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage picks a token from its logits.
+
+    Args:
+        temperature (`float`, *optional*): 0 or `None` takes the likeliest token.
+        top_k (`int`, *optional*): sample among that many tokens; `None` or 0 among all.
+        top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
+        min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
+            have no end to predict and ignore it.
+        guidance_scale (`float`, *optional*): how much what is to be said counts: the text for the text stage, its
+            tokens for the coarse stage; 1 as the model says, more for clearer words. See [`Guidance`]. `None`: what
+            the Bark's generation config says, `condition_guidance_scale`; Suno's say nothing, so 1.
+        voice_guidance_scale (`float`, *optional*): the same for the voice prompt, and `voice_guidance_scale` there.
+
+    Raises:
+        ValueError: a value outside of its range.
+    """
+
+    temperature: float | None = 0.7
+    top_k: int | None = None
+    top_p: float | None = None
+    min_eos_p: float | None = 0.2  # suno-ai/bark, generation.py: generate_text_semantic
+    guidance_scale: float | None = None
+    voice_guidance_scale: float | None = None
+
+    def __post_init__(self):
+        rules = [
+            ("temperature", self.temperature is None or 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", self.top_k is None or self.top_k >= 0, "a count, or None for all"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
+            ("min_eos_p", self.min_eos_p is None or 0 < self.min_eos_p <= 1, "above 0 and at most 1, or None"),
+        ]
+        for name in ("guidance_scale", "voice_guidance_scale"):
+            scale = getattr(self, name)
+            rules.append((name, scale is None or 1 <= scale < math.inf, "1 or more, or None"))
+        for name, holds, rule in rules:
+            if not holds:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
+
+    @property
+    def greedy(self) -> bool:
+        return not self.temperature
+
+
+class View(NamedTuple):
+    """How much of a request a row of a batch knows, and how much its log-probabilities count."""
+
+    content: bool  # what is to be said
+    voice: bool  # the voice prompt
+    weight: float
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598) by two conditions, one after the other.
+
+    Every row is computed as up to three views: with all that it is asked for, without the voice prompt, and without
+    what it is to say either. Their log-probabilities are added up as in Brooks et al., 2023, arXiv:2211.09800:
+    `nothing + content * (no_voice - nothing) + voice * (all - no_voice)`.
+
+    Args:
+        content (`float`), voice (`float`): the two scales; 1 and 1 for no guidance, and a single view.
+    """
+
+    content: float = 1.0
+    voice: float = 1.0
+
+    @cached_property
+    def views(self) -> list[View]:
+        """Those that count."""
+        everything = View(True, True, self.voice)
+        rest = (View(True, False, self.content - self.voice), View(False, False, 1 - self.content))
+        return [everything, *(view for view in rest if view.weight)]
+
+    def logits(self, logits: torch.Tensor) -> torch.Tensor:
+        """From logits of all views, `(num_rows * num_views, num_columns)`, to `(num_rows, num_columns)`."""
+        if len(self.views) == 1:
+            return logits
+        known = logits.float().log_softmax(-1).unflatten(0, (-1, len(self.views)))  # (rows, views, columns)
+        return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in self.views]))
+
+
+def pick_tokens(
+    logits: torch.Tensor,
+    sampling: Sampling,
+    uniforms: torch.Tensor | None,
+    *,
+    predicts_end: bool = False,
+    transformers_rules: bool = False,
+) -> torch.Tensor:
+    """Pick one token per row.
+
+    Args:
+        logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
+        sampling (`Sampling`): the rule.
+        uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
+        predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
+        transformers_rules (`bool`): see the table in [`synthesis`].
+
+    Returns:
+        `torch.LongTensor` of shape `(num_rows,)`: columns.
+    """
+    logits = logits.float()
+    min_eos_p = sampling.min_eos_p if predicts_end else None
+    if sampling.greedy:
+        picked, probabilities = logits.argmax(-1), None
+    elif transformers_rules:
+        top_k = TRANSFORMERS_TOP_K if sampling.top_k is None else sampling.top_k
+        scores = _keep_likeliest(logits / sampling.temperature, top_k=top_k)
+        probabilities = _keep_likeliest(scores, top_p=sampling.top_p).softmax(-1)
+    else:
+        scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
+        probabilities = (scores / sampling.temperature).softmax(-1)
+    if probabilities is not None:
+        cumulative = probabilities.cumsum(-1)
+        # below the total also after rounding, so that the token found has a probability
+        thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)
+        picked = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
+    if min_eos_p is not None:
+        if transformers_rules or probabilities is None:
+            probabilities = logits.softmax(-1)
+        end = probabilities[:, -1]
+        ends = end > min_eos_p if transformers_rules else end >= min_eos_p
+        picked = picked.masked_fill(ends, logits.shape[-1] - 1)
+    return picked
+
+
+def _keep_likeliest(scores: torch.Tensor, *, top_k: int | None = None, top_p: float | None = None) -> torch.Tensor:
+    if top_k and top_k < scores.shape[-1]:
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], float("-inf"))
+    if top_p is not None and top_p < 1:
+        ordered, order = scores.sort(descending=True)
+        probabilities = ordered.softmax(-1)
+        # a token stays while those before it hold no more than top_p
+        removed = probabilities.cumsum(-1) - probabilities > top_p
+        scores = scores.masked_fill(torch.empty_like(removed).scatter_(-1, order, removed), float("-inf"))
+    return scores
+
+
+__all__ = ["Guidance", "Sampling", "View", "pick_tokens"]
