@@ -1,0 +1,107 @@
+"""Which file of the package may import which, and how large rooms and functions may become.
+
+Imports are read from the source: those inside functions and under TYPE_CHECKING count, too.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import hf_bark_semantic
+
+TESTS = Path(__file__).parent
+PACKAGE = Path(hf_bark_semantic.__file__).parent
+TRAVELLING = {f"{part}_bark_semantic" for part in ("backbones", "configuration", "heads", "modeling", "processing")}
+FLOORS = [  # from the bottom: files import from their own room and from lower ones; the ground floor is one room
+    {*TRAVELLING, "audio", "environment", "files", "packaged"},
+    {"conversion", "publishing"},
+    {"bark"},
+    {"voices"},
+    {"corpus"},
+    {"trainers"},
+    {"evaluation"},
+    {"pipelines"},
+    {"app"},
+    {"cli"},
+    {"__init__"},
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "bark", "voices", "pipelines", "__init__"}
+REQUIRED = {"huggingface_hub", "numpy", "safetensors", "soundfile", "torch", "torchaudio", "tqdm", "transformers"}
+
+
+def syntax(folder: Path) -> dict[str, ast.Module]:
+    """Every file below a folder by its path from there: `bark/stages`."""
+    files = sorted(folder.rglob("*.py"))
+    return {file.relative_to(folder).with_suffix("").as_posix(): ast.parse(file.read_text("utf-8")) for file in files}
+
+
+FILES = syntax(PACKAGE)
+FUNCTIONS = [
+    (f"{file}.{node.name}", node)
+    for file, tree in FILES.items()
+    for node in ast.walk(tree)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+]
+
+
+def room_of(file: str) -> str:
+    return file.split("/")[0]
+
+
+def imported(file: str, nodes) -> set[str]:
+    """Dotted names of what a file's statements import: modules, and what is taken from them."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            folder = [PACKAGE.name, *file.split("/")][: -node.level] if node.level else []
+            module = [*folder, node.module] if node.module else folder
+            names |= {".".join([*module, alias.name]) for alias in node.names}
+    return names
+
+
+def files_imported(file: str) -> set[str]:
+    """The package's files that one of them imports."""
+    found = set()
+    for name in imported(file, ast.walk(FILES[file])):
+        package, *parts = name.split(".")
+        if package == PACKAGE.name:
+            places = ["/".join(path) for part in (parts, parts[:-1]) for path in (part, [*part, "__init__"])]
+            found.add(next(place for place in places if place in FILES))
+    return found
+
+
+def libraries(file: str, nodes) -> set[str]:
+    return {name.split(".")[0] for name in imported(file, nodes)} - sys.stdlib_module_names - {PACKAGE.name}
+
+
+def run_at_import(node):
+    """The statements that importing a file executes."""
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not is_for_types and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield child
+            yield from run_at_import(child)
+
+
+def test_the_root_has_at_most_16_files():
+    files = [path.name for path in PACKAGE.iterdir() if path.is_file()]
+    assert len(files) <= 16, sorted(files)
+
+
+def test_the_files_that_travel_to_the_hub_need_each_other_and_three_libraries_alone():
+    for file in TRAVELLING:
+        assert files_imported(file) <= TRAVELLING
+        assert libraries(file, ast.walk(FILES[file])) <= {"torch", "numpy", "transformers"}
+
+
+def test_no_function_is_longer_than_85_lines():
+    assert [(name, node.lineno) for name, node in FUNCTIONS if node.end_lineno - node.lineno >= 85] == []
+
+
+def test_no_test_imports_another_test():
+    for file, tree in syntax(TESTS).items():
+        parts = {part for name in imported(file, ast.walk(tree)) for part in name.split(".")}
+        assert not {part for part in parts if part.startswith("test_") or part in ("tests", "conftest")}, file
