@@ -8,7 +8,7 @@ from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.generation import Recipe, generate_shard
 from hf_bark_semantic.corpus.plan import CorpusPlan
-from hf_bark_semantic.corpus.shards import corpus_features, finished_shards, open_corpus, write_shard
+from hf_bark_semantic.corpus.shards import finished_shards, open_corpus, write_shard
 from hf_bark_semantic.corpus.texts import Sentence
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 from tiny import random_codes
@@ -52,14 +52,14 @@ def speak(requests):
 def start(folder, plan, recipe) -> list[int]:
     """What the first process does: the shards that are missing."""
     open_corpus(folder, {"plan": plan.description(), "recipe": recipe.description()})
-    return sorted(set(range(plan.num_shards)) - set(finished_shards(folder, plan, range(plan.num_shards))))
+    return sorted(plan.planned_rows().keys() - finished_shards(folder, plan.planned_rows()))
 
 
 def work(folder, plan, recipe, shards, speak=speak) -> None:
     """What each process does."""
     for shard in shards:
         rows, record = generate_shard(plan, shard, recipe, speak)
-        write_shard(folder, shard, rows, record, corpus_features(with_audio=recipe.with_audio))
+        write_shard(folder, shard, rows, record, recipe.features)
 
 
 def generate(folder, plan, recipe) -> None:

@@ -29,7 +29,6 @@ import publish
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
-from datasets import Dataset, Features, Value
 from generate_corpus import load_voices, table
 from safetensors.torch import load_file, save
 from torch import nn
@@ -59,7 +58,6 @@ from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDeco
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.plan import NO_VOICE
 from hf_bark_semantic.corpus.recordings import (
-    FEATURES,
     ReplayBatches,
     judged_batches,
     load_utterances,
@@ -69,6 +67,8 @@ from hf_bark_semantic.corpus.recordings import (
     utterance_of,
     voice_prompt_of,
 )
+from hf_bark_semantic.corpus.rows import row_features
+from hf_bark_semantic.corpus.shards import write_shard
 from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.packaged import NANO, encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
@@ -396,11 +396,9 @@ class FineTuning:
                 for result in self.speak(requests)
                 if len(result.semantic_tokens)
             ]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            features = Features({**FEATURES, "finish_reason": Value("string")})
-            rows = [{name: row.get(name) for name in features} for row in rows]
-            with atomic_write(file) as opened:
-                Dataset.from_list(rows, features=features).to_parquet(opened)
+            columns = {"id", "text", "voice", "semantic_tokens", "audio_codes", "finish_reason"}
+            record = {"planned_rows": len(pairs), "rejected": []}
+            write_shard(file.parents[1], 0, rows, record, row_features(columns))
         self.state.wait_for_everyone()
         utterances = load_utterances(file.parents[1], self.processor.tokenizer, self.configs)
         histories = {name: prompt and utterance_of(prompt) for name, prompt in voices.items()}

@@ -43,7 +43,6 @@ from hf_bark_semantic.corpus.formats import decode_codes
 from hf_bark_semantic.corpus.generation import Recipe, digest_of_files, generate_shard
 from hf_bark_semantic.corpus.plan import NO_VOICE, CorpusPlan
 from hf_bark_semantic.corpus.shards import (
-    corpus_features,
     finished_shards,
     open_corpus,
     shard_records,
@@ -245,14 +244,15 @@ def parse_filters(assignments: list[str]) -> Filters:
 def generate(args, plan: CorpusPlan, recipe: Recipe, processor, accelerator: Accelerator) -> None:
     """Make what is missing. Each process looks through a part of the shards, then makes a part of the missing ones."""
     process, num_processes = accelerator.process_index, accelerator.num_processes
-    finished = gather_object(finished_shards(args.output, plan, range(process, plan.num_shards, num_processes)))
+    finished = gather_object(
+        finished_shards(args.output, plan.planned_rows(range(process, plan.num_shards, num_processes)))
+    )
     missing = sorted(set(range(plan.num_shards)) - set(finished))
     accelerator.print(f"{len(finished)} of {plan.num_shards} shards are there; {num_processes} at work on the others.")
     mine = missing[process::num_processes]
     if not mine:
         return
     speak = load_speaker(args, processor, accelerator.device)
-    features = corpus_features(with_audio=recipe.with_audio)
     # The first process has the most shards, so its end is the end. Sentences count by their estimated duration.
     total = sum(estimate_duration_s(row.text) for shard in mine for row in plan.rows_of(shard))
     with tqdm(total=total, smoothing=0, bar_format=BAR, disable=not accelerator.is_main_process) as bar:
@@ -260,7 +260,7 @@ def generate(args, plan: CorpusPlan, recipe: Recipe, processor, accelerator: Acc
             rows, record = generate_shard(
                 plan, shard, recipe, speak, on_row=lambda row: bar.update(estimate_duration_s(row.text))
             )
-            write_shard(args.output, shard, rows, record, features)
+            write_shard(args.output, shard, rows, record, recipe.features)
 
 
 def load_speaker(args, processor, device):

@@ -23,11 +23,8 @@ from ..evaluation.judges import SpeakerEmbedder, Transcriber
 from ..evaluation.sequences import error_counts, normalize_text
 from ..evaluation.speech import cosine_similarity
 from ..voices.splitting import estimate_duration_s
+from .rows import MEASURES
 
-MEASURES = (
-    "silence_share", "clipped_share", "repeated_share", "duration_ratio", "level_spread_db",
-    "word_error_rate", "speaker_similarity",
-)  # fmt: skip
 REPEATED_LENGTH = 4  # tokens, 80 ms: what is longer and comes back within an utterance is rarely speech
 QUIET_DB = -50.0  # an utterance whose loud parts are below is silence throughout
 UNSPACED_LANGUAGES = ("ja", "zh")  # measured by letters, not words
@@ -173,7 +170,6 @@ class SpeakerSimilarity:
 
 
 __all__ = [
-    "MEASURES",
     "Filters",
     "SpeakerSimilarity",
     "WordErrorRate",

@@ -1,6 +1,6 @@
 """Other people's corpora of Bark's tokens: read, checked pair by pair, and written for their programs.
 
-    import_pairs      pairs of any reader -> a corpus folder, as `corpus.py` describes it; corrupt ones are named
+    import_pairs      pairs of any reader -> a corpus folder, as `shards.py` describes it; corrupt ones are named
     read_fairseq      manifest.tsv + labels.txt (or .km)
     read_archives     the community's zips: semantic/0.npy + wav/0.wav, packed in any way, or unpacked
     read_npz_folder   0.npz (a voice prompt) + 0.wav
@@ -42,11 +42,10 @@ from ..configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
-from .rows import read_corpus
-from .shards import corpus_features, flac_bytes, open_corpus, write_shard
+from .rows import LENGTH_TOLERANCE, SPEECH_COLUMNS, read_corpus, row_features, stored_audio
+from .shards import open_corpus, write_shard
 
 UNKNOWN_VOICE = "unknown"
-LENGTH_TOLERANCE = 2  # samples: what resampling rounds
 MAX_ARRAY_BYTES = 16 * 2**20  # a minute of tokens and codes is 0.3 MB
 MAX_AUDIO_BYTES = 256 * 2**20  # 23 minutes of 48 kHz stereo
 MAX_UNPACKED_RATIO, MAX_FREE_BYTES = 100, 64 * 2**20  # silence packs well; small archives may do as they like
@@ -82,7 +81,7 @@ def import_pairs(
     Args:
         pairs: of one of the readers.
         folder (`str` or `Path`): new or empty.
-        source (`str`): the column by which `data.BatchPlan` chooses rows.
+        source (`str`): the column by which a batch plan chooses rows.
         origin (`str`): noted in `corpus.json`.
         rows_per_shard (`int`): pairs to a Parquet file.
 
@@ -97,7 +96,7 @@ def import_pairs(
             f"{str(folder)!r} is not empty. An import starts anew: name another folder, or empty this one."
         )
     first = list(islice(pairs, 1))  # a hostile archive fails here, before there is a folder
-    pairs, features = chain(first, pairs), corpus_features(with_audio=True, sampling_rate=None)
+    pairs, features = chain(first, pairs), row_features({*SPEECH_COLUMNS, "audio"}, sampling_rate=None)
     refused, num_rows = [], 0
     for shard in count() if first else ():
         rows, rejected = [], []
@@ -227,7 +226,7 @@ def export_fairseq(
     """Write a corpus as fairseq and the repositories that use it read one.
 
     Args:
-        corpus (`str`): a folder or Hub id that `data.load_corpus` reads.
+        corpus (`str`): a folder or Hub id that [`load_corpus`] reads.
         folder (`str` or `Path`): gets `wav/` (16 kHz), `manifest.tsv`, `labels.txt`, the same as `manifest.km`, and
             `dict.km.txt` with each id and its count.
         codes_to_waveform (`Callable`, *optional*): `(8, num_frames)` to a waveform at 24 kHz, for rows without audio.
@@ -327,7 +326,7 @@ def _row(name: str, pair: Pair, source: str) -> dict:
         "voice": UNKNOWN_VOICE,
         "semantic_tokens": tokens,
         "audio_codes": [] if codes is None else list(codes),
-        "audio": {"bytes": flac_bytes(waveform, sampling_rate), "path": f"{name}.flac"},
+        "audio": stored_audio(name, waveform, sampling_rate),
     }
 
 

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from datasets import Features
+
 from ..bark.synthesis import SynthesisRequest, SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
 from ..files import sha256_of_file
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
-from .shards import flac_bytes
+from .rows import SPEECH_COLUMNS, row_features, stored_audio
 
-SOURCE = "synthetic"  # the `source` by which `data.BatchPlan` chooses these rows
+SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,11 @@ class Recipe:
     judges: Mapping[str, Callable[[SynthesisResult, str | None], float | None]] = field(default_factory=dict)
     keep_rejected: bool = False
     with_audio: bool = False
+
+    @property
+    def features(self) -> Features:
+        """The columns of the rows."""
+        return row_features({*SPEECH_COLUMNS, "audio"} if self.with_audio else SPEECH_COLUMNS)
 
     def description(self) -> dict:
         judges = {name: getattr(judge, "description", "") for name, judge in self.judges.items()}
@@ -94,8 +101,7 @@ def _row(planned: PlannedRow, result: SynthesisResult, recipe: Recipe, measures:
     assert result.audio_codes.shape[1] == num_codec_frames(len(result.semantic_tokens))
     row = {name: getattr(planned, name) for name in planned.__dataclass_fields__ if name != "index"}
     if recipe.with_audio:
-        content = flac_bytes(result.waveform, result.sampling_rate)
-        row["audio"] = {"bytes": content, "path": f"{planned.id}.flac"}
+        row["audio"] = stored_audio(planned.id, result.waveform, result.sampling_rate)
     return {
         **row,
         "id": planned.id,

@@ -8,7 +8,7 @@ often.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -110,12 +110,14 @@ class CorpusPlan:
     def num_shards(self) -> int:
         return -(-self.num_rows // self.rows_per_shard)
 
-    def num_rows_of(self, shard: int) -> int:
-        return min(self.rows_per_shard, self.num_rows - shard * self.rows_per_shard)
-
     def rows_of(self, shard: int) -> list[PlannedRow]:
         first = shard * self.rows_per_shard
-        return [self.row(index) for index in range(first, first + self.num_rows_of(shard))]
+        return [self.row(index) for index in range(first, min(first + self.rows_per_shard, self.num_rows))]
+
+    def planned_rows(self, shards: Iterable[int] | None = None) -> dict[int, int]:
+        """How many rows each of these shards has before filters; by default, of all shards."""
+        shards = range(self.num_shards) if shards is None else shards
+        return {shard: min(self.rows_per_shard, self.num_rows - shard * self.rows_per_shard) for shard in shards}
 
     def row(self, index: int) -> PlannedRow:
         """Row `index`: a pure function of the sentences, voices, temperatures, seed and index."""

@@ -21,17 +21,15 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from datasets import Audio, Dataset, Features, List, Value, load_dataset, load_from_disk
+from datasets import Audio, Dataset
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from transformers import EncodecModel
@@ -59,6 +57,7 @@ from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import encode_clip
 from ..voices.splitting import estimate_duration_s
 from .plan import NO_VOICE
+from .rows import RECORDING_COLUMNS, open_dataset, read_corpus, row_features
 from .shards import finished_shards, open_corpus, shard_records, write_shard
 
 SOURCE = "recording"  # the column `source` of prepared rows
@@ -71,18 +70,6 @@ VOICE_COLUMNS = ("voice", "speaker", "speaker_id", "client_id")
 MIN_DURATION_S = 0.5  # a word
 MAX_PACE = 3.0  # times that the text may take longer or shorter to say than the recording lasts ...
 MAX_PACE_DIFFERENCE_S = 3.0  # ... unless it is by less than this
-
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "source": Value("string"),
-        "text": Value("string"),
-        "voice": Value("string"),
-        "semantic_tokens": List(Value("int32")),  # (num_tokens,)
-        "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
-        "confidence": Value("float32"),
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,15 +158,14 @@ def prepare_recordings(
         ValueError: the folder holds something else.
     """
     sizes = configs.vocabularies
-    plan = _Shards(recordings, rows_per_shard)
+    parts = [recordings[start : start + rows_per_shard] for start in range(0, len(recordings), rows_per_shard)]
     description = {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard}
     if decoder is not None:
         description["text_informed"] = decoder.description()
     folder = open_corpus(folder, description)
-    finished = set(finished_shards(folder, plan, range(plan.num_shards)))
+    finished = set(finished_shards(folder, {shard: len(part) for shard, part in enumerate(parts)}))
     records = {record.get("shard"): record for record in shard_records(folder)}
-    for shard in range(plan.num_shards):
-        part = plan.rows_of(shard)
+    for shard, part in enumerate(parts):
         digest = hashlib.sha256(json.dumps([(r.id, r.text, r.voice, r.stamp) for r in part]).encode()).hexdigest()
         if shard in finished and records[shard].get("recordings") == digest:
             for recording in part:
@@ -193,30 +179,12 @@ def prepare_recordings(
                 rejected.append({"id": recording.id, "failed_filters": [flaw.kind], "reason": str(flaw)})
             on_row(recording)
         record = {"planned_rows": len(part), "rejected": rejected, "shard": shard, "recordings": digest}
-        write_shard(folder, shard, rows, record, FEATURES)
+        write_shard(folder, shard, rows, record, row_features(RECORDING_COLUMNS))
     for file in [*folder.glob("shards/*.json"), *folder.glob("data/*.parquet")]:
-        if int(file.stem.rpartition("-")[2]) >= plan.num_shards:
+        if int(file.stem.rpartition("-")[2]) >= len(parts):
             file.unlink()
     rejected = [row for record in shard_records(folder) for row in record["rejected"]]
     return [(row["id"], row["failed_filters"][0], row["reason"]) for row in rejected]
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """What `corpus.finished_shards` asks a plan."""
-
-    recordings: Sequence[Recording]
-    rows_per_shard: int
-
-    @property
-    def num_shards(self) -> int:
-        return -(-len(self.recordings) // self.rows_per_shard)
-
-    def rows_of(self, shard: int) -> Sequence[Recording]:
-        return self.recordings[shard * self.rows_per_shard : (shard + 1) * self.rows_per_shard]
-
-    def num_rows_of(self, shard: int) -> int:
-        return len(self.rows_of(shard))
 
 
 def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder) -> dict:
@@ -334,7 +302,7 @@ def _recordings_of_dataset(place: str, split: str) -> list[Recording]:
             f"{place!r} has no {', '.join(METADATA)} and is no dataset. Write a metadata.csv into it: a line "
             "`file_name|text` for each recording, or a header with these two names."
         )
-    dataset = _load_dataset(place, split)
+    dataset = open_dataset(place, split=split)
     column = next((name for name in AUDIO_COLUMNS if isinstance(dataset.features.get(name), Audio)), None)
     if column is None:
         raise _no_column(place, AUDIO_COLUMNS, dataset.column_names)
@@ -393,7 +361,7 @@ def _raise(error: Exception):
 def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGenerationConfigs) -> list[Utterance]:
     """Read what [`prepare_recordings`] or `generate_corpus.py` wrote, or any dataset with the same columns.
 
-    Rows without text or tokens and those that failed a filter are passed over.
+    Rows without text, tokens or codes and those that failed a filter are passed over.
 
     Args:
         place (`str` or `Path`): folder or Hub id.
@@ -404,52 +372,21 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
         ValueError: no utterances, missing columns, or tokens of another Bark.
     """
     _check_vocabularies(Path(place) / "corpus.json", configs)
-    utterances = []
-    for table in _tables(str(place)):
-        missing = {"id", "text", "voice", "semantic_tokens", "audio_codes"} - set(table.column_names)
-        if missing:
-            raise ValueError(f"{str(place)!r} lacks the columns {sorted(missing)}; it has {table.column_names}.")
-        for index in range(len(table)):
-            row = {name: table[name][index] for name in table.column_names}
-            failed = row.get("failed_filters")
-            text, tokens = row["text"].as_py(), row["semantic_tokens"].values
-            if not text or not tokens or (failed is not None and failed.as_py()):
-                continue
-            id, voice, reason = row["id"].as_py(), row["voice"].as_py(), row.get("finish_reason")
-            codes = row["audio_codes"].values  # a list of codebooks
-            utterances.append(
-                Utterance(
-                    text_ids=text_to_ids(text, tokenizer),
-                    semantic_tokens=tokens.to_numpy(),
-                    audio_codes=codes.flatten().to_numpy().reshape(len(codes), -1),
-                    complete=reason is None or reason.as_py() in (None, "eos"),
-                    voice=f"{NO_VOICE}-{id}" if voice == NO_VOICE else voice or "",  # Bark chose another for each
-                    id=id,
-                )
-            )
+    utterances = [
+        Utterance(
+            text_ids=text_to_ids(clip.text, tokenizer),
+            semantic_tokens=clip.semantic_tokens,
+            audio_codes=clip.audio_codes.astype(np.int16),  # a corpus of Bark's own speech may be long
+            complete=clip.finish_reason in ("", "eos"),
+            voice=f"{NO_VOICE}-{clip.id}" if clip.voice == NO_VOICE else clip.voice,  # Bark chose another for each
+            id=clip.id,
+        )
+        for clip in read_corpus(place, with_audio=False)
+        if clip.text and clip.num_tokens and clip.audio_codes is not None and not clip.failed_filters
+    ]
     if not utterances:
-        raise ValueError(f"{str(place)!r} holds no utterance with text and tokens.")
+        raise ValueError(f"{str(place)!r} holds no utterance with text, tokens and codes.")
     return utterances
-
-
-def _tables(place: str) -> Iterator[pa.Table]:
-    columns = {*FEATURES, "finish_reason", "failed_filters"}
-    files = sorted(Path(place).glob("data/*.parquet"))
-    for file in files:
-        yield pq.read_table(file, columns=[name for name in pq.read_schema(file).names if name in columns])
-    if not files:
-        dataset = _load_dataset(place, "train")
-        dataset = dataset.select_columns([name for name in dataset.column_names if name in columns])
-        yield from dataset.with_format("arrow").iter(batch_size=256)
-
-
-def _load_dataset(place: str, split: str) -> Dataset:
-    try:
-        if (Path(place) / "state.json").exists():
-            return load_from_disk(place)
-        return load_dataset(place, split=split)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{place!r} cannot be read as a dataset: {str(error).strip().splitlines()[0]}") from error
 
 
 def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:

@@ -1,25 +1,102 @@
-"""Rows of a corpus, as clips.
+"""A row of a corpus: which columns it has, and how it is read.
 
-A row has `id`, `voice`, `kind` or `language`, `text`, `fold`, `semantic_tokens` (n,), `audio_codes` (8, T) or empty,
-and `audio` (16 kHz, a `datasets` audio value, empty or none).
+    row_features    the columns of a corpus, as `datasets` describes them
+    Clip            a row, as arrays
+    read_corpus     the clips of a corpus, one after the other; `load_corpus` reads all of them into memory
+    open_dataset    a folder or Hub id, as a `datasets` object
+    stored_audio    a waveform, as the column `audio` holds it
+
+Training reads any dataset with `id`, `voice`, `semantic_tokens` and `audio_codes`. Beside the columns of
+[`row_features`], it may have `kind`, `fold` and `in_folds`; the audio may also be an array at 16 kHz.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Audio, Dataset, load_dataset, load_from_disk
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+from datasets import Audio, Dataset, Features, IterableDataset, List, Value, load_dataset, load_from_disk
 
 from ..audio import load_audio
-from ..configuration_bark_semantic import SAMPLING_RATE, num_codec_frames, num_samples_of_codec_frames
+from ..configuration_bark_semantic import (
+    CODEC_SAMPLING_RATE,
+    SAMPLING_RATE,
+    num_codec_frames,
+    num_samples_of_codec_frames,
+)
 
-COLUMNS = ("id", "voice", "semantic_tokens", "audio_codes")
+MEASURES = (
+    "silence_share", "clipped_share", "repeated_share", "duration_ratio", "level_spread_db",
+    "word_error_rate", "speaker_similarity",
+)  # fmt: skip
+COLUMNS = {
+    "id": Value("string"),
+    "source": Value("string"),
+    "text": Value("string"),
+    "language": Value("string"),
+    "voice": Value("string"),
+    "seed": Value("int64"),
+    "semantic_temperature": Value("float32"),
+    "coarse_temperature": Value("float32"),
+    "fine_temperature": Value("float32"),
+    "model": Value("string"),
+    "revision": Value("string"),
+    "semantic_tokens": List(Value("int32")),  # (num_tokens,)
+    "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
+    "confidence": Value("float32"),
+    "finish_reason": Value("string"),
+    "failed_filters": List(Value("string")),
+    "measures": {name: Value("float32") for name in MEASURES},
+    "audio": Audio(decode=False),
+}
+SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio"}  # of Bark's own speech; some corpora keep its audio
+RECORDING_COLUMNS = {"id", "source", "text", "voice", "semantic_tokens", "audio_codes", "confidence"}
+REQUIRED = ("id", "voice", "semantic_tokens", "audio_codes")
+LENGTH_TOLERANCE = 2  # samples: what resampling rounds
+ROWS_AT_ONCE = 64  # that are in memory while a corpus is read
+
+
+def row_features(columns: Collection[str], *, sampling_rate: int | None = CODEC_SAMPLING_RATE) -> Features:
+    """The columns of a corpus, in their order.
+
+    Args:
+        columns (`Collection[str]`): names of `COLUMNS`.
+        sampling_rate (`int`, *optional*): of the column `audio`; `None` if rows have different ones.
+
+    Raises:
+        ValueError: a name that is not in `COLUMNS`.
+    """
+    unknown = set(columns) - COLUMNS.keys()
+    if unknown:
+        raise ValueError(f"A corpus has no columns {sorted(unknown)}; it has some of {', '.join(COLUMNS)}.")
+    features = {**COLUMNS, "audio": Audio(sampling_rate=sampling_rate, decode=False)}
+    return Features({name: feature for name, feature in features.items() if name in columns})
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of a corpus, as arrays."""
+    """A row of a corpus, as arrays.
+
+    Args:
+        id (`str`), voice (`str`): as in the row.
+        source (`str`): by which a batch plan chooses rows.
+        kind (`str`): the row's `kind`, else its language.
+        fold (`int`): in which it is held out; -1 for none.
+        in_folds (`bool`): `False` if it is only trained on where nothing is held out.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): int64.
+        audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): int64; the codebook's size where a code is
+            unknown.
+        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): float32, 16 kHz.
+        text (`str`): what is said.
+        finish_reason (`str`): of [`SynthesisResult`]; empty for recordings.
+        failed_filters (`tuple[str, ...]`): names of the filters that it fails.
+    """
 
     id: str
     source: str
@@ -27,83 +104,109 @@ class Clip:
     voice: str
     fold: int
     in_folds: bool
-    semantic_tokens: np.ndarray  # (num_tokens,) int64
-    audio_codes: np.ndarray | None  # (8, num_frames) int64; codebook_size where unknown
-    waveform: np.ndarray | None  # (num_samples,) float32, 16 kHz
+    semantic_tokens: np.ndarray
+    audio_codes: np.ndarray | None
+    waveform: np.ndarray | None
     text: str = ""
+    finish_reason: str = ""
+    failed_filters: tuple[str, ...] = ()
 
     @property
     def num_tokens(self) -> int:
         return len(self.semantic_tokens)
 
 
-def load_corpus(path: str) -> list[Clip]:
-    """Read a corpus from a `datasets` folder or Hub id into memory.
+def load_corpus(place: str | os.PathLike) -> list[Clip]:
+    """Read a corpus into memory; see [`read_corpus`]."""
+    return list(read_corpus(place))
+
+
+def read_corpus(place: str | os.PathLike, *, with_audio: bool = True) -> Iterator[Clip]:
+    """Read a corpus clip by clip, with a few rows in memory.
+
+    Args:
+        place (`str` or `Path`): a corpus folder, whose Parquet files are read where they are; or what [`open_dataset`]
+            opens.
+        with_audio (`bool`): read and decode the column `audio`.
 
     Raises:
-        ValueError: a column is missing, or tokens, codes and audio of a row have lengths that don't belong together
-            (the formula of `num_codec_frames`); the message names the row.
+        ValueError: there is no dataset, a column is missing, or tokens, codes and audio of a row have lengths that
+            don't belong together (the formula of `num_codec_frames`); the message names the row.
     """
-    return list(read_corpus(path))
+    for part in _parts(place, with_audio):
+        for row in checked_corpus(part, place).with_format("numpy"):
+            yield clip_of_row(row)
 
 
-def read_corpus(path: str) -> Iterator[Clip]:
-    """Read a corpus clip by clip, for one that is larger than memory; see [`load_corpus`]."""
-    for row in checked_corpus(_load_dataset(path), path).with_format("numpy"):
-        yield clip_of_row(row)
+def open_dataset(
+    place: str | os.PathLike, *, split: str = "train", streaming: bool = False
+) -> Dataset | IterableDataset:
+    """Open a folder of `save_to_disk`, a folder with data files, or a Hub id.
+
+    Args:
+        split (`str`): except in a folder of `save_to_disk`, which has none.
+        streaming (`bool`): give an `IterableDataset`, whose rows are not read yet.
+
+    Raises:
+        ValueError: there is no such dataset.
+    """
+    try:
+        if not (Path(place) / "state.json").exists():
+            return load_dataset(str(place), split=split, streaming=streaming)
+        dataset = load_from_disk(place)
+        return dataset.to_iterable_dataset(num_shards=1) if streaming else dataset
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{str(place)!r} cannot be read as a dataset: {reason}") from error
 
 
-def checked_corpus(dataset, path: str):
-    """A `Dataset` or `IterableDataset` with the columns of a corpus, whose audio stays as it was stored."""
+def checked_corpus(dataset: Dataset | IterableDataset, place: str | os.PathLike) -> Dataset | IterableDataset:
+    """The same dataset, with its audio as it was stored.
+
+    Raises:
+        ValueError: a column of `REQUIRED` is missing.
+    """
     features = dataset.features or {}
-    missing = [column for column in COLUMNS if column not in features]
+    missing = [column for column in REQUIRED if column not in features]
     if missing:
-        raise ValueError(f"The corpus {path} lacks the columns {missing}; it has {list(features)}.")
+        raise ValueError(f"The corpus {str(place)!r} lacks the columns {missing}; it has {list(features)}.")
     if isinstance(features.get("audio"), Audio):
         dataset = dataset.cast_column("audio", Audio(decode=False))  # load_audio decodes, without torchcodec
     return dataset
 
 
-def _load_dataset(path: str) -> Dataset:
-    try:
-        return load_from_disk(path)
-    except FileNotFoundError:
-        return load_dataset(path, split="train")
-
-
 def clip_of_row(row: Mapping[str, Any]) -> Clip:
-    """A row of a corpus as a [`Clip`]; its lengths are checked as [`load_corpus`] says."""
-    tokens, codes = np.asarray(row["semantic_tokens"]), row["audio_codes"]
+    """A row as a [`Clip`]; its lengths are checked as [`read_corpus`] says."""
+    tokens, codes, failed = np.asarray(row["semantic_tokens"]), row["audio_codes"], row.get("failed_filters")
     some = codes is not None and len(codes)
     codes = np.stack([np.asarray(codebook) for codebook in codes]) if some else np.zeros((0, 0), int)
-    audio = row.get("audio")
-    if isinstance(audio, Mapping):
-        audio = load_audio(audio, SAMPLING_RATE)
-    waveform = np.asarray([] if audio is None else audio, np.float32)
     num_frames = num_codec_frames(len(tokens))
     if codes.size and codes.shape[1] != num_frames:
         raise ValueError(
             f"{row['id']}: {len(tokens)} tokens make {num_frames} codec frames, but there are {codes.shape[1]}. "
             "The pair is corrupt; remove it."
         )
-    num_samples = num_samples_of_codec_frames(num_frames)
-    if waveform.size and abs(len(waveform) - num_samples) > 2:
-        raise ValueError(
-            f"{row['id']}: {len(tokens)} tokens make {num_samples} samples at 16 kHz, but there are {len(waveform)}. "
-            "The pair is corrupt; remove it."
-        )
     return Clip(
         id=str(row["id"]),
-        source=str(row.get("source", "")),
+        source=str(row.get("source") or ""),
         kind=str(row.get("kind") or row.get("language") or ""),
-        text=str(row.get("text") or ""),
-        voice=str(row["voice"]),
+        voice=str(row["voice"] or ""),
         fold=int(row.get("fold", -1)),
         in_folds=bool(row.get("in_folds", True)),
         semantic_tokens=tokens.astype(np.int64),
         audio_codes=codes.astype(np.int64) if codes.size else None,
-        waveform=np.pad(waveform, (0, max(0, num_samples - len(waveform)))) if waveform.size else None,
+        waveform=_waveform_of_row(row, num_samples_of_codec_frames(num_frames)),
+        text=str(row.get("text") or ""),
+        finish_reason=str(row.get("finish_reason") or ""),
+        failed_filters=() if failed is None else tuple(map(str, failed)),
     )
+
+
+def stored_audio(name: str, waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
+    """A waveform of shape `(num_samples,)` as 16-bit FLAC; what is beyond full scale is clipped."""
+    content = io.BytesIO()
+    soundfile.write(content, waveform, sampling_rate, format="FLAC", subtype="PCM_16")
+    return {"bytes": content.getvalue(), "path": f"{name}.flac"}
 
 
 def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], list[Clip]]:
@@ -112,3 +215,49 @@ def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], lis
         return list(clips), []
     usable = [clip for clip in clips if clip.in_folds]
     return [c for c in usable if c.fold != fold], [c for c in usable if c.fold == fold]
+
+
+def _parts(place: str | os.PathLike, with_audio: bool) -> Iterator[Dataset]:
+    """A corpus in parts, without the copy that `load_dataset` would make of Parquet files."""
+
+    def wanted(names: Collection[str]) -> list[str]:
+        return [name for name in names if with_audio or name != "audio"]
+
+    files = sorted(Path(place).glob("data/train-*.parquet"))
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted(file.schema_arrow.names)):
+                yield Dataset(pa.Table.from_batches([batch]).replace_schema_metadata())
+    if not files:
+        dataset = open_dataset(place)
+        yield dataset.select_columns(wanted(dataset.column_names))
+
+
+def _waveform_of_row(row: Mapping[str, Any], num_samples: int) -> np.ndarray | None:
+    audio = row.get("audio")
+    if isinstance(audio, Mapping):
+        audio = load_audio(audio, SAMPLING_RATE)
+    waveform = np.asarray([] if audio is None else audio, np.float32)
+    if not waveform.size:
+        return None
+    if abs(len(waveform) - num_samples) > LENGTH_TOLERANCE:
+        raise ValueError(
+            f"{row['id']}: {len(row['semantic_tokens'])} tokens make {num_samples} samples at 16 kHz, but there are "
+            f"{len(waveform)}. The pair is corrupt; remove it."
+        )
+    return np.pad(waveform, (0, max(0, num_samples - len(waveform))))
+
+
+__all__ = [
+    "COLUMNS",
+    "MEASURES",
+    "RECORDING_COLUMNS",
+    "SPEECH_COLUMNS",
+    "Clip",
+    "load_corpus",
+    "open_dataset",
+    "read_corpus",
+    "row_features",
+    "split_fold",
+    "stored_audio",
+]

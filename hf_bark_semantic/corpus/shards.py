@@ -10,11 +10,10 @@
             shards/00000.json          counts, reasons of refusals, digest of that file; written last: "done"
             set_aside/                 files that were damaged, if any
 
-`datasets.load_dataset(folder)` and `rows.load_corpus(folder)` read the folder at any time.
+`datasets.load_dataset(folder)` and `load_corpus(folder)` read the folder at any time.
 """
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -23,43 +22,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile
-from datasets import Audio, Features, List, Value
+from datasets import Features
 
-from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, num_codec_frames
+from ..configuration_bark_semantic import CODEC_RATE_HZ, num_codec_frames
 from ..files import UNFINISHED, atomic_write, sha256_of_file, write_json
-from .filters import MEASURES
-from .plan import CorpusPlan
 
 logger = logging.getLogger(__name__)
-
-
-def corpus_features(*, with_audio: bool, sampling_rate: int | None = CODEC_SAMPLING_RATE) -> Features:
-    """The columns of a corpus, as `datasets` describes them."""
-    features = {
-        "id": Value("string"),
-        "source": Value("string"),
-        "text": Value("string"),
-        "language": Value("string"),
-        "voice": Value("string"),
-        "seed": Value("int64"),
-        "semantic_temperature": Value("float32"),
-        "coarse_temperature": Value("float32"),
-        "fine_temperature": Value("float32"),
-        "model": Value("string"),
-        "revision": Value("string"),
-        "semantic_tokens": List(Value("int32")),  # (num_tokens,)
-        "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
-        "finish_reason": Value("string"),
-        "failed_filters": List(Value("string")),
-        "measures": {name: Value("float32") for name in MEASURES},
-    }
-    if with_audio:
-        features["audio"] = Audio(sampling_rate=sampling_rate, decode=False)
-    return Features(features)
 
 
 def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Path:
@@ -84,18 +54,22 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
     for leftover in folder.rglob(UNFINISHED):
         leftover.unlink(missing_ok=True)
     write_json(file, description)
-    for part in ("data", "shards"):
-        (folder / part).mkdir(exist_ok=True)
     return folder
 
 
-def finished_shards(folder: Path, plan: CorpusPlan, shards: Iterable[int]) -> list[int]:
-    """Those of `shards` that are there and whole. A damaged one goes to `set_aside/`, with a warning."""
+def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
+    """Those shards that are there and whole. A damaged one goes to `set_aside/`, with a warning.
+
+    Args:
+        folder (`Path`): of a corpus.
+        planned_rows (`Mapping[int, int]`): by the shards that are asked for. One that holds another number of them, as
+            the last shard does after a corpus has grown, is not finished.
+    """
     finished = []
-    for shard in shards:
+    for shard, num_rows in planned_rows.items():
         data, record_file = _files_of(folder, shard)
         record = _read_record(record_file)
-        if record is None or record["planned_rows"] != plan.num_rows_of(shard):
+        if record is None or record["planned_rows"] != num_rows:
             continue
         if data.exists() and sha256_of_file(data) == record["digest"]:
             finished.append(shard)
@@ -139,6 +113,8 @@ def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mappi
         "bytes": len(content),
         "digest": _digest(content),
     }
+    for file in (data, record_file):
+        file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(data) as file:
         file.write(content)
     write_json(record_file, record, indent=None)
@@ -170,13 +146,6 @@ def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
         counters["voices"].update(record["voices"])
         counters["rejected"].update(name for row in record["rejected"] for name in row["failed_filters"])
     return {**total, **counters}
-
-
-def flac_bytes(waveform: np.ndarray, sampling_rate: int) -> bytes:
-    """A waveform of shape `(num_samples,)` as 16-bit FLAC; beyond full scale it is clipped."""
-    content = io.BytesIO()
-    soundfile.write(content, waveform, sampling_rate, format="FLAC", subtype="PCM_16")
-    return content.getvalue()
 
 
 def _check_same(folder: Path, there: Mapping, here: Mapping) -> None:
@@ -219,9 +188,7 @@ def _digest(content: bytes) -> str:
 
 
 __all__ = [
-    "corpus_features",
     "finished_shards",
-    "flac_bytes",
     "open_corpus",
     "shard_records",
     "summarize_records",

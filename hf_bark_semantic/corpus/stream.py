@@ -10,22 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from datasets import IterableDataset, load_dataset, load_from_disk
+from datasets import IterableDataset
 
-from .rows import Clip, checked_corpus, clip_of_row
+from .rows import Clip, checked_corpus, clip_of_row, open_dataset
 
 
 def open_stream(path: str) -> IterableDataset:
     """The rows of a corpus, from a folder or the Hub, none of them read yet.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: there is no dataset, or a column is missing.
     """
-    try:
-        dataset = load_from_disk(path).to_iterable_dataset(num_shards=1)
-    except FileNotFoundError:
-        dataset = load_dataset(path, split="train", streaming=True)
-    return checked_corpus(dataset, path).with_format("numpy")
+    return checked_corpus(open_dataset(path, streaming=True), path).with_format("numpy")
 
 
 class StreamedCorpus(NamedTuple):

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import load_dataset, load_from_disk
-
 from ..bark.configs import bark_generation_configs
 from ..bark.prompting import text_to_ids
 from ..voices.splitting import piece_fits, split_text
+from .rows import open_dataset
 
 # suno-ai/bark, README: the languages of Bark
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
@@ -42,7 +41,7 @@ def load_sentences(
 
     Args:
         source (`str` or `Path`): a `.txt` (one sentence a line), `.csv`, `.tsv` (as Common Voice's `validated.tsv`) or
-            `.jsonl`; a folder of `save_to_disk`; else a folder or Hub id that `load_dataset` reads.
+            `.jsonl`; a folder of `save_to_disk`; else what [`open_dataset`] opens.
         column (`str`, *optional*): where the text is; by default `text` or `sentence`.
         language (`str`, *optional*): of all sentences. By default that of a column `language` or `locale`, else what
             the name of the file begins with: `de.txt`, `en_harvard.txt`.
@@ -136,10 +135,7 @@ def _read_jsonl(path: Path) -> Iterator[dict]:
 
 
 def _read_dataset(source: str, column: str | None, split: str) -> Iterator[dict]:
-    try:
-        dataset = load_from_disk(source)
-    except FileNotFoundError:
-        dataset = load_dataset(source, split=split)
+    dataset = open_dataset(source, split=split)
     wanted = {column, *TEXT_COLUMNS, *LANGUAGE_COLUMNS}
     yield from dataset.select_columns([name for name in dataset.column_names if name in wanted])  # no audio
 

@@ -10,7 +10,6 @@ from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, measure_sound
 from hf_bark_semantic.corpus.filters import (
-    MEASURES,
     Filters,
     SpeakerSimilarity,
     WordErrorRate,
@@ -18,6 +17,7 @@ from hf_bark_semantic.corpus.filters import (
     measure,
     repeated_share,
 )
+from hf_bark_semantic.corpus.rows import MEASURES
 from tiny import random_codes
 
 TEXT = "This sentence takes about three seconds to say."  # 3.1 s

@@ -17,9 +17,8 @@ import pytest
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.generation import Recipe
 from hf_bark_semantic.corpus.plan import CorpusPlan
-from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.corpus.rows import SPEECH_COLUMNS, read_corpus, row_features
 from hf_bark_semantic.corpus.shards import (
-    corpus_features,
     finished_shards,
     open_corpus,
     shard_records,
@@ -67,10 +66,8 @@ def watched(items, count: int):
 
 def make(folder: Path, plan: CorpusPlan, shards: list[int]) -> None:
     for shard in watched(shards, len(shards)):
-        rows = [row(index) for index in range(shard * 64, shard * 64 + plan.num_rows_of(shard))]
-        write_shard(
-            folder, shard, rows, {"planned_rows": len(rows), "rejected": []}, corpus_features(with_audio=False)
-        )
+        rows = [row(index) for index in range(shard * 64, shard * 64 + plan.planned_rows([shard])[shard])]
+        write_shard(folder, shard, rows, {"planned_rows": len(rows), "rejected": []}, row_features(SPEECH_COLUMNS))
 
 
 def check(num_rows: int, folder: Path) -> None:
@@ -82,7 +79,7 @@ def check(num_rows: int, folder: Path) -> None:
     make(folder, plan, list(range(half)))
     open_corpus(folder, description)
     started = time.monotonic()
-    finished = finished_shards(folder, plan, range(plan.num_shards))
+    finished = finished_shards(folder, plan.planned_rows())
     print(f"  {len(finished):,} shards checked in {time.monotonic() - started:.1f} s")
     assert finished == list(range(half))
     make(folder, plan, list(range(half, plan.num_shards)))
@@ -119,7 +116,7 @@ def test_real_codes_need_a_thirtieth_of_flac(tmp_path, real_data):
         for i in range(64)
     ]
     open_corpus(tmp_path / "c", {})
-    write_shard(tmp_path / "c", 0, rows, {"planned_rows": 64, "rejected": []}, corpus_features(with_audio=False))
+    write_shard(tmp_path / "c", 0, rows, {"planned_rows": 64, "rejected": []}, row_features(SPEECH_COLUMNS))
     total = summarize_records(shard_records(tmp_path / "c"))
     per_hour = total["bytes"] / sum(total["speech_s"].values()) * 3600
     print(f"{per_hour / 1e6:.2f} MB an hour of real codes")

@@ -24,6 +24,7 @@ from hf_bark_semantic.corpus.recordings import (
     split_held_out,
     voice_prompt_of,
 )
+from hf_bark_semantic.corpus.rows import RECORDING_COLUMNS, row_features
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 
@@ -326,7 +327,7 @@ def test_parquet_is_all_that_a_shard_holds(folder, tmp_path, models):
     ljspeech(folder, ["clip0|the dog", "clip1|a cat"])
     prepare(folder, tmp_path / "out", models)
     table = pq.read_table(tmp_path / "out" / "data" / "train-00000.parquet")
-    assert table.column_names == list(finetuning_data.FEATURES)
+    assert table.column_names == list(row_features(RECORDING_COLUMNS))
     assert json.loads((tmp_path / "out" / "corpus.json").read_text())["vocabularies"] == {
         "semantic_vocab_size": 50, "codebook_size": tiny_codec_config().codebook_size
     }  # fmt: skip
