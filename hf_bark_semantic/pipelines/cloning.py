@@ -196,7 +196,10 @@ class VoiceCloningPipeline(Pipeline):
             prompt = clone_voice(
                 recordings, self.encoder, codec=self.bark.codec_model, histories=self.histories
             ).prompt
-        if prompt is None and options.prompt_mode != "none":
+        speaks = inputs["text"] is not None or inputs["convert"] is not None
+        if speaks and options.prompt_mode == "none":
+            prompt = None
+        elif prompt is None:
             raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
 
         speaking = {"tokenizer": self.bark_processor.tokenizer, "options": options, "batch_size": batch_size}

@@ -233,6 +233,8 @@ def test_speak_marks_its_file_unless_told_not_to(bark_folder, tmp_path, monkeypa
         "created": DATE,
     }
     assert read_provenance(tmp_path / "plain.wav") is None
+    assert cli.main([*command, str(tmp_path / "nobody.wav"), "--prompt-mode", "none"]) == 0
+    assert "voice_prompt_sha256" not in read_provenance(tmp_path / "nobody.wav")
     marked, plain = (soundfile.read(tmp_path / name)[0] for name in ("marked.wav", "plain.wav"))
     assert len(marked)
     assert np.array_equal(marked, plain)
