@@ -19,7 +19,8 @@ VOICES = {"none": None, "v2/en_speaker_1": VoicePrompt(np.arange(40), random_cod
 
 def new_plan(**changes) -> CorpusPlan:
     values = {"sentences": SENTENCES, "voices": VOICES, "num_rows": 30, "rows_per_shard": 4, "sound_share": 0.3}
-    return CorpusPlan(**{**values, "semantic_temperatures": (0.5, 0.7), **changes})
+    values |= {"semantic_temperatures": (0.5, 0.7), "coarse_temperatures": (0.7,), "fine_temperatures": (0.5,)}
+    return CorpusPlan(**{**values, **changes})
 
 
 def new_recipe(**changes) -> Recipe:

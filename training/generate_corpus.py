@@ -34,7 +34,7 @@ from publish import publish_or_exit
 from tqdm import tqdm
 from transformers import AutoConfig, GenerationConfig
 
-from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES, bark_generation_configs
 from hf_bark_semantic.bark.loading import load_bark, load_bark_processor, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
@@ -109,9 +109,10 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--semantic-temperatures", type=float, nargs="+", default=[0.7])
-    parser.add_argument("--coarse-temperatures", type=float, nargs="+", default=[0.7])
-    parser.add_argument("--fine-temperatures", type=float, nargs="+", default=[0.5])
+    for stage in SUNO_TEMPERATURES:
+        parser.add_argument(
+            f"--{stage}-temperatures", type=float, nargs="+", help="to draw from; by default, the Bark's own"
+        )
     parser.add_argument("--sound-share", type=float, default=0.0, help="of texts that get a [laughs], ♪, ...")
     parser.add_argument("--rows-per-shard", type=int, default=64, help="what a crash can cost each process")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -155,9 +156,10 @@ def make_plan(args, place: str, log=print) -> tuple[CorpusPlan, object]:
         voices=load_voices(args.voices, processor, sizes, log),
         num_rows=len(sentences) if args.rows is None else args.rows,
         seed=args.seed,
-        semantic_temperatures=tuple(args.semantic_temperatures),
-        coarse_temperatures=tuple(args.coarse_temperatures),
-        fine_temperatures=tuple(args.fine_temperatures),
+        **{
+            f"{stage}_temperatures": tuple(getattr(args, f"{stage}_temperatures") or [own])
+            for stage, own in configs.temperatures.items()
+        },
         sound_share=args.sound_share,
         match_languages=not args.any_language,
         rows_per_shard=args.rows_per_shard,

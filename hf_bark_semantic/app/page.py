@@ -151,9 +151,10 @@ class _Options:
     def __init__(self):
         self.components = [
             gr.Number(0, label="Seed", precision=0, minimum=0, info="Another seed, another take.", render=False),
-            gr.Slider(0, 1.5, 0.7, step=0.05, label="Temperature of words and sound", render=False,
-                      info="0 takes the likeliest."),
-            gr.Slider(0, 1.5, 0.5, step=0.05, label="Temperature of the fine stage", render=False),
+            gr.Number(None, minimum=0, step=0.05, label="Temperature of words and sound", render=False,
+                      placeholder="the Bark's own", info="0 takes the likeliest."),
+            gr.Number(None, minimum=0, step=0.05, label="Temperature of the fine stage", render=False,
+                      placeholder="the Bark's own"),
             gr.Dropdown(list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that hear the voice", render=False,
                         info="all; its sound alone; its words alone; none"),
             gr.Radio(list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts", render=False,

@@ -118,8 +118,17 @@ def bark_generation_configs(bark) -> BarkGenerationConfigs:
             "fine_acoustics_config and codebook_size."
         )
     parts = [getattr(config, name) for name in classes]
-    typed = [class_(**p) if isinstance(p, dict) else p for class_, p in zip(classes.values(), parts, strict=True)]
+    typed = [_typed(part, class_) for part, class_ in zip(parts, classes.values(), strict=True)]
     return BarkGenerationConfigs(*typed, codebook_size=config.codebook_size)
+
+
+def _typed(part, class_):
+    if not isinstance(part, dict):
+        return part
+    config = class_(**part)
+    if "speech_temperature" in part:  # BarkFineGenerationConfig drops keys that it does not know
+        config.speech_temperature = part["speech_temperature"]
+    return config
 
 
 __all__ = ["SUNO_TEMPERATURES", "BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]

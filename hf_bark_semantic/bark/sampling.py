@@ -20,7 +20,8 @@ class Sampling:
     """How a stage picks a token from its logits.
 
     Args:
-        temperature (`float`, *optional*): 0 or `None` takes the likeliest token.
+        temperature (`float`, *optional*): 0 takes the likeliest token. `None`: what the Bark's generation config says
+            for this stage, `speech_temperature`; Suno's says nothing, so what their program does, 0.7, 0.7 and 0.5.
         top_k (`int`, *optional*): sample among that many tokens; `None` or 0 among all.
         top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
         min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
@@ -34,7 +35,7 @@ class Sampling:
         ValueError: a value outside of its range.
     """
 
-    temperature: float | None = 0.7
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_eos_p: float | None = 0.2  # suno-ai/bark, generation.py: generate_text_semantic
@@ -43,7 +44,7 @@ class Sampling:
 
     def __post_init__(self):
         rules = [
-            ("temperature", self.temperature is None or 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("temperature", self.temperature is None or 0 <= self.temperature < math.inf, "0 or more, or None"),
             ("top_k", self.top_k is None or self.top_k >= 0, "a count, or None for all"),
             ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or None"),
             ("min_eos_p", self.min_eos_p is None or 0 < self.min_eos_p <= 1, "above 0 and at most 1, or None"),
@@ -57,7 +58,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        return not self.temperature
+        return self.temperature == 0
 
 
 class View(NamedTuple):
@@ -110,7 +111,7 @@ def pick_tokens(
 
     Args:
         logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
-        sampling (`Sampling`): the rule.
+        sampling (`Sampling`): the rule, with a temperature.
         uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
         predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
         transformers_rules (`bool`): see the table in [`synthesis`].

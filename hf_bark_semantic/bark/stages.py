@@ -15,7 +15,7 @@ import contextlib
 import gc
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -147,6 +147,13 @@ class BarkSetup:
             )
         return ids
 
+    def sampling(self, stage: str, request: "SynthesisRequest | None") -> Sampling | None:
+        """How a request wants a stage to pick its tokens, at the Bark's own temperature where it leaves that open."""
+        sampling = getattr(request, stage, None)
+        if sampling is None or sampling.temperature is not None:
+            return sampling
+        return replace(sampling, temperature=self.configs.temperatures[stage])
+
     def guidance(self, stage: str, sampling: Sampling) -> Guidance:
         """What the sampling asks for or, where it leaves that open, the Bark."""
         own = (1.0, 1.0) if self.transformers_rules else self.configs.guidance_scales(stage)
@@ -187,7 +194,7 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
     }[name]
     by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}
     for item in items:
-        by_sampling.setdefault(getattr(item.request, name, None), {})[item.index] = item
+        by_sampling.setdefault(setup.sampling(name, item.request), {})[item.index] = item
     with _on_accelerator(model, setup.offload):
         for sampling, pending in by_sampling.items():
             batch_size = setup.batch_size

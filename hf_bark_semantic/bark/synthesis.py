@@ -69,9 +69,9 @@ class SynthesisRequest:
     voice_prompt: VoicePrompt | None = None
     prompt_mode: str = "full"
     seed: int = 0
-    semantic: Sampling = Sampling(0.7)
-    coarse: Sampling = Sampling(0.7, min_eos_p=None)
-    fine: Sampling = Sampling(0.5, min_eos_p=None)
+    semantic: Sampling = Sampling()
+    coarse: Sampling = Sampling()
+    fine: Sampling = Sampling()
     max_semantic_tokens: int | None = None
     min_semantic_tokens: int = 0
 

@@ -60,9 +60,9 @@ class CorpusPlan:
         sentences (`Sequence[Sentence]`): such as [`speakable_sentences`] gives.
         voices (`Mapping[str, VoicePrompt | None]`): by name; `None` lets Bark choose.
         num_rows (`int`): rows before filters. A corpus can grow by a larger number, nothing else.
-        seed (`int`): of everything.
         semantic_temperatures (`tuple[float, ...]`), coarse_temperatures (`tuple[float, ...]`), fine_temperatures
-            (`tuple[float, ...]`): to draw from.
+            (`tuple[float, ...]`): to draw from. A Bark's own are `bark_generation_configs(bark).temperatures`.
+        seed (`int`): of everything.
         sound_share (`float`): share of the texts that get a laugh, a sigh, ♪, ... ([`with_sound`]).
         match_languages (`bool`): a text gets only voices of its language, or whose names tell none.
         rows_per_shard (`int`): rows that a crash can cost, for each process.
@@ -74,10 +74,10 @@ class CorpusPlan:
     sentences: Sequence[Sentence]
     voices: Mapping[str, VoicePrompt | None]
     num_rows: int
+    semantic_temperatures: tuple[float, ...]
+    coarse_temperatures: tuple[float, ...]
+    fine_temperatures: tuple[float, ...]
     seed: int = 0
-    semantic_temperatures: tuple[float, ...] = (0.7,)
-    coarse_temperatures: tuple[float, ...] = (0.7,)
-    fine_temperatures: tuple[float, ...] = (0.5,)
     sound_share: float = 0.0
     match_languages: bool = True
     rows_per_shard: int = 64

@@ -12,7 +12,7 @@ Nothing of the text is dropped in silence: a piece that Bark breaks off is spoke
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from transformers import BarkModel, PreTrainedTokenizerBase
 
 from ..audio import MIN_DURATION_S, is_silent, load_audio, resample
-from ..bark.configs import SUNO_TEMPERATURES, bark_generation_configs
+from ..bark.configs import bark_generation_configs
 from ..bark.prompting import MAX_PIECE_S, longest_generation, text_to_ids
 from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
@@ -85,28 +85,20 @@ class SpeechOptions:
             raise ValueError(f"`seed` is {self.seed!r}; it must be a whole number, 0 or more.")
         if not 0 <= self.pause_s <= 10:
             raise ValueError(f"`pause_s` is {self.pause_s!r}; it must be between 0 and 10 seconds.")
-        self._samplings(SUNO_TEMPERATURES)  # they check the rest
+        self._samplings()  # they check the rest
 
-    def request(self, bark: BarkModel, *, number: int = 0, **content: Any) -> SynthesisRequest:
-        """A request to this Bark for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
-        return SynthesisRequest(
-            **{"prompt_mode": self.prompt_mode, **content},
-            seed=_derived_seed(self.seed, number, 0),
-            **self._samplings(bark_generation_configs(bark).temperatures),
-        )
+    def request(self, *, number: int = 0, **content: Any) -> SynthesisRequest:
+        """The request for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
+        content = {"prompt_mode": self.prompt_mode, **content}
+        return SynthesisRequest(**content, seed=_derived_seed(self.seed, number, 0), **self._samplings())
 
-    def _samplings(self, temperatures: Mapping[str, float]) -> dict[str, Sampling]:
-        """How the three stages sample; at these temperatures unless others are asked for."""
-        asked = (self.semantic_temperature, self.coarse_temperature, self.fine_temperature)
-        semantic, coarse, fine = (
-            temperatures[stage] if value is None else value
-            for stage, value in zip(SUNO_TEMPERATURES, asked, strict=True)
-        )
+    def _samplings(self) -> dict[str, Sampling]:
+        """How the three stages sample."""
         guidance = {"guidance_scale": self.guidance_scale, "voice_guidance_scale": self.voice_guidance_scale}
         return {
-            "semantic": Sampling(semantic, min_eos_p=self.min_eos_p, **guidance),
-            "coarse": Sampling(coarse, **guidance),
-            "fine": Sampling(fine),
+            "semantic": Sampling(self.semantic_temperature, min_eos_p=self.min_eos_p, **guidance),
+            "coarse": Sampling(self.coarse_temperature, **guidance),
+            "fine": Sampling(self.fine_temperature),
         }
 
 
@@ -143,7 +135,7 @@ def speak_text(
     fits = piece_fits(tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
     pieces = split_text(text, fits)
     voice = _voice_for(options, voice)
-    requests = [options.request(bark, text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
+    requests = [options.request(text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
     speaker = _Speaker(bark, tokenizer, batch_size, len(pieces))
     results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
     waveforms = [result.waveform for result in results if len(result.waveform)]
@@ -241,9 +233,7 @@ def prompt_from_transcript(
         )
     most_tokens = longest_generation(configs, bark.semantic.config.block_size)
     num_tokens = min(num_semantic_tokens(audio_codes.shape[1]), most_tokens)
-    request = options.request(
-        bark, text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens
-    )
+    request = options.request(text=transcript, voice_prompt=None, prompt_mode="none", max_semantic_tokens=num_tokens)
     ((tokens, _),) = text_to_semantic(bark, [request], tokenizer=tokenizer)
     if not len(tokens):
         raise RuntimeError("Bark's text stage made nothing of `reference_text`. Check it, or try another seed.")
@@ -291,7 +281,7 @@ def _speak_tokens(
     options = options or SpeechOptions()
     voice = _voice_for(options, voice)
     requests = [
-        options.request(bark, semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
+        options.request(semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
     ]
     speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
     results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)

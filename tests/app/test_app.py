@@ -2,13 +2,16 @@
 
 import json
 import re
+import shutil
 import sys
 import threading
 import urllib.request
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -28,16 +31,23 @@ from hf_bark_semantic.app.studio import (
     read_lines,
 )
 from hf_bark_semantic.audio import AudioError
+from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES
+from hf_bark_semantic.bark.loading import load_bark
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from tiny import noise, tiny_bark, tiny_prompt
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+import generate_corpus
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-SETTINGS = (1, 0.7, 0.5, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
-OPTIONS = {"seed": 1, "semantic_temperature": 0.7, "coarse_temperature": 0.7, "fine_temperature": 0.5}
+SETTINGS = (1, None, None, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
+OPTIONS = {"seed": 1}
 
 
 @pytest.fixture
@@ -131,6 +141,54 @@ def test_bad_recordings_are_refused_in_plain_words(visitor, studio, tmp_path, ev
         path.write_bytes(content)
     with pytest.raises(Exception, match=message):
         ask(visitor, event, upload(path), bark=studio.bark)
+
+
+def test_every_door_speaks_at_the_bark_s_own_temperatures(bark_folder, encoder, tmp_path):
+    """Requests, corpora, the pipeline, the command and the page: same text, voice and seed, same samples."""
+    from hf_bark_semantic.app import page as app
+
+    folder = shutil.copytree(bark_folder, tmp_path / "bark")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    for stage, temperature in (("semantic", 0.9), ("coarse_acoustics", 0.4), ("fine_acoustics", 0.8)):
+        settings[f"{stage}_config"]["speech_temperature"] = temperature
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+
+    (tmp_path / "en.txt").write_text(TEXT)
+    corpus = ["--bark", str(folder), "--texts", str(tmp_path / "en.txt"), "--voices", "v2/en_a", "--filters", "off"]
+    generate_corpus.main([*corpus, "--output", str(tmp_path / "corpus")])
+    (row,) = pq.read_table(next((tmp_path / "corpus").rglob("*.parquet"))).to_pylist()
+    assert [round(row[f"{stage}_temperature"], 6) for stage in ("semantic", "coarse", "fine")] == [0.9, 0.4, 0.8]
+    seed = row["seed"]
+
+    bark, processor = load_bark(folder)
+    request = SynthesisRequest(text=TEXT, voice_prompt=tiny_prompt(), seed=seed)
+    (expected,) = synthesize(bark, [request], tokenizer=processor)
+    assert row["semantic_tokens"] == expected.semantic_tokens.tolist()
+    assert row["audio_codes"] == expected.audio_codes.tolist()
+
+    speak = pipeline("voice-cloning", model=encoder, bark=str(folder), device="cpu")
+    assert np.array_equal(speak("v2/en_a", TEXT, seed=seed)["audio"], expected.waveform)
+
+    command = ["speak", TEXT, "--voice", "v2/en_a", "--bark", str(folder), "--encoder", encoder, "--seed", str(seed)]
+    assert cli.main([*command, "--device", "cpu", "--output", str(tmp_path / "speech.wav")]) == 0
+    assert np.array_equal(soundfile.read(tmp_path / "speech.wav", dtype="float32")[0], expected.waveform)
+
+    page = app.build_page(Studio(str(folder), encoder=encoder, device="cpu"))
+    _, local, _ = app.launch(page, port=None)
+    shown = {part["props"].get("label"): part["props"].get("value") for part in page.config["components"]}
+    assert [value for label, value in shown.items() if "Temperature" in str(label)] == [None, None]
+    inputs = (TEXT, str(folder), "", PRESET + "v2/en_a", 0, seed, *SETTINGS[1:])
+    speech, _ = new_visitor(local).predict(*inputs, api_name="/speak")
+    assert np.array_equal(soundfile.read(speech, dtype="float32")[0], expected.waveform)
+    page.close()
+
+    # what the caller asks for wins over both
+    (as_suno,) = synthesize(load_bark(bark_folder)[0], [request], tokenizer=processor)
+    assert as_suno.audio_codes.tolist() != expected.audio_codes.tolist()
+    asked = {f"{stage}_temperature": temperature for stage, temperature in SUNO_TEMPERATURES.items()}
+    assert np.array_equal(speak("v2/en_a", TEXT, seed=seed, **asked)["audio"], as_suno.waveform)
+    request = replace(request, **{stage: Sampling(temperature) for stage, temperature in SUNO_TEMPERATURES.items()})
+    assert np.array_equal(next(synthesize(bark, [request], tokenizer=processor)).waveform, as_suno.waveform)
 
 
 def test_missing_texts_and_recordings_are_asked_for(visitor, studio, me):

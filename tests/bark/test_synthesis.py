@@ -471,6 +471,24 @@ def test_guidance_comes_from_the_generation_config_unless_it_is_asked_for(bark, 
     assert speak(guiding, Sampling(), transformers_rules=True) == speak(bark, Sampling(), transformers_rules=True)
 
 
+def test_temperatures_are_the_barks_own_unless_asked_for(bark):
+    cool = copy.deepcopy(bark)
+    cool.generation_config.coarse_acoustics_config["speech_temperature"] = 0.4
+    cool.generation_config.fine_acoustics_config["speech_temperature"] = 0.3
+
+    def temperatures(bark, **samplings):
+        setup = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False)
+        request = SynthesisRequest(text="the dog", **samplings)
+        return [setup.sampling(stage, request).temperature for stage in ("semantic", "coarse", "fine")]
+
+    assert temperatures(bark) == [0.7, 0.7, 0.5]
+    assert temperatures(cool) == [0.7, 0.4, 0.3]
+    assert temperatures(cool, coarse=Sampling(0.6), fine=Sampling(0, top_k=3)) == [0.7, 0.6, 0]
+    setup = BarkSetup.of(cool, batch_size=1, savings=Savings(), offload=False)
+    assert setup.sampling("coarse", SynthesisRequest(text="a", coarse=Sampling(top_k=3))) == Sampling(0.4, top_k=3)
+    assert setup.sampling("codec", None) is None
+
+
 def test_guided_rows_do_not_depend_on_their_company(bark, tokenizer):
     sampling = Sampling(guidance_scale=1.5, voice_guidance_scale=2.0)
     requests = [

@@ -71,7 +71,7 @@ def make(folder: Path, plan: CorpusPlan, shards: list[int]) -> None:
 
 
 def check(num_rows: int, folder: Path) -> None:
-    plan = CorpusPlan([Sentence("text")], {"none": None}, num_rows)
+    plan = CorpusPlan([Sentence("text")], {"none": None}, num_rows, (0.7,), (0.7,), (0.5,))
     description = {"plan": plan.description(), "recipe": Recipe("stub", "1").description()}
     print("write, in two runs")
     open_corpus(folder, description)

@@ -1,7 +1,5 @@
 """Long text in one voice: pieces, seeds, second attempts, rolling prompts and conversion, on a tiny Bark."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -109,19 +107,6 @@ def test_all_pieces_go_through_one_batch_with_the_same_voice(bark, tokenizer, st
     piece = num_codec_frames(60) * 320
     assert len(audio) == len(requests) * piece + (len(requests) - 1) * 12_000
     assert not audio[piece : piece + 12_000].any()
-
-
-def test_temperatures_are_the_barks_own_unless_asked_for(bark, tokenizer, stub):
-    calls, _ = stub
-    cool, configs = copy.deepcopy(bark), bark.generation_config
-    cool.generation_config = copy.deepcopy(configs)
-    cool.generation_config.coarse_acoustics_config = {**configs.coarse_acoustics_config, "speech_temperature": 0.4}
-    for spoken, options in ((bark, {}), (cool, {}), (cool, {"coarse_temperature": 0.6, "fine_temperature": 0})):
-        speak(spoken, tokenizer, "the dog", **options)
-    temperatures = [
-        tuple(getattr(request, stage).temperature for stage in ("semantic", "coarse", "fine")) for (request,) in calls
-    ]
-    assert temperatures == [(0.7, 0.7, 0.5), (0.7, 0.4, 0.5), (0.7, 0.6, 0)]
 
 
 def test_pieces_fit_what_this_bark_reads_and_says(tokenizer, stub):
