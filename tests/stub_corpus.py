@@ -1,9 +1,9 @@
-"""Corpora spoken by a Bark that needs no time."""
+"""Corpora and utterances, spoken by a Bark that needs no time."""
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from hf_bark_semantic.bark.synthesis import SynthesisResult
+from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.generation import Recipe, generate_shard
@@ -15,6 +15,7 @@ from tiny import random_codes
 
 SENTENCES = [Sentence(f"This is sentence number {number}.", "en") for number in range(7)]
 VOICES = {"none": None, "v2/en_speaker_1": VoicePrompt(np.arange(40), random_codes(60))}
+TEXT = "This sentence takes about three seconds to say."  # 3.1 s
 
 
 def new_plan(**changes) -> CorpusPlan:
@@ -69,3 +70,14 @@ def generate(folder, plan, recipe) -> None:
 
 def rows_of(folder) -> list[dict]:
     return [row for file in sorted((folder / "data").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def speech(seconds: float = 3.1, seed: int = 0) -> np.ndarray:
+    return speech_like(round(seconds * 24_000), np.random.default_rng(seed))
+
+
+def utterance(waveform=None, tokens=None, text=TEXT, finish_reason="eos", voice_prompt=None) -> SynthesisResult:
+    waveform = speech() if waveform is None else waveform.astype(np.float32)
+    tokens = np.random.default_rng(0).integers(0, 10_000, 155) if tokens is None else tokens
+    request = SynthesisRequest(text=text, voice_prompt=voice_prompt)
+    return SynthesisResult(tokens, random_codes(233), waveform, 24_000, finish_reason, request, 0)

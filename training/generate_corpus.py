@@ -38,7 +38,7 @@ from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES, bark_generation_con
 from hf_bark_semantic.bark.loading import load_bark, load_bark_processor, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
-from hf_bark_semantic.corpus.filters import Filters, SpeakerSimilarity, WordErrorRate
+from hf_bark_semantic.corpus.filters import Filters
 from hf_bark_semantic.corpus.formats import decode_codes
 from hf_bark_semantic.corpus.generation import Recipe, digest_of_files, generate_shard
 from hf_bark_semantic.corpus.plan import NO_VOICE, CorpusPlan
@@ -51,6 +51,7 @@ from hf_bark_semantic.corpus.shards import (
 )
 from hf_bark_semantic.corpus.texts import fits_bark, load_sentences, speakable_sentences
 from hf_bark_semantic.evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transcriber
+from hf_bark_semantic.evaluation.utterances import SpeakerSimilarity, WordErrorRate
 from hf_bark_semantic.packaged import NANO, bark_folder
 from hf_bark_semantic.voices.splitting import estimate_duration_s
 
