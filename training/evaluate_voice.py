@@ -40,7 +40,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from transformers import BarkModel, BarkProcessor, EncodecModel, pipeline
-from voice_report import write_voice_results
 
 from hf_bark_semantic import VoicePrompt, load_audio, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_codec
@@ -49,6 +48,7 @@ from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder, load_transcriber
 from hf_bark_semantic.evaluation.report import how_made, required_packages
+from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voices import (
     NUM_CANDIDATES,
     CastVoice,

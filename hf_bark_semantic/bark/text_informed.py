@@ -26,7 +26,7 @@ from .stages import BarkSetup
 from .transformer import DecodingBatch, Savings, legal_head
 from .voice_prompt import VoicePrompt
 
-DEFAULT_WEIGHT = 0.5  # not measured on Suno's Bark; training/evaluate_text_informed.py chooses one
+DEFAULT_WEIGHT = 0.5  # not measured on Suno's Bark; training/studies/evaluate_text_informed.py chooses one
 DEFAULT_BEAM_SIZE = 6
 DEFAULT_TOP_K = 16
 

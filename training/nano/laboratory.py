@@ -25,7 +25,7 @@ from labels import waveform_16k
 from speech import load_speech
 from transformers import AutoModel, BarkModel
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from compare_heads import HEADS
 
 from hf_bark_semantic.audio import list_audio_files, load_audio

@@ -1,11 +1,11 @@
 """What fine-tuning a Bark on a voice brings over prompting it, and what it costs in what Bark could do before.
 
-    python training/compare_finetuning.py outputs/nano/speech --bark outputs/nano/bark --voice af_kore \\
+    python training/studies/compare_finetuning.py outputs/nano/speech --bark outputs/nano/bark --voice af_kore \\
         --encoder outputs/nano/encoder --output outputs/nano/finetuning
-    python training/compare_finetuning.py ... --conditions lora+prompt --subsets
-    python training/compare_finetuning.py ... --tokens recovered secret \\
+    python training/studies/compare_finetuning.py ... --conditions lora+prompt --subsets
+    python training/studies/compare_finetuning.py ... --tokens recovered secret \\
         --secret-tokenizer outputs/nano/secret_tokenizer
-    python training/compare_finetuning.py people.csv --voice me ...      columns audio, text, speaker, held_out_text
+    python training/studies/compare_finetuning.py people.csv --voice me ... columns audio, text, speaker, held_out_text
 
 Voices come as in evaluate_voice.py, and their recordings have roles as there: prompt, enrolment, tests. All others of
 the voice that is tuned, and those of the prompt, are trained on (up to --minutes), unless a test says their text. Of
@@ -47,11 +47,14 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-import finetune_bark
 import numpy as np
 import torch
 import yaml
 from compare_precision import compare_pairs, comparisons_table
+from transformers import BarkModel, pipeline
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import finetune_bark
 from evaluate_voice import (
     SHOWN,
     Maker,
@@ -65,8 +68,6 @@ from evaluate_voice import (
     write_roles,
 )
 from generate_corpus import table
-from transformers import BarkModel, pipeline
-from voice_report import write_voice_results
 
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
@@ -82,6 +83,7 @@ from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.sequences import normalize_text
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voices import (
     CastVoice,
     Enrolment,

@@ -1,8 +1,8 @@
 """What faster ways to compute a Bark change in what it says: its tokens, its words, its voice.
 
-    python training/compare_precision.py outputs/nano/speech --bark outputs/nano/bark --encoder outputs/nano/encoder \\
-        --output outputs/nano/precision
-    python training/compare_precision.py ... --conditions int8 window=90 window=120 --token-requests 32
+    python training/studies/compare_precision.py outputs/nano/speech --bark outputs/nano/bark \\
+        --encoder outputs/nano/encoder --output outputs/nano/precision
+    python training/studies/compare_precision.py ... --conditions int8 window=90 window=120 --token-requests 32
 
 Conditions, each beside float32:
 
@@ -34,11 +34,13 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from ablate_prompts import COMPARED, holm
-from coarse_window import with_window
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_voice import (
     SHOWN,
     Maker,
@@ -54,8 +56,8 @@ from evaluate_voice import (
 from generate_corpus import table
 from torch import nn
 from transformers import BarkModel
-from voice_report import write_voice_results
 
+from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import STAGES
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
@@ -63,6 +65,7 @@ from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequ
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voices import (
     Enrolment,
     Scorers,

@@ -1,6 +1,6 @@
 """Does it help an encoder to know the words? Plain and text-informed tokens of clips whose tokens are known.
 
-    python training/evaluate_text_informed.py outputs/nano/encoder --bark outputs/nano/bark \\
+    python training/studies/evaluate_text_informed.py outputs/nano/encoder --bark outputs/nano/bark \\
         --corpus outputs/nano/generated --fold 19 --json outputs/nano/text_informed.json
 
 The clips of a fold that the encoder was trained without are halved by voice. On one half every pair of a weight (of

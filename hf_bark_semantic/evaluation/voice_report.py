@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hf_bark_semantic.evaluation.report import MAX_SOUNDS, IntervalPlot, Sound, Table, Text, write_results
-from hf_bark_semantic.evaluation.voices import (
+from .report import MAX_SOUNDS, IntervalPlot, Sound, Table, Text, write_results
+from .voices import (
     badness,
     figure,
     figures_table,

@@ -1,6 +1,6 @@
 """The benchmark of encoders: real Bark tokens recovered from clips of voices and sentences in fixed folds.
 
-    python training/benchmark_encoders.py "ours=outputs/cv/fold*" community=outputs/converted builtin \\
+    python training/benchmarks/benchmark_encoders.py "ours=outputs/cv/fold*" community=outputs/converted builtin \\
         --corpus outputs/bark_artefacts --output outputs/benchmark
 
 Every entry is NAME=PLACE, or PLACE alone. A place is
@@ -31,6 +31,8 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_encoder import (
     RunScore,
     accuracy_table,

@@ -1,7 +1,8 @@
 """Whether the metrics can be believed: each on material where the right order is known.
 
-    python training/check_metrics.py outputs/nano/speech --codec outputs/nano/codec --output outputs/metrics --limit 16
-    python training/check_metrics.py outputs/nano/speech --bark outputs/nano/bark --tokens outputs/nano/tokens.npz ...
+    python training/studies/check_metrics.py outputs/nano/speech --codec outputs/nano/codec --output outputs/metrics \\
+        --limit 16
+    python training/studies/check_metrics.py outputs/nano/speech --bark outputs/nano/bark --tokens tokens.npz ...
 
 Speech is named as for evaluate_voice.py, with texts, and has its roles: test clips are changed and scored, enrolments
 are what voices are compared with. `--limit` test clips are used. The checks:
@@ -27,8 +28,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_voice import codec_trip, load_scorers
-from voice_report import scores
 
 from hf_bark_semantic import VoicePrompt, load_audio
 from hf_bark_semantic.audio import resample
@@ -40,6 +42,7 @@ from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.evaluation.significance import Estimate, paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.speech import cosine_similarity, equal_error_rate
 from hf_bark_semantic.evaluation.tokens import bootstrap_interval
+from hf_bark_semantic.evaluation.voice_report import scores
 from hf_bark_semantic.evaluation.voices import (
     CastVoice,
     Enrolment,

@@ -1,8 +1,8 @@
 """Time and peak memory of one training step of each of Bark's models, on random weights.
 
-    python training/benchmark_finetuning.py                                       bark-small shapes, every case
-    python training/benchmark_finetuning.py --shape large --stages fine --dtypes bfloat16
-    python training/benchmark_finetuning.py --methods full --checkpointing off on --num-positions 4096
+    python training/benchmarks/benchmark_finetuning.py                             bark-small shapes, every case
+    python training/benchmarks/benchmark_finetuning.py --shape large --stages fine --dtypes bfloat16
+    python training/benchmarks/benchmark_finetuning.py --methods full --checkpointing off on --num-positions 4096
 
 A case is a model (semantic, coarse, fine), a method (all weights or LoRA), gradient checkpointing on or off, and
 float32 or autocast to bfloat16 (weights and optimizer stay in float32). Each runs in a process of its own, which

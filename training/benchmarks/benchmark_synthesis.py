@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from coarse_window import with_window
 from transformers import (
     BarkCoarseConfig,
     BarkConfig,
@@ -31,6 +30,7 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 from hf_bark_semantic.bark import transformer as bark_decoding
+from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, synthesize

@@ -1,6 +1,7 @@
 """How much data is enough: one config, trained on growing parts of its corpus, each scored on the same held-out fold.
 
-    python training/learning_curve.py training/configs/nano.yaml --fold 19 --hours 0.25 0.5 1 2 --output outputs/curve
+    python training/studies/learning_curve.py training/configs/nano.yaml --fold 19 --hours 0.25 0.5 1 2 \\
+        --output outputs/curve
 
 The parts are nested: a clip's place in line is the digest of its id, so more hours are the same hours and some more.
 All runs have the same steps. `curve.json` in the output folder has every figure; what it holds already is not

@@ -1,13 +1,13 @@
 """Speeds, measured side by side in one run.
 
-    python training/benchmark.py encode                                    HuBERT-base shapes, random weights
-    python training/benchmark.py encode --encoder builtin                  the packaged encoder
-    python training/benchmark.py encode --dtype bfloat16 --head linear
-    python training/benchmark.py synthesis --case prompts                  Bark-small shapes, eight voices
-    python training/benchmark.py synthesis --case batch --shape large
-    python training/benchmark.py train                                     the community's training loop and ours
-    python training/benchmark.py train --clips 16 --rounds 1 --dtype float32
-    python training/benchmark.py speak                                     nano, one utterance at a time
+    python training/benchmarks/benchmark.py encode                          HuBERT-base shapes, random weights
+    python training/benchmarks/benchmark.py encode --encoder builtin        the packaged encoder
+    python training/benchmarks/benchmark.py encode --dtype bfloat16 --head linear
+    python training/benchmarks/benchmark.py synthesis --case prompts        Bark-small shapes, eight voices
+    python training/benchmarks/benchmark.py synthesis --case batch --shape large
+    python training/benchmarks/benchmark.py train                           the community's training loop and ours
+    python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
+    python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from transformers import BarkModel
 
-from hf_bark_semantic.bark.configs import bark_generation_configs
+from .configs import bark_generation_configs
 
 
 def with_window(bark: BarkModel, length: int):

@@ -1,8 +1,8 @@
 """What makes a clone: Bark's voice prompt with and without its semantic and its acoustic tokens.
 
-    python training/ablate_prompts.py outputs/nano/speech --bark nano --output outputs/nano/ablation --seeds 2
-    torchrun --nproc-per-node 2 training/ablate_prompts.py (the same)
-    python training/ablate_prompts.py outputs/nano/speech people.csv --voices-per-source 12 --texts sentences.txt ...
+    python training/studies/ablate_prompts.py outputs/nano/speech --bark nano --output outputs/nano/ablation --seeds 2
+    torchrun --nproc-per-node 2 training/studies/ablate_prompts.py (the same)
+    python training/studies/ablate_prompts.py outputs/nano/speech people.csv --voices-per-source 12 --texts FILE ...
 
 Every held-out voice says every text with every seed in every condition:
 
@@ -23,11 +23,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
-from voice_report import write_voice_results
 
 from hf_bark_semantic.evaluation.report import how_made
+from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voices import Scorers, compare, format_estimate, format_table
 
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
