@@ -6,7 +6,6 @@ transformers' whole HubertModel, the `encodec` package and CTranslate2, never wi
 
 import pickle
 import re
-import runpy
 import struct
 import zipfile
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from transformers import (
 )
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
 from hf_bark_semantic.conversion.formats import (
     CheckpointError,
@@ -433,15 +433,13 @@ def test_convert_leaves_a_folder_with_files_alone_unless_told(tmp_path):
     assert all(after[file] == content for file, content in before.items())
 
 
-def test_the_script_converts_and_says_why_it_cannot(tmp_path, capsys):
-    script = runpy.run_path(str(Path(__file__).parents[2] / "training" / "convert_quantizer.py"))
+def test_the_command_converts_and_says_why_it_cannot(tmp_path, capsys):
     tiny_hubert().save_pretrained(tmp_path / "hubert")
-    arguments = [str(quantizer_file(tmp_path)), str(tmp_path / "out")]
+    arguments = ["convert", str(quantizer_file(tmp_path)), "--output", str(tmp_path / "out")]
     arguments += ["--backbone", str(tmp_path / "hubert"), "--layer", "2"]
-    script["main"](arguments)
+    assert cli.main(arguments) == 0
     assert BarkSemanticEncoderModel.from_pretrained(tmp_path / "out").config.backbone_layers == [2]
-    with pytest.raises(SystemExit, match="1"):
-        script["main"](arguments)
+    assert cli.main(arguments) == 2
     assert "overwrite=True" in capsys.readouterr().err
 
 
