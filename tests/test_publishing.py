@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters
+from hf_bark_semantic.cli import publish
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,
@@ -26,7 +27,6 @@ from tiny import tiny_bark, tiny_encoder, tiny_prompt
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 import finetune_bark
 import package_encoder
-import publish
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import publish
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
@@ -55,6 +54,7 @@ from hf_bark_semantic.bark.losses import (
 )
 from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
+from hf_bark_semantic.cli import publish
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.plan import NO_VOICE
 from hf_bark_semantic.corpus.recordings import (

@@ -30,7 +30,6 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import gather_object
 from filelock import FileLock, Timeout
 from huggingface_hub import hf_hub_download
-from publish import publish_or_exit
 from tqdm import tqdm
 from transformers import AutoConfig, GenerationConfig
 
@@ -38,6 +37,7 @@ from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES, bark_generation_con
 from hf_bark_semantic.bark.loading import load_bark, load_bark_processor, load_codec
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
+from hf_bark_semantic.cli.publish import publish_or_exit
 from hf_bark_semantic.corpus.filters import Filters
 from hf_bark_semantic.corpus.formats import decode_codes
 from hf_bark_semantic.corpus.generation import Recipe, digest_of_files, generate_shard

@@ -1,0 +1,69 @@
+"""An encoder, a corpus or adapters to the Hub, in one commit with their card.
+
+    python training/publish.py hf_bark_semantic/checkpoints/bark-encoder me/bark-encoder --dry-run
+    python training/publish.py outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0 --private
+    python training/publish.py outputs/corpus me/bark-corpus --license cc0-1.0
+
+The folder's files tell which of the three it is. Before anything is uploaded, it is checked: a card whose metadata can
+be read, with a licence and a word on consent; no pickle, no link, no file beyond the list of its kind. --license, and
+the `report.json` that finetune_bark.py leaves beside the folder of adapters, go into the card's metadata first (also
+with --dry-run).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from huggingface_hub import RepoCard
+
+from ..publishing import CARD, REPORT, PublishingError, adapter_results, add_results, publish
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("repo_id", help="such as me/my-voice")
+    parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
+    parser.add_argument("--private", action="store_true", help="for you alone")
+    parser.add_argument("--dry-run", action="store_true", help="check, list what would go, and upload nothing")
+    parser.add_argument("--leave-others", action="store_true", help="leave files here that are not published")
+
+
+def run(args: argparse.Namespace) -> None:
+    complete_card(args.folder, args.license)
+    options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
+    publish_or_exit(args.folder, args.repo_id, **options)
+
+
+def complete_card(folder: Path, license_id: str | None) -> None:
+    """Write the licence, and the results of the report beside adapters, into the metadata of the folder's card."""
+    path, report = folder / CARD, folder.resolve().parent / REPORT
+    if not path.is_file() or path.is_symlink():
+        return  # `publish` says so
+    if license_id is not None:
+        card = RepoCard.load(path)
+        card.data["license"] = license_id
+        path.write_text(str(card), encoding="utf-8")
+    if (folder / "bundle.json").is_file() and report.is_file():
+        results = adapter_results(json.loads(report.read_text(encoding="utf-8")))
+        card = add_results(path.read_text(encoding="utf-8"), results, name=folder.resolve().parent.name)
+        path.write_text(card, encoding="utf-8")
+
+
+def publish_or_exit(folder: Path, repo_id: str, **options) -> None:
+    """Publish, and print what went; or end the script with the reasons against it."""
+    try:
+        publication = publish(folder, repo_id, **options)
+    except PublishingError as error:
+        raise SystemExit(str(error)) from error
+    print(publication)
+    print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {repo_id}.")
+
+
+if __name__ == "__main__":
+    main()
