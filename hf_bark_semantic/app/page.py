@@ -23,7 +23,7 @@ from typing import Any
 
 from ..audio import load_audio, save_audio
 from ..bark.synthesis import PROMPT_MODES
-from ..bark.voice_prompt import VoicePrompt, best_window
+from ..bark.voice_prompt import VoicePrompt, best_window, prompt_report
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..voices.provenance import Provenance, model_name, read_provenance
 from ..voices.speaking import LONG_FORMS
@@ -323,7 +323,7 @@ class Visit:
         with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
             clip, encoded = encode_part(speaker, _given(recording), float(start_s or 0), float(end_s or 0))
             prompt = prompt_of_part(speaker, encoded)
-            report = prompt.report(clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
+            report = prompt_report(prompt, clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
             voices = self.studio.voices(speaker, has_cloned=True)
         menu = gr.update(choices=voices, value=CLONED)
         with _folder() as folder:
@@ -337,7 +337,7 @@ class Visit:
         with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
             prompt = VoicePrompt.load(_given(file), **speaker.vocabularies)
             voices = self.studio.voices(speaker, has_cloned=True)
-        return str(prompt.report(histories=speaker.histories)), gr.update(choices=voices, value=CLONED), prompt
+        return str(prompt_report(prompt, histories=speaker.histories)), gr.update(choices=voices, value=CLONED), prompt
 
     def speak(
         self, text, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,

@@ -3,7 +3,7 @@
     VoicePrompt         the value: checked where it is made, in and out of what Bark programs read (.npz, dict)
     join_prompts        one prompt of several clips of a speaker
     best_window         the seconds of a long recording that make the best prompt
-    PromptReport        what each stage of Bark reads of a prompt, and what to improve
+    prompt_report       what each stage of Bark reads of a prompt, and what to improve
 
 Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have exactly `floor(num_tokens * 75 / 49.9)`
 codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
@@ -276,51 +276,6 @@ class VoicePrompt:
         num_frames = num_codec_frames(num_tokens)
         return VoicePrompt(self.semantic_tokens[-num_tokens:], self.audio_codes[:, -num_frames:], **self.vocabularies)
 
-    def report(
-        self,
-        waveform: np.ndarray | None = None,
-        sampling_rate: int | None = None,
-        *,
-        histories: HistoryLengths = SUNO,
-    ) -> "PromptReport":
-        """Say what Bark will read of this prompt, and what would make it a better one.
-
-        Args:
-            waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
-                what the fine stage reads of it is measured, the last 6.83 s.
-            sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
-            histories (`HistoryLengths`): how much the Bark reads; the default is Suno's, and
-                `bark_generation_configs(bark).history_lengths` any other's.
-
-        Raises:
-            VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
-        """
-        sound = None
-        warnings = _length_warnings(self.num_tokens, histories)
-        if waveform is not None:
-            waveform = _check_mono(waveform, sampling_rate)
-            duration_s = len(waveform) / sampling_rate
-            difference = abs(duration_s - self.duration_s)
-            if difference > LENGTH_TOLERANCE * self.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
-                warnings.append(
-                    f"The waveform lasts {duration_s:.2f} s and the prompt {self.duration_s:.2f} s, so what "
-                    "follows may describe another recording."
-                )
-            num_samples_read = round(histories.fine_frames / CODEC_RATE_HZ * sampling_rate)
-            sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
-            warnings += sound.warnings()
-        num_coarse_tokens, starts_on_right_codebook = _coarse_history(self.num_tokens, histories)
-        return PromptReport(
-            num_tokens=self.num_tokens,
-            num_frames=self.num_frames,
-            num_semantic_tokens_read=min(self.num_tokens, histories.semantic_tokens),
-            num_coarse_tokens_read=num_coarse_tokens,
-            num_fine_frames_read=min(self.num_frames, histories.fine_frames),
-            starts_on_right_codebook=starts_on_right_codebook,
-            sound=sound,
-            warnings=tuple(warnings),
-        )
-
 
 @dataclass(frozen=True)
 class Sound:
@@ -388,6 +343,53 @@ class PromptReport:
             )
         lines += [f"  ! {warning}" for warning in self.warnings] or ["  nothing to improve"]
         return "\n".join(lines)
+
+
+def prompt_report(
+    prompt: VoicePrompt,
+    waveform: np.ndarray | None = None,
+    sampling_rate: int | None = None,
+    *,
+    histories: HistoryLengths = SUNO,
+) -> PromptReport:
+    """Say what Bark reads of a prompt, and what would make it a better one.
+
+    Args:
+        prompt (`VoicePrompt`): the voice.
+        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
+            what the fine stage reads of it is measured, the last 6.83 s.
+        sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
+        histories (`HistoryLengths`): how much the Bark reads; the default is Suno's, and
+            `bark_generation_configs(bark).history_lengths` any other's.
+
+    Raises:
+        VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
+    """
+    sound = None
+    warnings = _length_warnings(prompt.num_tokens, histories)
+    if waveform is not None:
+        waveform = _check_mono(waveform, sampling_rate)
+        duration_s = len(waveform) / sampling_rate
+        difference = abs(duration_s - prompt.duration_s)
+        if difference > LENGTH_TOLERANCE * prompt.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
+            warnings.append(
+                f"The waveform lasts {duration_s:.2f} s and the prompt {prompt.duration_s:.2f} s, so what "
+                "follows may describe another recording."
+            )
+        num_samples_read = round(histories.fine_frames / CODEC_RATE_HZ * sampling_rate)
+        sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
+        warnings += sound.warnings()
+    num_coarse_tokens, starts_on_right_codebook = _coarse_history(prompt.num_tokens, histories)
+    return PromptReport(
+        num_tokens=prompt.num_tokens,
+        num_frames=prompt.num_frames,
+        num_semantic_tokens_read=min(prompt.num_tokens, histories.semantic_tokens),
+        num_coarse_tokens_read=num_coarse_tokens,
+        num_fine_frames_read=min(prompt.num_frames, histories.fine_frames),
+        starts_on_right_codebook=starts_on_right_codebook,
+        sound=sound,
+        warnings=tuple(warnings),
+    )
 
 
 @dataclass(frozen=True)
@@ -745,4 +747,5 @@ __all__ = [
     "VoicePromptError",
     "best_window",
     "join_prompts",
+    "prompt_report",
 ]

@@ -29,6 +29,7 @@ from ..bark.voice_prompt import (
     VoicePromptError,
     best_window,
     join_prompts,
+    prompt_report,
 )
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
@@ -100,12 +101,12 @@ def clone_voice(
         }
         prompts.append(VoicePrompt.from_tokens_and_codes(encoded["semantic_tokens"], encoded["audio_codes"], **sizes))
         windows.append(window)
-        reports.append(prompts[-1].report(clip, CODEC_SAMPLING_RATE, histories=histories))
+        reports.append(prompt_report(prompts[-1], clip, CODEC_SAMPLING_RATE, histories=histories))
         confidences.append(encoded["confidence"])
     prompt = prompts[0] if share == 1 else join_prompts(prompts, max_tokens=histories.most_tokens)
     return ClonedVoice(
         prompt=prompt,
-        report=reports[0] if share == 1 else prompt.report(histories=histories),
+        report=reports[0] if share == 1 else prompt_report(prompt, histories=histories),
         windows=tuple(windows),
         reports=tuple(reports),
         confidence=float(np.concatenate(confidences).mean()),

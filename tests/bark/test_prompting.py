@@ -24,6 +24,7 @@ from hf_bark_semantic.bark.prompting import (
     text_prefix,
     text_to_ids,
 )
+from hf_bark_semantic.bark.voice_prompt import prompt_report
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 DEFAULTS = BarkGenerationConfig().to_dict()
@@ -53,7 +54,7 @@ def test_coarse_history_is_what_transformers_keeps():
         np.testing.assert_array_equal(tokens, semantic[0])
         np.testing.assert_array_equal(ids, coarse[0])
         starts_right = len(ids) == 0 or ids[0] < 11_024
-        assert voice.report().starts_on_right_codebook == starts_right
+        assert prompt_report(voice).starts_on_right_codebook == starts_right
         if not starts_right:
             starts_wrong.append(num_tokens)
     assert starts_wrong == sorted([*range(2, 85, 2), *range(85, 210, 2)])

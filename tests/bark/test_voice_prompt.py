@@ -12,6 +12,7 @@ from hf_bark_semantic.bark.voice_prompt import (
     VoicePromptError,
     best_window,
     join_prompts,
+    prompt_report,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
@@ -136,7 +137,7 @@ def test_transformers_processor_takes_the_dict_and_the_file(tmp_path):
 
 
 def test_the_report_counts_what_each_stage_reads():
-    report = make_prompt(400).report()
+    report = prompt_report(make_prompt(400))
     assert report.num_semantic_tokens_read == 256
     assert report.num_coarse_tokens_read == 209
     assert report.num_fine_frames_read == 512
@@ -147,47 +148,49 @@ def test_the_report_counts_what_each_stage_reads():
 
 def test_the_report_counts_what_another_bark_reads():
     nano = HistoryLengths(semantic_tokens=160, coarse_ids=450, fine_frames=256)
-    report = make_prompt(400).report(histories=nano)
+    report = prompt_report(make_prompt(400), histories=nano)
     assert (report.num_semantic_tokens_read, report.num_coarse_tokens_read, report.num_fine_frames_read) == (
         160,
         149,
         256,
     )
     assert any("last 170 tokens" in warning for warning in report.warnings)
-    assert make_prompt(160).report(histories=nano).warnings == ()
+    assert prompt_report(make_prompt(160), histories=nano).warnings == ()
     assert nano.window_s == (pytest.approx(160 / 49.9), pytest.approx(256 / 75))
     sound = np.concatenate([0.001 * noise(4.5), noise(3.5)])
-    assert make_prompt(400).report(sound, 16_000, histories=nano).sound.silence_share < 0.05
+    assert prompt_report(make_prompt(400), sound, 16_000, histories=nano).sound.silence_share < 0.05
 
 
 def test_a_prompt_of_good_length_has_nothing_to_improve():
-    assert make_prompt(300).report().warnings == ()
-    assert "nothing to improve" in str(make_prompt(300).report())
+    assert prompt_report(make_prompt(300)).warnings == ()
+    assert "nothing to improve" in str(prompt_report(make_prompt(300)))
 
 
 def test_the_report_of_a_short_prompt_names_the_length_that_starts_right():
-    report = make_prompt(209).report()
+    report = prompt_report(make_prompt(209))
     assert not report.starts_on_right_codebook
     assert "prompt.tail(208)" in str(report)
-    assert make_prompt(209).tail(208).report().starts_on_right_codebook
+    assert prompt_report(make_prompt(209).tail(208)).starts_on_right_codebook
 
 
 def test_the_report_hears_clipping_silence_and_a_cut_word():
     waveform = noise(6.0, level=0.8)
-    clipped = make_prompt(300).report(np.clip(waveform, -1, 1), 16_000)
+    clipped = prompt_report(make_prompt(300), np.clip(waveform, -1, 1), 16_000)
     assert "clipped" in " ".join(clipped.warnings)
     assert not clipped.sound.ends_at_pause
     assert "ends within a sound" in str(clipped)
 
     sparse = np.concatenate([noise(1.5), 0.001 * noise(4.5)])
-    report = make_prompt(300).report(sparse, 16_000)
+    report = prompt_report(make_prompt(300), sparse, 16_000)
     assert report.sound.silence_share == pytest.approx(0.75, abs=0.02)
     assert report.sound.ends_at_pause
     assert "silence" in " ".join(report.warnings)
 
 
 def test_the_report_notices_the_recording_of_another_prompt():
-    assert any("another recording" in warning for warning in make_prompt(300).report(noise(9.0), 16_000).warnings)
+    assert any(
+        "another recording" in warning for warning in prompt_report(make_prompt(300), noise(9.0), 16_000).warnings
+    )
 
 
 # --- choosing and joining
