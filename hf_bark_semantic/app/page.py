@@ -23,10 +23,11 @@ from typing import Any
 
 from ..audio import load_audio, save_audio
 from ..bark.synthesis import PROMPT_MODES
-from ..bark.voice_prompt import VoicePrompt, best_window, prompt_report
+from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..voices.provenance import Provenance, model_name, read_provenance
 from ..voices.speaking import LONG_FORMS
+from ..voices.window import best_window, prompt_report
 from .studio import (
     CLONED,
     MAX_LINES,

@@ -2,8 +2,6 @@
 
     VoicePrompt         the value: checked where it is made, in and out of what Bark programs read (.npz, dict)
     join_prompts        one prompt of several clips of a speaker
-    best_window         the seconds of a long recording that make the best prompt
-    prompt_report       what each stage of Bark reads of a prompt, and what to improve
 
 Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have exactly `floor(num_tokens * 75 / 49.9)`
 codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
@@ -35,20 +33,13 @@ from ..configuration_bark_semantic import (
 )
 from ..files import atomic_write, foreign_content
 from .configs import HistoryLengths
-from .prompting import coarse_history_lengths, join_clips
+from .prompting import join_clips
 
 SUNO = HistoryLengths()
 
 MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
 LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
 LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and last window lose
-
-FRAME_S = 0.02  # the grid on which loudness is measured
-PAUSE_FRAMES = 4  # 80 ms below the silence level: longer than the closure of a stop consonant mostly is
-CLIPPED_LEVEL = 0.999  # of full scale
-MAX_CLIPPED_SHARE = 1e-3
-MAX_SILENCE_SHARE = 0.5
-MIN_LEVEL_DB = -45.0
 
 _KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # suno-ai/bark, api.py; transformers' BarkProcessor
 _OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # of the first community tools: one entry per coarse codebook
@@ -277,137 +268,6 @@ class VoicePrompt:
         return VoicePrompt(self.semantic_tokens[-num_tokens:], self.audio_codes[:, -num_frames:], **self.vocabularies)
 
 
-@dataclass(frozen=True)
-class Sound:
-    """Measures of a recording: the level of its loud parts in dB of full scale, shares in `[0, 1]`, and its end."""
-
-    level_db: float
-    silence_share: float
-    clipped_share: float
-    ends_at_pause: bool
-
-    def warnings(self) -> list[str]:
-        found = []
-        if self.clipped_share > MAX_CLIPPED_SHARE:
-            found.append(
-                f"{self.clipped_share:.1%} of the samples are clipped, and Bark imitates the distortion. "
-                "Record at a lower level or choose another part."
-            )
-        if self.silence_share > MAX_SILENCE_SHARE:
-            found.append(
-                f"{self.silence_share:.0%} of the recording is silence, and Bark imitates the pauses. "
-                "Choose a denser part (best_window finds it)."
-            )
-        if self.level_db < MIN_LEVEL_DB:
-            found.append(
-                f"The recording is quiet ({self.level_db:.0f} dB), so its noise counts as voice. "
-                "Record closer or louder."
-            )
-        if not self.ends_at_pause:
-            found.append(
-                "The recording ends within a sound, so Bark may begin by finishing a word. Cut it at a pause "
-                "(best_window does)."
-            )
-        return found
-
-
-@dataclass(frozen=True)
-class PromptReport:
-    """What each stage of Bark reads of a prompt, measures of its recording where given, and plain warnings."""
-
-    num_tokens: int
-    num_frames: int
-    num_semantic_tokens_read: int
-    num_coarse_tokens_read: int
-    num_fine_frames_read: int
-    starts_on_right_codebook: bool
-    sound: Sound | None
-    warnings: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.num_tokens} semantic tokens, {self.num_frames} codec frames, "
-            f"{self.num_frames / CODEC_RATE_HZ:.2f} s",
-            f"  semantic stage reads the last {self.num_semantic_tokens_read} tokens "
-            f"({self.num_semantic_tokens_read / SEMANTIC_RATE_HZ:.2f} s)",
-            f"  coarse stage reads the last {self.num_coarse_tokens_read} tokens and their codes "
-            f"({self.num_coarse_tokens_read / SEMANTIC_RATE_HZ:.2f} s)",
-            f"  fine stage reads the last {self.num_fine_frames_read} frames "
-            f"({self.num_fine_frames_read / CODEC_RATE_HZ:.2f} s)",
-        ]
-        if self.sound is not None:
-            end = "a pause" if self.sound.ends_at_pause else "a sound"
-            lines.append(
-                f"  recording: level {self.sound.level_db:.0f} dB, silence {self.sound.silence_share:.0%}, "
-                f"clipped {self.sound.clipped_share:.2%}, ends at {end}"
-            )
-        lines += [f"  ! {warning}" for warning in self.warnings] or ["  nothing to improve"]
-        return "\n".join(lines)
-
-
-def prompt_report(
-    prompt: VoicePrompt,
-    waveform: np.ndarray | None = None,
-    sampling_rate: int | None = None,
-    *,
-    histories: HistoryLengths = SUNO,
-) -> PromptReport:
-    """Say what Bark reads of a prompt, and what would make it a better one.
-
-    Args:
-        prompt (`VoicePrompt`): the voice.
-        waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
-            what the fine stage reads of it is measured, the last 6.83 s.
-        sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
-        histories (`HistoryLengths`): how much the Bark reads; the default is Suno's, and
-            `bark_generation_configs(bark).history_lengths` any other's.
-
-    Raises:
-        VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
-    """
-    sound = None
-    warnings = _length_warnings(prompt.num_tokens, histories)
-    if waveform is not None:
-        waveform = _check_mono(waveform, sampling_rate)
-        duration_s = len(waveform) / sampling_rate
-        difference = abs(duration_s - prompt.duration_s)
-        if difference > LENGTH_TOLERANCE * prompt.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
-            warnings.append(
-                f"The waveform lasts {duration_s:.2f} s and the prompt {prompt.duration_s:.2f} s, so what "
-                "follows may describe another recording."
-            )
-        num_samples_read = round(histories.fine_frames / CODEC_RATE_HZ * sampling_rate)
-        sound = measure_sound(waveform[-num_samples_read:], sampling_rate)
-        warnings += sound.warnings()
-    num_coarse_tokens, starts_on_right_codebook = _coarse_history(prompt.num_tokens, histories)
-    return PromptReport(
-        num_tokens=prompt.num_tokens,
-        num_frames=prompt.num_frames,
-        num_semantic_tokens_read=min(prompt.num_tokens, histories.semantic_tokens),
-        num_coarse_tokens_read=num_coarse_tokens,
-        num_fine_frames_read=min(prompt.num_frames, histories.fine_frames),
-        starts_on_right_codebook=starts_on_right_codebook,
-        sound=sound,
-        warnings=tuple(warnings),
-    )
-
-
-@dataclass(frozen=True)
-class PromptWindow:
-    """A part of a recording: its bounds in seconds, its score (higher is better), and what the score was made of."""
-
-    start_s: float
-    end_s: float
-    score: float
-    speech_share: float
-    clipped_share: float
-    ends_at_pause: bool
-
-    def cut(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Give the window's samples, `(num_samples,)`, of the recording it was found in (at any rate)."""
-        return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
-
-
 def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_tokens) -> VoicePrompt:
     """Make one prompt of several clips of one speaker, in their order; the last one weighs most.
 
@@ -435,152 +295,6 @@ def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_
 
     tokens, codes = join_clips([prompt.tail(share) for prompt in prompts], num_codec_frames)
     return VoicePrompt(tokens, codes, **prompts[0].vocabularies)
-
-
-def best_window(
-    waveform: np.ndarray,
-    sampling_rate: int,
-    *,
-    min_s: float = SUNO.window_s[0],
-    max_s: float = SUNO.window_s[1],
-) -> PromptWindow:
-    """Find the part of a recording that makes the best voice prompt.
-
-    Every window on a grid of 20 ms (ends) and 100 ms (lengths) is scored: the share of speech in it, plus 0.25 if it
-    ends at a pause, 0.1 if it starts after one, up to 0.05 for length and 0.01 per dB of loudness above the mean of
-    the recording, minus 50 times the share of clipped samples. The best score wins, the earliest among equals.
-
-    Args:
-        waveform (`np.ndarray` of shape `(num_samples,)`): the recording.
-        sampling_rate (`int`): its rate in Hz.
-        min_s (`float`): shortest window; 5.13 s fill the histories of the semantic and the coarse stage.
-        max_s (`float`): longest window; 6.83 s are all that the fine stage reads.
-
-    Returns:
-        `PromptWindow`: the whole recording where it is not longer than `min_s`.
-
-    Raises:
-        VoicePromptError: not a waveform of shape `(num_samples,)`, or bounds out of order.
-    """
-    waveform = _check_mono(waveform, sampling_rate)
-    if not 0 < min_s <= max_s:
-        raise VoicePromptError(f"min_s={min_s} and max_s={max_s} must be in order and above 0.")
-    levels, clipped = _frame_measures(waveform, sampling_rate)
-    silent = _silent_frames(levels)
-    pause_ends = _pause_ends(silent)
-    frame_s = _frame_length(sampling_rate) / sampling_rate
-    shortest, longest = max(1, round(min_s / frame_s)), round(max_s / frame_s)
-    if len(levels) <= shortest:
-        shortest = longest = len(levels)
-    longest = min(longest, len(levels))
-
-    audible = np.maximum(levels, levels.max() - 60)  # so that digital silence does not outweigh everything
-    speech_sum, clipped_sum, level_sum = (
-        np.concatenate([[0.0], np.cumsum(values)]) for values in (~silent, clipped, audible)
-    )
-    best = None
-    for length in np.unique(np.append(np.arange(shortest, longest, 5), longest)):
-        ends = np.arange(length, len(levels) + 1)  # (num_windows,), exclusive
-        starts = ends - length
-        speech = (speech_sum[ends] - speech_sum[starts]) / length
-        clipping = (clipped_sum[ends] - clipped_sum[starts]) / length
-        loudness = (level_sum[ends] - level_sum[starts]) / length - level_sum[-1] / len(levels)
-        scores = speech + 0.25 * pause_ends[ends] + 0.1 * pause_ends[starts] + 0.01 * loudness - 50 * clipping
-        scores += 0.05 * length / longest
-        i = int(np.argmax(scores))
-        if best is None or scores[i] > best.score:
-            end_s = len(waveform) / sampling_rate if shortest == len(levels) else float(ends[i]) * frame_s
-            best = PromptWindow(
-                start_s=float(starts[i]) * frame_s,
-                end_s=end_s,
-                score=float(scores[i]),
-                speech_share=float(speech[i]),
-                clipped_share=float(clipping[i]),
-                ends_at_pause=bool(pause_ends[ends[i]]),
-            )
-    return best
-
-
-def measure_sound(waveform: np.ndarray, sampling_rate: int) -> Sound:
-    """Measure level, silence, clipping and the end of a waveform of shape `(num_samples,)`."""
-    levels, clipped = _frame_measures(waveform, sampling_rate)
-    silent = _silent_frames(levels)
-    return Sound(
-        level_db=float(np.percentile(levels, 95)),
-        silence_share=float(silent.mean()),
-        clipped_share=float(clipped.mean()),
-        ends_at_pause=bool(_pause_ends(silent)[-1]),
-    )
-
-
-def _frame_measures(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Level in dB and share of clipped samples of every frame of 20 ms; the incomplete last one is left out."""
-    frame_length = _frame_length(sampling_rate)
-    num_frames = len(waveform) // frame_length
-    frames = waveform[: num_frames * frame_length].reshape(num_frames, frame_length)
-    levels = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-10)  # (num_frames,), at least -100
-    return levels, np.mean(np.abs(frames) >= CLIPPED_LEVEL, axis=1)
-
-
-def _frame_length(sampling_rate: int) -> int:
-    return round(FRAME_S * sampling_rate)
-
-
-def _silent_frames(levels: np.ndarray) -> np.ndarray:
-    """Frames nearer to the recording's noise than to its speech; the limit lies 15 to 40 dB below the speech."""
-    noise, speech = np.percentile(levels, [10, 95])
-    return levels < np.clip(noise + 0.3 * (speech - noise), speech - 40, speech - 15)
-
-
-def _pause_ends(silent: np.ndarray) -> np.ndarray:
-    """For each bound between frames, `(num_frames + 1,)`: do the `PAUSE_FRAMES` before it lie in silence?"""
-    count = np.concatenate([[0], np.cumsum(silent)])
-    result = np.zeros(len(count), bool)
-    result[PAUSE_FRAMES:] = count[PAUSE_FRAMES:] - count[:-PAUSE_FRAMES] == PAUSE_FRAMES
-    return result
-
-
-def _coarse_history(num_tokens: int, histories: HistoryLengths) -> tuple[int, bool]:
-    """How many tokens of a prompt the coarse stage reads, and whether their ids start with the first codebook."""
-    num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
-    num_tokens_read, num_ids_read = coarse_history_lengths(num_tokens, num_ids, histories)
-    return num_tokens_read, num_ids_read % NUM_COARSE_CODEBOOKS == 0
-
-
-def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
-    warnings = []
-    # the fewest that fill the coarse history, which then starts on the right codebook
-    best, most = histories.coarse_tokens + 1, histories.most_tokens
-    if num_tokens < best:
-        warnings.append(
-            f"{num_tokens} tokens ({num_tokens / SEMANTIC_RATE_HZ:.2f} s) do not fill Bark's histories; "
-            f"{best} ({best / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
-            "longer recording, or join several (join_prompts)."
-        )
-        if not _coarse_history(num_tokens, histories)[1]:
-            better = next(n for n in range(num_tokens - 1, 0, -1) if _coarse_history(n, histories)[1])
-            warnings.append(
-                f"With {num_tokens} tokens Bark's coarse history starts on the wrong codebook. prompt.tail({better}) "
-                "avoids it."
-            )
-    elif num_tokens > most:
-        warnings.append(
-            f"Only the last {most} tokens ({most / SEMANTIC_RATE_HZ:.2f} s) are read; the "
-            f"{(num_tokens - most) / SEMANTIC_RATE_HZ:.2f} s before them have no effect."
-        )
-    return warnings
-
-
-def _check_mono(waveform: Any, sampling_rate: int | None) -> np.ndarray:
-    waveform = np.asarray(waveform)
-    if not sampling_rate or sampling_rate < 1_000:
-        raise VoicePromptError(f"A waveform needs its sampling_rate in Hz, e.g. 24_000, not {sampling_rate!r}.")
-    if waveform.ndim != 1 or waveform.dtype.kind != "f" or len(waveform) < PAUSE_FRAMES * FRAME_S * sampling_rate:
-        raise VoicePromptError(
-            f"A waveform has shape (num_samples,), float samples and at least {PAUSE_FRAMES * FRAME_S:.2f} s, not "
-            f"{waveform.shape} of {waveform.dtype}. load_audio makes one of any recording."
-        )
-    return waveform
 
 
 def _check_ids(
@@ -741,11 +455,7 @@ def _not_an_npz(head: bytes) -> str | None:
 
 
 __all__ = [
-    "PromptReport",
-    "PromptWindow",
     "VoicePrompt",
     "VoicePromptError",
-    "best_window",
     "join_prompts",
-    "prompt_report",
 ]

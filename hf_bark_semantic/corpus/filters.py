@@ -14,8 +14,8 @@ import numpy as np
 
 from ..audio import MIN_DURATION_S, SILENCE_PEAK
 from ..bark.synthesis import SynthesisResult
-from ..bark.voice_prompt import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
 from ..voices.splitting import estimate_duration_s
+from ..voices.window import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
 from .rows import MEASURES
 
 REPEATED_LENGTH = 4  # tokens, 80 ms: what is longer and comes back within an utterance is rarely speech

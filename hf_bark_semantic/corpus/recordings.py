@@ -47,15 +47,14 @@ from ..bark.losses import (
 from ..bark.prompting import MAX_PIECE_S, text_to_ids
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import (
-    MAX_SILENCE_SHARE,
     VoicePrompt,
     VoicePromptError,
-    measure_sound,
 )
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import encode_clip
 from ..voices.splitting import estimate_duration_s
+from ..voices.window import MAX_SILENCE_SHARE, measure_sound
 from .plan import NO_VOICE
 from .rows import RECORDING_COLUMNS, open_dataset, read_corpus, row_features
 from .shards import finished_shards, open_corpus, shard_records, write_shard

@@ -21,18 +21,10 @@ from transformers import EncodecModel
 from ..audio import load_audio, resample
 from ..bark.configs import HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
-from ..bark.voice_prompt import (
-    SUNO,
-    PromptReport,
-    PromptWindow,
-    VoicePrompt,
-    VoicePromptError,
-    best_window,
-    join_prompts,
-    prompt_report,
-)
+from ..bark.voice_prompt import SUNO, VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
+from .window import PromptReport, PromptWindow, best_window, prompt_report
 
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
 

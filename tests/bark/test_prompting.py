@@ -24,8 +24,8 @@ from hf_bark_semantic.bark.prompting import (
     text_prefix,
     text_to_ids,
 )
-from hf_bark_semantic.bark.voice_prompt import prompt_report
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.voices.window import prompt_report
 
 DEFAULTS = BarkGenerationConfig().to_dict()
 PARTS = ("semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codebook_size")

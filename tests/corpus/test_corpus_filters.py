@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hf_bark_semantic.audio import load_audio
-from hf_bark_semantic.bark.voice_prompt import measure_sound
 from hf_bark_semantic.corpus.filters import (
     Filters,
     level_spread_db,
@@ -15,6 +14,7 @@ from hf_bark_semantic.corpus.filters import (
     repeated_share,
 )
 from hf_bark_semantic.corpus.rows import MEASURES
+from hf_bark_semantic.voices.window import measure_sound
 from stub_corpus import TEXT, speech, utterance
 
 QUIET = 1e-4 * np.random.default_rng(1).standard_normal(24_000 * 10)
