@@ -72,8 +72,8 @@ from hf_bark_semantic.corpus.shards import write_shard
 from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.packaged import NANO, encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
-from hf_bark_semantic.trainers.encoder import arguments_of, set_value
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
+from hf_bark_semantic.trainers.settings import arguments_of, set_value
 from hf_bark_semantic.trainers.validation import Validation
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "adapter.md"

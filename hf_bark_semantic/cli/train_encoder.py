@@ -25,16 +25,9 @@ from collections import Counter
 from pathlib import Path
 
 from ..corpus.stream import StreamedCorpus
-from ..trainers.encoder import (
-    arguments_of,
-    read_config,
-    save_encoder,
-    set_value,
-    sources_of,
-    train_encoder,
-    training_clips,
-)
-from ..trainers.loop import TrainingArguments, new_accelerator, remove_checkpoints
+from ..trainers.encoder import save_encoder, train_encoder, training_clips
+from ..trainers.encoder_config import read_encoder_config
+from ..trainers.loop import new_accelerator, remove_checkpoints
 
 
 def main(arguments=None):
@@ -47,15 +40,9 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, help="instead of the config's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as batches.crops.prompt=0")
     args = parser.parse_args(arguments)
-    config = read_config(args.config)
-    for assignment in args.set:
-        set_value(config, assignment)
-    for name, value in [("seed", args.seed), ("output_dir", args.output), ("steps", args.steps)]:
-        if value is not None:
-            config["training"][name] = value
-    if args.corpus:
-        config["corpus"] = args.corpus
-    training = arguments_of(TrainingArguments, config["training"], "training")
+    overrides = {"seed": args.seed, "output_dir": args.output, "steps": args.steps}
+    config = read_encoder_config(args.config, args.set, corpus=args.corpus, training=overrides)
+    training = config.training
     if (Path(training.output_dir) / "model.safetensors").exists():
         print(f"{training.output_dir} holds a trained model already; nothing to do.")
         return
@@ -65,14 +52,14 @@ def main(arguments=None):
         accelerator.print("training on a stream")
     else:
         accelerator.print(f"{len(clips)} clips, {sum(clip.num_tokens for clip in clips)} tokens to train on")
-    if "validation" in config:
+    if config.validation is not None:
         accelerator.print(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
-    model = train_encoder(config, training, clips, accelerator, held_out)
+    model = train_encoder(config, clips, accelerator, held_out)
     if accelerator.is_main_process:
         record = {"config": args.config.name, "fold": args.fold, "seed": training.seed, "steps": training.steps}
         if not isinstance(clips, StreamedCorpus):
-            record["clips"] = dict(Counter(clip.source for clip in clips if clip.source in sources_of(config)))
-        if "validation" in config:
+            record["clips"] = dict(Counter(clip.source for clip in clips if clip.source in config.sources))
+        if config.validation is not None:
             figures = json.loads((Path(training.output_dir) / "validation.json").read_text())
             record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
         save_encoder(model, Path(training.output_dir), record)

@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file, save_file
 
@@ -21,41 +21,13 @@ from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncod
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .centroids import centroids_of_tokens
-from .encoder_batches import BatchPlan, CropBatches, FeatureBatches, Piece, StreamedBatches
+from .encoder_batches import CropBatches, FeatureBatches, Piece, StreamedBatches
+from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig, ValidationArguments
 from .held_out_figures import HeldOutFigures
 from .initial_heads import take_over_head
 from .loop import TrainingArguments, train
 from .splits import TRAINING, VALIDATION, choose_held_out, digest
 from .validation import Validation
-
-REQUIRED = {"corpus", "model", "batches", "training"}
-OPTIONAL = {"codec_training", "feature_copies", "streaming", "validation"}
-
-
-@dataclass(frozen=True)
-class ValidationArguments:
-    """The `validation` section.
-
-    Args:
-        fold (`int`, *optional*): hold this fold of the corpus out, or
-        share (`float`, *optional*): choose voices and texts of about that share of the clips; clips that have only one
-            of both are used by nobody. See `choose_held_out`.
-        every (`int`), patience (`int`), best_by (`str`): see `Validation`; `best_by` is "accuracy" or "loss".
-        max_clips (`int`): measure no more held-out clips than these.
-    """
-
-    fold: int | None = None
-    share: float | None = None
-    every: int = 100
-    patience: int = 5
-    best_by: str = "accuracy"
-    max_clips: int = 200
-
-    def __post_init__(self):
-        if (self.fold is None) == (self.share is None):
-            raise ValueError("`validation` takes a `fold` of the corpus, or a `share` of its clips: one of them.")
-        if self.best_by not in ("accuracy", "loss"):
-            raise ValueError(f"`best_by` is {self.best_by!r}; it must be 'accuracy' or 'loss'.")
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):
@@ -71,22 +43,14 @@ def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | N
     unfinished.rmdir()
 
 
-def sources_of(config: dict) -> set[str]:
-    """Sources that are trained on."""
-    return {source for source, count in config["batches"].get("crops", {}).items() if count}
-
-
-def training_clips(config: dict, fold: int | None) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
+def training_clips(config: EncoderTrainingConfig, fold: int | None) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
     """Clips to train on, without the fold, and clips to validate on, which share neither voice nor text with them."""
-    validation = (
-        arguments_of(ValidationArguments, config["validation"], "validation") if "validation" in config else None
-    )
+    validation, sources = config.validation, config.sources
     if validation is not None and fold is not None and validation.fold == fold:
         raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
-    sources = sources_of(config)
-    if config.get("streaming"):
-        return streamed_clips(config["corpus"], sources, fold, validation)
-    clips, _ = split_fold(load_corpus(config["corpus"]), fold)
+    if config.streaming:
+        return streamed_clips(config.corpus, sources, fold, validation)
+    clips, _ = split_fold(load_corpus(config.corpus), fold)
     if validation is None:
         return clips, []
     if validation.fold is not None:
@@ -138,85 +102,48 @@ def streamed_clips(
     return StreamedCorpus(dataset, lambda row: usable(row) and side(row) == TRAINING), held_out
 
 
-def read_config(path: Path) -> dict:
-    """The config file, its sections checked; a typo must not pass for a default."""
-    config = yaml.safe_load(path.read_text())
-    found = set(config) if isinstance(config, dict) else {type(config).__name__}
-    if not REQUIRED <= found <= REQUIRED | OPTIONAL:
-        raise ValueError(
-            f"{path} has sections {sorted(found)}; it must have {sorted(REQUIRED)} and may have {sorted(OPTIONAL)}."
-        )
-    return config
-
-
-def set_value(config: dict, assignment: str):
-    """Put a value at a dotted key of the config, whose section must be there."""
-    key, equals, value = assignment.partition("=")
-    *path, name = key.split(".")
-    section = config
-    for part in path:
-        section = section.get(part) if isinstance(section, dict) else None
-    if not equals or not isinstance(section, dict):
-        raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
-    section[name] = yaml.safe_load(value)
-
-
 def train_encoder(
-    config: dict, training: TrainingArguments, clips: Sequence[Clip] | StreamedCorpus, accelerator, held_out=()
+    config: EncoderTrainingConfig, clips: Sequence[Clip] | StreamedCorpus, accelerator: Accelerator, held_out=()
 ) -> BarkSemanticEncoderModel:
     """The codec front end first, if the config says so; then the head, on computed-once features or end to end.
 
     With held-out clips, it is the best model on them that is returned, and `best/` and `last/` are written.
     """
-    streamed = isinstance(clips, StreamedCorpus)
-    impossible = {"feature_copies", "codec_training"} & set(config)
-    if streamed and (impossible or config["model"].get("head_from") == "centroids"):
-        what = ", ".join(sorted(impossible)) or "head_from: centroids"
-        raise ValueError(f"`{what}` goes through all clips first; with `streaming`, leave it out.")
-    model, head_from = new_model(config["model"], training)
-    processes = {"process_index": accelerator.process_index, "num_processes": accelerator.num_processes}
-    batches = new_batches(config["batches"], model, training, clips, **processes, streaming=config.get("streaming"))
+    training = config.training
+    model = new_model(config.model, training.seed)
+    processes = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
+    batches = new_batches(config, model, clips, **processes)
     if batches.codec is not None and training.num_workers == 0:
         batches.codec.to(accelerator.device)
-    if head_from == "centroids":
-        labelled = (
-            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
-            for pool, _ in batches.pools.values()
-            for clip in pool
-        )
-        model.head.from_centroids(
-            *centroids_of_tokens(model, labelled, iterations=config["model"].get("iterations", 0))
-        )
-    elif head_from is not None:
-        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
-    if "codec_training" in config:
-        train_codec_front_end(model, config["codec_training"], batches, training, accelerator)
+    start_head(model, config.model, batches, accelerator)
+    if config.codec_training is not None:
+        train_codec_front_end(model, config.codec_training, batches, training, accelerator)
     if training.steps == 0:
         return model
     model.to(accelerator.device)
-    cached = "feature_copies" in config
+    cached = config.feature_copies is not None
     if cached:
-        copies = dict(config["feature_copies"])
         frozen = {name for name, rate in training.learning_rates.items() if rate == 0 and not name.startswith("head")}
         rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
         training = replace(training, learning_rates=rates)  # what is frozen anyway may be said to be so
         set_seed(training.seed)
-        rows = FeatureBatches(model, batches, copies, code_copies=copies.pop("codes_of_pairs", 0))
-        trained = HeadOnFeatures(model)
+        code_copies = config.feature_copies.get(CODES_OF_PAIRS, 0)
+        rows, trained = FeatureBatches(model, batches, config.feature_copies, code_copies), HeadOnFeatures(model)
     else:
         if model.backbone is not None and training.learning_rates.get("backbone") == 0:
             model.freeze_backbone()
         rows, trained = batches, model
     validation = None
-    if "validation" in config:
-        settings = {k: v for k, v in config["validation"].items() if k in ("every", "patience", "best_by")}
+    if config.validation is not None:
         validation = Validation(
             HeldOutFigures(model, held_out, batches, accelerator, front_is_frozen=cached),
             lambda current, folder: save_with_head(model if cached else current, current.head, folder),
             steps=training.steps,
             folder=Path(training.output_dir),
             accelerator=accelerator,
-            **settings,
+            every=config.validation.every,
+            patience=config.validation.patience,
+            best_by=config.validation.best_by,
         )
     trained = train(trained, rows, training, accelerator=accelerator, on_step=validation, keep_checkpoint=True)
     if cached:
@@ -232,6 +159,20 @@ def train_encoder(
     if hasattr(model.backbone, "augmentation"):
         model.backbone.augmentation = None
     return model
+
+
+def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBatches, accelerator: Accelerator):
+    """Give the head the weights that `model.head_from` names; without it, they stay random."""
+    head_from = settings.get("head_from")
+    if head_from == "centroids":
+        labelled = (
+            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
+            for pool, _ in batches.pools.values()
+            for clip in pool
+        )
+        model.head.from_centroids(*centroids_of_tokens(model, labelled, iterations=settings.get("iterations", 0)))
+    elif head_from is not None:
+        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
 
 
 def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folder: Path):
@@ -267,14 +208,24 @@ class CodecRegression(torch.nn.Module):
         return BarkSemanticEncoderOutput(self.model.codec_regression_loss(**inputs))
 
 
-def train_codec_front_end(model, settings: dict, batches: CropBatches, training: TrainingArguments, accelerator):
+def train_codec_front_end(
+    model: BarkSemanticEncoderModel,
+    settings: dict,
+    batches: CropBatches,
+    training: TrainingArguments,
+    accelerator: Accelerator,
+):
     """On clips with audio and codes; everything else of the model stays as it is."""
     folder = Path(training.output_dir) / "codec_front_end"
-    settings = {"log_every": training.log_every, **settings, "output_dir": str(folder), "seed": training.seed}
-    plan = replace(batches.plan, crops=settings.pop("crops"))
     rates = {name.split(".")[0]: 0.0 for name, _ in model.named_parameters()}
-    rates = {f"model.{name}": rate for name, rate in rates.items() if name != "codec_front_end"}
-    arguments = arguments_of(TrainingArguments, {**settings, "learning_rates": rates}, "codec_training")
+    values = {"log_every": training.log_every, **settings}
+    plan = replace(batches.plan, crops=values.pop("crops"))
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        seed=training.seed,
+        learning_rates={f"model.{name}": rate for name, rate in rates.items() if name != "codec_front_end"},
+        **values,
+    )
     done = folder / "codec_front_end.safetensors"
     if not done.exists():
         pairs = [clip for clip in batches.clips if clip.waveform is not None and clip.audio_codes is not None]
@@ -288,46 +239,37 @@ def train_codec_front_end(model, settings: dict, batches: CropBatches, training:
     model.requires_grad_(True)
 
 
-def new_model(settings: dict, training: TrainingArguments):
-    """The untrained model, and where its head is to start."""
-    torch.manual_seed(training.seed)
-    settings = {name: value for name, value in settings.items() if name != "iterations"}
-    backbone, head_from = settings.pop("backbone", None), settings.pop("head_from", None)
-    if backbone is None:
-        return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(**settings)), head_from
-    return BarkSemanticEncoderModel.from_backbone(backbone, **settings), head_from
+def new_model(settings: dict, seed: int) -> BarkSemanticEncoderModel:
+    """The untrained model of a `model` section."""
+    torch.manual_seed(seed)
+    fields = {name: value for name, value in settings.items() if name not in ("backbone", "head_from", "iterations")}
+    if settings.get("backbone") is None:
+        return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(**fields))
+    return BarkSemanticEncoderModel.from_backbone(settings["backbone"], **fields)
 
 
 def new_batches(
-    settings: dict,
+    config: EncoderTrainingConfig,
     model: BarkSemanticEncoderModel,
-    training: TrainingArguments,
     clips: Sequence[Clip] | StreamedCorpus,
-    process_index: int = 0,
+    *,
+    process: int = 0,
     num_processes: int = 1,
-    streaming: bool | dict | None = None,
 ) -> CropBatches:
     """The batches of the `batches` section, for what the model can read."""
-    settings = dict(settings)
-    waveform_augmentation = _waveform_augmentation(settings.pop("waveform_augmentation", None))
-    spectrogram_augmentation = settings.pop("spectrogram_augmentation", None)
-    if spectrogram_augmentation is not None:
-        model.backbone.augmentation = SpectrogramAugmentation(**spectrogram_augmentation)
-    codec = settings.pop("codec", None)
-    plan = arguments_of(BatchPlan, settings, "batches")
+    plan, training = config.batches, config.training
+    if plan.spectrogram_augmentation is not None:
+        model.backbone.augmentation = SpectrogramAugmentation(**plan.spectrogram_augmentation)
     readable = {"audio": model.backbone, "codes": model.codec_front_end}
     options = {
-        "process": process_index,
+        "process": process,
         "num_processes": num_processes,
         "inputs": [name for name, front_end in readable.items() if front_end is not None],
-        "codec": None if codec is None else load_codec(codec),
-        "waveform_augmentation": waveform_augmentation,
+        "codec": None if plan.codec is None else load_codec(plan.codec),
+        "waveform_augmentation": _waveform_augmentation(plan.waveform_augmentation),
     }
     if isinstance(clips, StreamedCorpus):
-        settings = streaming if isinstance(streaming, dict) else {}
-        if set(settings) - {"block_size"}:
-            raise ValueError(f"`streaming` has no {sorted(set(settings) - {'block_size'})}; it knows `block_size`.")
-        options.update(settings)
+        options["block_size"] = config.streaming.block_size
         return StreamedBatches(clips, plan, training.steps, training.seed, model.config.codebook_size, **options)
     largest = max((clip for clip in clips if clip.source in plan.crops), key=_largest_token, default=None)
     if largest is not None and _largest_token(largest) >= model.config.vocab_size:
@@ -341,7 +283,7 @@ def _largest_token(clip: Clip) -> int:
     return int(clip.semantic_tokens.max(initial=0))
 
 
-def _waveform_augmentation(settings):
+def _waveform_augmentation(settings: dict | None) -> WaveformAugmentation | None:
     if settings is None:
         return None
     settings = dict(settings)
@@ -351,11 +293,4 @@ def _waveform_augmentation(settings):
             if not files:
                 raise ValueError(f"`{name}` is {settings[name]}, where no .wav file lies.")
             settings[name] = [load_audio(file) for file in files]
-    return arguments_of(WaveformAugmentation, settings, "waveform_augmentation")
-
-
-def arguments_of(cls, values: dict, section: str):
-    unknown = set(values) - {field.name for field in fields(cls)}
-    if unknown:
-        raise ValueError(f"`{section}` has no {sorted(unknown)}; it knows {sorted(f.name for f in fields(cls))}.")
-    return cls(**values)
+    return WaveformAugmentation(**settings)

@@ -62,7 +62,7 @@ def arguments_of(cls: Callable, values: Mapping[str, Any], section: str):
         cls: called with keyword arguments. A dataclass among its type hints is built from a section in the same way.
         values (`Mapping`): as YAML read them. Text that is a number (`1e-4`, to YAML) becomes one where a number is
             wanted.
-        section (`str`): the name of the section, for error messages.
+        section (`str`): the name of the section, for error messages; empty for a whole config.
 
     Raises:
         ValueError: an unknown key, with the nearest one that is known; a missing key; a value of the wrong type, with
@@ -75,17 +75,18 @@ def checked_values(
     hints: Mapping[str, Any], values: Mapping[str, Any], section: str, *, required: Collection[str] = ()
 ) -> dict[str, Any]:
     """The values of a section, each converted to the type hint of its key; see [`arguments_of`] for the errors."""
+    place, prefix = (f"`{section}`", f"{section}.") if section else ("The config", "")
     if not isinstance(values, Mapping):
-        raise ValueError(f"`{section}` is {values!r}; it must be a section of keys and values.")
+        raise ValueError(f"{place} is {values!r}; it must be a section of keys and values.")
     for name in values:
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`? " if near else ""
-            raise ValueError(f"`{section}` has no `{name}`; {hint}It knows {', '.join(hints)}.")
+            raise ValueError(f"{place} has no `{name}`; {hint}It knows {', '.join(hints)}.")
     missing = [name for name in required if name not in values]
     if missing:
-        raise ValueError(f"`{section}` lacks {' and '.join(f'`{name}`' for name in missing)}.")
-    return {name: converted(value, hints[name], f"{section}.{name}") for name, value in values.items()}
+        raise ValueError(f"{place} lacks {' and '.join(f'`{name}`' for name in missing)}.")
+    return {name: converted(value, hints[name], f"{prefix}{name}") for name, value in values.items()}
 
 
 def parameters_of(cls: Callable) -> dict[str, Any]:

@@ -34,8 +34,10 @@ from hf_bark_semantic.corpus.stream import ClipStream, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
 from hf_bark_semantic.trainers import encoder
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
+from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
+from hf_bark_semantic.trainers.settings import arguments_of, read_config
 from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest
 from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
@@ -410,7 +412,8 @@ def test_a_validation_that_cannot_be_is_refused(config, tmp_path, validation, me
 def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
     with pytest.raises(ValueError, match="validate on another one"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
-    clips, held_out = encoder.training_clips({**config, "validation": {"fold": 1}}, 0)
+    config["validation"] = {"fold": 1}
+    clips, held_out = encoder.training_clips(arguments_of(EncoderTrainingConfig, config, "config"), 0)
     assert {clip.fold for clip in clips} == {2} and {clip.fold for clip in held_out} == {1}
 
 
@@ -542,7 +545,7 @@ def test_clips_that_the_model_cannot_read_are_named(config, tmp_path):
 def test_what_needs_all_clips_first_does_not_go_with_a_stream(config, tmp_path, section):
     with pytest.raises(ValueError, match="goes through all clips first"):
         run({**config, "streaming": True, **section}, tmp_path)
-    with pytest.raises(ValueError, match="block"):
+    with pytest.raises(ValueError, match="did you mean `block_size`"):
         run({**config, "streaming": {"blocks": 3}}, tmp_path)
 
 
@@ -648,9 +651,9 @@ def test_trackers_get_loss_rate_and_validation(config, tmp_path):
     accelerator = Accelerator(log_with=memory)
     accelerator.init_trackers("x")
     config["validation"] = {"fold": 0, "every": 3}
-    training = TrainingArguments(**config["training"])
+    config = arguments_of(EncoderTrainingConfig, config, "config")
     clips, held_out = encoder.training_clips(config, None)
-    encoder.train_encoder(config, training, clips, accelerator, held_out)
+    encoder.train_encoder(config, clips, accelerator, held_out)
     assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} <= set(memory.values[3])
     assert set(memory.values) == {1, 2, 3, 4, 5, 6}
 
@@ -682,7 +685,7 @@ def test_accelerate_reads_its_configs(name, kind):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
-    config = encoder.read_config(TRAINING_FOLDER / "configs" / f"{name}.yaml")
+    config = read_config(TRAINING_FOLDER / "configs" / f"{name}.yaml")
     backbone = {"w2v_bert": "wav2vec2-bert", "wavlm_large": "wavlm-large", "hubert_large": "hubert-large"}
     backbone = backbone.get(name, "hubert")
     torch.manual_seed(0)
@@ -702,6 +705,12 @@ def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
     assert BarkSemanticEncoderModel.from_pretrained(folder).config.backbone_config.model_type == (
         backbone.removesuffix("-large")
     )
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "builtin", "nano"])
+def test_every_key_of_a_recipe_is_known(name):
+    config = read_encoder_config(TRAINING_FOLDER / "configs" / f"{name}.yaml", training={"steps": 3, "seed": None})
+    assert config.sources and config.training.steps == 3 and config.training.seed == 0
 
 
 def test_recipes_name_layers_that_their_backbones_have():

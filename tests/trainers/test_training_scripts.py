@@ -44,7 +44,6 @@ def config(tmp_path, corpus):
             "vocab_size": 50,
             "codec_hidden_size": 16,
             "codec_output": "spectrogram",
-            "codec_regression_weight": 1.0,
         },
         "batches": {
             "crops": {"pair": 2, "prompt": 2},
@@ -106,20 +105,52 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("section", "change", "message"),
+    ("change", "message"),
     [
-        ("training", {"lerning_rate": 1}, "lerning_rate"),
-        ("batches", {"crop": {}}, "crop"),
-        ("training", {"learning_rates": {"bakbone": 0}}, "bakbone"),
-        ("model", {"head_from": "magic"}, "magic"),
+        ({"traning": {}}, "The config has no `traning`; did you mean `training`"),
+        ({"training": {"lerning_rate": 1}}, "`training` has no `lerning_rate`; did you mean `learning_rate`"),
+        ({"training": {"learning_rates": {"bakbone": 0}}}, "bakbone"),
+        ({"training": {"learning_rate": "fast"}}, "`training.learning_rate` is 'fast'; it must be a number"),
+        ({"training": {"learning_rates": {"head": "yes"}}}, "`training.learning_rates.head` is 'yes'"),
+        ({"training": {"steps": 1.5}}, "`training.steps` is 1.5; it must be a whole number"),
+        ({"batches": {"crop": {}}}, "`batches` has no `crop`; did you mean `crops`"),
+        ({"batches": {"spectrogram_augmentation": {"time_mask": 1}}}, "has no `time_mask`; did you mean `time_masks`"),
+        ({"batches": {"waveform_augmentation": {"gain": 1}}}, "has no `gain`; did you mean `gain_db`"),
+        ({"model": {"head_from": "magic"}}, "magic"),
+        ({"model": {"hiden_size": 8}}, "`model` has no `hiden_size`; did you mean `hidden_size`"),
+        ({"model": {"codec_regression_weight": 1.0}}, "`model` has no `codec_regression_weight`"),
+        ({"feature_copies": {"pairs": 1}}, "`feature_copies` has no `pairs`; did you mean `pair`"),
+        ({"codec_training": {"crops": {"pair": 2}, "warm_up": 0}}, "has no `warm_up`; did you mean `warmup`"),
+        ({"codec_training": {"crops": {"pair": 2}, "mixed_precision": "bf16"}}, "has no `mixed_precision`"),
+        ({"codec_training": {"steps": 2}}, "`codec_training` lacks `crops`"),
+        ({"validation": {"fold": 1, "patients": 2}}, "`patients`; did you mean `patience`"),
+        ({"streaming": {"blocks": 2}}, "`blocks`; did you mean `block_size`"),
     ],
 )
-def test_a_typo_in_a_config_fails(config, section, change, message):
+def test_a_typo_in_a_config_fails(config, change, message):
     values = yaml.safe_load(config.read_text())
-    values[section] = {**values[section], **change}
+    for section, wrong in change.items():
+        values[section] = {**values.get(section, {}), **wrong}
     config.write_text(yaml.safe_dump(values))
     with pytest.raises(ValueError, match=message):
         train_encoder.main([str(config)])
+
+
+def test_a_typo_fails_before_the_corpus_is_read(config):
+    with pytest.raises(ValueError, match="did you mean `dropout`"):
+        train_encoder.main([str(config), "--corpus", "no/such/corpus", "--set", "model.droput=0"])
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers(config, tmp_path):
+    values = yaml.safe_load(config.read_text())
+    values["training"].update(learning_rate="1e-4", log_every=1)
+    config.write_text(yaml.safe_dump(values))
+    train_encoder.main([str(config), "--set", "training.steps=1", "model.dropout=1e-1"])
+    train_encoder.main(
+        [str(config), "--output", str(tmp_path / "set"), "--set", "training.steps=1", "training.learning_rate=5e-5"]
+    )
+    rates = [json.loads((tmp_path / name / "log.jsonl").read_text())["learning_rate"] for name in ("run", "set")]
+    assert rates == [1e-4, 5e-5]
 
 
 def test_an_encoder_that_saw_every_clip_is_not_scored_on_them(config, tmp_path):

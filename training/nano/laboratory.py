@@ -33,9 +33,10 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_s
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens
-from hf_bark_semantic.trainers.encoder import HeadOnFeatures, arguments_of, new_batches, new_model, read_config
+from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, new_model
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
-from hf_bark_semantic.trainers.loop import TrainingArguments, train
+from hf_bark_semantic.trainers.encoder_config import read_encoder_config
+from hf_bark_semantic.trainers.loop import train
 
 FOLD = 19  # of nano's own speech: one request in twenty
 CLIPS = 150  # of each kind
@@ -107,9 +108,10 @@ def labelled(name: str, kind: str, voice: str, waveform: np.ndarray, secret) -> 
 
 def heads(names, args, clips):
     """Yield kinds of head on the features of the config, trained on the same clips for as many steps."""
-    config = read_config(args.config)
-    settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
-    training = arguments_of(TrainingArguments, {**settings, "output_dir": str(args.folder / "heads")}, "training")
+    own = {"steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
+    own["output_dir"] = str(args.folder / "heads")
+    config = read_encoder_config(args.config, training=own)
+    training = config.training
     bark = BarkModel.from_pretrained(args.folder / "bark")
     features = None
     for name in names:
@@ -120,7 +122,7 @@ def heads(names, args, clips):
         if head["head_type"] == "embedding":
             head["embedding_size"] = bark.semantic.config.hidden_size
         keep = ("backbone", "backbone_layers", "normalize_features", "vocab_size", "input_level_db")
-        model, _ = new_model({**{key: config["model"][key] for key in keep}, **head}, training)
+        model = new_model({**{key: config.model[key] for key in keep}, **head}, training.seed)
         if head["head_type"] == "embedding":
             table = bark.semantic.input_embeds_layer.weight[: model.config.vocab_size]
             model.head.token_embeddings.data.copy_(table / table.std())
@@ -128,7 +130,7 @@ def heads(names, args, clips):
             model.head.from_centroids(*centroids_of_tokens(model, clips, **options))
         else:
             if features is None:
-                batches = new_batches(config["batches"], model, training, clips, 0)
+                batches = new_batches(config, model, clips)
                 features = FeatureBatches(model, batches, {"nano": 1})
             accelerator = Accelerator(mixed_precision=training.mixed_precision)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head

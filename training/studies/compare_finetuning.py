@@ -97,7 +97,7 @@ from hf_bark_semantic.evaluation.voices import (
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
-from hf_bark_semantic.trainers.encoder import set_value
+from hf_bark_semantic.trainers.settings import set_value
 
 METHODS = ("lora", "full")
 CONDITIONS = ("untouched", "zero-shot", *(f"{method}{end}" for method in METHODS for end in ("", "+prompt")))

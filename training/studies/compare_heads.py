@@ -11,7 +11,7 @@ computed once per fold and shared. Scores are free-running, on the voices and se
 import argparse
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -21,9 +21,10 @@ from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import ClipScore, score_clips, summarize
 from hf_bark_semantic.trainers.centroids import centroids_of_tokens
-from hf_bark_semantic.trainers.encoder import HeadOnFeatures, arguments_of, new_batches, read_config, save_encoder
+from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, save_encoder
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
-from hf_bark_semantic.trainers.loop import TrainingArguments, train
+from hf_bark_semantic.trainers.encoder_config import read_encoder_config
+from hf_bark_semantic.trainers.loop import train
 
 HEADS = {
     "k-means: token means": {"head_type": "linear", "iterations": 0},
@@ -69,15 +70,15 @@ def main(arguments=None):
     )
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the encoders, too")
     args = parser.parse_args(arguments)
-    config = read_config(args.config)
-    clips = [clip for clip in load_corpus(config["corpus"]) if clip.source == "pair"]
+    config = read_encoder_config(args.config)
+    clips = [clip for clip in load_corpus(config.corpus) if clip.source == "pair"]
     done = json.loads(args.json.read_text()) if args.json.exists() else {}
     for fold in args.folds:
         wanted = [name for name in args.heads if f"{name}, fold {fold}" not in done or not is_saved(name, fold, args)]
         for name, model, held_out in trained_heads(wanted, clips, fold, config, args):
             scores = score_clips(model, held_out)
             if args.save is not None:
-                record = {"config": args.config.name, "fold": fold, "seed": config["training"].get("seed", 0)}
+                record = {"config": args.config.name, "fold": fold, "seed": config.training.seed}
                 save_encoder(model, saved_folder(name, fold, args), {**record, "head": name, "steps": args.steps})
             done[f"{name}, fold {fold}"] = [asdict(score) for score in scores]
             args.json.write_text(json.dumps(done))
@@ -99,10 +100,12 @@ def is_saved(name: str, fold: int, args) -> bool:
 def trained_heads(names, clips, fold, config, args):
     """Yield the name of each head, the encoder trained without the fold, and the clips of the fold."""
     training_clips, held_out = split_fold(clips, fold)
-    settings = {**config["training"], "steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
-    settings["output_dir"] = str(args.json.with_suffix(""))
-    training = arguments_of(TrainingArguments, settings, "training")
-    backbone, features = config["model"]["backbone"], None
+    crops = {"pair": sum(config.batches.crops.values())}
+    own = {"steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
+    own["output_dir"] = str(args.json.with_suffix(""))
+    training = replace(config.training, **own)
+    config = replace(config, training=training, batches=replace(config.batches, crops=crops), feature_copies=None)
+    backbone, features = config.model["backbone"], None
     for name in names:
         head = {key: value for key, value in HEADS[name].items() if key not in ("iterations", "label_weight")}
         set_seed(training.seed)
@@ -118,8 +121,7 @@ def trained_heads(names, clips, fold, config, args):
             model.head.from_centroids(*centroids_of_tokens(model, training_clips, **options))
         else:
             if features is None:
-                plan = {**config["batches"], "crops": {"pair": sum(config["batches"]["crops"].values())}}
-                batches = new_batches(plan, model, training, training_clips, 0)
+                batches = new_batches(config, model, training_clips)
                 features = FeatureBatches(model, batches, {"pair": args.copies})
             accelerator = Accelerator(mixed_precision=training.mixed_precision)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head

@@ -14,7 +14,7 @@ computed again, and a run that was killed goes on from its checkpoint.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hf_bark_semantic import BarkSemanticEncoderModel
@@ -22,16 +22,9 @@ from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.files import write_json
-from hf_bark_semantic.trainers.encoder import (
-    arguments_of,
-    read_config,
-    save_encoder,
-    set_value,
-    sources_of,
-    train_encoder,
-    training_clips,
-)
-from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, remove_checkpoints
+from hf_bark_semantic.trainers.encoder import save_encoder, train_encoder, training_clips
+from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
+from hf_bark_semantic.trainers.loop import new_accelerator, remove_checkpoints
 from hf_bark_semantic.trainers.splits import digest
 
 
@@ -44,18 +37,16 @@ def main(arguments=None):
     parser.add_argument("--clips", type=int, help="of the fold to score; by default all")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=1000")
     args = parser.parse_args(arguments)
-    config = read_config(args.config)
-    for assignment in args.set:
-        set_value(config, assignment)
-    if config.get("streaming"):
+    config = read_encoder_config(args.config, args.set)
+    if config.streaming:
         raise ValueError("A learning curve needs the corpus in memory; leave `streaming` out.")
     clips, validation = training_clips(config, args.fold)
-    clips = [clip for clip in clips if clip.source in sources_of(config)]
-    _, judged = split_fold(load_corpus(config["corpus"]), args.fold)
-    judged = sorted((c for c in judged if c.source in sources_of(config)), key=lambda clip: digest(clip.id))
+    clips = [clip for clip in clips if clip.source in config.sources]
+    _, judged = split_fold(load_corpus(config.corpus), args.fold)
+    judged = sorted((c for c in judged if c.source in config.sources), key=lambda clip: digest(clip.id))
     judged = judged[: args.clips]
     if not judged:
-        raise ValueError(f"Fold {args.fold} of {config['corpus']} has no clips to score on.")
+        raise ValueError(f"Fold {args.fold} of {config.corpus} has no clips to score on.")
     parts = {hours: nested_part(clips, hours) for hours in sorted(set(args.hours))}
     args.output.mkdir(parents=True, exist_ok=True)
     file = args.output / "curve.json"
@@ -91,14 +82,15 @@ def hours_of(clips: Sequence[Clip]) -> float:
     return sum(clip.num_tokens for clip in clips) / SEMANTIC_RATE_HZ / 3600
 
 
-def point(config: dict, hours: float, part: list[Clip], validation, judged: list[Clip], folder: Path) -> dict:
+def point(
+    config: EncoderTrainingConfig, hours: float, part: list[Clip], validation, judged: list[Clip], folder: Path
+) -> dict:
     """Train on one part, unless that is done, and score the encoder."""
-    training = {**config["training"], "output_dir": str(folder / f"{hours:g}h")}
-    training = arguments_of(TrainingArguments, training, "training")
-    place = Path(training.output_dir)
+    place = folder / f"{hours:g}h"
+    training = replace(config.training, output_dir=str(place))
     if not (place / "model.safetensors").exists():
         accelerator = new_accelerator(training)
-        model = train_encoder(config, training, part, accelerator, validation)
+        model = train_encoder(replace(config, training=training), part, accelerator, validation)
         save_encoder(model, place)
         remove_checkpoints(place, accelerator)
         accelerator.end_training()

@@ -1,0 +1,171 @@
+"""The config of an encoder's training: a dataclass for each section, checked before anything is computed.
+
+config = read_encoder_config("training/configs/builtin.yaml", ["training.steps=10"])
+config.training.steps, config.batches.crops, config.model["head_type"]
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..configuration_bark_semantic import BarkSemanticEncoderConfig
+from .augmentation import SpectrogramAugmentation, WaveformAugmentation
+from .encoder_batches import BatchPlan
+from .loop import TrainingArguments
+from .settings import arguments_of, checked_values, parameters_of, read_config, set_value
+
+MODEL_KEYS = {
+    **parameters_of(BarkSemanticEncoderConfig),
+    "backbone": str | None,  # Hub id or folder
+    "head_from": str | None,  # "centroids", an encoder, or a community quantizer; see `take_over_head`
+    "iterations": int,  # of k-means after the centroids
+}
+_OF_THE_RUN = ("output_dir", "seed", "learning_rates", "layer_decay", "mixed_precision", "trackers")
+_OF_THE_RUN += ("gradient_checkpointing",)
+CODEC_TRAINING_KEYS = {
+    "crops": dict[str, int],
+    **{name: hint for name, hint in parameters_of(TrainingArguments).items() if name not in _OF_THE_RUN},
+}
+WAVEFORM_AUGMENTATION_KEYS = {**parameters_of(WaveformAugmentation), "noises": str, "rooms": str}  # folders of .wav
+CODES_OF_PAIRS = "codes_of_pairs"
+
+
+@dataclass(frozen=True)
+class BatchArguments(BatchPlan):
+    """The `batches` section: a [`BatchPlan`], and what happens to its crops.
+
+    Args:
+        codec (`str`, *optional*): Hub id or folder of an EnCodec that turns codes without audio into audio.
+        waveform_augmentation (`dict`, *optional*): of [`WaveformAugmentation`]; `noises` and `rooms` are folders.
+        spectrogram_augmentation (`dict`, *optional*): of [`SpectrogramAugmentation`].
+    """
+
+    codec: str | None = None
+    waveform_augmentation: dict[str, Any] | None = None
+    spectrogram_augmentation: dict[str, Any] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, hints in (
+            ("waveform_augmentation", WAVEFORM_AUGMENTATION_KEYS),
+            ("spectrogram_augmentation", parameters_of(SpectrogramAugmentation)),
+        ):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, checked_values(hints, values, f"batches.{name}"))
+
+
+@dataclass(frozen=True)
+class ValidationArguments:
+    """The `validation` section.
+
+    Args:
+        fold (`int`, *optional*): hold this fold of the corpus out, or
+        share (`float`, *optional*): choose voices and texts of about that share of the clips; clips that have only one
+            of both are used by nobody. See `choose_held_out`.
+        every (`int`), patience (`int`), best_by (`str`): see `Validation`; `best_by` is "accuracy" or "loss".
+        max_clips (`int`): measure no more held-out clips than these.
+    """
+
+    fold: int | None = None
+    share: float | None = None
+    every: int = 100
+    patience: int = 5
+    best_by: Literal["accuracy", "loss"] = "accuracy"
+    max_clips: int = 200
+
+    def __post_init__(self):
+        if (self.fold is None) == (self.share is None):
+            raise ValueError("`validation` takes a `fold` of the corpus, or a `share` of its clips: one of them.")
+
+
+@dataclass(frozen=True)
+class StreamArguments:
+    """The `streaming` section.
+
+    Args:
+        block_size (`int`): clips that are shuffled at once; see [`ClipStream`].
+    """
+
+    block_size: int = 1_000
+
+
+@dataclass
+class EncoderTrainingConfig:
+    """The config file of an encoder's training.
+
+    Args:
+        corpus (`str`): folder or Hub id of a `datasets` corpus.
+        model (`dict`): fields of [`BarkSemanticEncoderConfig`], and `backbone`, `head_from`, `iterations`.
+        batches ([`BatchArguments`]), training ([`TrainingArguments`]): crops, and how they are learned from.
+        validation ([`ValidationArguments`], *optional*): keep the best model on held-out clips.
+        codec_training (`dict`, *optional*): train the codec front end first: `crops`, and fields of
+            [`TrainingArguments`].
+        feature_copies (`dict[str, int]`, *optional*): train the head on features that are computed once, in so many
+            copies of each source of clips; `codes_of_pairs` more copies of the pairs are read from their codes.
+        streaming ([`StreamArguments`] or `bool`, *optional*): read the corpus row by row.
+
+    Raises:
+        ValueError: sections that don't go together, or keys that a section doesn't know.
+    """
+
+    corpus: str
+    model: dict[str, Any]
+    batches: BatchArguments
+    training: TrainingArguments
+    validation: ValidationArguments | None = None
+    codec_training: dict[str, Any] | None = None
+    feature_copies: dict[str, int] | None = None
+    streaming: StreamArguments | bool | None = None
+
+    def __post_init__(self):
+        self.model = checked_values(MODEL_KEYS, self.model, "model")
+        if self.codec_training is not None:
+            self.codec_training = checked_values(
+                CODEC_TRAINING_KEYS, self.codec_training, "codec_training", required=["crops"]
+            )
+        if self.feature_copies is not None:
+            known = dict.fromkeys([*self.batches.crops, CODES_OF_PAIRS], int)
+            self.feature_copies = checked_values(known, self.feature_copies, "feature_copies")
+        if self.streaming is True:
+            self.streaming = StreamArguments()
+        if self.streaming:
+            impossible = [name for name in ("feature_copies", "codec_training") if getattr(self, name) is not None]
+            impossible += ["head_from: centroids"] if self.model.get("head_from") == "centroids" else []
+            if impossible:
+                raise ValueError(
+                    f"`{', '.join(impossible)}` goes through all clips first; with `streaming`, leave it out."
+                )
+
+    @property
+    def sources(self) -> set[str]:
+        """Sources of clips that are trained on."""
+        return {source for source, count in self.batches.crops.items() if count}
+
+
+def read_encoder_config(
+    path: str | os.PathLike,
+    assignments: Iterable[str] = (),
+    *,
+    corpus: str | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> EncoderTrainingConfig:
+    """Read a config file; the arguments win over what it says.
+
+    Args:
+        path (`str` or `os.PathLike`): YAML with the sections of [`EncoderTrainingConfig`].
+        assignments (`Iterable[str]`): such as `"batches.crops.pair=4"`; the section must exist.
+        corpus (`str`, *optional*): instead of the file's.
+        training (`Mapping`, *optional*): values for the `training` section; those that are `None` are left out.
+
+    Raises:
+        ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
+    """
+    config = read_config(path)
+    for assignment in assignments:
+        set_value(config, assignment)
+    if corpus is not None:
+        config["corpus"] = corpus
+    if isinstance(config.get("training"), dict):
+        config["training"].update({name: value for name, value in (training or {}).items() if value is not None})
+    return arguments_of(EncoderTrainingConfig, config, "")
