@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,8 @@ import torch
 from datasets import Dataset
 from huggingface_hub import DatasetCard, ModelCard
 
+import finetune_bark
+import package_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters
 from hf_bark_semantic.cli import publish
@@ -23,10 +24,6 @@ from hf_bark_semantic.publishing import (
     render_card,
 )
 from tiny import tiny_bark, tiny_encoder, tiny_prompt
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-import finetune_bark
-import package_encoder
 
 ROOT = Path(__file__).parents[1]
 

@@ -28,12 +28,12 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
-from generate_corpus import load_voices, table
 from safetensors.torch import load_file, save
 from torch import nn
 from tqdm import tqdm
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
+from generate_corpus import load_voices, table
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.adapters import (
     add_adapters,

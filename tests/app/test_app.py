@@ -17,6 +17,7 @@ import soundfile
 import torch
 from transformers import pipeline
 
+import generate_corpus
 from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app.studio import (
     CLONED,
@@ -38,9 +39,6 @@ from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from tiny import noise, tiny_bark, tiny_prompt
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import generate_corpus
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")

@@ -2,15 +2,15 @@
 
 import itertools
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
+import evaluate_text_informed
+import finetune_bark
 import tiny
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
@@ -24,10 +24,6 @@ from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from tiny import noise, random_codes, tiny_encoder, tiny_prompt
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import evaluate_text_informed
-import finetune_bark
 
 TEXT = "the dog runs, a cat sleeps."
 TOKENIZER = tiny.tiny_bark_processor().tokenizer

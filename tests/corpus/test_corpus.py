@@ -17,6 +17,7 @@ import psutil
 import pytest
 from datasets import load_dataset
 
+import generate_corpus
 from hf_bark_semantic import publishing
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import shards
@@ -31,9 +32,6 @@ from hf_bark_semantic.corpus.shards import (
 from hf_bark_semantic.corpus.texts import Sentence
 from stub_corpus import SENTENCES, VOICES, generate, new_plan, new_recipe, rows_of, speak, start, work
 from tiny import random_codes, tiny_bark, tiny_bark_processor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import generate_corpus
 
 ROOT = Path(__file__).parents[2]
 

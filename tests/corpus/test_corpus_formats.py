@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import sys
 import zipfile
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import pytest
 import soundfile
 from datasets import Dataset
 
+import export_corpus
+import import_corpus
 from hf_bark_semantic.bark.synthesis import codes_to_waveform
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.formats import (
@@ -26,10 +27,6 @@ from hf_bark_semantic.corpus.formats import (
 )
 from hf_bark_semantic.corpus.rows import load_corpus
 from tiny import corpus_row, noise, random_codes, tiny_bark
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import export_corpus
-import import_corpus
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,14 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import benchmark_encoders
+import evaluate_encoder
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.evaluation.sequences import (
@@ -37,10 +38,6 @@ from hf_bark_semantic.evaluation.tokens import (
 )
 from html_page import Page
 from tiny import noise, tiny_bark, tiny_bark_processor, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import benchmark_encoders
-import evaluate_encoder
 
 
 def score(group, hits, tokens=100, kind="english", inputs="audio"):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+import ablate_prompts
+import evaluate_voice
 from buzzing_voices import RATE, VOICES, Counting, loudest_frequency, tone
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
@@ -35,10 +37,6 @@ from hf_bark_semantic.evaluation.voices import (
 )
 from html_page import Page
 from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import ablate_prompts
-import evaluate_voice
 
 ROOT = Path(__file__).parents[2]
 

@@ -26,6 +26,8 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 
+import benchmark_train
+import learning_curve
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
@@ -42,10 +44,6 @@ from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_o
 from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
 from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import benchmark_train
-import learning_curve
 
 TRAINING_FOLDER = Path(learning_curve.__file__).parent
 RECIPES = ("hubert_base", "hubert_large", "wavlm_large", "w2v_bert", "multilingual")

@@ -1,8 +1,6 @@
 """The fine-tuning script on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor
 
+import finetune_bark
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_adapters
 from hf_bark_semantic.bark.configs import bark_generation_configs
@@ -21,9 +20,6 @@ from hf_bark_semantic.bark.losses import STAGES, FineLoss
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.recordings import judged_batches, load_utterances, split_held_out
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import finetune_bark
 
 
 @pytest.fixture(autouse=True)

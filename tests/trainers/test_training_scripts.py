@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +9,15 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+import benchmark_encoders
+import benchmark_synthesis
+import compare_heads
+import evaluate_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 from tiny import backbone_config
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import benchmark_encoders
-import benchmark_synthesis
-import compare_heads
-import evaluate_encoder
 
 
 @pytest.fixture

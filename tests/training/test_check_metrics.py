@@ -1,12 +1,12 @@
 """Metric sanity, in a world of tones where words and voices can be read off exactly."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import check_metrics
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens
 from hf_bark_semantic.evaluation.sequences import DIGITS
@@ -14,9 +14,6 @@ from hf_bark_semantic.evaluation.voices import Scorers
 from hf_bark_semantic.trainers.augmentation import add_noise
 from html_page import Page
 from tiny import tiny_bark
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import check_metrics
 
 pytest.importorskip("pesq"), pytest.importorskip("pystoi"), pytest.importorskip("matplotlib")
 

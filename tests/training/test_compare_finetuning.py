@@ -1,13 +1,15 @@
 """The study of fine-tuning, end to end on a tiny Bark, buzzing voices and made-up scorers."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+import benchmark_finetuning
+import compare_finetuning
+import finetune_bark
 from buzzing_voices import VOICES
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.adapters import bark_stage
@@ -15,11 +17,6 @@ from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
 from tiny import tiny_bark, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import benchmark_finetuning
-import compare_finetuning
-import finetune_bark
 
 
 @pytest.fixture

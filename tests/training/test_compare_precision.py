@@ -1,19 +1,15 @@
 """The study of precision, end to end on a tiny Bark, buzzing voices and made-up scorers."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import compare_precision
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from tiny import tiny_bark, tiny_encoder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-import compare_precision
 
 
 @pytest.fixture

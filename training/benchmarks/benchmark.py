@@ -22,13 +22,13 @@ import time
 
 import numpy as np
 import torch
+from torch.nn import functional as F
+from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
 from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
 from benchmark_train import COMMUNITY_HEAD, add_arguments, benchmark_train
-from torch.nn import functional as F
-from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
-
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames

@@ -43,7 +43,6 @@ from evaluate_encoder import (
     training_record,
     with_truth,
 )
-
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import IntervalPlot, Table, Text, how_made, required_packages, write_results

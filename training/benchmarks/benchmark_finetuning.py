@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
 from torch import nn
 from transformers import BarkModel
 
+from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
 from hf_bark_semantic.bark.adapters import add_adapters, bark_stage, lora_config
 from hf_bark_semantic.bark.configs import BarkGenerationConfigs, bark_generation_configs
 from hf_bark_semantic.bark.losses import (

@@ -27,7 +27,6 @@ from transformers import AutoModel, BarkModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from compare_heads import HEADS
-
 from hf_bark_semantic.audio import list_audio_files, load_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold

@@ -31,7 +31,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from evaluate_voice import codec_trip, load_scorers
-
 from hf_bark_semantic import VoicePrompt, load_audio
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.loading import load_bark, load_codec

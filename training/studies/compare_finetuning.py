@@ -50,8 +50,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from compare_precision import compare_pairs, comparisons_table
 from transformers import BarkModel, pipeline
+
+from compare_precision import compare_pairs, comparisons_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import finetune_bark
@@ -68,7 +69,6 @@ from evaluate_voice import (
     write_roles,
 )
 from generate_corpus import table
-
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark

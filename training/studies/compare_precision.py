@@ -38,9 +38,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from ablate_prompts import COMPARED, holm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from torch import nn
+from transformers import BarkModel
+
 from evaluate_voice import (
     SHOWN,
     Maker,
@@ -54,9 +58,6 @@ from evaluate_voice import (
     write_roles,
 )
 from generate_corpus import table
-from torch import nn
-from transformers import BarkModel
-
 from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import STAGES
