@@ -45,7 +45,7 @@ from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
 from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
 
-TRAINING_FOLDER = Path(learning_curve.__file__).parent
+TRAINING_FOLDER = Path(__file__).parents[2] / "training"
 RECIPES = ("hubert_base", "hubert_large", "wavlm_large", "w2v_bert", "multilingual")
 FORK = multiprocessing.get_context("fork")
 
