@@ -413,7 +413,7 @@ class Visit:
     def _say(self, speaker, voice, prompt, job, file: Path, **content) -> str:
         """Save some speech, and give what is to be said about it."""
         speech = self.studio.say(speaker, voice, prompt, job=job, **content)
-        provenance = Provenance.of_speech(speaker, speech["voice_prompt"])
+        provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
         save_audio(file, speech["audio"], speech["sampling_rate"], provenance=provenance)
         seconds = len(speech["audio"]) / speech["sampling_rate"]
         return "\n".join([f"{seconds:.2f} s of speech", *job.warnings])

@@ -494,7 +494,9 @@ def run_speak(arguments: argparse.Namespace) -> int:
     try:
         speech = speak(voices[0] if len(voices) == 1 else voices, text, convert=arguments.convert, **options)
         _make_folder(arguments.output.parent)
-        provenance = Provenance.of_speech(speak, speech["voice_prompt"]) if arguments.provenance else None
+        provenance = None
+        if arguments.provenance:
+            provenance = Provenance.of_speech(speak.bark, speech["voice_prompt"], adapter=speak.adapter_name)
         save_audio(arguments.output, speech["audio"], speech["sampling_rate"], provenance=provenance)
     except _FAILURES as error:
         _say(f"bark-semantic: {_message(error)}")

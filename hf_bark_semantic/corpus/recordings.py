@@ -51,8 +51,7 @@ from ..bark.voice_prompt import (
     VoicePromptError,
 )
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
-from ..pipelines.encoding import AudioToBarkSemanticPipeline
-from ..voices.cloning import encode_clip
+from ..voices.cloning import SemanticEncoder, encode_clip
 from ..voices.splitting import estimate_duration_s
 from ..voices.window import MAX_SILENCE_SHARE, measure_sound
 from .plan import NO_VOICE
@@ -128,7 +127,7 @@ def prepare_recordings(
     recordings: Sequence[Recording],
     folder: str | os.PathLike,
     *,
-    encoder: AudioToBarkSemanticPipeline,
+    encoder: SemanticEncoder,
     codec: EncodecModel,
     tokenizer: Any,
     configs: BarkGenerationConfigs,
@@ -142,7 +141,7 @@ def prepare_recordings(
     Args:
         recordings (`Sequence[Recording]`): rows may be added at the end, or changed, later.
         folder (`str` or `Path`): new, empty, or that of an earlier run.
-        encoder (`AudioToBarkSemanticPipeline`), codec (`EncodecModel`): of the Bark's tokens, and Bark's.
+        encoder (`SemanticEncoder`), codec (`EncodecModel`): of the Bark's tokens, and Bark's.
         tokenizer: Bark's.
         configs (`BarkGenerationConfigs`): of the Bark that is to be trained.
         description (`Mapping`): names of encoder and Bark; a folder of others is refused.
@@ -220,7 +219,7 @@ def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder)
 class _InformedEncoder:
     """An encoder that knows what is said."""
 
-    encoder: AudioToBarkSemanticPipeline
+    encoder: SemanticEncoder
     text: str
     decoder: TextInformedDecoder
 

@@ -155,6 +155,11 @@ class VoiceCloningPipeline(Pipeline):
         return super().__call__({"voice": voice, "text": text, "convert": convert}, **options)
 
     @property
+    def adapter_name(self) -> str | None:
+        """Name of the adapter that is set."""
+        return None if self.adapter is None else self.adapter.name
+
+    @property
     def voice_presets(self) -> list[str]:
         """Names of the voices that the Bark brings along."""
         return self.bark_processor.available_voice_presets

@@ -7,12 +7,12 @@
     recording ──> best_window ──┬──> encoder ──> semantic tokens ──┐
                                 └──> codec ────> audio codes ──────┴──> VoicePrompt ──> join_prompts
 
-Both readers hear the same cut of the recording, so tokens and codes start at the same moment.
+Encoder and codec read the same part of the recording, so tokens and codes start at the same moment.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,10 +23,19 @@ from ..bark.configs import HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
 from ..bark.voice_prompt import SUNO, VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from ..pipelines.encoding import AudioToBarkSemanticPipeline
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .window import PromptReport, PromptWindow, best_window, prompt_report
 
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
+
+
+class SemanticEncoder(Protocol):
+    """What gives a clip its semantic tokens, such as `pipeline("audio-to-bark-semantic", model=...)`."""
+
+    model: BarkSemanticEncoderModel
+
+    def __call__(self, inputs: Any, *, source_sampling_rate: int | None = None) -> dict[str, Any]:
+        """`semantic_tokens` and `confidence`, `(num_tokens,)` each, of a waveform or `{"audio_codes": ...}`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class ClonedVoice:
 
 def clone_voice(
     recordings: Any | Sequence[Any],
-    encoder: AudioToBarkSemanticPipeline,
+    encoder: SemanticEncoder,
     *,
     codec: EncodecModel,
     histories: HistoryLengths = SUNO,
@@ -62,7 +71,7 @@ def clone_voice(
 
     Args:
         recordings: what [`load_audio`] reads, or a list of that; the last one weighs most.
-        encoder (`AudioToBarkSemanticPipeline`): `pipeline("audio-to-bark-semantic", model=...)`.
+        encoder (`SemanticEncoder`): `pipeline("audio-to-bark-semantic", model=...)`.
         codec (`EncodecModel`): `load_codec()`, or `bark.codec_model`.
         histories (`HistoryLengths`): how much the Bark reads, `bark_generation_configs(bark).history_lengths`; the
             default is Suno's.
@@ -121,14 +130,12 @@ def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
     return codes[0, 0].cpu().numpy()
 
 
-def encode_clip(
-    clip: np.ndarray, encoder: AudioToBarkSemanticPipeline, *, codec: EncodecModel
-) -> dict[str, np.ndarray]:
+def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecModel) -> dict[str, np.ndarray]:
     """Read a clip: what is said, and how it sounds.
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
-        encoder (`AudioToBarkSemanticPipeline`): hears the clip, or reads its codes where it has no ears.
+        encoder (`SemanticEncoder`): reads the waveform, or the codes where it has no backbone for waveforms.
         codec (`EncodecModel`): Bark's.
 
     Returns:

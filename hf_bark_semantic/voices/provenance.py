@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from transformers import BarkModel
 
 from ..audio import open_sound
 from ..bark.voice_prompt import VoicePrompt
@@ -26,8 +27,6 @@ from ..environment import installed_version
 
 if TYPE_CHECKING:
     import soundfile
-
-    from ..pipelines.cloning import VoiceCloningPipeline
 
 SOFTWARE = "hf_bark_semantic"
 MARK = "synthetic speech"  # what the comment begins with
@@ -87,18 +86,20 @@ class Provenance:
             raise ValueError(f"The provenance takes {num_bytes:,} bytes, more than {MAX_COMMENT_BYTES:,}. Shorten it.")
 
     @classmethod
-    def of_speech(cls, speak: "VoiceCloningPipeline", voice_prompt: VoicePrompt | None) -> "Provenance":
-        """The provenance of what a pipeline has just said.
+    def of_speech(
+        cls, bark: BarkModel, voice_prompt: VoicePrompt | None, *, adapter: str | None = None
+    ) -> "Provenance":
+        """The provenance of what a Bark has just spoken.
 
         Args:
-            speak (`VoiceCloningPipeline`): `pipeline("voice-cloning", ...)`.
-            voice_prompt (`VoicePrompt`, *optional*): the voice, `speech["voice_prompt"]`.
+            bark (`BarkModel`): such as a pipeline's `speak.bark`.
+            voice_prompt (`VoicePrompt`, *optional*): the voice, such as a pipeline's `speech["voice_prompt"]`.
+            adapter (`str`, *optional*): name of a fine-tuned adapter that took part.
         """
-        config = speak.bark.config
         return cls(
-            model=model_name(config.name_or_path),
-            revision=getattr(config, "_commit_hash", None),
-            adapter=None if speak.adapter is None else speak.adapter.name,
+            model=model_name(bark.config.name_or_path),
+            revision=getattr(bark.config, "_commit_hash", None),
+            adapter=adapter,
             voice_prompt_sha256=None if voice_prompt is None else prompt_sha256(voice_prompt),
         )
 

@@ -25,8 +25,7 @@ from ..bark.prompting import MAX_PIECE_S, longest_generation, text_to_ids
 from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
-from ..pipelines.encoding import AudioToBarkSemanticPipeline
-from .cloning import encode_clip
+from .cloning import SemanticEncoder, encode_clip
 from .splitting import piece_fits, split_text
 
 logger = logging.getLogger(__name__)
@@ -171,14 +170,14 @@ def speak_tokens(
 
 
 def convert_speech(
-    bark: BarkModel, recording: Any, voice: VoicePrompt | None, *, encoder: AudioToBarkSemanticPipeline, **options: Any
+    bark: BarkModel, recording: Any, voice: VoicePrompt | None, *, encoder: SemanticEncoder, **options: Any
 ) -> np.ndarray:
     """Say what a recording says, as it says it, in another voice.
 
     Args:
         recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments. A part without sound
             becomes as much silence.
-        encoder (`AudioToBarkSemanticPipeline`): of this Bark's tokens.
+        encoder (`SemanticEncoder`): of this Bark's tokens.
         bark, voice, options: as in [`speak_tokens`].
 
     Returns:

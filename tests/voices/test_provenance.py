@@ -11,6 +11,7 @@ from transformers import pipeline
 
 from hf_bark_semantic import load_audio
 from hf_bark_semantic.audio import AudioError, save_audio
+from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import (
     MARK,
@@ -97,12 +98,12 @@ def test_same_date_makes_the_same_file(tmp_path, monkeypatch):
 
 
 def test_provenance_of_speech_names_the_model_and_the_voice(bark_folder):
-    speak = pipeline("voice-cloning", model=tiny_encoder(), bark=bark_folder, device="cpu")
-    provenance = Provenance.of_speech(speak, tiny_prompt())
+    bark, _ = load_bark(bark_folder)
+    provenance = Provenance.of_speech(bark, tiny_prompt(), adapter="mine")
     assert provenance.model == bark_folder.rpartition("/")[2]
     assert provenance.voice_prompt_sha256 == prompt_sha256(tiny_prompt())
-    assert (provenance.adapter, provenance.revision) == (None, None)
-    assert Provenance.of_speech(speak, None).voice_prompt_sha256 is None
+    assert (provenance.adapter, provenance.revision) == ("mine", None)
+    assert Provenance.of_speech(bark, None).voice_prompt_sha256 is None
 
 
 def test_hash_of_a_prompt_is_that_of_its_arrays(tmp_path):
