@@ -7,7 +7,9 @@ with explain_import_errors():  # transformers imports torchaudio, whose build ma
 
     from .audio import AudioError, load_audio, save_audio
     from .bark.loading import load_bark
-    from .bark.synthesis import Sampling, SynthesisRequest, SynthesisResult, synthesize
+    from .bark.request import SynthesisRequest, SynthesisResult
+    from .bark.sampling import Sampling
+    from .bark.synthesis import synthesize
     from .bark.voice_prompt import VoicePrompt, VoicePromptError
     from .configuration_bark_semantic import BarkSemanticEncoderConfig
     from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens

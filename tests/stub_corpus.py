@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 
-from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult
+from hf_bark_semantic.bark.request import SynthesisRequest, SynthesisResult
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.generation import Recipe, generate_shard

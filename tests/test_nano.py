@@ -22,7 +22,8 @@ from hf_bark_semantic.bark.losses import (
     collate,
     semantic_example,
 )
-from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.cli.main import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.judges import load_speaker_embedder, load_transcriber

@@ -52,7 +52,8 @@ from hf_bark_semantic.bark.losses import (
     SemanticLoss,
     Utterance,
 )
-from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.cli import publish
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ

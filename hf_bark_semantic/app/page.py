@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audio import load_audio, save_audio
-from ..bark.synthesis import PROMPT_MODES
+from ..bark.request import PROMPT_MODES
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..voices.provenance import Provenance, model_name, read_provenance

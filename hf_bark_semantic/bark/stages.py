@@ -16,7 +16,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,12 +42,10 @@ from .prompting import (
     text_prefix,
     text_to_ids,
 )
+from .request import SynthesisRequest
 from .sampling import Guidance, Sampling, View, pick_tokens
 from .transformer import DecodingBatch, FineDecoder, Savings, legal_head
 from .voice_prompt import VoicePrompt
-
-if TYPE_CHECKING:
-    from .synthesis import SynthesisRequest
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")  # CUDA, CPU on Windows, CPU elsewhere
 CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most so many times as long as the shortest
@@ -147,7 +145,7 @@ class BarkSetup:
             )
         return ids
 
-    def sampling(self, stage: str, request: "SynthesisRequest | None") -> Sampling | None:
+    def sampling(self, stage: str, request: SynthesisRequest | None) -> Sampling | None:
         """How a request wants a stage to pick its tokens, at the Bark's own temperature where it leaves that open."""
         sampling = getattr(request, stage, None)
         if sampling is None or sampling.temperature is not None:
@@ -160,7 +158,7 @@ class BarkSetup:
         asked = (sampling.guidance_scale, sampling.voice_guidance_scale)
         return Guidance(*(scale if wanted is None else wanted for scale, wanted in zip(own, asked, strict=True)))
 
-    def token_limit(self, request: "SynthesisRequest") -> int:
+    def token_limit(self, request: SynthesisRequest) -> int:
         return request.max_semantic_tokens or self.max_semantic_tokens
 
 
@@ -168,7 +166,7 @@ class StageItem(NamedTuple):
     """A request on its way: `value` is what the next stage reads (text ids, tokens, coarse codes, codes)."""
 
     index: int
-    request: "SynthesisRequest | None"
+    request: SynthesisRequest | None
     value: np.ndarray
 
 
@@ -237,7 +235,7 @@ def _on_accelerator(model: nn.Module, offload: bool):
         model.to(home)
 
 
-def _generator(request: "SynthesisRequest", stage: int) -> torch.Generator:
+def _generator(request: SynthesisRequest, stage: int) -> torch.Generator:
     """Random numbers of a row in a stage, on the CPU, so that every device draws the same."""
     seed = np.random.SeedSequence([request.seed, stage]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))

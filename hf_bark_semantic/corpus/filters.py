@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from ..audio import MIN_DURATION_S, SILENCE_PEAK
-from ..bark.synthesis import SynthesisResult
+from ..bark.request import SynthesisResult
 from ..voices.splitting import estimate_duration_s
 from ..voices.window import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
 from .rows import MEASURES

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets import Features
 
-from ..bark.synthesis import SynthesisRequest, SynthesisResult
+from ..bark.request import SynthesisRequest, SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
 from ..files import sha256_of_file
 from .filters import Filters, measure

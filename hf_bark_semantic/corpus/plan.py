@@ -14,8 +14,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from ..bark.request import SynthesisRequest
 from ..bark.sampling import Sampling
-from ..bark.synthesis import SynthesisRequest
 from ..bark.voice_prompt import VoicePrompt
 from .texts import Sentence, with_sound
 

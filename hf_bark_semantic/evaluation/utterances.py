@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from ..audio import resample
-from ..bark.synthesis import SynthesisResult
+from ..bark.request import SynthesisResult
 from ..configuration_bark_semantic import SAMPLING_RATE
 from .judges import SpeakerEmbedder, Transcriber
 from .sequences import error_counts, normalize_text

@@ -22,7 +22,9 @@ from transformers import BarkModel, PreTrainedTokenizerBase
 from ..audio import MIN_DURATION_S, is_silent, load_audio, resample
 from ..bark.configs import bark_generation_configs
 from ..bark.prompting import MAX_PIECE_S, longest_generation, text_to_ids
-from ..bark.synthesis import PROMPT_MODES, Sampling, SynthesisRequest, SynthesisResult, synthesize, text_to_semantic
+from ..bark.request import PROMPT_MODES, SynthesisRequest, SynthesisResult
+from ..bark.sampling import Sampling
+from ..bark.synthesis import synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from .cloning import SemanticEncoder, encode_clip

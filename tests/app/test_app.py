@@ -34,8 +34,9 @@ from hf_bark_semantic.app.studio import (
 from hf_bark_semantic.audio import AudioError
 from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES
 from hf_bark_semantic.bark.loading import load_bark
+from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
-from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from tiny import noise, tiny_bark, tiny_prompt

@@ -36,7 +36,9 @@ from hf_bark_semantic.bark.losses import (
     collate,
     random_example,
 )
-from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.publishing import ADAPTER
 from tiny import random_codes, tiny_bark_processor, tiny_prompt
 

@@ -17,18 +17,11 @@ from transformers.models.bark.generation_configuration_bark import (
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark import stages as bark_stages
 from hf_bark_semantic.bark.losses import Utterance, coarse_example, collate, semantic_example
-from hf_bark_semantic.bark.sampling import pick_tokens
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
 from hf_bark_semantic.bark.stages import BarkSetup
-from hf_bark_semantic.bark.synthesis import (
-    Sampling,
-    Savings,
-    SynthesisRequest,
-    codes_to_waveform,
-    semantic_to_codes,
-    synthesize,
-    text_to_semantic,
-)
-from hf_bark_semantic.bark.transformer import DecodingBatch, _attend
+from hf_bark_semantic.bark.synthesis import codes_to_waveform, semantic_to_codes, synthesize, text_to_semantic
+from hf_bark_semantic.bark.transformer import DecodingBatch, Savings, _attend
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 VOCAB_SIZE, CODEBOOK_SIZE, TEXT_LENGTH, MAX_TOKENS = 500, 64, 64, 60

@@ -15,7 +15,9 @@ import tiny
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import Utterance
-from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, text_to_semantic
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.synthesis import text_to_semantic
 from hf_bark_semantic.bark.text_informed import TextInformedDecoder, log_unigram
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames

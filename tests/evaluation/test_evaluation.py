@@ -92,7 +92,9 @@ def test_embedding_cosine_forgives_a_neighbour():
 
 def test_likelihood_is_that_of_greedy_generation_and_falls_for_noise():
     bark, tokenizer = tiny_bark(), tiny_bark_processor().tokenizer
-    from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, text_to_semantic
+    from hf_bark_semantic.bark.request import SynthesisRequest
+    from hf_bark_semantic.bark.sampling import Sampling
+    from hf_bark_semantic.bark.synthesis import text_to_semantic
 
     text, greedy = "the dog runs", Sampling(temperature=0, min_eos_p=None)
     request = SynthesisRequest(text=text, semantic=greedy, max_semantic_tokens=20)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-from hf_bark_semantic.bark.synthesis import SynthesisRequest, SynthesisResult, synthesize
+from hf_bark_semantic.bark.request import SynthesisRequest, SynthesisResult
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.pipelines.encoding import TASK

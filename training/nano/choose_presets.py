@@ -25,7 +25,8 @@ import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.loading import check_bark
-from hf_bark_semantic.bark.synthesis import SynthesisRequest, synthesize
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE as WHISPER_SAMPLING_RATE
 from hf_bark_semantic.evaluation.judges import load_transcriber

@@ -23,7 +23,9 @@ from transformers import BarkModel, BarkProcessor
 
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.synthesis import Sampling, SynthesisRequest, synthesize
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.files import atomic_write
 

@@ -22,8 +22,9 @@ from train_codec import spectral_loss, use_fast_elu
 from transformers import BarkModel, EncodecModel
 from transformers.utils import ModelOutput
 
+from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, SynthesisRequest
+from hf_bark_semantic.bark.synthesis import ALL_SAVINGS
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 CROP_FRAMES, GUESSED = 48, 0.5

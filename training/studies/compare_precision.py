@@ -61,8 +61,10 @@ from generate_corpus import table
 from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.losses import STAGES
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, Sampling, SynthesisRequest, text_to_semantic
+from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, text_to_semantic
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
