@@ -13,15 +13,9 @@ import hf_bark_semantic
 from hf_bark_semantic import VoicePrompt, load_bark, nano_bark, nano_encoder, nano_recording, synthesize
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.examples import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark.loading import load_codec
-from hf_bark_semantic.bark.losses import (
-    CoarseLoss,
-    SemanticLoss,
-    Utterance,
-    coarse_example,
-    collate,
-    semantic_example,
-)
+from hf_bark_semantic.bark.losses import CoarseLoss, SemanticLoss
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.cli.main import main

@@ -44,35 +44,29 @@ from hf_bark_semantic.bark.adapters import (
     save_adapters,
     set_adapters,
 )
+from hf_bark_semantic.bark.configs import STAGES
+from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
-from hf_bark_semantic.bark.losses import (
-    STAGES,
-    CoarseLoss,
-    FineLoss,
-    SemanticLoss,
-    Utterance,
-)
+from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.cli import publish
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.plan import NO_VOICE
-from hf_bark_semantic.corpus.recordings import (
-    ReplayBatches,
-    judged_batches,
-    load_utterances,
-    prepare_recordings,
-    read_recordings,
-    split_held_out,
-    utterance_of,
-    voice_prompt_of,
-)
+from hf_bark_semantic.corpus.recordings import load_utterances, prepare_recordings, read_recordings
 from hf_bark_semantic.corpus.rows import row_features
 from hf_bark_semantic.corpus.shards import write_shard
 from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.packaged import NANO, encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
+from hf_bark_semantic.trainers.bark_batches import (
+    ReplayBatches,
+    judged_batches,
+    split_held_out,
+    utterance_of,
+    voice_prompt_of,
+)
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, train
 from hf_bark_semantic.trainers.settings import arguments_of, set_value
 from hf_bark_semantic.trainers.validation import Validation

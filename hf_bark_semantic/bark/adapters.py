@@ -38,8 +38,7 @@ from transformers import BarkModel
 from ..environment import installed_version
 from ..files import atomic_write
 from ..publishing import ADAPTER
-from .configs import bark_generation_configs
-from .losses import STAGES
+from .configs import STAGES, bark_generation_configs
 from .voice_prompt import VoicePrompt
 
 try:

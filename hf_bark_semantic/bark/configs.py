@@ -11,6 +11,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_semantic_tokens
 
+STAGES = ("semantic", "coarse", "fine")
 SUNO_TEMPERATURES = {"semantic": 0.7, "coarse": 0.7, "fine": 0.5}  # suno-ai/bark, api.py and generation.py
 
 
@@ -131,4 +132,4 @@ def _typed(part, class_):
     return config
 
 
-__all__ = ["SUNO_TEMPERATURES", "BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]
+__all__ = ["STAGES", "SUNO_TEMPERATURES", "BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]

@@ -3,10 +3,6 @@
     read_recordings       LJSpeech, csv, tsv, jsonl, a `datasets` folder or Hub id -> recordings, none of them opened
     prepare_recordings    recordings -> a folder of tokens and codes, through any crash; what is unfit stays out
     load_utterances       such a folder, or a corpus of Bark's own speech -> utterances
-    split_held_out        utterances -> those to train on, and those to judge by
-    ReplayBatches         training batches with some of Bark's own speech among them
-    judged_batches        the same examples every time, for a loss that can be compared
-    voice_prompt_of       utterances -> a voice prompt
 
     prepared/ corpus.json              encoder, Bark and sizes: whoever goes on must have the same
               data/train-00000.parquet rows: id, text, voice, semantic_tokens, audio_codes, ...
@@ -20,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +23,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Audio, Dataset
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
@@ -36,14 +30,7 @@ from transformers import EncodecModel
 
 from ..audio import AudioError, load_audio
 from ..bark.configs import BarkGenerationConfigs
-from ..bark.losses import (
-    Utterance,
-    UtteranceBatches,
-    collate,
-    join_utterances,
-    num_example_positions,
-    random_example,
-)
+from ..bark.examples import Utterance
 from ..bark.prompting import MAX_PIECE_S, text_to_ids
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import (
@@ -399,117 +386,10 @@ def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:
             )
 
 
-def split_held_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
-    """Set some utterances aside, the same ones every time; all that say one text stay together.
-
-    Args:
-        share (`float`): of the utterances, above 0 and at most 0.5.
-
-    Returns:
-        Utterances to train on, and held-out ones; at least one of each.
-
-    Raises:
-        ValueError: a share out of range, or only one text.
-    """
-    if not 0 < share <= 0.5:
-        raise ValueError(f"The share of held-out utterances is {share!r}; it must be above 0 and at most 0.5.")
-    groups: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        groups.setdefault(hashlib.sha256(utterance.text_ids.tobytes()).hexdigest(), []).append(utterance)
-    if len(groups) < 2:
-        raise ValueError(f"There are {len(utterances)} utterances of one text; at least two texts are needed.")
-    held_out = []
-    for digest in sorted(groups)[:-1]:
-        held_out += groups.pop(digest)
-        if len(held_out) >= share * len(utterances):
-            break
-    return [utterance for group in groups.values() for utterance in group], held_out
-
-
-class ReplayBatches(UtteranceBatches):
-    """Training batches in which some examples are of Bark's own speech, so that it remembers how it spoke.
-
-    Args:
-        utterances, configs, stage, kwargs: as in [`UtteranceBatches`].
-        replay (`Sequence[Utterance]`): Bark's own speech.
-        replay_share (`float`): share of the examples.
-    """
-
-    def __init__(self, utterances, configs, stage, *, replay=(), replay_share: float = 0.0, **kwargs):
-        super().__init__(utterances, configs, stage, **kwargs)
-        if not 0 <= replay_share < 1 or (replay_share > 0) != (len(replay) > 0):
-            raise ValueError(
-                f"The share of replayed examples is {replay_share!r}, and there are {len(replay)} utterances to "
-                "replay; it must be below 1, and above 0 with utterances only."
-            )
-        self.replay_share = replay_share
-        self.replay = UtteranceBatches(replay, configs, stage, **kwargs) if replay else None
-
-    def example(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        if self.replay is not None and rng.random() < self.replay_share:
-            return self.replay.example(rng)
-        return super().example(rng)
-
-
-def judged_batches(
-    utterances: Sequence[Utterance],
-    configs: BarkGenerationConfigs,
-    stage: str,
-    *,
-    histories: Sequence[Utterance | None] | None = None,
-    num_positions: int = 8_192,
-) -> list[dict[str, torch.Tensor]]:
-    """Every utterance as one example, always the same; the same loss then means the same model.
-
-    Args:
-        utterances (`Sequence[Utterance]`): to be judged.
-        configs (`BarkGenerationConfigs`), stage (`str`): as in [`UtteranceBatches`].
-        histories (`Sequence[Utterance | None]`, *optional*): the voice prompt of each. By default, every utterance
-            comes once without and once with others of its voice, where there are others.
-        num_positions (`int`): of a batch, at most.
-
-    Returns:
-        `list[dict[str, torch.Tensor]]`: inputs of the stage's loss.
-    """
-    drawn = UtteranceBatches(utterances, configs, stage)  # checks them, too
-    examples = []
-    for index, utterance in enumerate(utterances):
-        rng = np.random.default_rng(index)
-        pasts = [None, drawn.history([index], rng)] if histories is None else [histories[index]]
-        for past in pasts[:1] if pasts[-1] is None else pasts:
-            examples.append(random_example(stage, utterance, past, configs, rng))
-    examples.sort(key=num_example_positions)
-    size = max(1, num_positions // num_example_positions(examples[-1]))
-    return [collate(examples[start : start + size], configs) for start in range(0, len(examples), size)]
-
-
-def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConfigs) -> VoicePrompt:
-    """A voice prompt of the longest utterances of the voice that has most of them."""
-    voice = Counter(utterance.voice for utterance in utterances).most_common(1)[0][0]
-    chosen = []
-    for utterance in sorted((u for u in utterances if u.voice == voice), key=lambda u: -u.num_tokens):
-        chosen.insert(0, utterance)  # the longest last: only the end counts
-        if sum(part.num_tokens for part in chosen) >= configs.history_lengths.semantic_tokens:
-            break
-    joined = join_utterances(chosen, configs)
-    prompt = VoicePrompt.from_tokens_and_codes(joined.semantic_tokens, joined.audio_codes, **configs.vocabularies)
-    return prompt.tail(configs.history_lengths.most_tokens)
-
-
-def utterance_of(voice_prompt: VoicePrompt) -> Utterance:
-    """A voice prompt as the history of utterances."""
-    return Utterance(np.zeros(0, np.int64), voice_prompt.semantic_tokens, voice_prompt.audio_codes)
-
-
 __all__ = [
     "Recording",
     "RecordingFlaw",
-    "ReplayBatches",
-    "judged_batches",
     "load_utterances",
     "prepare_recordings",
     "read_recordings",
-    "split_held_out",
-    "utterance_of",
-    "voice_prompt_of",
 ]

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from ..bark.configs import bark_generation_configs
-from ..bark.losses import SemanticLoss, Utterance, semantic_example
-from ..bark.losses import collate as collate_examples
+from ..bark.examples import Utterance, semantic_example
+from ..bark.examples import collate as collate_examples
+from ..bark.losses import SemanticLoss
 from ..corpus.rows import Clip
 from ..trainers.encoder_batches import collate
 

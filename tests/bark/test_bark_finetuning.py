@@ -15,22 +15,18 @@ from transformers import (
 from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig
 from transformers.models.bark.modeling_bark import BarkBlock, BarkCoarseModel, BarkFineModel, BarkSemanticModel
 
-from hf_bark_semantic.bark.losses import (
-    CoarseLoss,
-    FineLoss,
-    SemanticLoss,
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.examples import (
     Utterance,
-    UtteranceBatches,
-    bark_generation_configs,
-    block_states,
     coarse_example,
     collate,
     fine_example,
     join_utterances,
-    random_example,
     semantic_example,
 )
+from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss, block_states
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
+from hf_bark_semantic.trainers.bark_batches import UtteranceBatches, random_example
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 VOCAB, CODES = 50, 16  # semantic tokens, and codes of a codebook

@@ -16,7 +16,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark import stages as bark_stages
-from hf_bark_semantic.bark.losses import Utterance, coarse_example, collate, semantic_example
+from hf_bark_semantic.bark.examples import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
 from hf_bark_semantic.bark.stages import BarkSetup

@@ -14,7 +14,7 @@ import finetune_bark
 import tiny
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.synthesis import text_to_semantic

@@ -11,21 +11,13 @@ from datasets import Audio, Dataset
 
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.losses import Utterance
+from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import recordings as finetuning_data
-from hf_bark_semantic.corpus.recordings import (
-    RecordingFlaw,
-    ReplayBatches,
-    judged_batches,
-    load_utterances,
-    prepare_recordings,
-    read_recordings,
-    split_held_out,
-    voice_prompt_of,
-)
+from hf_bark_semantic.corpus.recordings import RecordingFlaw, load_utterances, prepare_recordings, read_recordings
 from hf_bark_semantic.corpus.rows import RECORDING_COLUMNS, row_features
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
+from hf_bark_semantic.trainers.bark_batches import ReplayBatches, judged_batches, split_held_out, voice_prompt_of
 from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 
 RATE = 24_000

@@ -15,10 +15,11 @@ from transformers import BarkModel, BarkProcessor
 import finetune_bark
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_adapters
-from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.losses import STAGES, FineLoss
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
+from hf_bark_semantic.bark.losses import FineLoss
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus.recordings import judged_batches, load_utterances, split_held_out
+from hf_bark_semantic.corpus.recordings import load_utterances
+from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
 

@@ -32,15 +32,10 @@ from transformers import BarkModel
 
 from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
 from hf_bark_semantic.bark.adapters import add_adapters, bark_stage, lora_config
-from hf_bark_semantic.bark.configs import BarkGenerationConfigs, bark_generation_configs
-from hf_bark_semantic.bark.losses import (
-    STAGES,
-    CoarseLoss,
-    FineLoss,
-    SemanticLoss,
-    Utterance,
-    UtteranceBatches,
-)
+from hf_bark_semantic.bark.configs import STAGES, BarkGenerationConfigs, bark_generation_configs
+from hf_bark_semantic.bark.examples import Utterance
+from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
+from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, parameter_groups
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}

@@ -20,16 +20,11 @@ from nano_bark import align_positions, new_bark, start_from_codebooks, text_toke
 from safetensors.torch import load_file, load_model, save_model
 from transformers import BarkModel, EncodecConfig, EncodecModel
 
-from hf_bark_semantic.bark.losses import (
-    CoarseLoss,
-    FineLoss,
-    SemanticLoss,
-    Utterance,
-    UtteranceBatches,
-    bark_generation_configs,
-    join_utterances,
-)
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.examples import Utterance, join_utterances
+from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
 from hf_bark_semantic.bark.prompting import fits_one_generation
+from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}

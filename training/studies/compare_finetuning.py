@@ -71,14 +71,10 @@ from evaluate_voice import (
 from generate_corpus import table
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
+from hf_bark_semantic.bark.configs import STAGES
+from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
-from hf_bark_semantic.bark.losses import STAGES, Utterance, collate, random_example
-from hf_bark_semantic.corpus.recordings import (
-    Recording,
-    load_utterances,
-    prepare_recordings,
-    utterance_of,
-)
+from hf_bark_semantic.corpus.recordings import Recording, load_utterances, prepare_recordings
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.sequences import normalize_text
@@ -97,6 +93,7 @@ from hf_bark_semantic.evaluation.voices import (
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
+from hf_bark_semantic.trainers.bark_batches import random_example, utterance_of
 from hf_bark_semantic.trainers.settings import set_value
 
 METHODS = ("lora", "full")

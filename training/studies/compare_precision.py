@@ -59,8 +59,7 @@ from evaluate_voice import (
 )
 from generate_corpus import table
 from hf_bark_semantic.bark.coarse_window import with_window
-from hf_bark_semantic.bark.configs import bark_generation_configs
-from hf_bark_semantic.bark.losses import STAGES
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.loading import check_encoder
-from hf_bark_semantic.bark.losses import Utterance
 from hf_bark_semantic.bark.prompting import text_to_ids
 from hf_bark_semantic.bark.text_informed import (
     DEFAULT_BEAM_SIZE,
