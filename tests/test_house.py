@@ -5,6 +5,7 @@ Imports are read from the source: those inside functions and under TYPE_CHECKING
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import hf_bark_semantic
@@ -84,6 +85,19 @@ def run_at_import(node):
         if not is_for_types and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield child
             yield from run_at_import(child)
+
+
+def test_no_circle_between_files():
+    TopologicalSorter({file: files_imported(file) - {file} for file in FILES}).prepare()
+
+
+def test_no_arrow_upwards_between_rooms():
+    climbs = {}
+    for file in FILES:
+        room, others = room_of(file), files_imported(file)
+        reach = FLOOR_OF[room] + (room in FLOORS[0])
+        climbs[file] = {other for other in others if room_of(other) != room and FLOOR_OF[room_of(other)] >= reach}
+    assert {file: others for file, others in climbs.items() if others} == {}
 
 
 def test_the_root_has_at_most_16_files():
