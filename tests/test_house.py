@@ -63,10 +63,10 @@ def imported(file: str, nodes) -> set[str]:
     return names
 
 
-def files_imported(file: str) -> set[str]:
-    """The package's files that one of them imports."""
+def files_imported(file: str, nodes=None) -> set[str]:
+    """The package's files that one of them imports, or that some of its statements do."""
     found = set()
-    for name in imported(file, ast.walk(FILES[file])):
+    for name in imported(file, nodes or ast.walk(FILES[file])):
         package, *parts = name.split(".")
         if package == PACKAGE.name:
             places = ["/".join(path) for part in (parts, parts[:-1]) for path in (part, [*part, "__init__"])]
@@ -109,6 +109,13 @@ def test_the_files_that_travel_to_the_hub_need_each_other_and_three_libraries_al
     for file in TRAVELLING:
         assert files_imported(file) <= TRAVELLING
         assert libraries(file, ast.walk(FILES[file])) <= {"torch", "numpy", "transformers"}
+
+
+def test_extras_are_imported_where_they_are_used():
+    """Only bark/adapters needs peft, and it is itself imported where adapters are used."""
+    at_import = {file: list(run_at_import(FILES[file])) for file in FILES if room_of(file) in WITHOUT_EXTRAS}
+    assert {file for file, nodes in at_import.items() if libraries(file, nodes) - REQUIRED} == {"bark/adapters"}
+    assert not [file for file, nodes in at_import.items() if "bark/adapters" in files_imported(file, nodes)]
 
 
 def test_no_function_is_longer_than_85_lines():
