@@ -14,7 +14,7 @@ Nothing here is ours: lengths, windows and paddings are those of suno-ai/bark, g
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -61,10 +61,18 @@ class BarkSetup:
     savings: Savings
     transformers_rules: bool
     offload: bool
+    on_step: Callable[[str], Any]
 
     @classmethod
     def of(
-        cls, bark: BarkModel, *, batch_size: int, savings: Savings, transformers_rules: bool = False, offload: bool
+        cls,
+        bark: BarkModel,
+        *,
+        batch_size: int,
+        savings: Savings,
+        transformers_rules: bool = False,
+        offload: bool,
+        on_step: Callable[[str], Any] | None = None,
     ) -> "BarkSetup":
         if batch_size < 1:
             raise ValueError(f"`batch_size` is {batch_size}; it must be 1 or more.")
@@ -72,7 +80,8 @@ class BarkSetup:
             raise ValueError("Bark is in training mode and drops values at random. Call bark.eval() first.")
         if offload and not torch.accelerator.is_available():
             raise ValueError("`offload=True` needs an accelerator, and torch finds none. Leave it out.")
-        setup = cls(bark, bark_generation_configs(bark), batch_size, savings, transformers_rules, offload)
+        configs, on_step = bark_generation_configs(bark), on_step or (lambda stage: None)
+        setup = cls(bark, configs, batch_size, savings, transformers_rules, offload, on_step)
         setup._check()
         return setup
 
@@ -293,6 +302,7 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
             embeds = model.input_embeds_layer(prefixes)  # (num_slots, 2, length, hidden_size)
             slots = range(len(views) * first_new, len(views) * len(rows))
             batch.prefill(slots, embeds.sum(1), [length] * len(slots))
+        setup.on_step("semantic")
         last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
         logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end in the last column
         held = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
@@ -383,6 +393,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
         views = [view for row in rows for view in row.views]
         _prefill_moved_windows(setup, model, batch, views)
         for offset in range(config.sliding_window_len):
+            setup.on_step("coarse")
             codebook = offset % config.n_coarse_codebooks
             last_ids = [view.last_id for row in rows for view in row.views]
             logits = guidance.logits(heads[codebook](batch.step(last_ids)))
@@ -481,6 +492,7 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
 
     embeds = sum(layers[codebook](codes[..., codebook]) for codebook in range(num_coarse))
     for codebook in range(num_coarse, config.n_fine_codebooks):
+        setup.on_step("fine")
         last = ends if codebook == config.n_fine_codebooks - 1 and setup.savings.needed_positions else length
         embed, wanted = layers[codebook], slice(first, last)
         logits = decoder.logits(codebook, embeds + embed(codes[..., codebook]), wanted)
@@ -525,6 +537,7 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
         else:
             chunks.append([item])
     for chunk in chunks:
+        setup.on_step("codec")
         num_frames = max(item.value.shape[1] for item in chunk)
         if num_frames == 0:
             yield chunk[0]._replace(value=np.zeros(0, np.float32))

@@ -26,7 +26,7 @@ Sampling draws from one generator per row and stage, so that it repeats; transfo
 is computed in float16 or bfloat16, or by int8 layers, is up to the model that is passed; only float32 repeats exactly.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -50,6 +50,7 @@ def synthesize(
     savings: Savings = ALL_SAVINGS,
     transformers_rules: bool = False,
     offload: bool = False,
+    on_step: Callable[[str], Any] | None = None,
 ) -> Iterator[SynthesisResult]:
     """Speak requests, and give the results in their order as they become ready.
 
@@ -62,6 +63,8 @@ def synthesize(
         savings (`Savings`): computations that are left out; none changes a token.
         transformers_rules (`bool`): pick tokens as transformers does, see the table above.
         offload (`bool`): move each stage to the accelerator for its turn, and back.
+        on_step (`Callable[[str], Any]`, *optional*): is called before every step of a stage with the stage's name:
+            `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. An exception that it raises ends the synthesis.
 
     Raises:
         ValueError: a request that this Bark cannot speak, such as too long a text; the requests before it are spoken
@@ -71,7 +74,7 @@ def synthesize(
     if look_ahead < 1:
         raise ValueError(f"`look_ahead` is {look_ahead}; it must be 1 or more.")
     options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
-    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    setup = BarkSetup.of(bark, batch_size=batch_size, on_step=on_step, **options)
     return _synthesize(setup, iter(requests), tokenizer, batch_size * look_ahead)
 
 

@@ -482,6 +482,26 @@ def test_temperatures_are_the_barks_own_unless_asked_for(bark):
     assert setup.sampling("codec", None) is None
 
 
+def test_every_step_is_announced_and_may_be_the_last(bark, tokenizer):
+    requests = [SynthesisRequest(text=text, min_semantic_tokens=10, max_semantic_tokens=20) for text in TEXTS[:2]]
+    steps = []
+    results = list(synthesize(bark, requests, tokenizer=tokenizer, on_step=steps.append))
+    longest = max(len(result.semantic_tokens) + (result.finish_reason == "eos") for result in results)
+    num_coarse_ids = 2 * max(result.audio_codes.shape[1] for result in results)
+    assert [steps.count(stage) for stage in ("semantic", "coarse", "fine")] == [longest, num_coarse_ids, 6]
+    assert 1 <= steps.count("codec") <= 2
+
+    def cancel(stage):
+        if stage == last:
+            raise TimeoutError(stage)
+
+    for last in ("semantic", "coarse", "fine", "codec"):
+        with pytest.raises(TimeoutError, match=last):
+            list(synthesize(bark, requests, tokenizer=tokenizer, on_step=cancel))
+    for result, again in zip(results, synthesize(bark, requests, tokenizer=tokenizer), strict=True):
+        np.testing.assert_array_equal(result.waveform, again.waveform)
+
+
 def test_guided_rows_do_not_depend_on_their_company(bark, tokenizer):
     sampling = Sampling(guidance_scale=1.5, voice_guidance_scale=2.0)
     requests = [
