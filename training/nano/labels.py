@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from speech import SAMPLING_RATE, Speech, load_speech
 from train_codec import LEVELS_DB, use_fast_elu
-from transformers import AutoModel, EncodecModel
+from transformers import AutoModel
 
 import hf_bark_semantic  # noqa: F401  (registers the encoder)
 from hf_bark_semantic.audio import resample
+from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.configuration_bark_semantic import CODEC_HOP_LENGTH, num_codec_frames, num_semantic_tokens
 from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.voices.cloning import encode_codes
@@ -38,7 +39,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tokens", "codes"])
     parser.add_argument("speech", type=Path)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="folder of the tokenizer or of the codec; 'nano' for the packaged codec")
     parser.add_argument("output", type=Path)
     parser.add_argument("--clips-per-voice", type=int, help="at most; a few voices have most of the speech")
     parser.add_argument("--varied", action="store_true", help="codes of frames that start elsewhere, at other levels")
@@ -75,24 +76,24 @@ def save(file: Path, arrays: dict[str, np.ndarray]):
 
 
 @cache
-def load_tokenizer(folder: Path):
+def load_tokenizer(folder: str):
     return AutoModel.from_pretrained(folder).eval()
 
 
 @cache
-def load_codec(folder: Path):
-    codec = EncodecModel.from_pretrained(folder).eval()
+def fast_codec(name: str):
+    codec = load_codec(name)
     use_fast_elu(codec)
     return codec
 
 
 @torch.no_grad()
-def tokens_of(folder: Path, clip: Speech) -> np.ndarray:
+def tokens_of(folder: str, clip: Speech) -> np.ndarray:
     return load_tokenizer(folder).encode(waveform_16k(clip)[None]).semantic_tokens[0].numpy()
 
 
-def codes_of(folder: Path, clip: Speech) -> np.ndarray:
-    codes = encode_codes(clip.float_waveform(), load_codec(folder))
+def codes_of(name: str, clip: Speech) -> np.ndarray:
+    codes = encode_codes(clip.float_waveform(), fast_codec(name))
     return codes[:, : num_codec_frames(num_semantic_tokens(codes.shape[1]))]
 
 
