@@ -35,16 +35,9 @@ from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
 from generate_corpus import load_voices, table
 from hf_bark_semantic import save_audio
-from hf_bark_semantic.bark.adapters import (
-    add_adapters,
-    bark_stage,
-    load_adapters,
-    lora_config,
-    merge_adapters,
-    save_adapters,
-    set_adapters,
-)
-from hf_bark_semantic.bark.configs import STAGES
+from hf_bark_semantic.bark.adapter_bundle import load_adapters, save_adapters
+from hf_bark_semantic.bark.adapters import add_adapters, lora_config, merge_adapters, set_adapters
+from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss

@@ -265,7 +265,8 @@ class Studio:
             if adapter is not None:
                 raise ValueError(f"There is no adapter {adapter!r}. Start the page with --adapter {adapter}=FOLDER.")
             return
-        from ..bark.adapters import load_adapters, set_adapters  # needs peft, which is an extra
+        from ..bark.adapter_bundle import load_adapters  # needs peft, which is an extra
+        from ..bark.adapters import set_adapters
 
         if adapter is not None and adapter not in self.adapters:
             raise ValueError(f"There is no adapter {adapter!r}; there are {', '.join(self.adapters)}.")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
+from transformers import BarkModel
 from transformers.models.bark.generation_configuration_bark import (
     BarkCoarseGenerationConfig,
     BarkFineGenerationConfig,
@@ -132,4 +134,16 @@ def _typed(part, class_):
     return config
 
 
-__all__ = ["STAGES", "SUNO_TEMPERATURES", "BarkGenerationConfigs", "HistoryLengths", "bark_generation_configs"]
+def bark_stage(bark: BarkModel, stage: str) -> nn.Module:
+    """The model of "semantic", "coarse" or "fine"."""
+    return {"semantic": bark.semantic, "coarse": bark.coarse_acoustics, "fine": bark.fine_acoustics}[stage]
+
+
+__all__ = [
+    "STAGES",
+    "SUNO_TEMPERATURES",
+    "BarkGenerationConfigs",
+    "HistoryLengths",
+    "bark_generation_configs",
+    "bark_stage",
+]

@@ -96,7 +96,7 @@ class VoiceCloningPipeline(Pipeline):
         self.histories = configs.history_lengths
         self.adapter = None
         if adapter is not None:
-            from ..bark.adapters import load_adapters  # needs peft, which is an extra
+            from ..bark.adapter_bundle import load_adapters  # needs peft, which is an extra
 
             self.adapter = load_adapters(self.bark, adapter)
         self.vocabularies = configs.vocabularies

@@ -409,13 +409,15 @@ def test_barks_in_the_cache_are_found_and_nothing_else(tmp_path):
 
 def test_adapters_are_offered_heard_and_named(bark_folder, encoder, tmp_path, visitor):
     adapters = pytest.importorskip("hf_bark_semantic.bark.adapters")
+    from hf_bark_semantic.bark.adapter_bundle import save_adapters
+
     bark = tiny_bark()
     adapters.add_adapters(bark, {"semantic": adapters.lora_config(rank=2)}, name="mine")
     with torch.no_grad():
         for name, parameter in bark.semantic.named_parameters():
             if "lora_B" in name:
                 parameter += 0.5
-    folder = adapters.save_adapters(bark, tmp_path / "bundle", name="mine", voice_prompt=tiny_prompt(40))
+    folder = save_adapters(bark, tmp_path / "bundle", name="mine", voice_prompt=tiny_prompt(40))
     studio = Studio(bark_folder, encoder=encoder, adapters={"mine": str(folder)}, device="cpu")
     studio.load_all()
     with studio.work(bark_folder, "mine", job=Job()) as speaker:

@@ -11,22 +11,20 @@ from safetensors.torch import load_file, save_file
 from transformers import BarkModel
 
 import tiny
-from hf_bark_semantic.bark import adapters as bark_adapters
+from hf_bark_semantic.bark import adapter_bundle
+from hf_bark_semantic.bark.adapter_bundle import load_adapters, save_adapters
 from hf_bark_semantic.bark.adapters import (
     AdapterError,
     adapter_parameters,
     add_adapters,
-    bark_stage,
     disable_adapters,
-    load_adapters,
     loaded_adapters,
     lora_config,
     merge_adapters,
     remove_adapters,
-    save_adapters,
     set_adapters,
 )
-from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
 from hf_bark_semantic.bark.request import SynthesisRequest
@@ -268,7 +266,7 @@ def test_a_damaged_or_surprising_bundle_is_refused_and_the_bark_stays_as_it_is(t
 def test_a_bundle_is_loaded_from_the_hub_under_its_name(tmp_path, monkeypatch):
     asked = []
     bundle_of(adapted_bark(), tmp_path)
-    monkeypatch.setattr(bark_adapters, "snapshot_download", lambda *args, **kwargs: asked.append(kwargs) or tmp_path)
+    monkeypatch.setattr(adapter_bundle, "snapshot_download", lambda *args, **kwargs: asked.append(kwargs) or tmp_path)
     bark = tiny_bark()
     assert load_adapters(bark, "me/anna-v1.5", revision="main").name == "anna-v1_5"
     assert asked == [{"allow_patterns": list(ADAPTER.allowed), "revision": "main"}]

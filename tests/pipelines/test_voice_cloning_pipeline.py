@@ -344,7 +344,8 @@ def test_processor_with_a_damaged_preset_says_which(bark_folder, tmp_path):
 
 def test_adapter_changes_the_speech_and_brings_its_voice(bark_folder, tmp_path):
     pytest.importorskip("peft")
-    from hf_bark_semantic.bark.adapters import add_adapters, lora_config, save_adapters, set_adapters
+    from hf_bark_semantic.bark.adapter_bundle import save_adapters
+    from hf_bark_semantic.bark.adapters import add_adapters, lora_config, set_adapters
 
     bark, processor = load_bark(bark_folder)
     torch.manual_seed(0)

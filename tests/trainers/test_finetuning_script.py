@@ -14,8 +14,9 @@ from transformers import BarkModel, BarkProcessor
 
 import finetune_bark
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
-from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, loaded_adapters
-from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
+from hf_bark_semantic.bark.adapter_bundle import load_adapters
+from hf_bark_semantic.bark.adapters import loaded_adapters
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.losses import FineLoss
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.recordings import load_utterances

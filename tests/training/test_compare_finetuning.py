@@ -12,8 +12,7 @@ import compare_finetuning
 import finetune_bark
 from buzzing_voices import VOICES
 from hf_bark_semantic import BarkSemanticEncoderProcessor
-from hf_bark_semantic.bark.adapters import bark_stage
-from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.bark.configs import bark_generation_configs, bark_stage
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
 from tiny import tiny_bark, tiny_encoder

@@ -31,8 +31,8 @@ from torch import nn
 from transformers import BarkModel
 
 from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
-from hf_bark_semantic.bark.adapters import add_adapters, bark_stage, lora_config
-from hf_bark_semantic.bark.configs import STAGES, BarkGenerationConfigs, bark_generation_configs
+from hf_bark_semantic.bark.adapters import add_adapters, lora_config
+from hf_bark_semantic.bark.configs import STAGES, BarkGenerationConfigs, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches

@@ -70,8 +70,9 @@ from evaluate_voice import (
 )
 from generate_corpus import table
 from hf_bark_semantic import VoicePrompt
-from hf_bark_semantic.bark.adapters import bark_stage, load_adapters, merge_adapters
-from hf_bark_semantic.bark.configs import STAGES
+from hf_bark_semantic.bark.adapter_bundle import load_adapters
+from hf_bark_semantic.bark.adapters import merge_adapters
+from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.corpus.recordings import Recording, load_utterances, prepare_recordings

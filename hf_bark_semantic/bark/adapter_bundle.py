@@ -1,0 +1,282 @@
+"""Adapters in a folder or on the Hub, one bundle for all of a Bark's models.
+
+    save_adapters    the adapters on a Bark -> a folder; `publishing.publish` uploads it
+    load_adapters    a folder or Hub id -> a Bark that speaks with them
+
+    bundle/ bundle.json                the Bark that it belongs to, ranks, version; written last
+            semantic/ coarse/ fine/    adapter_config.json, adapter_model.safetensors: peft's files; any of the three
+            voice.npz                  a voice prompt to go with it, where one was given
+            README.md                  the card, where there is one
+
+Nothing is unpickled: weights are safetensors, and of a bundle's settings only those that [`lora_config`] knows are
+taken.
+"""
+
+import copy
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import BarkModel
+
+from ..environment import installed_version
+from ..files import atomic_write
+from ..publishing import ADAPTER
+from .adapters import (
+    DEFAULT_NAME,
+    AdapterError,
+    LoraConfig,
+    adapter_parameters,
+    add_adapters,
+    check_free,
+    check_loaded,
+    loaded_adapters,
+    lora_config,
+    remove_adapters,
+    set_adapters,
+)
+from .configs import STAGES, bark_generation_configs, bark_stage
+from .voice_prompt import VoicePrompt
+
+FORMAT = 1
+BUNDLE, VOICE = "bundle.json", "voice.npz"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+_PREFIX = "base_model.model."  # peft's, before the keys of a file
+_PEFT_NAMES = {
+    "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
+    "use_dora": "use_dora", "use_rslora": "use_rslora",
+}  # fmt: skip
+_WITHOUT_EFFECT = ("peft_type", "task_type", "base_model_name_or_path", "revision", "peft_version", "inference_mode")
+_SHAPE = ("hidden_size", "num_layers", "num_heads", "block_size", "input_vocab_size", "output_vocab_size")
+_IDS = {
+    "semantic": ("semantic_vocab_size", "eos_token_id", "semantic_pad_token", "semantic_infer_token",
+                 "text_encoding_offset", "text_pad_token", "max_input_semantic_length"),
+    "coarse": ("coarse_semantic_pad_token", "coarse_infer_token", "max_coarse_input_length", "max_coarse_history",
+               "sliding_window_len", "n_coarse_codebooks"),
+    "fine": ("max_fine_history_length", "max_fine_input_length", "n_fine_codebooks"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AdapterBundle:
+    """What a bundle says of itself.
+
+    Args:
+        name (`str`): under which it is loaded.
+        base_model (`str`): the Bark that it was trained on.
+        ranks (`dict[str, int]`): by stage: "semantic", "coarse", "fine".
+        package_version (`str`, *optional*): that wrote it.
+        voice_prompt (`VoicePrompt`, *optional*): a voice to go with it.
+    """
+
+    name: str
+    base_model: str
+    ranks: dict[str, int]
+    package_version: str | None = None
+    voice_prompt: VoicePrompt | None = None
+
+
+def save_adapters(
+    bark: BarkModel,
+    folder: str | os.PathLike,
+    *,
+    name: str = DEFAULT_NAME,
+    base_model: str | None = None,
+    voice_prompt: VoicePrompt | None = None,
+) -> Path:
+    """Write adapters as a bundle.
+
+    Args:
+        folder (`str` or `Path`): made, or written over.
+        name (`str`): of the adapters.
+        base_model (`str`, *optional*): Hub id of the Bark; by default what it was loaded from.
+        voice_prompt (`VoicePrompt`, *optional*): a voice to go with them.
+
+    Raises:
+        AdapterError: no adapters of that name.
+    """
+    check_loaded(bark, [name])
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / BUNDLE).unlink(missing_ok=True)
+    base_model = base_model or _name_of(bark)
+    ranks = {}
+    for stage in loaded_adapters(bark)[name]:
+        model = bark_stage(bark, stage)
+        config = copy.deepcopy(model.peft_config[name])
+        config.base_model_name_or_path, config.inference_mode = base_model, True
+        config.target_modules = sorted(config.target_modules)
+        config.save_pretrained(folder / stage)
+        tensors = {_PREFIX + key: value.detach().cpu() for key, value in adapter_parameters(model, name).items()}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / stage / WEIGHTS)
+        ranks[stage] = config.r
+    for stage in set(STAGES) - set(ranks):  # of an earlier bundle in this place
+        for file in (CONFIG, WEIGHTS):
+            (folder / stage / file).unlink(missing_ok=True)
+    (folder / VOICE).unlink(missing_ok=True)
+    if voice_prompt is not None:
+        voice_prompt.save(folder / VOICE)
+    content = {"format": FORMAT, "base_model": base_model, "base": base_description(bark), "ranks": ranks}
+    content["package_version"] = installed_version("hf-bark-semantic")
+    with atomic_write(folder / BUNDLE, error_class=AdapterError) as file:
+        file.write(json.dumps(content, indent=1).encode())
+    return folder
+
+
+def load_adapters(
+    bark: BarkModel, source: str | os.PathLike, *, name: str | None = None, **kwargs: Any
+) -> AdapterBundle:
+    """Put a bundle's adapters on a Bark, which from now on speaks with them, and with no others.
+
+    Args:
+        bark (`BarkModel`): of the kind that they were trained on; is changed.
+        source (`str` or `Path`): folder or Hub id.
+        name (`str`, *optional*): for [`set_adapters`]; by default the last part of `source`.
+        kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, for the Hub.
+
+    Raises:
+        AdapterError: no bundle, a damaged one, one of another Bark, or a name that is taken.
+        OSError: the Hub cannot be reached, and nothing is cached.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source), kwargs)
+    content = _read_json(folder / BUNDLE)
+    _check_bundle(bark, content, source)
+    name = name or re.sub(r"[^\w-]", "_", Path(source).resolve().name)
+    check_free(name, loaded_adapters(bark).get(name))
+    configs = {stage: _config_of_file(folder / stage / CONFIG) for stage in content["ranks"]}
+    tensors = {stage: _tensors_of_file(folder / stage / WEIGHTS) for stage in configs}
+    prompt = None
+    if (folder / VOICE).is_file():
+        prompt = VoicePrompt.load(folder / VOICE, **bark_generation_configs(bark).vocabularies)
+    add_adapters(bark, configs, name=name)
+    try:
+        for stage in configs:
+            _fill(bark_stage(bark, stage), name, tensors[stage], folder / stage / WEIGHTS)
+    except AdapterError:
+        remove_adapters(bark, name)
+        raise
+    for stage in configs:
+        bark_stage(bark, stage).eval()  # dropout of new layers is switched on
+    set_adapters(bark, name)
+    return AdapterBundle(name, content["base_model"], content["ranks"], content.get("package_version"), prompt)
+
+
+def base_description(bark: BarkModel) -> dict[str, Any]:
+    """Shapes and ids of a Bark; an adapter fits those that have the same."""
+    configs = bark_generation_configs(bark)
+    shapes = {stage: {name: getattr(bark_stage(bark, stage).config, name) for name in _SHAPE} for stage in STAGES}
+    ids = {stage: {name: getattr(getattr(configs, stage), name) for name in names} for stage, names in _IDS.items()}
+    return {"shapes": shapes, "ids": {**ids, "codebook_size": configs.codebook_size}}
+
+
+def _name_of(bark: BarkModel) -> str:
+    """A Hub id, or the last part of a folder: whose other parts are nobody's business."""
+    place = bark.config.name_or_path
+    return Path(place).resolve().name if os.path.isdir(place) else place
+
+
+def _download(repo_id: str, kwargs: dict) -> Path:
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=list(ADAPTER.allowed), **kwargs))
+    except (OSError, ValueError) as error:  # hub errors are either
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"Cannot load the adapter {repo_id!r}: {reason} Name a folder that save_adapters wrote, or a Hub id: "
+            f"with a network, type `hf download {repo_id}` once."
+        ) from error
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(
+            f"{str(path.parent)!r} is no whole bundle of adapters: it has no {path.name}. Name a folder that "
+            "save_adapters wrote."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
+    if not isinstance(content, dict):
+        raise AdapterError(f"{str(path)!r} holds no JSON object. Download it again.")
+    return content
+
+
+def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
+    if content.get("format") != FORMAT:
+        raise AdapterError(
+            f"{str(source)!r} is a bundle of format {content.get('format')!r}, and this version reads {FORMAT}. "
+            "Update hf_bark_semantic."
+        )
+    ranks, base = content.get("ranks"), content.get("base")
+    if not isinstance(ranks, dict) or not ranks or set(ranks) - set(STAGES) or not isinstance(base, dict):
+        raise AdapterError(f"{str(source)!r}: {BUNDLE} is damaged. Download it again.")
+    here = base_description(bark)
+    here["shapes"] = {stage: here["shapes"][stage] for stage in ranks}
+    there = {**base, "shapes": {stage: base.get("shapes", {}).get(stage) for stage in ranks}}
+    here, there = _flat(here), _flat(there)
+    differing = [f"{key} {there.get(key)!r} there, {here[key]!r} here" for key in here if there.get(key) != here[key]]
+    if differing:
+        raise AdapterError(
+            f"{str(source)!r} was trained on another Bark, {content.get('base_model') or 'one without a name'} "
+            f"({'; '.join(differing[:3])}). Load it onto that one."
+        )
+
+
+def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _config_of_file(path: Path) -> LoraConfig:
+    """A config of ours with the values of a file, which could name modules to import, or weights to replace."""
+    values = _read_json(path)
+    config = lora_config(**{name: values[peft_name] for name, peft_name in _PEFT_NAMES.items() if peft_name in values})
+    plain = LoraConfig().to_dict()
+    surprising = [
+        name
+        for name, value in values.items()
+        if name not in _PEFT_NAMES.values() and name not in _WITHOUT_EFFECT and value and value != plain.get(name)
+    ]
+    if values.get("peft_type", "LORA") != "LORA" or surprising:
+        raise AdapterError(
+            f"{str(path)!r} asks for more than LoRA, DoRA and rsLoRA: {', '.join(surprising) or values['peft_type']}. "
+            "Use peft itself for such an adapter, and save the merged model."
+        )
+    return config
+
+
+def _tensors_of_file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return {key.removeprefix(_PREFIX): value for key, value in load_file(path).items()}
+    except Exception as error:  # safetensors raises its own, and OSError
+        raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
+
+
+def _fill(model: nn.Module, name: str, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    parameters = adapter_parameters(model, name)
+    shapes, found = ({key: tuple(t.shape) for key, t in part.items()} for part in (parameters, tensors))
+    if shapes != found:
+        wrong = sorted(key for key in shapes.keys() | found.keys() if shapes.get(key) != found.get(key))
+        raise AdapterError(
+            f"{str(path)!r} does not fit its own description: {wrong[0]} has the shape {found.get(wrong[0])}, where "
+            f"{shapes.get(wrong[0])} belongs. Download it again."
+        )
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(tensors[key])
+
+
+__all__ = ["AdapterBundle", "base_description", "load_adapters", "save_adapters"]
