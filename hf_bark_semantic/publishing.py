@@ -346,6 +346,12 @@ def render_card(
     return add_results(text, results, name=name) if results else text
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A table for a card."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
 def add_results(card: str, results: Iterable[EvalResult], *, name: str) -> str:
     """Put results into the metadata of a card; those of the same task, data and metric are replaced."""
     card, results = ModelCard(card), list(results)
@@ -416,6 +422,7 @@ __all__ = [
     "add_results",
     "check_publication",
     "encoder_results",
+    "markdown_table",
     "publish",
     "render_card",
     "strip_paths",

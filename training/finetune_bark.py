@@ -33,7 +33,6 @@ from torch import nn
 from tqdm import tqdm
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig, pipeline
 
-from generate_corpus import load_voices, table
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.adapter_bundle import load_adapters, save_adapters
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config, merge_adapters, set_adapters
@@ -46,13 +45,14 @@ from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from hf_bark_semantic.cli import publish
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
-from hf_bark_semantic.corpus.plan import NO_VOICE
 from hf_bark_semantic.corpus.recordings import load_utterances, prepare_recordings, read_recordings
 from hf_bark_semantic.corpus.rows import row_features
 from hf_bark_semantic.corpus.shards import write_shard
+from hf_bark_semantic.corpus.voices import NO_VOICE, load_voices
 from hf_bark_semantic.files import atomic_write
 from hf_bark_semantic.packaged import NANO, encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
+from hf_bark_semantic.publishing import markdown_table
 from hf_bark_semantic.trainers.bark_batches import (
     ReplayBatches,
     judged_batches,
@@ -364,7 +364,7 @@ class FineTuning:
             return []
         presets = self.processor.available_voice_presets
         names = self.settings.probe["voices"] or presets[:: max(1, len(presets) // PROBE_VOICES)][:PROBE_VOICES]
-        voices = load_voices(names or [NO_VOICE], self.processor, self.voice_prompt.vocabularies, self.print)
+        voices = load_voices(names or [NO_VOICE], self.processor, self.voice_prompt.vocabularies, log=self.print)
         file = self.output_dir / "probe" / "data" / "train-00000.parquet"
         if self.state.is_main_process and not file.exists():
             pairs = [(text, voice) for text in texts for voice in voices]
@@ -554,8 +554,8 @@ def report_tables(content: dict) -> str:
     ]
     return "\n\n".join(
         [
-            table(["model", "trained", "held-out loss before", "after", "best step"], rows),
-            table(["model", "what Bark said itself", "loss before", "after"], probes) if probes else "",
+            markdown_table(["model", "trained", "held-out loss before", "after", "best step"], rows),
+            markdown_table(["model", "what Bark said itself", "loss before", "after"], probes) if probes else "",
         ]
     ).strip()
 

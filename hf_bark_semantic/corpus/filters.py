@@ -7,7 +7,7 @@ The limits were set on 42 real Bark clips (of rsxdalv and JonathanFly) and 251 L
 clips with English speech pass, 2 of the 9 with music, and 244 recordings pass the limits on their sound.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -52,6 +52,27 @@ class Filters:
     @classmethod
     def off(cls) -> "Filters":
         return cls(**{name: False if name == "finished" else None for name in cls.names()})
+
+    @classmethod
+    def parse(cls, assignments: Sequence[str]) -> "Filters":
+        """Limits as they are typed: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; the others are the defaults.
+
+        Raises:
+            ValueError: an unknown name, or a limit that is no number.
+        """
+        if list(assignments) == ["off"]:
+            return cls.off()
+        values = {}
+        for assignment in assignments:
+            name, equals, value = assignment.partition("=")
+            if name not in cls.names() or not equals:
+                raise ValueError(
+                    f"The filter {assignment!r} must be 'off' alone, or NAME=LIMIT or NAME=off with NAME one of "
+                    f"{', '.join(cls.names())}."
+                )
+            switched_off = False if name == "finished" else None
+            values[name] = switched_off if value == "off" else name == "finished" or float(value)
+        return cls(**values)
 
     @classmethod
     def names(cls) -> list[str]:

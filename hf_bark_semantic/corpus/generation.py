@@ -1,7 +1,9 @@
 """Rows of a plan, spoken by a Bark and filtered.
 
-Recipe            what becomes of a plan's rows: model, filters, columns
-generate_shard    one shard's rows, spoken and filtered
+Recipe             what becomes of a plan's rows: model, filters, columns
+model_revision     which weights speak
+generate_corpus    the shards that are missing, each by one of the processes
+generate_shard     one shard's rows, spoken and filtered
 """
 
 import hashlib
@@ -10,16 +12,25 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from datasets import Features
+from huggingface_hub import hf_hub_download
+from tqdm import tqdm
 
 from ..bark.request import SynthesisRequest, SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
 from ..files import sha256_of_file
+from ..voices.splitting import estimate_duration_s
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
 from .rows import SPEECH_COLUMNS, row_features, stored_audio
+from .shards import finished_shards, write_shard
 
 SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
+BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
+
+Speak = Callable[[list[SynthesisRequest]], Iterable[SynthesisResult]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +66,58 @@ class Recipe:
         return {**values, "filters": asdict(self.filters), "judges": judges}
 
 
+def model_revision(place: str, revision: str | None = None) -> tuple[str, str]:
+    """The name of a model, and a fingerprint of its files.
+
+    Args:
+        place (`str`): a folder, of whose weights the SHA-256 is taken; or a Hub id.
+        revision (`str`, *optional*): of the Hub id; its commit is found.
+
+    Raises:
+        OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
+    """
+    if Path(place).is_dir():
+        digests = [sha256_of_file(file) for file in sorted(Path(place).glob("*.safetensors"))]
+        return Path(place).resolve().name, hashlib.sha256("".join(digests).encode()).hexdigest()
+    # The files of a commit are in a folder of its name: .../snapshots/<commit>/config.json
+    return place, Path(hf_hub_download(place, "config.json", revision=revision)).parent.name
+
+
+def generate_corpus(
+    folder: Path, plan: CorpusPlan, recipe: Recipe, *, load_speaker: Callable[[], Speak], accelerator: Accelerator
+) -> None:
+    """Make what is missing. Each process looks through a part of the shards, then makes a part of the missing ones.
+
+    Args:
+        folder (`Path`): opened by [`open_corpus`].
+        load_speaker: loads a Bark; called only by processes that have something to make.
+        accelerator (`Accelerator`): of the processes.
+    """
+    process, num_processes = accelerator.process_index, accelerator.num_processes
+    looked_through = plan.planned_rows(range(process, plan.num_shards, num_processes))
+    finished = gather_object(finished_shards(folder, looked_through))
+    missing = sorted(set(range(plan.num_shards)) - set(finished))
+    accelerator.print(f"{len(finished)} of {plan.num_shards} shards are there; {num_processes} at work on the others.")
+    mine = missing[process::num_processes]
+    if not mine:
+        return
+    speak = load_speaker()
+    # The first process has the most shards, so its end is the end. Sentences count by their estimated duration.
+    total = sum(estimate_duration_s(row.text) for shard in mine for row in plan.rows_of(shard))
+    with tqdm(total=total, smoothing=0, bar_format=BAR, disable=not accelerator.is_main_process) as bar:
+        for shard in mine:
+            rows, record = generate_shard(
+                plan, shard, recipe, speak, on_row=lambda row: bar.update(estimate_duration_s(row.text))
+            )
+            write_shard(folder, shard, rows, record, recipe.features)
+
+
 def generate_shard(
     plan: CorpusPlan,
     shard: int,
     recipe: Recipe,
-    speak: Callable[[list[SynthesisRequest]], Iterable[SynthesisResult]],
+    speak: Speak,
+    *,
     on_row: Callable[[PlannedRow], None] = lambda row: None,
 ) -> tuple[list[dict], dict]:
     """Speak and filter the rows of a shard.
@@ -92,11 +150,6 @@ def generate_shard(
     return rows, {**record, "compute_s": round(time.monotonic() - start, 3)}
 
 
-def digest_of_files(paths: Iterable[Path]) -> str:
-    """One SHA-256 of the content of files, in the order of their names."""
-    return hashlib.sha256("".join(map(sha256_of_file, sorted(paths))).encode()).hexdigest()
-
-
 def _row(planned: PlannedRow, result: SynthesisResult, recipe: Recipe, measures: dict, failed: list[str]) -> dict:
     assert result.audio_codes.shape[1] == num_codec_frames(len(result.semantic_tokens))
     row = {name: getattr(planned, name) for name in planned.__dataclass_fields__ if name != "index"}
@@ -116,4 +169,4 @@ def _row(planned: PlannedRow, result: SynthesisResult, recipe: Recipe, measures:
     }
 
 
-__all__ = ["Recipe", "digest_of_files", "generate_shard"]
+__all__ = ["Recipe", "Speak", "generate_corpus", "generate_shard", "model_revision"]

@@ -19,8 +19,6 @@ from ..bark.sampling import Sampling
 from ..bark.voice_prompt import VoicePrompt
 from .texts import Sentence, with_sound
 
-NO_VOICE = "none"
-
 _VOICE_LANGUAGE = re.compile(r"(?:^|[/_])([a-z]{2})_speaker")  # Suno's names of presets: v2/en_speaker_6
 
 

@@ -41,9 +41,9 @@ from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..voices.cloning import SemanticEncoder, encode_clip
 from ..voices.splitting import estimate_duration_s
 from ..voices.window import MAX_SILENCE_SHARE, measure_sound
-from .plan import NO_VOICE
 from .rows import RECORDING_COLUMNS, open_dataset, read_corpus, row_features
 from .shards import finished_shards, open_corpus, shard_records, write_shard
+from .voices import NO_VOICE
 
 SOURCE = "recording"  # the column `source` of prepared rows
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..bark.configs import bark_generation_configs
+from ..bark.configs import BarkGenerationConfigs
 from ..bark.prompting import text_to_ids
 from ..voices.splitting import piece_fits, split_text
 from .rows import open_dataset
@@ -78,16 +78,18 @@ def speakable_sentences(sentences: Iterable[Sentence], fits: Callable[[str], boo
     return list(dict.fromkeys(piece for piece in pieces if fits(piece.text)))
 
 
-def fits_bark(tokenizer: Any, generation_config: Any, block_size: int, *, with_sounds: bool) -> Callable[[str], bool]:
+def fits_bark(
+    tokenizer: Any, configs: BarkGenerationConfigs, block_size: int, *, with_sounds: bool
+) -> Callable[[str], bool]:
     """Make the rule whether Bark can read and say a text at once.
 
     Args:
         tokenizer: Bark's.
-        generation_config: `bark.generation_config`, or the same from its folder.
+        configs (`BarkGenerationConfigs`): of the Bark.
         block_size (`int`): positions of the text stage, `bark.semantic.config.block_size`.
         with_sounds (`bool`): it must fit after [`with_sound`], too.
     """
-    form_fits = piece_fits(tokenizer, bark_generation_configs(generation_config), block_size)
+    form_fits = piece_fits(tokenizer, configs, block_size)
 
     def fits(text: str) -> bool:
         longest = [f"♪ {text} ♪", f"{text} {max(SOUNDS, key=len)}"] if with_sounds else [text]

@@ -17,7 +17,6 @@ import soundfile
 import torch
 from transformers import pipeline
 
-import generate_corpus
 from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app.studio import (
     CLONED,
@@ -37,6 +36,7 @@ from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.synthesis import synthesize
+from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from tiny import noise, tiny_bark, tiny_prompt

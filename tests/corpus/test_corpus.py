@@ -17,8 +17,8 @@ import psutil
 import pytest
 from datasets import load_dataset
 
-import generate_corpus
-from hf_bark_semantic import publishing
+from hf_bark_semantic import packaged, publishing
+from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import shards
 from hf_bark_semantic.corpus.filters import Filters
@@ -295,6 +295,13 @@ def test_the_script_makes_a_corpus_with_a_card_and_only_once(command, tmp_path, 
         generate_corpus.main([*command, "--sound-share", "0.5"])
 
 
+def test_without_a_card_template_nothing_is_spoken(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(packaged, "CARD_TEMPLATES", (tmp_path,))
+    with pytest.raises(FileNotFoundError, match="no card template 'corpus'"):
+        generate_corpus.main(command)
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_dry_run_tells_the_cost_and_makes_nothing(command, tmp_path, capsys):
     generate_corpus.main([*command, "--dry-run", "--real-time-factor", "36"])
     out = capsys.readouterr().out
@@ -391,7 +398,7 @@ def test_real_processes_one_and_two_through_kills_at_random_moments(command, tmp
     """One process of `accelerate launch` and two of `torchrun`: on CPUs, the former starts only one without MPI."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment["ACCELERATE_USE_CPU"] = "1"
-    command = [str(ROOT / "training" / "generate_corpus.py"), *command, "--rows", "60", "--audio"]
+    command = ["-m", "hf_bark_semantic.cli.generate_corpus", *command, "--rows", "60", "--audio"]
     launchers = {
         1: ["-m", "accelerate.commands.launch", "--cpu"],
         2: ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"],

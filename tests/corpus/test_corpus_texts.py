@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset
 from transformers import GenerationConfig
 
+from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.corpus.texts import (
     SOUNDS,
     Sentence,
@@ -69,13 +70,14 @@ def test_long_texts_are_cut_and_repetitions_left_out():
 def test_a_text_fits_if_bark_can_read_and_finish_it():
     bark, tokenizer = tiny_bark(max_new_tokens=100), tiny_bark_processor().tokenizer
     block_size = bark.semantic.config.block_size
-    fits = fits_bark(tokenizer, bark.generation_config, block_size, with_sounds=False)
+    fits = fits_bark(tokenizer, bark_generation_configs(bark), block_size, with_sounds=False)
     assert fits("the dog runs") and not fits("the dog runs, and the cat sleeps!")  # 2 s of 1.82
-    with_sounds = fits_bark(tokenizer, bark.generation_config, block_size, with_sounds=True)
+    with_sounds = fits_bark(tokenizer, bark_generation_configs(bark), block_size, with_sounds=True)
     assert with_sounds("a dog") and not with_sounds("the dog runs") and not fits("")
     values = {**bark.generation_config.to_dict()}
     values["semantic_config"] = {**values["semantic_config"], "max_input_semantic_length": 2}
-    assert not fits_bark(tokenizer, GenerationConfig(**values), block_size, with_sounds=False)("the dog runs")
+    configs = bark_generation_configs(GenerationConfig(**values))
+    assert not fits_bark(tokenizer, configs, block_size, with_sounds=False)("the dog runs")
 
 
 def test_a_sound_goes_between_clauses_and_never_changes_the_words():

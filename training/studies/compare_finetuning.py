@@ -68,7 +68,6 @@ from evaluate_voice import (
     summary_of,
     write_roles,
 )
-from generate_corpus import table
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import merge_adapters
@@ -94,6 +93,7 @@ from hf_bark_semantic.evaluation.voices import (
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
+from hf_bark_semantic.publishing import markdown_table
 from hf_bark_semantic.trainers.bark_batches import random_example, utterance_of
 from hf_bark_semantic.trainers.settings import set_value
 
@@ -562,7 +562,7 @@ def losses_table(rows: Sequence[dict]) -> str:
     for row in rows:
         figures = [f"{row[name]['value']:.4f} [{row[name]['low']:.4f}, {row[name]['high']:.4f}]" for name in names]
         cells.append([*(row[name] for name in ("voice", "tokens", "method", "stage", "of")), *figures])
-    return table(["tuned on", "tokens", "method", "model", "loss of", *names], cells)
+    return markdown_table(["tuned on", "tokens", "method", "model", "loss of", *names], cells)
 
 
 if __name__ == "__main__":

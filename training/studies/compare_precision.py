@@ -57,7 +57,6 @@ from evaluate_voice import (
     summary_of,
     write_roles,
 )
-from generate_corpus import table
 from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
 from hf_bark_semantic.bark.request import SynthesisRequest
@@ -78,6 +77,7 @@ from hf_bark_semantic.evaluation.voices import (
     plan_trials,
 )
 from hf_bark_semantic.files import write_json
+from hf_bark_semantic.publishing import markdown_table
 
 REFERENCE = "float32"
 DEFAULT_CONDITIONS = ("bfloat16", "int8", "window=120")
@@ -319,7 +319,7 @@ def compare_pairs(
 def comparisons_table(rows: Sequence[dict]) -> str:
     names = ("figure", "first", "second", "shown")
     cells = [[*(row[name] for name in names), f"{row['p_value']:.4f}", f"{row['p_holm']:.4f}"] for row in rows]
-    return table(["figure", "condition", "minus", "difference", "p", "p (Holm)"], cells)
+    return markdown_table(["figure", "condition", "minus", "difference", "p", "p (Holm)"], cells)
 
 
 def tokens_table(rows: Sequence[dict]) -> str:
@@ -332,7 +332,7 @@ def tokens_table(rows: Sequence[dict]) -> str:
             cells.append([row["condition"], stage, share, same, "" if first is None else first, figures["speedup"]])
         cells.append([row["condition"], "all", "", "", "", row["speedup"]])
     heads = ["condition", "model", "equal greedy tokens", "without a difference", "first difference, s", "speedup"]
-    return table(heads, cells)
+    return markdown_table(heads, cells)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Bark speaks a corpus: texts x voices x temperatures to labelled speech, filtered, in resumable shards.
+
+    accelerate launch -m hf_bark_semantic.cli.generate_corpus --texts sentences/en*.txt --voices presets \\
+        --bark suno/bark-small --output outputs/corpus --dry-run
+    accelerate launch -m hf_bark_semantic.cli.generate_corpus (the same, without --dry-run)
+    accelerate launch --num_processes 8 -m hf_bark_semantic.cli.generate_corpus (the same) \\
+        --push-to-hub me/bark-corpus --license cc0-1.0
+    ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 -m hf_bark_semantic.cli.generate_corpus (the same)    (on CPUs)
+
+    after: outputs/corpus/   data/train-*.parquet  shards/*.json  corpus.json  README.md (the dataset card)
+
+Killed anywhere, it goes on when the same command is started again, with any number of processes; all of them, on all
+machines, must see the same output folder. A higher --rows makes a finished corpus longer. `train_encoder.py` and
+`datasets.load_dataset` read the folder. Texts are .txt, .csv, .tsv (Common Voice), .jsonl, or a dataset's folder or
+Hub id; voices are names of the Bark's presets, "presets" for all of them, .npz prompts, folders of them, or "none".
+"""
+
+import argparse
+import os
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from filelock import FileLock, Timeout
+from transformers import AutoConfig, BarkProcessor
+
+from ..bark.configs import SUNO_TEMPERATURES
+from ..bark.loading import load_bark, load_bark_processor, load_codec, load_configs
+from ..bark.synthesis import synthesize
+from ..corpus.card import corpus_card, corpus_summary
+from ..corpus.cost import Speed, describe_cost, measured_speed, recorded_speed
+from ..corpus.filters import Filters
+from ..corpus.formats import decode_codes
+from ..corpus.generation import Recipe, Speak, generate_corpus, model_revision
+from ..corpus.plan import CorpusPlan
+from ..corpus.shards import open_corpus
+from ..corpus.texts import fits_bark, load_sentences, speakable_sentences
+from ..corpus.voices import load_voices
+from ..evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transcriber
+from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
+from ..files import atomic_write
+from ..packaged import NANO, bark_folder, card_template
+from .publish import publish_or_exit
+
+
+def main(arguments=None):
+    args = parse_arguments(arguments)
+    template = card_template("corpus")  # where there is none, better now than when everything is made
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=30))])
+    if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
+        raise SystemExit(
+            f"{os.environ['WORLD_SIZE']} processes were started, but accelerate knows of {accelerator.num_processes}. "
+            "On CPUs, start them with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N."
+        )
+    place = str(bark_folder(args.bark))
+    processor = load_bark_processor(place, revision=args.revision)
+    plan = make_plan(args, place, processor, accelerator.print)
+    load_speaker = partial(make_speaker, args, processor, accelerator.device)
+    if args.dry_run:
+        if accelerator.is_main_process:
+            print(dry_run(args, plan, load_speaker, accelerator))
+        return
+    recipe = make_recipe(args, place, accelerator.device)
+    lock = FileLock(args.output / ".lock")
+    if accelerator.is_main_process:
+        args.output.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)  # held until this process ends, however it ends
+        except Timeout:
+            raise SystemExit(f"Another run is at work in {args.output}. Wait for it, or end it.") from None
+        open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
+    accelerator.wait_for_everyone()
+    generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, accelerator=accelerator)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        texts = [Path(text).name for text in args.texts]
+        with atomic_write(args.output / "README.md") as file:
+            file.write(corpus_card(args.output, template, texts=texts, license_id=args.license).encode())
+        print(corpus_summary(args.output))
+        if args.push_to_hub:
+            # Damaged shards that were replaced are still in set_aside/.
+            publish_or_exit(args.output, args.push_to_hub, private=args.private, leave_others=True)
+        lock.release()
+
+
+def parse_arguments(arguments=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", nargs="+", required=True, help="files, folders or Hub ids")
+    parser.add_argument("--column", help="of the text, where it is neither text nor sentence")
+    parser.add_argument("--language", help="of all texts, where neither a column nor a file's name says")
+    parser.add_argument("--voices", nargs="+", default=["presets"], help="presets, .npz, folders, 'presets', 'none'")
+    parser.add_argument("--any-language", action="store_true", help="voices speak texts of other languages, too")
+    parser.add_argument("--bark", default=NANO, help="folder, Hub id, or nano")
+    parser.add_argument("--revision", help="of the Hub id")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
+    parser.add_argument("--seed", type=int, default=0)
+    for stage in SUNO_TEMPERATURES:
+        parser.add_argument(
+            f"--{stage}-temperatures", type=float, nargs="+", help="to draw from; by default, the Bark's own"
+        )
+    parser.add_argument("--sound-share", type=float, default=0.0, help="of texts that get a [laughs], ♪, ...")
+    parser.add_argument("--rows-per-shard", type=int, default=64, help="what a crash can cost each process")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--audio", action="store_true", help="store the audio as well: 30 times the space")
+    parser.add_argument(
+        "--filters",
+        nargs="+",
+        default=[],
+        metavar="NAME=LIMIT",
+        help=f"'off', or limits of {', '.join(Filters.names())}",
+    )
+    parser.add_argument("--keep-rejected", action="store_true", help="keep all rows, and name what they fail")
+    parser.add_argument("--asr", metavar="MODEL", help="check the words: whisper-tiny.en, or any model's folder or id")
+    parser.add_argument("--speaker-check", nargs="?", const="resemblyzer", metavar="MODEL", help="check the voice")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, hours and bytes, and make nothing")
+    parser.add_argument("--real-time-factor", type=float, help="seconds of computing for a second of speech")
+    parser.add_argument("--push-to-hub", metavar="ID", help="publish the finished corpus; needs --license")
+    parser.add_argument("--private", action="store_true", help="publish it for you alone")
+    parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")
+    args = parser.parse_args(arguments)
+    if args.push_to_hub and not args.license:  # `publish` says so too, when everything is made
+        parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
+    return args
+
+
+def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPlan:
+    """Texts, voices and temperatures; the Bark's weights are not loaded."""
+    configs = load_configs(place, revision=args.revision)
+    block_size = AutoConfig.from_pretrained(place, revision=args.revision).semantic_config.block_size
+    fits = fits_bark(processor.tokenizer, configs, block_size, with_sounds=args.sound_share > 0)
+    found = [s for source in args.texts for s in load_sentences(source, column=args.column, language=args.language)]
+    sentences = speakable_sentences(found, fits)
+    log(f"{len(found):,} texts; {len(sentences):,} without repetitions, long ones in pieces")
+    if not sentences:
+        raise ValueError("No text fits into what this Bark says at once, not even in pieces. Is it Bark's language?")
+    return CorpusPlan(
+        sentences=sentences,
+        voices=load_voices(args.voices, processor, configs.vocabularies, log=log),
+        num_rows=len(sentences) if args.rows is None else args.rows,
+        seed=args.seed,
+        **{
+            f"{stage}_temperatures": tuple(getattr(args, f"{stage}_temperatures") or [own])
+            for stage, own in configs.temperatures.items()
+        },
+        sound_share=args.sound_share,
+        match_languages=not args.any_language,
+        rows_per_shard=args.rows_per_shard,
+    )
+
+
+def make_recipe(args, place: str, device: torch.device) -> Recipe:
+    """Who speaks, who judges, and what is kept."""
+    model, revision = model_revision(place, args.revision)
+    judges, device = {}, str(device)
+    if args.asr in TRANSCRIBERS:
+        judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr), args.asr, languages=("en",))
+    elif args.asr:
+        judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr, device=device), args.asr)
+    if args.speaker_check:
+        embed = load_speaker_embedder(args.speaker_check, device=device)
+        speak_codes = partial(decode_codes, codec=load_codec(args.bark, revision=args.revision))
+        judges["speaker_similarity"] = SpeakerSimilarity(embed, speak_codes, args.speaker_check)
+    return Recipe(
+        model=model,
+        revision=revision,
+        dtype=args.dtype,
+        filters=Filters.parse(args.filters),
+        judges=judges,
+        keep_rejected=args.keep_rejected,
+        with_audio=args.audio,
+    )
+
+
+def make_speaker(args, processor: BarkProcessor, device: torch.device) -> Speak:
+    bark, _ = load_bark(args.bark, dtype=getattr(torch, args.dtype), revision=args.revision)
+    return partial(synthesize, bark.to(device), tokenizer=processor.tokenizer, batch_size=args.batch_size)
+
+
+def dry_run(args, plan: CorpusPlan, load_speaker, accelerator: Accelerator) -> str:
+    """What a run would do and cost, by the speed that is given, or recorded, or measured."""
+    device = "CPU" if accelerator.device.type == "cpu" else "GPU"
+    if args.real_time_factor is not None:
+        speed = Speed(args.real_time_factor, "given")
+    else:
+        speed = recorded_speed(args.output) or measured_speed(plan, load_speaker(), args.batch_size, device)
+    options = {"with_audio": args.audio, "num_processes": accelerator.num_processes, "device": device}
+    return describe_cost(args.output, plan, speed, **options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""What is said of a finished corpus: the dataset card, and one line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..bark.configs import SUNO_TEMPERATURES
+from ..publishing import markdown_table, render_card
+from .shards import shard_records, summarize_records
+
+SIZE_CATEGORIES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
+
+
+def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_id: str | None = None) -> str:
+    """The dataset card of a corpus of Bark's own speech; its numbers are of the shards' records and of corpus.json.
+
+    Args:
+        folder (`Path`): of the corpus.
+        template (`Path`): `packaged.card_template("corpus")`.
+        texts (`Sequence[str]`): names of what the texts are from.
+        license_id (`str`, *optional*): such as `"cc0-1.0"`.
+    """
+    description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    plan, recipe, total = description["plan"], description["recipe"], summarize_records(shard_records(folder))
+    rows, speech_s = total["rows"], total["speech_s"]
+    values = {
+        "license": f"license: {license_id}\n" if license_id else "",
+        "languages": ", ".join(sorted(speech_s.keys() - {"unknown"})),
+        "size_category": next((name for limit, name in SIZE_CATEGORIES if rows < limit), "n>1M"),
+        "name": folder.resolve().name,
+        "rows": f"{rows:,}",
+        "hours": f"{sum(speech_s.values()) / 3600:.2f}",
+        "tokens": f"{total['tokens']:,}",
+        "megabytes": f"{total['bytes'] / 1e6:,.1f}",
+        "model": f"{recipe['model']} (revision `{recipe['revision'][:12]}`, {recipe['dtype']})",
+        "texts": f"{plan['sentences']['count']:,} texts of {', '.join(texts)}",
+        "sounds": f"{plan['sound_share']:.0%}",
+        "voices": f"{len(total['voices']):,}",
+        "temperatures": "; ".join(f"{stage} {plan[f'{stage}_temperatures']}" for stage in SUNO_TEMPERATURES),
+        "seed": str(plan["seed"]),
+        "audio": "FLAC, 24 kHz" if recipe["with_audio"] else "not stored; Bark's codec decodes it from `audio_codes`",
+        "language_table": markdown_table(
+            ["language", "hours"], [(name, f"{seconds / 3600:.2f}") for name, seconds in sorted(speech_s.items())]
+        ),
+        "planned": f"{total['planned_rows']:,}",
+        "rejected": f"{total['rejected_rows']:,}",
+        "kept": "they are kept and marked" if recipe["keep_rejected"] else "they are left out",
+        "filter_table": markdown_table(["filter", "limit", "rows that failed it"], _refusals(recipe, total)),
+        "judges": ", ".join(f"{name} by {model}" for name, model in recipe["judges"].items()) or "none was used",
+        "compute_hours": f"{total['compute_s'] / 3600:.2f}",
+    }
+    return render_card(template, values)
+
+
+def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple]:
+    """The filters that were applied, their limits, and how many rows failed each."""
+    unmeasured = {"word_error_rate", "speaker_similarity"} - recipe["judges"].keys()
+    limits = {"empty": "Bark said something"}
+    for name, limit in recipe["filters"].items():
+        if limit not in (None, False) and name.partition("_")[2] not in unmeasured:
+            limits[name] = limit
+    return [(name, limit, total["rejected"][name]) for name, limit in limits.items()]
+
+
+def corpus_summary(folder: Path) -> str:
+    """How much a corpus holds, and how many rows failed which filters, in one line."""
+    total = summarize_records(shard_records(folder))
+    hours = sum(total["speech_s"].values()) / 3600
+    reasons = ", ".join(f"{name} {count:,}" for name, count in total["rejected"].most_common()) or "none"
+    return (
+        f"{folder}: {total['rows']:,} rows, {hours:.2f} hours, {total['bytes'] / 1e6:,.1f} MB. "
+        f"{total['rejected_rows']:,} of {total['planned_rows']:,} failed a filter ({reasons})."
+    )
+
+
+__all__ = ["corpus_card", "corpus_summary"]
