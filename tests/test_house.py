@@ -28,6 +28,7 @@ FLOORS = [  # from the bottom: files import from their own room and from lower o
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "bark", "voices", "pipelines", "__init__"}
+NEED_PEFT = {"bark/adapters", "bark/adapter_bundle"}
 REQUIRED = {"huggingface_hub", "numpy", "safetensors", "soundfile", "torch", "torchaudio", "tqdm", "transformers"}
 
 
@@ -112,10 +113,11 @@ def test_the_files_that_travel_to_the_hub_need_each_other_and_three_libraries_al
 
 
 def test_extras_are_imported_where_they_are_used():
-    """Only bark/adapters needs peft, and it is itself imported where adapters are used."""
+    """Only bark/adapters needs peft; it and the bundles are themselves imported where adapters are used."""
     at_import = {file: list(run_at_import(FILES[file])) for file in FILES if room_of(file) in WITHOUT_EXTRAS}
     assert {file for file, nodes in at_import.items() if libraries(file, nodes) - REQUIRED} == {"bark/adapters"}
-    assert not [file for file, nodes in at_import.items() if "bark/adapters" in files_imported(file, nodes)]
+    users = {file for file, nodes in at_import.items() if NEED_PEFT & files_imported(file, nodes)}
+    assert users == NEED_PEFT - {"bark/adapters"}
 
 
 def test_no_function_is_longer_than_85_lines():
