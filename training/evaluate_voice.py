@@ -342,7 +342,7 @@ class Maker:
         else:
             prompt, mode = self.condition(trial)
         options = SpeechOptions(seed=trial.seed, prompt_mode=mode)
-        return options.request(self.bark, text=trial.clip.text, voice_prompt=prompt)
+        return options.request(text=trial.clip.text, voice_prompt=prompt)
 
     def condition(self, trial: Trial) -> tuple[VoicePrompt | None, str]:
         """Prompt and prompt mode of a clone. The donor of random semantic tokens is the first distractor."""
