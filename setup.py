@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).parent
 TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.20", "pyyaml"]
 APP = ["gradio>=6.31"]  # the oldest release that the tests have run on
 EVAL = [
@@ -20,18 +22,21 @@ EVAL = [
 
 setup(
     name="hf_bark_semantic",
-    version="0.1.0",
+    version=re.search('__version__ = "(.+)"', (ROOT / "hf_bark_semantic" / "__init__.py").read_text())[1],
     description="The audio-to-semantic encoder that Suno's Bark was published without, as a Transformers model",
-    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
     package_data={
-        "hf_bark_semantic": ["checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*"]
+        "hf_bark_semantic": [
+            *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*")
+        ]
     },
     python_requires=">=3.10",
     install_requires=[
         "huggingface-hub>=1.0",
+        "lazy-loader>=0.4",
         "numpy",
         "safetensors",
         "soundfile",

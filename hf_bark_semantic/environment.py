@@ -1,8 +1,8 @@
 """Is this Python able to run the package? Answers for `import hf_bark_semantic` and for `bark-semantic doctor`.
 
-    explain_import_errors    a broken torchaudio becomes an ImportError that names the cure
-    torchaudio_problem       the same check, asked for
-    inspect_environment      versions, devices, cached models, and what is wrong with them
+    explain_torchaudio_errors    a broken torchaudio becomes an ImportError that names the cure
+    torchaudio_problem           the same check, asked for
+    inspect_environment          versions, devices, cached models, and what is wrong with them
 
 transformers imports torchaudio by itself, so a torchaudio of another build than torch breaks the import of its models
 with an OSError about a symbol. Nothing here imports torch, torchaudio or transformers before it is called.
@@ -12,11 +12,12 @@ import importlib
 import importlib.util
 import os
 import platform
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+
+from .import_hooks import run_around_imports
 
 PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile")
 OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
@@ -28,18 +29,22 @@ PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 _BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # what torchaudio's extensions raise when they load
 
 
-@contextmanager
-def explain_import_errors() -> Iterator[None]:
-    """Turn the failure of a torchaudio that does not fit torch into an `ImportError` with the cure.
+def explain_torchaudio_errors() -> None:
+    """From now on, a torchaudio that does not fit torch fails to load with an `ImportError` that has the cure.
 
-    Any other error passes unchanged.
+    It does so for whoever imports it, such as transformers.
     """
+    run_around_imports(("torchaudio",), _explained)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
         yield
     except _BREAKS as error:
-        if not _comes_from_torchaudio(error):
-            raise
-        raise ImportError(_mismatch(error)) from error
+        if isinstance(error, ImportError) and error.name == "torchaudio":
+            raise  # it is explained, or torchaudio is not installed
+        raise ImportError(_mismatch(error), name="torchaudio") from error
 
 
 def torchaudio_problem() -> str | None:
@@ -47,9 +52,10 @@ def torchaudio_problem() -> str | None:
     if importlib.util.find_spec("torchaudio") is None:
         return None
     try:
-        importlib.import_module("torchaudio")
-    except _BREAKS as error:
-        return _mismatch(error)
+        with _explained():
+            importlib.import_module("torchaudio")
+    except ImportError as error:
+        return str(error)
     return None
 
 
@@ -128,20 +134,6 @@ def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, onl
     )
 
 
-def _comes_from_torchaudio(error: BaseException) -> bool:
-    """Does the error, or one behind it, name torchaudio or pass through its files?"""
-    seen = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        if isinstance(error, ModuleNotFoundError) and error.name == "torchaudio":
-            return False  # it isn't installed, which is another error
-        files = [frame.filename.replace("\\", "/") for frame in traceback.extract_tb(error.__traceback__)]
-        if any("/torchaudio/" in file for file in files) or "torchaudio" in str(error).lower():
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def _mismatch(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -206,4 +198,10 @@ def _hub_answers(endpoint: str) -> bool:
         return False
 
 
-__all__ = ["Environment", "explain_import_errors", "inspect_environment", "installed_version", "torchaudio_problem"]
+__all__ = [
+    "Environment",
+    "explain_torchaudio_errors",
+    "inspect_environment",
+    "installed_version",
+    "torchaudio_problem",
+]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hf_bark_semantic
 from hf_bark_semantic import environment
 
 ROOT = Path(__file__).parents[1]
@@ -21,23 +22,62 @@ def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedP
     )
 
 
-def test_import_loads_no_optional_package_and_registers_the_task():
+REGISTERED = """
+import hf_bark_semantic as package
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+config = AutoConfig.for_model("bark_semantic_encoder", codec_hidden_size=16)
+assert type(config) is package.BarkSemanticEncoderConfig
+assert AutoModel._model_mapping[type(config)] is package.BarkSemanticEncoderModel
+tasks = PIPELINE_REGISTRY.supported_tasks
+assert tasks["audio-to-bark-semantic"]["impl"] is package.AudioToBarkSemanticPipeline
+assert tasks["voice-cloning"]["impl"] is package.VoiceCloningPipeline
+assert type(AutoProcessor.from_pretrained(package.nano_encoder())) is package.BarkSemanticEncoderProcessor
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from transformers import pipeline; import hf_bark_semantic",
+        "from transformers import AutoModel; import hf_bark_semantic; from transformers import pipeline",
+        "import hf_bark_semantic; from transformers import pipeline, AutoModel",
+        "from hf_bark_semantic.backbones_bark_semantic import build_backbone",
+        "from hf_bark_semantic.pipelines.cloning import VoiceCloningPipeline",
+        "from hf_bark_semantic import *",
+    ],
+)
+def test_encoder_and_tasks_are_registered_in_every_order_of_imports(imports):
+    result = run(imports + REGISTERED)
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_loads_no_other_package_until_a_name_is_asked_for():
     code = """if True:
         import json, sys
-        def optional():
-            names = {"accelerate", "datasets", "encodec", "evaluate", "peft", "soundfile", "torchaudio", "tqdm"}
-            return {module.partition(".")[0] for module in sys.modules} & names
+        def loaded(*names):
+            return sorted({module.partition(".")[0] for module in sys.modules} & set(names))
+        import hf_bark_semantic
+        at_first = loaded("torch", "transformers", "numpy", "huggingface_hub", "safetensors")
         from transformers import AutoConfig, AutoModel, AutoProcessor, BatchFeature, Pipeline, PreTrainedModel
         from transformers import ProcessorMixin, Wav2Vec2FeatureExtractor
-        of_transformers = optional()
-        import hf_bark_semantic
-        from transformers.pipelines import PIPELINE_REGISTRY
-        registered = "audio-to-bark-semantic" in PIPELINE_REGISTRY.to_dict()
-        print(json.dumps([sorted(optional() - of_transformers), registered]))
+        optional = "accelerate", "datasets", "encodec", "evaluate", "peft", "soundfile", "torchaudio", "tqdm"
+        before = loaded(*optional)
+        for name in hf_bark_semantic.__all__:
+            getattr(hf_bark_semantic, name)
+        print(json.dumps([at_first, sorted(set(loaded(*optional)) - set(before))]))
     """
     result = run(code)
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == [[], True]
+    assert json.loads(result.stdout) == [[], []]
+
+
+def test_every_public_name_is_there():
+    names = hf_bark_semantic.__all__
+    assert len(names) > 20 and set(names) <= set(dir(hf_bark_semantic))
+    assert all(getattr(hf_bark_semantic, name).__name__ == name for name in names)
+    with pytest.raises(AttributeError, match="nothing"):
+        hf_bark_semantic.nothing  # noqa: B018
 
 
 def broken_torchaudio(folder: Path, error: str) -> Path:
@@ -58,8 +98,9 @@ def broken_torchaudio(folder: Path, error: str) -> Path:
         'ImportError("libcudart.so.12: cannot open shared object file")',
     ],
 )
-def test_broken_torchaudio_is_named_with_its_cure(tmp_path, error):
-    result = run("import hf_bark_semantic", first=str(broken_torchaudio(tmp_path, error)))
+@pytest.mark.parametrize("use", ["hf_bark_semantic.load_bark", "from transformers import pipeline"])
+def test_broken_torchaudio_is_named_with_its_cure(tmp_path, error, use):
+    result = run(f"import hf_bark_semantic; {use}", first=str(broken_torchaudio(tmp_path, error)))
     assert result.returncode == 1
     message = result.stderr[result.stderr.rindex("\nImportError: ") :]
     assert "pip install --force-reinstall torch torchaudio" in message
@@ -69,7 +110,7 @@ def test_broken_torchaudio_is_named_with_its_cure(tmp_path, error):
 
 def test_other_import_errors_pass_unchanged(tmp_path):
     (tmp_path / "transformers.py").write_text("raise OSError('disk on fire')\n")
-    result = run("import hf_bark_semantic", first=str(tmp_path))
+    result = run("import hf_bark_semantic; hf_bark_semantic.load_bark", first=str(tmp_path))
     assert result.stderr.strip().splitlines()[-1] == "OSError: disk on fire"
 
 
