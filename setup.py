@@ -22,7 +22,7 @@ EVAL = [
 
 setup(
     name="hf_bark_semantic",
-    version=re.search('__version__ = "(.+)"', (ROOT / "hf_bark_semantic" / "__init__.py").read_text())[1],
+    version=re.search('VERSION = "(.+)"', (ROOT / "hf_bark_semantic" / "environment.py").read_text())[1],
     description="The audio-to-semantic encoder that Suno's Bark was published without, as a Transformers model",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

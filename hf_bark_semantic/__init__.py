@@ -6,10 +6,10 @@ pipelines learn of the encoder and of its tasks when they are imported, before t
 
 import lazy_loader
 
-from .environment import explain_torchaudio_errors
+from .environment import VERSION, explain_torchaudio_errors
 from .pipelines.registration import register_with_transformers
 
-__version__ = "0.2.0"
+__version__ = VERSION
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -19,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .import_hooks import run_around_imports
 
+VERSION = "0.2.0"
+
 PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile")
 OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
 BROKEN_TRANSFORMERS = (
@@ -199,6 +201,7 @@ def _hub_answers(endpoint: str) -> bool:
 
 
 __all__ = [
+    "VERSION",
     "Environment",
     "explain_torchaudio_errors",
     "inspect_environment",

@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent
 PACKAGE = Path(hf_bark_semantic.__file__).parent
 TRAVELLING = {f"{part}_bark_semantic" for part in ("backbones", "configuration", "heads", "modeling", "processing")}
 FLOORS = [  # from the bottom: files import from their own room and from lower ones; the ground floor is one room
-    {*TRAVELLING, "audio", "environment", "files", "packaged"},
+    {*TRAVELLING, "audio", "environment", "files", "import_hooks", "packaged", "precision"},
     {"conversion", "publishing"},
     {"bark"},
     {"voices"},
@@ -29,7 +29,8 @@ FLOORS = [  # from the bottom: files import from their own room and from lower o
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "bark", "voices", "pipelines", "__init__"}
 NEED_PEFT = {"bark/adapters", "bark/adapter_bundle"}
-REQUIRED = {"huggingface_hub", "numpy", "safetensors", "soundfile", "torch", "torchaudio", "tqdm", "transformers"}
+REQUIRED = {"huggingface_hub", "lazy_loader", "numpy", "safetensors", "soundfile", "torch", "torchaudio", "tqdm"}
+REQUIRED |= {"transformers"}
 
 
 def syntax(folder: Path) -> dict[str, ast.Module]:

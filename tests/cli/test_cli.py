@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +15,11 @@ import soundfile
 import torch
 from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 
+import hf_bark_semantic
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
+from hf_bark_semantic.cli import encode, records
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
 from tiny import noise, random_codes, tiny_encoder, tiny_prompt
@@ -75,7 +80,7 @@ def test_accuracy_is_said_once_and_not_on_stdout(encoder, recordings, capsys):
 def test_encoder_without_accuracy_is_silent(tmp_path, content):
     if content is not None:
         (tmp_path / "evaluation.json").write_text(content)
-    assert cli._accuracy_line(str(tmp_path)) is None
+    assert encode.accuracy_line(str(tmp_path)) is None
 
 
 def test_people_get_one_line_per_file(encoder, recordings, capsys):
@@ -155,7 +160,7 @@ def test_output_does_not_replace_an_input(encoder, tmp_path, capsys):
 
 def test_names_that_differ_in_case_do_not_share_a_file(tmp_path):
     files = [tmp_path / "A.wav", tmp_path / "a.flac", tmp_path / ("x" * 251 + ".wav")]
-    names = [path.name for path in cli._output_paths(files, tmp_path).values()]
+    names = [path.name for path in records.output_paths(files, tmp_path).values()]
     assert names == ["A.npz", "a-2.npz", "x" * 200 + ".npz"]
 
 
@@ -163,7 +168,7 @@ def test_small_groups_give_what_one_group_gives(encoder, recordings, capsys, mon
     arguments = ["encode", str(recordings), "--encoder", encoder, "--json"]
     cli.main(arguments)
     expected = capsys.readouterr().out
-    monkeypatch.setattr(cli, "MAX_GROUP_S", 0.1)
+    monkeypatch.setattr(records, "MAX_GROUP_S", 0.1)
     cli.main([*arguments, "--batch-size", "1"])
     for record, other in zip(lines(capsys.readouterr().out), lines(expected), strict=True):
         assert record["file"] == other["file"]
@@ -179,7 +184,7 @@ def test_interruption_keeps_what_was_finished(encoder, recordings, tmp_path, cap
         return preprocess(self, source, **params)
 
     monkeypatch.setattr(AudioToBarkSemanticPipeline, "preprocess", interrupt)
-    monkeypatch.setattr(cli, "MAX_GROUP_S", 0.1)
+    monkeypatch.setattr(records, "MAX_GROUP_S", 0.1)
     target = tmp_path / "tokens"
     assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json", "--output", str(target)]) == 130
     assert [record["num_tokens"] for record in lines(capsys.readouterr().out)] == [50, 100]
@@ -474,8 +479,36 @@ def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
     assert lines(capsys.readouterr().out)[0]["problems"] == ["torchaudio is broken. Type: cure"]
 
 
-def test_version_is_printed(capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(["--version"])
-    assert exit_info.value.code == 0
-    assert capsys.readouterr().out.startswith("bark-semantic ")
+@pytest.mark.parametrize(
+    ("arguments", "code", "answer"),
+    [
+        (["--help"], 0, "usage: bark-semantic"),
+        (["speak", "--help"], 0, "usage: bark-semantic speak"),
+        (["--version"], 0, f"bark-semantic {hf_bark_semantic.__version__}\n"),
+        (["speek"], 2, "invalid choice: 'speek'"),
+    ],
+)
+def test_help_version_and_typos_are_answered_without_torch(arguments, code, answer):
+    run = """if True:
+        import sys
+        from hf_bark_semantic.cli.main import main
+        try:
+            main(sys.argv[1:])
+        finally:
+            heavy = {"torch", "transformers", "numpy", "huggingface_hub"} & set(sys.modules)
+            assert not heavy, heavy
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(hf_bark_semantic.__file__).parents[1])}
+    command = [sys.executable, "-c", run, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert result.returncode == code and "AssertionError" not in result.stderr
+    assert answer in result.stdout + result.stderr
+
+
+def test_an_error_of_the_package_is_one_sentence(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ImportError("torchaudio cannot be imported: undefined symbol. Type: cure")
+
+    monkeypatch.setattr("hf_bark_semantic.cli.doctor.inspect_environment", fail)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "bark-semantic: torchaudio cannot be imported: undefined symbol. Type: cure\n"

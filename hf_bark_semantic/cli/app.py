@@ -1,0 +1,54 @@
+"""`bark-semantic app`: clones, speaks and converts on a page in the browser."""
+
+import argparse
+import os
+
+from ..packaged import NANO
+from .console import BUILTIN, OK, add_encoder_arguments, usage_errors
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("app", help="a page on this machine: clone, speak, convert (needs the extra app)")
+    parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
+    parser.add_argument(
+        "--adapter", action="append", type=_named_place, default=[], metavar="NAME=ID",
+        help="offer this fine-tuned adapter, a Hub id or folder, under a name; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=_port, default=7860, help="(default: 7860)")
+    add_encoder_arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
+    with usage_errors():
+        from ..app.page import serve
+        from ..app.studio import Studio
+
+        studio = Studio(
+            arguments.bark,
+            encoder=None if arguments.encoder == BUILTIN else arguments.encoder,
+            adapters=dict(arguments.adapter),
+            device=arguments.device,
+            dtype=arguments.dtype,
+        )
+        serve(studio, host=arguments.host, port=arguments.port)
+    return OK
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{value} is no port; ports are 1 to 65535")
+    return value
+
+
+def _named_place(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return name, place
+
+
+__all__ = ["add_parser", "run"]

@@ -1,0 +1,55 @@
+"""`bark-semantic clone`: recordings of a speaker to a voice prompt for Bark."""
+
+import argparse
+from pathlib import Path
+
+from .console import OK, UsageError, add_encoder_arguments, load_encoder, make_folder, usage_errors
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("clone", help="recordings of a speaker to a voice prompt for Bark")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="recordings of one speaker; the last one weighs most")
+    parser.add_argument("--output", type=Path, required=True, metavar="VOICE.npz", help="the voice prompt to write")
+    codec = parser.add_mutually_exclusive_group()
+    codec.add_argument("--codec", metavar="ID", help="EnCodec: Hub id or folder (default: facebook/encodec_24khz)")
+    codec.add_argument("--bark", metavar="ID", help="clone for this Bark, with its codec: Hub id, folder or nano")
+    add_encoder_arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
+    from ..bark.voice_prompt import SUNO
+    from ..voices.cloning import clone_voice
+    from .records import input_files, print_record
+
+    if arguments.output.suffix.lower() != ".npz":
+        raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
+    files, failures = input_files(arguments.files)
+    for record in failures:
+        print_record(record)
+    if failures or not files:
+        raise UsageError("not every recording is there")
+    encoder = load_encoder(arguments)
+    histories = SUNO
+    with usage_errors():
+        if arguments.bark is not None:
+            configs = load_configs(arguments.bark)
+            check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
+            histories = configs.history_lengths
+        codec = load_codec(arguments.bark or arguments.codec or DEFAULT_CODEC).to(encoder.device)
+    voice = clone_voice(files, encoder, codec=codec, histories=histories)
+    make_folder(arguments.output.parent)
+    voice.prompt.save(arguments.output)
+    for file, window, report in zip(files, voice.windows, voice.reports, strict=True):
+        print(f"{file}: {window.start_s:.2f} s to {window.end_s:.2f} s")
+        if len(files) > 1:
+            for warning in report.sound.warnings():
+                print(f"  ! {warning}")
+    print(voice.report)
+    print(f"  the encoder's mean confidence is {voice.confidence:.0%}")
+    print(arguments.output)
+    return OK
+
+
+__all__ = ["add_parser", "run"]

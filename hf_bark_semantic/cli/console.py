@@ -1,0 +1,127 @@
+"""What the commands of `bark-semantic` share: exit codes, errors as one sentence, options, and loading of models.
+
+Nothing here imports torch, transformers or numpy before it is called.
+"""
+
+import argparse
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ..packaged import default_encoder, encoder_for
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+BUILTIN = "builtin"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+# what a file or a model can be guilty of
+FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError, MemoryError)
+FAILURES += (SafetensorError, zipfile.BadZipFile, zlib.error)
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done at all."""
+
+
+@contextmanager
+def usage_errors(what: str = "") -> Iterator[None]:
+    """A failure inside means that the command cannot be done at all."""
+    try:
+        yield
+    except (*FAILURES, KeyError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise UsageError(what + message(error)) from error
+
+
+def message(error: BaseException) -> str:
+    return str(error).strip() or type(error).__name__
+
+
+def say(text: str) -> None:
+    """Print to stderr; stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
+
+
+# ---- options
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return value
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
+
+
+def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder", default=BUILTIN, metavar="ID", help="encoder: Hub id or folder (default: the packaged one)"
+    )
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: as saved)")
+
+
+def load_encoder(arguments: argparse.Namespace) -> Any:
+    """The pipeline of the encoder that was asked for."""
+    from ..pipelines.encoding import TASK
+
+    return load_pipeline(arguments, TASK, f"cannot load the encoder {arguments.encoder!r}")
+
+
+def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options: Any) -> Any:
+    """The pipeline of a task on the encoder, the device and the dtype that were asked for.
+
+    Raises:
+        UsageError: it cannot be loaded; `failure` and the reason.
+    """
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    if arguments.device is not None:
+        options["device"] = arguments.device
+    bark = getattr(arguments, "bark", None)
+    with usage_errors(f"{failure}: "):
+        name = arguments.encoder
+        if name == BUILTIN:
+            name = default_encoder() if bark is None else encoder_for(bark)
+        return pipeline(task, model=str(name), dtype=arguments.dtype, **options)
+
+
+__all__ = [
+    "BUILTIN",
+    "FAILED",
+    "FAILURES",
+    "INTERRUPTED",
+    "OK",
+    "UNUSABLE",
+    "UsageError",
+    "add_encoder_arguments",
+    "load_encoder",
+    "load_pipeline",
+    "make_folder",
+    "message",
+    "not_negative",
+    "positive",
+    "say",
+    "usage_errors",
+]

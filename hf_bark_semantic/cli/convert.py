@@ -1,0 +1,30 @@
+"""`bark-semantic convert`: an encoder in a foreign format to a folder for `from_pretrained`."""
+
+import argparse
+from pathlib import Path
+
+from .console import OK, usage_errors
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("convert", help="an encoder in a foreign format to a folder for from_pretrained")
+    parser.add_argument("path", type=Path, metavar="PATH", help="the file to convert, such as a quantizer's .pth")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument("--backbone", metavar="ID", help="speech model that the file belongs to: Hub id or folder")
+    parser.add_argument("--layer", type=int, metavar="N", help="its layer that the file reads")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder's files")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..conversion.formats import convert
+
+    options = {"backbone": arguments.backbone, "layer": arguments.layer}
+    options = {name: value for name, value in options.items() if value is not None}
+    with usage_errors():
+        convert(arguments.path, arguments.output, overwrite=arguments.overwrite, **options)
+    print(arguments.output)
+    return OK
+
+
+__all__ = ["add_parser", "run"]

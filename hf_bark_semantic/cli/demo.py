@@ -1,0 +1,59 @@
+"""`bark-semantic demo`: encodes, clones and speaks with what the package carries."""
+
+import argparse
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from ..packaged import NANO, nano_recording
+from .console import OK, make_folder, usage_errors
+
+TEXT = "The train to the airport leaves at seven. The young queen walks to the castle."  # new to nano
+
+
+def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
+    """`type_command` runs a command and gives its exit code."""
+    parser = commands.add_parser("demo", help="encode, clone and speak with what the package carries; no network")
+    parser.add_argument(
+        "--output", type=Path, default=Path("bark-semantic-demo"), metavar="DIR",
+        help="folder for the results (default: bark-semantic-demo)",
+    )  # fmt: skip
+    parser.set_defaults(command=run, type_command=type_command)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Type the commands that a newcomer would."""
+    from ..audio import load_audio, save_audio
+    from ..bark.loading import load_bark_processor
+    from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+
+    folder = arguments.output
+    with usage_errors():
+        reference, presets = nano_recording(), load_bark_processor(NANO).available_voice_presets
+    make_folder(folder)
+    voice, copy = str(folder / "voice.npz"), str(folder / "reference.wav")
+    save_audio(copy, load_audio(reference, CODEC_SAMPLING_RATE), CODEC_SAMPLING_RATE)
+    steps = [
+        ("Bark's tokens of a real recording, by the encoder for Suno's Bark:", ["encode", "--example"]),
+        (
+            "A voice prompt for nano, of a voice that it was not trained on:",
+            ["clone", copy, "--bark", NANO, "--output", voice],
+        ),
+        ("nano speaks in that voice:", ["speak", TEXT, "--voice", voice, "--output", str(folder / "clone.wav")]),
+    ]
+    if presets:
+        preset = ["speak", TEXT, "--voice", presets[0], "--output", str(folder / "preset.wav")]
+        steps.append(("The same words in a voice that nano brings along:", preset))
+    for number, (explanation, command) in enumerate(steps, 1):
+        print(f"\n{number}. {explanation}\n$ {shlex.join(['bark-semantic', *command])}", flush=True)
+        if code := arguments.type_command(command):
+            return code
+    print(
+        f"\nListen to {folder}: reference.wav is the recording, clone.wav nano in its voice. nano is a miniature that "
+        "knows some 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
+        '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
+    )
+    return OK
+
+
+__all__ = ["add_parser", "run"]

@@ -1,0 +1,160 @@
+"""Many files through the encoder: one record, a dict of arrays or of an error, for each."""
+
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import AudioError, list_audio_files
+from ..configuration_bark_semantic import SAMPLING_RATE
+from ..files import atomic_write
+from .console import FAILURES, message, say
+
+CODE_EXTENSIONS = (".npy", ".npz")
+MAX_GROUP_S = 600  # of audio that is in memory at once: 38 MB
+GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
+MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
+SHOWN_TOKENS = 10
+
+
+def input_files(paths: list[str]) -> tuple[list[Path], list[dict]]:
+    """The files behind files and folders, each once, and a record of every path that isn't there."""
+    files, failures = {}, []
+    for path in paths:
+        if os.path.isdir(path):
+            try:
+                files.update(dict.fromkeys(list_audio_files(path)))
+            except AudioError as error:
+                say(f"bark-semantic: {error}")
+        elif os.path.exists(path):
+            files[Path(path)] = None
+        else:
+            failures.append(
+                {"file": path, "error": "No such file or folder. Check the spelling and the folder you are in."}
+            )
+    return list(files), failures
+
+
+def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: int | None) -> Iterator[dict[str, Any]]:
+    """Give one record per file, in order; the audio of at most one group is in memory."""
+    group, seconds = [], 0.0  # [(file, model inputs or the error)]
+    for file in files:
+        try:
+            inputs = encoder.preprocess(_source(file))
+            seconds += 0 if inputs["audio"] is None else len(inputs["audio"]) / SAMPLING_RATE
+        except FAILURES as error:
+            inputs = error
+        group.append((file, inputs))
+        if seconds >= MAX_GROUP_S or len(group) >= GROUP_SIZE:
+            yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
+            group, seconds = [], 0.0
+    yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
+
+
+def encode_file(file: Path, encoder, **options: Any) -> dict[str, Any]:
+    """The record of one file; `options` are the pipeline's."""
+    try:
+        return _record(file, encoder(_source(file), **options))
+    except FAILURES as error:
+        return _record(file, error)
+
+
+def _encode_group(group: list[tuple[Path, Any]], encoder, *, top_k, batch_size) -> list[dict[str, Any]]:
+    """Encode what could be read, recordings of like length together; where that fails, one by one."""
+    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
+    readable = [i for i, (_, inputs) in enumerate(group) if not isinstance(inputs, Exception)]
+    columns = {name: [group[i][1][name] for i in readable] for name in ("audio", "audio_codes")}
+    results: list[Any] = [inputs for _, inputs in group]
+    try:
+        encoded = encoder.forward(columns, **params)["results"]
+    except FAILURES:
+        encoded = []
+        for i in readable:
+            try:
+                encoded.append(encoder.postprocess(encoder.forward(group[i][1], **params)))
+            except FAILURES as error:
+                encoded.append(error)
+    for i, result in zip(readable, encoded, strict=True):
+        results[i] = result
+    return [_record(file, result) for (file, _), result in zip(group, results, strict=True)]
+
+
+def _source(file: Path) -> Any:
+    """What the pipeline shall read: voice prompts and codes by their arrays, anything else as audio."""
+    if file.suffix.lower() not in CODE_EXTENSIONS:
+        return file
+    with open(file, "rb") as opened:
+        is_array = opened.read(6) == b"\x93NUMPY"
+    if is_array:
+        return {"audio_codes": np.load(file, allow_pickle=False)}
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            has_codes = "audio_codes.npy" in archive.namelist()
+        if has_codes:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {"audio_codes": arrays["audio_codes"]}
+    return file
+
+
+def _record(file: Path, result: dict | Exception) -> dict[str, Any]:
+    if isinstance(result, Exception):
+        return {"file": str(file), "error": message(result)}
+    return {"file": str(file), **result}
+
+
+def save_record(record: dict, target: Path) -> dict:
+    """Write the arrays of a record to `target` and name it in the record."""
+    arrays = {name: value for name, value in record.items() if isinstance(value, np.ndarray)}
+    try:
+        with atomic_write(target, error_class=AudioError) as opened:
+            np.savez(opened, **arrays)
+    except (OSError, ValueError) as error:
+        return {"file": record["file"], "error": message(error)}
+    return {**record, "output": str(target)}
+
+
+def print_record(record: dict, *, as_json: bool = False) -> None:
+    if as_json:
+        record = {name: _plain(value) for name, value in record.items()}
+        print(json.dumps(record), flush=True)
+    elif "error" in record:
+        say(f"{record['file']}: {record['error']}")
+    else:
+        tokens, confidence = record["semantic_tokens"], record["confidence"]
+        shown = " ".join(map(str, tokens[:SHOWN_TOKENS])) + (" ..." if len(tokens) > SHOWN_TOKENS else "")
+        mean = f"{confidence.mean():.0%}" if len(confidence) else "-"
+        print(
+            f"{record['file']}: {record['num_tokens']} tokens, {record['seconds']:.2f} s, confidence {mean}: {shown}"
+        )
+        sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.dtype.kind in "iu" else np.round(value.astype(np.float64), 4).tolist()
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def output_paths(files: list[Path], folder: Path | None) -> dict[str, Path]:
+    """A place in `folder` for every file: its name, numbered where two would share it or an input lies there."""
+    if folder is None:
+        return {}
+    inputs = {os.path.normcase(os.path.realpath(file)) for file in files}
+    taken, targets = set(), {}
+    for file in files:
+        stem = file.stem.encode("utf-8", "surrogateescape")[:MAX_NAME_BYTES].decode("utf-8", "ignore") or "audio"
+        number, name = 1, f"{stem}.npz"
+        while name.casefold() in taken or os.path.normcase(os.path.realpath(folder / name)) in inputs:
+            number += 1
+            name = f"{stem}-{number}.npz"
+        taken.add(name.casefold())
+        targets[str(file)] = folder / name
+    return targets
+
+
+__all__ = ["encode_file", "encode_files", "input_files", "output_paths", "print_record", "save_record"]
