@@ -12,14 +12,15 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor
 
-import finetune_bark
 from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import loaded_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.losses import FineLoss
+from hf_bark_semantic.cli.finetune_bark import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.recordings import load_utterances
+from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
@@ -73,14 +74,14 @@ def config(tmp_path, bark_folder, corpus):
 
 
 def run(config_path: str, *options: str) -> None:
-    finetune_bark.main(["train", config_path, *options])
+    main(["train", config_path, *options])
 
 
 def held_out_loss(bark: BarkModel, corpus: str, stage: str) -> float:
     configs = bark_generation_configs(bark)
     _, held_out = split_held_out(load_utterances(corpus, tiny_bark_processor(), configs), 0.25)
-    loss = finetune_bark.LOSSES[stage](bark_stage(bark, stage), configs)
-    return finetune_bark.mean_loss(loss, judged_batches(held_out, configs, stage), Accelerator())
+    loss = finetuning.LOSSES[stage](bark_stage(bark, stage), configs)
+    return finetuning.mean_loss(loss, judged_batches(held_out, configs, stage), Accelerator())
 
 
 def test_lora_of_all_stages_learns_and_leaves_a_bundle_that_speaks_as_it_was_judged(config, tmp_path, corpus, capsys):
@@ -125,7 +126,7 @@ def test_full_training_learns_and_leaves_a_bark_that_any_program_loads(config, t
 def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch, method):
     options = {"method": method, "stages": ["semantic", "coarse"], "probe": {"texts": []}, "samples": []}
     run(config(**options), "--output", str(tmp_path / "whole"))
-    original, calls = finetune_bark.ReplayBatches.__getitem__, []
+    original, calls = finetuning.ReplayBatches.__getitem__, []
 
     def killed(self, step):
         calls.append((self.stage, step))
@@ -133,7 +134,7 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
             raise KeyboardInterrupt
         return original(self, step)
 
-    monkeypatch.setattr(finetune_bark.ReplayBatches, "__getitem__", killed)
+    monkeypatch.setattr(finetuning.ReplayBatches, "__getitem__", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run(config(**options), "--output", str(tmp_path / "killed"))
@@ -208,7 +209,7 @@ def test_stages_have_options_of_their_own_and_replay_is_mixed_in(config, tmp_pat
 
 def test_lora_training_leaves_the_base_weights_alone(config, monkeypatch):
     seen = []
-    monkeypatch.setattr(finetune_bark.FineTuning, "save", lambda self, report: seen.append(self.bark))
+    monkeypatch.setattr(finetuning.FineTuning, "save", lambda self, report: seen.append(self.bark))
     run(config(probe={"texts": []}, samples=[]))
     trained = {name.replace(".base_layer", ""): value for name, value in seen[0].state_dict().items()}
     for name, value in tiny_bark().state_dict().items():
@@ -216,7 +217,7 @@ def test_lora_training_leaves_the_base_weights_alone(config, monkeypatch):
 
 
 def test_a_run_does_not_go_on_with_other_settings(config, monkeypatch):
-    monkeypatch.setattr(finetune_bark.FineTuning, "run", lambda self: None)
+    monkeypatch.setattr(finetuning.FineTuning, "run", lambda self: None)
     run(config())
     run(config(samples=[], license="cc-by-4.0"))
     with pytest.raises(ValueError, match=r"other settings \(lora, training\)"):
@@ -242,7 +243,7 @@ class Tracker:
 def test_a_tracker_gets_losses_and_sounds(config, monkeypatch):
     tracker = Tracker()
     names = []
-    monkeypatch.setattr(finetune_bark, "new_accelerator", lambda arguments, name: names.append(name) or tracked())
+    monkeypatch.setattr(finetuning, "new_accelerator", lambda arguments, name: names.append(name) or tracked())
 
     def tracked() -> Accelerator:
         accelerator = Accelerator()
@@ -283,12 +284,12 @@ def test_a_wrong_config_fails(config, values, error, message):
 
 
 def test_qlora_needs_bitsandbytes_and_a_gpu(config, monkeypatch):
-    monkeypatch.setattr(finetune_bark.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(finetuning.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install bitsandbytes"):
         run(config(method="qlora"))
-    monkeypatch.setattr(finetune_bark.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(finetuning.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match="needs a GPU"):
-        finetune_bark.load_for_training(finetune_bark.Settings("x", "x", "x", "qlora"), torch.device("cpu"))
+        finetuning.load_for_training(finetuning.Settings("x", "x", "x", "qlora"), torch.device("cpu"))
 
 
 def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config, tmp_path, bark_folder, capsys):
@@ -301,16 +302,16 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     texts = {"0": "one dog runs", "1": "two cats", "2": "three", "3": "the man laughs", "nowhere": "a cat"}
     (recordings / "metadata.csv").write_text("\n".join(f"{name}|{text}" for name, text in texts.items()))
     options = ["--output", str(tmp_path / "data"), "--bark", bark_folder, "--encoder", str(tmp_path / "encoder")]
-    finetune_bark.main(["prepare", str(recordings), *options, "--device", "cpu"])
+    main(["prepare", str(recordings), *options, "--device", "cpu"])
     out = capsys.readouterr().out
     assert "nowhere (no file)" in out and "4 of 5 recordings, 0.1 minutes, 1 voices" in out
     run(config(data=str(tmp_path / "data"), stages=["semantic"], samples=[], probe={"texts": []}))
     adapter, merged = str(tmp_path / "run" / "adapter"), tmp_path / "merged"
-    finetune_bark.main(["merge", adapter, "--bark", bark_folder, "--output", str(merged)])
+    main(["merge", adapter, "--bark", bark_folder, "--output", str(merged)])
     bark, expected = BarkModel.from_pretrained(merged).eval(), tiny_bark()
     load_adapters(expected, adapter)
     ids = torch.arange(20)[None]
     assert torch.allclose(bark.semantic(ids).logits, expected.semantic(ids).logits, atol=1e-5)
     assert BarkProcessor.from_pretrained(merged).available_voice_presets == ["v2/en_a", "announcer"]
-    finetune_bark.main(["push", adapter, "me/my-voice", "--license", "cc-by-4.0", "--dry-run"])
+    main(["push", adapter, "me/my-voice", "--license", "cc-by-4.0", "--dry-run"])
     assert "goes to me/my-voice" in capsys.readouterr().out

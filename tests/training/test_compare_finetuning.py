@@ -9,12 +9,14 @@ import torch
 
 import benchmark_finetuning
 import compare_finetuning
-import finetune_bark
 from buzzing_voices import VOICES
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs, bark_stage
+from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
+from hf_bark_semantic.trainers.bark import FineTuning
+from hf_bark_semantic.trainers.bark_batches import split_held_out
 from tiny import tiny_bark, tiny_encoder
 
 
@@ -68,10 +70,10 @@ def test_trained_validated_and_tested_recordings_are_different_ones(options, voi
     compare_finetuning.main([*options, "--conditions", "lora"], scorers)
     roles = json.loads((tmp_path / "study" / "voices.json").read_text())["low"]
     tested = {f"low-{Path(file).stem}" for role in ("enrolment", "tests") for file in roles[role]}
-    bark, processor = finetune_bark.load_bark(options[options.index("--bark") + 1])
+    bark, processor = load_bark(options[options.index("--bark") + 1])
     place, configs = tmp_path / "study" / "low" / "recovered", bark_generation_configs(bark)
     utterances = load_utterances(place / "training", processor.tokenizer, configs)
-    trained, validated = finetune_bark.split_held_out(utterances, 0.25)
+    trained, validated = split_held_out(utterances, 0.25)
     trained, validated = {u.id for u in trained}, {u.id for u in validated}
     assert trained and validated and not trained & validated and not (trained | validated) & tested
     texts = {clip.id: clip.text for clip in load_voice_clips(voices)}
@@ -94,7 +96,7 @@ def test_a_killed_study_goes_on_and_a_finished_one_does_nothing(options, scorers
         compare_finetuning.main(options, scorers)
     before = journal(tmp_path)
     monkeypatch.setattr(compare_finetuning, "run", original)
-    monkeypatch.setattr(finetune_bark.FineTuning, "tune", None)  # both trainings are done
+    monkeypatch.setattr(FineTuning, "tune", None)  # both trainings are done
     summary = compare_finetuning.main(options, scorers)
     assert journal(tmp_path)[: len(before)] == before and summary["trials"] == summary["planned"]
     monkeypatch.setattr(compare_finetuning, "run", None)
@@ -112,7 +114,7 @@ def test_subsets_are_those_models_of_one_training(options, scorers, tmp_path):
         len(own) == 7 and "lora+prompt" in own and "lora(coarse,fine)+prompt" in own and len(summary["commands"]) == 1
     )
     folder = tmp_path / "study" / "low" / "recovered" / "lora-0"
-    bark = finetune_bark.load_bark(options[options.index("--bark") + 1])[0]
+    bark = load_bark(options[options.index("--bark") + 1])[0]
     tuned = compare_finetuning.load_tuned(options[options.index("--bark") + 1], folder)
     mixed = compare_finetuning.with_stages(bark, tuned, ["coarse"])
     for stage in ("semantic", "coarse"):

@@ -55,7 +55,6 @@ from transformers import BarkModel, pipeline
 from compare_precision import compare_pairs, comparisons_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import finetune_bark
 from evaluate_voice import (
     SHOWN,
     Maker,
@@ -74,6 +73,7 @@ from hf_bark_semantic.bark.adapters import merge_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.cli.finetune_bark import main as train
 from hf_bark_semantic.corpus.recordings import Recording, load_utterances, prepare_recordings
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
@@ -94,6 +94,7 @@ from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.publishing import markdown_table
+from hf_bark_semantic.trainers.bark import DEFAULT_RATES, LOSSES
 from hf_bark_semantic.trainers.bark_batches import random_example, utterance_of
 from hf_bark_semantic.trainers.settings import set_value
 
@@ -178,8 +179,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", nargs="+", choices=TOKENS, default=[TOKENS[0]], help="of recordings")
     parser.add_argument("--secret-tokenizer", help="folder; for --tokens secret")
     parser.add_argument("--steps", type=int, default=500, help="of each model's training, at most")
-    parser.add_argument("--lora-rate", type=float, default=finetune_bark.DEFAULT_RATES["lora"])
-    parser.add_argument("--full-rate", type=float, default=finetune_bark.DEFAULT_RATES["full"])
+    parser.add_argument("--lora-rate", type=float, default=DEFAULT_RATES["lora"])
+    parser.add_argument("--full-rate", type=float, default=DEFAULT_RATES["full"])
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every finetune_bark.py config: lora.rank=8 ..."
     )
@@ -376,7 +377,7 @@ class Study:
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         self.commands.append(f"python training/finetune_bark.py train {folder / 'config.yaml'}")
         print(self.commands[-1], flush=True)
-        finetune_bark.main(["train", str(folder / "config.yaml")])
+        train(["train", str(folder / "config.yaml")])
         return folder
 
     def judge(self, judged: Path, run_folder: Path, tuned: BarkModel, cloned: Callable[[str], VoicePrompt]) -> None:
@@ -526,7 +527,7 @@ def utterance_losses(
 
     The examples are always the same; of the fine stage several, as each is of one codebook.
     """
-    loss = finetune_bark.LOSSES[stage](bark_stage(bark, stage), configs).eval()
+    loss = LOSSES[stage](bark_stage(bark, stage), configs).eval()
     for index, utterance in enumerate(utterances):
         rng, total, targets = np.random.default_rng(index), 0.0, 0
         for _ in range(JUDGED_EXAMPLES[stage]):
