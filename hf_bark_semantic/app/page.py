@@ -416,7 +416,7 @@ class Visit:
         provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
         save_audio(file, speech["audio"], speech["sampling_rate"], provenance=provenance)
         seconds = len(speech["audio"]) / speech["sampling_rate"]
-        return "\n".join([f"{seconds:.2f} s of speech", *job.warnings])
+        return "\n".join([f"{seconds:.2f} s of speech", *speech["warnings"]])
 
 
 def _progress_of_line(progress: gr.Progress, number: int, num_lines: int):

@@ -10,19 +10,18 @@ Nothing here belongs to one visitor but the jobs, which are kept by session; voi
 """
 
 import json
-import logging
 import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from huggingface_hub import CacheNotFound, scan_cache_dir
-from transformers import BarkModel, pipeline
+from transformers import pipeline
 
 from ..audio import load_audio
 from ..bark.loading import check_encoder
@@ -48,10 +47,11 @@ WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 CLONED, NOBODY, ADAPTER, PRESET = "cloned", "nobody", "adapter", "preset:"  # kinds of voices; a preset's name follows
 
 _STAGES = {
+    "encoder": "recording to tokens",
     "semantic": "text to tokens",
-    "coarse_acoustics": "tokens to sound",
-    "fine_acoustics": "finer sound",
-    "codec_model": "codec",
+    "coarse": "tokens to sound",
+    "fine": "finer sound",
+    "codec": "codec",
 }
 
 
@@ -64,13 +64,12 @@ class Job:
     """One computation of a visitor.
 
     Args:
-        show (`Callable[[float, str], Any]`): is told the estimated share that is done, and what is being done.
+        show (`Callable[[float, str], Any]`): is called with the estimated share that is done, and what is being done.
         expected_s (`float`): seconds of speech that it makes, as far as known.
     """
 
     show: Callable[[float, str], Any] = lambda share, what: None
     expected_s: float = 0.0
-    warnings: list[str] = field(default_factory=list)
     num_steps: int = 0
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -94,30 +93,6 @@ class Job:
         rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
         expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
         return min(0.99, self.num_steps / expected) if expected else 0.0
-
-    @contextmanager
-    def watch(self, bark: BarkModel) -> Iterator[None]:
-        """Be told every step of a Bark, and every warning."""
-        speech = logging.getLogger("hf_bark_semantic.voices.speaking")
-        handler = _Collector(self.warnings)
-        watched = [(stage, getattr(bark, stage).position_embeds_layer) for stage in _STAGES if stage != "codec_model"]
-        watched += [("codec_model", bark.codec_model.encoder), ("codec_model", bark.codec_model.decoder)]
-        with ExitStack() as stack:
-            for stage, module in watched:
-                hook = module.register_forward_pre_hook(lambda *_, stage=stage: self.step(stage))
-                stack.callback(hook.remove)
-            speech.addHandler(handler)
-            stack.callback(speech.removeHandler, handler)
-            yield
-
-
-class _Collector(logging.Handler):
-    def __init__(self, messages: list[str]):
-        super().__init__(logging.WARNING)
-        self.messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 class Studio:
@@ -179,8 +154,8 @@ class Studio:
             try:
                 speaker = self._speaker(bark, job)
                 self._set_adapter(speaker, bark, adapter)
-                with job.watch(speaker.bark):
-                    yield speaker
+                job.check()
+                yield speaker
             finally:
                 self._computing.release()
         finally:
@@ -231,7 +206,7 @@ class Studio:
             text, convert, options: as in the pipeline.
 
         Returns:
-            `dict`: of the pipeline: `audio`, `sampling_rate`, `voice_prompt`.
+            `dict`: of the pipeline: `audio`, `sampling_rate`, `voice_prompt`, `warnings`.
         """
         if convert is not None:
             convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
@@ -243,7 +218,7 @@ class Studio:
         job.num_steps = 0
         if voice == NOBODY:
             options["prompt_mode"] = "none"
-        return speaker(_voice_argument(speaker, voice, cloned), text, convert=convert, **options)
+        return speaker(_voice_argument(speaker, voice, cloned), text, convert=convert, on_step=job.step, **options)
 
     def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
         if bark not in self.barks:

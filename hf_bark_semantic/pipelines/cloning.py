@@ -10,7 +10,7 @@ do the rest.
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +129,19 @@ class VoiceCloningPipeline(Pipeline):
             text (`str`, *optional*): what to say, of any length, as Bark's users write it; see [`speak_text`].
             convert (*optional*): a recording whose words are to be said instead of a text.
             reference_text (`str`, *optional*): what one recording of at most 14 s says. With `prompt_mode="acoustic"`,
-                Bark's text stage then makes the prompt's semantic tokens of it, and the encoder is not asked.
+                Bark's text stage then makes the prompt's semantic tokens of it, in place of the encoder.
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
+            on_step (`Callable[[str], Any]`, *optional*): is called before every step of speaking with the name of the
+                stage: `"encoder"`, `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. What it raises ends the call.
             options: of [`SpeechOptions`]: `prompt_mode`, `semantic_temperature`, `coarse_temperature`,
                 `fine_temperature`, `min_eos_p`, `guidance_scale`, `voice_guidance_scale`, `seed`, `long_form`,
                 `pause_s`.
 
         Returns:
             `dict`: `voice_prompt` ([`VoicePrompt`], or `None` with `prompt_mode="none"`) and, with a text or a
-                recording to convert, `audio` (float32 of shape `(num_samples,)`) and `sampling_rate` (Hz).
+                recording to convert, `audio` (float32 of shape `(num_samples,)`), `sampling_rate` (Hz) and `warnings`
+                (`tuple[str, ...]`: where words are missing).
 
         Raises:
             AudioError, VoicePromptError: a recording or a voice prompt cannot be used.
@@ -166,9 +169,9 @@ class VoiceCloningPipeline(Pipeline):
 
     def _sanitize_parameters(self, source_sampling_rate=None, reference_text=None, num_pieces=None, **options):
         legal = [field.name for field in dataclasses.fields(SpeechOptions)]
+        legal += ["reference_text", "source_sampling_rate", "batch_size", "on_step"]
         for name in options:
             if name not in legal:
-                legal += ["reference_text", "source_sampling_rate", "batch_size"]
                 raise TypeError(f"There is no option `{name}`; there are {', '.join(legal)}.")
         preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}
         forward = {"reference_text": reference_text, "batch_size": num_pieces}
@@ -189,13 +192,18 @@ class VoiceCloningPipeline(Pipeline):
         }
 
     def _forward(
-        self, inputs: dict[str, Any], reference_text: str | None = None, batch_size: int = 8, **options: Any
+        self,
+        inputs: dict[str, Any],
+        reference_text: str | None = None,
+        batch_size: int = 8,
+        on_step: Callable[[str], Any] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
         options = SpeechOptions(**options)
         prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
         if reference_text is not None:
             prompt = self._prompt_from_transcript(recordings, reference_text, options)
-            options = dataclasses.replace(options, prompt_mode="full")  # its tokens are the words that Bark shall hear
+            options = dataclasses.replace(options, prompt_mode="full")  # its tokens are the recording's words
         elif recordings and (options.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
             prompt = clone_voice(
@@ -207,16 +215,21 @@ class VoiceCloningPipeline(Pipeline):
         elif prompt is None:
             raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
 
-        speaking = {"tokenizer": self.bark_processor.tokenizer, "options": options, "batch_size": batch_size}
-        result = {"voice_prompt": prompt}
+        speaking = {"options": options, "batch_size": batch_size, "on_step": on_step}
         if inputs["text"] is not None:
-            audio = speak_text(self.bark, inputs["text"], prompt, **speaking)
+            tokenizer = self.bark_processor.tokenizer
+            speech = speak_text(self.bark, inputs["text"], prompt, tokenizer=tokenizer, **speaking)
         elif inputs["convert"] is not None:
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
-            audio = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
+            speech = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
         else:
-            return result
-        return {"audio": audio, "sampling_rate": self.bark.generation_config.sample_rate, **result}
+            return {"voice_prompt": prompt}
+        return {
+            "audio": speech.waveform,
+            "sampling_rate": speech.sampling_rate,
+            "voice_prompt": prompt,
+            "warnings": speech.warnings,
+        }
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
         return model_outputs

@@ -1,19 +1,20 @@
 """Bark speaking in one voice: text of any length, or what a recording says.
 
     SpeechOptions            how Bark is prompted and sampled
-    speak_text               text + voice prompt -> waveform
-    speak_tokens             semantic tokens + voice prompt -> waveform
-    convert_speech           a recording + voice prompt -> the same words in the other voice
+    speak_text               text + voice prompt -> Speech
+    speak_tokens             semantic tokens + voice prompt -> Speech
+    convert_speech           a recording + voice prompt -> Speech: the same words in the other voice
     prompt_from_transcript   a voice prompt whose semantic tokens Bark itself makes of the recording's words
 
     text ──> split_text ──> pieces ──> synthesize ──> waveforms ──> one waveform, with short pauses
 
-Nothing of the text is dropped in silence: a piece that Bark breaks off is spoken again, and what fails twice is named.
+No part of the text is dropped without a warning: a piece that Bark breaks off is spoken again, and what fails twice is
+named.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ class SpeechOptions:
     """How Bark is prompted and sampled.
 
     Args:
-        prompt_mode (`str`): which stages hear the voice prompt: all (`"full"`), the coarse and the fine one
-            (`"acoustic"`), the text stage (`"semantic"`) or no one (`"none"`).
+        prompt_mode (`str`): which stages receive the voice prompt: all (`"full"`), the coarse and the fine one
+            (`"acoustic"`), the text stage (`"semantic"`) or none (`"none"`).
         semantic_temperature, coarse_temperature, fine_temperature (`float`, *optional*): of the three stages; 0 takes
             the likeliest token. By default as the Bark's generation config says, `speech_temperature`; Suno's says
             nothing, so 0.7, 0.7 and 0.5.
@@ -103,6 +104,23 @@ class SpeechOptions:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """What a Bark has spoken.
+
+    Args:
+        waveform (`np.ndarray`): float32 of shape `(num_samples,)`.
+        sampling_rate (`int`): of the waveform, in Hz.
+        pieces (`tuple[SynthesisResult, ...]`): what it was joined of, in order.
+        warnings (`tuple[str, ...]`): where words are missing, in plain words.
+    """
+
+    waveform: np.ndarray
+    sampling_rate: int
+    pieces: tuple[SynthesisResult, ...]
+    warnings: tuple[str, ...] = ()
+
+
 def speak_text(
     bark: BarkModel,
     text: str,
@@ -111,11 +129,13 @@ def speak_text(
     tokenizer: PreTrainedTokenizerBase,
     options: SpeechOptions | None = None,
     batch_size: int = 8,
-) -> np.ndarray:
+    on_step: Callable[[str], Any] | None = None,
+) -> Speech:
     """Speak a text of any length.
 
-    Text that does not fit into one go is split at sentences, see [`split_text`]. A piece that Bark does not finish, or
-    for which it says nothing, is spoken once more with another seed; both are logged as warnings.
+    Text that does not fit into one generation is split at sentences, see [`split_text`]. A piece that Bark does not
+    finish, or for which it says nothing, is spoken once more with another seed; what fails twice is among the warnings
+    of the result. Both are logged, too.
 
     Args:
         bark (`BarkModel`): any.
@@ -124,9 +144,7 @@ def speak_text(
         tokenizer (`PreTrainedTokenizerBase`): the Bark's.
         options (`SpeechOptions`, *optional*): the defaults of the class.
         batch_size (`int`): pieces that are computed at once.
-
-    Returns:
-        `np.ndarray`: float32 of shape `(num_samples,)`, at `bark.generation_config.sample_rate`.
+        on_step (`Callable[[str], Any]`, *optional*): as in [`synthesize`].
 
     Raises:
         ValueError: an empty text, or no voice for a mode that needs one.
@@ -135,17 +153,15 @@ def speak_text(
     options = options or SpeechOptions()
     fits = piece_fits(tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
     pieces = split_text(text, fits)
-    voice = _voice_for(options, voice)
-    requests = [options.request(text=piece, voice_prompt=voice, number=i) for i, piece in enumerate(pieces)]
-    speaker = _Speaker(bark, tokenizer, batch_size, len(pieces))
-    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
+    speaker = _Speaker(bark, tokenizer, options, batch_size, on_step, len(pieces))
+    results = speaker.speak([{"text": piece} for piece in pieces], voice)
     waveforms = [result.waveform for result in results if len(result.waveform)]
     if not waveforms:
         raise RuntimeError(
             f"Bark said nothing for {_shown(text)}, with {len(pieces)} pieces and two seeds each. Try another seed, a "
             "longer text or another voice."
         )
-    return _joined(waveforms, round(options.pause_s * CODEC_SAMPLING_RATE))
+    return speaker.joined(waveforms, results, pause_s=options.pause_s)
 
 
 def speak_tokens(
@@ -153,53 +169,60 @@ def speak_tokens(
     pieces: Sequence[np.ndarray],
     voice: VoicePrompt | None,
     *,
-    tokenizer: PreTrainedTokenizerBase,
     options: SpeechOptions | None = None,
     batch_size: int = 8,
-) -> np.ndarray:
+    on_step: Callable[[str], Any] | None = None,
+) -> Speech:
     """Speak what semantic tokens say.
 
     Args:
         pieces (sequence of `np.ndarray` of shape `(num_tokens,)`): ids of this Bark's vocabulary, one after the other;
             they are joined without pauses.
-        bark, voice, tokenizer, options, batch_size: as in [`speak_text`]; the text stage does not run.
-
-    Returns:
-        `np.ndarray`: float32 of shape `(num_samples,)`.
+        bark, voice, options, batch_size, on_step: as in [`speak_text`]; the text stage does not run.
     """
-    spoken = _speak_tokens(bark, pieces, voice, tokenizer=tokenizer, options=options, batch_size=batch_size)
-    return _joined(spoken, 0)
+    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(pieces))
+    results = speaker.speak([{"semantic_tokens": tokens} for tokens in pieces], voice)
+    return speaker.joined([result.waveform for result in results], results)
 
 
 def convert_speech(
-    bark: BarkModel, recording: Any, voice: VoicePrompt | None, *, encoder: SemanticEncoder, **options: Any
-) -> np.ndarray:
+    bark: BarkModel,
+    recording: Any,
+    voice: VoicePrompt | None,
+    *,
+    encoder: SemanticEncoder,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+    on_step: Callable[[str], Any] | None = None,
+) -> Speech:
     """Say what a recording says, as it says it, in another voice.
 
     Args:
         recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments. A part without sound
             becomes as much silence.
         encoder (`SemanticEncoder`): of this Bark's tokens.
-        bark, voice, options: as in [`speak_tokens`].
+        on_step (`Callable[[str], Any]`, *optional*): as in [`synthesize`], with `"encoder"` for each part.
+        bark, voice, options, batch_size: as in [`speak_tokens`].
 
     Returns:
-        `np.ndarray`: float32 of shape `(num_samples,)`, as long as the recording but for the tokens' rounding.
+        `Speech`: as long as the recording but for the tokens' rounding, at most 20 ms a part.
 
     Raises:
         AudioError: the recording cannot be used.
     """
     waveform = load_audio(recording, CODEC_SAMPLING_RATE)
-    clips = cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S)
-    heard = [not is_silent(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)) for clip in clips]
-    pieces = [
-        encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"]
-        for clip, has_sound in zip(clips, heard, strict=True)
-        if has_sound
-    ]
-    spoken = iter(_speak_tokens(bark, pieces, voice, **options))
-    return _joined(
-        [next(spoken) if has_sound else np.zeros_like(clip) for clip, has_sound in zip(clips, heard, strict=True)], 0
-    )
+    parts, pieces = [], []
+    for clip in cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S):
+        if on_step is not None:
+            on_step("encoder")
+        if is_silent(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)):
+            parts.append(np.zeros_like(clip))
+        else:
+            parts.append(None)
+            pieces.append(encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"])
+    speech = speak_tokens(bark, pieces, voice, options=options, batch_size=batch_size, on_step=on_step)
+    spoken = iter(speech.pieces)
+    return replace(speech, waveform=_join([next(spoken).waveform if part is None else part for part in parts]))
 
 
 def prompt_from_transcript(
@@ -246,11 +269,7 @@ def prompt_from_transcript(
             len(tokens) / configs.semantic.semantic_rate_hz,
             audio_codes.shape[1] / configs.coarse.coarse_rate_hz,
         )
-    return VoicePrompt(
-        tokens,
-        audio_codes[:, : num_codec_frames(len(tokens))],
-        **configs.vocabularies,
-    )
+    return VoicePrompt(tokens, audio_codes[:, : num_codec_frames(len(tokens))], **configs.vocabularies)
 
 
 def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float) -> list[np.ndarray]:
@@ -269,36 +288,37 @@ def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float)
     return [*parts, waveform]
 
 
-def _speak_tokens(
-    bark: BarkModel,
-    pieces: Sequence[np.ndarray],
-    voice: VoicePrompt | None,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    options: SpeechOptions | None = None,
-    batch_size: int = 8,
-) -> list[np.ndarray]:
-    """The waveform of each piece of tokens."""
-    options = options or SpeechOptions()
-    voice = _voice_for(options, voice)
-    requests = [
-        options.request(semantic_tokens=tokens, voice_prompt=voice, number=i) for i, tokens in enumerate(pieces)
-    ]
-    speaker = _Speaker(bark, tokenizer, batch_size, len(requests))
-    results = speaker.speak(requests) if options.long_form == "fixed" else speaker.speak_rolling(requests)
-    return [result.waveform for result in results]
-
-
 @dataclass(frozen=True)
 class _Speaker:
     """Synthesizes the pieces of one speech and tries again where words may be missing."""
 
     bark: BarkModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
+    options: SpeechOptions
     batch_size: int
+    on_step: Callable[[str], Any] | None
     num_pieces: int
+    warnings: list[str] = field(default_factory=list)
 
-    def speak(self, requests: Sequence[SynthesisRequest], first: int = 0) -> list[SynthesisResult]:
+    def speak(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> list[SynthesisResult]:
+        """Results of pieces, each a text or semantic tokens."""
+        mode = self.options.prompt_mode
+        if mode != "none" and voice is None:
+            raise VoicePromptError(
+                f"prompt_mode={mode!r} needs a voice. Give one, or speak without: prompt_mode='none'."
+            )
+        voice = None if mode == "none" else voice
+        requests = [self.options.request(number=i, voice_prompt=voice, **what) for i, what in enumerate(contents)]
+        return self._speak_together(requests) if self.options.long_form == "fixed" else self._speak_rolling(requests)
+
+    def joined(
+        self, waveforms: Sequence[np.ndarray], results: Sequence[SynthesisResult], *, pause_s: float = 0.0
+    ) -> Speech:
+        sampling_rate = self.bark.generation_config.sample_rate
+        waveform = _join(waveforms, round(pause_s * sampling_rate))
+        return Speech(waveform, sampling_rate, tuple(results), tuple(self.warnings))
+
+    def _speak_together(self, requests: Sequence[SynthesisRequest], first: int = 0) -> list[SynthesisResult]:
         """Results of pieces `first`, `first + 1`, ..."""
         results = self._synthesize(requests)
         flawed = [i for i, result in enumerate(results) if result.finish_reason in _FLAWS]
@@ -310,36 +330,34 @@ class _Speaker:
         for i, result in zip(flawed, self._synthesize(again), strict=True):
             results[i] = min(results[i], result, key=_flaw_of)
             if results[i].finish_reason in _FLAWS:
-                logger.warning(
-                    "%s again, so words are missing from the speech. Listen to it; another seed, a lower "
-                    "semantic_temperature or shorter sentences may help.",
-                    self._flaw(first + i, requests[i], results[i]),
+                self.warnings.append(
+                    f"{self._flaw(first + i, requests[i], results[i])} again, so words are missing from the speech. "
+                    "Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
                 )
+                logger.warning("%s", self.warnings[-1])
         return results
 
-    def speak_rolling(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
+    def _speak_rolling(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
         """Results of all pieces, each prompted with the end of the one before."""
         results, prompt = [], requests[0].voice_prompt if requests else None
         for i, request in enumerate(requests):
             if i and prompt is not None:
                 mode = "full" if request.prompt_mode == "none" else request.prompt_mode
                 request = replace(request, voice_prompt=prompt, prompt_mode=mode)
-            results += self.speak([request], first=i)
+            results += self._speak_together([request], first=i)
             prompt = self._next_prompt(prompt, results[-1])
         return results
 
     def _synthesize(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
-        return list(synthesize(self.bark, requests, tokenizer=self.tokenizer, batch_size=self.batch_size))
+        options = {"tokenizer": self.tokenizer, "batch_size": self.batch_size, "on_step": self.on_step}
+        return list(synthesize(self.bark, requests, **options))
 
     def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult) -> VoicePrompt | None:
         if not len(result.semantic_tokens):
             return prompt
         configs = bark_generation_configs(self.bark)
-        spoken = VoicePrompt.from_tokens_and_codes(
-            result.semantic_tokens,
-            result.audio_codes,
-            **configs.vocabularies,
-        )
+        tokens, codes = result.semantic_tokens, result.audio_codes
+        spoken = VoicePrompt.from_tokens_and_codes(tokens, codes, **configs.vocabularies)
         histories = configs.history_lengths
         if prompt is None or spoken.num_tokens > histories.coarse_tokens:
             return spoken
@@ -348,16 +366,6 @@ class _Speaker:
     def _flaw(self, number: int, request: SynthesisRequest, result: SynthesisResult) -> str:
         flaw = "Bark said nothing for" if result.finish_reason == "empty" else "Bark did not finish"
         return f"{flaw} piece {number + 1} of {self.num_pieces} ({_shown(request.text or '')})"
-
-
-def _voice_for(options: SpeechOptions, voice: VoicePrompt | None) -> VoicePrompt | None:
-    if options.prompt_mode == "none":
-        return None
-    if voice is None:
-        raise VoicePromptError(
-            f"prompt_mode={options.prompt_mode!r} needs a voice. Give one, or speak without: prompt_mode='none'."
-        )
-    return voice
 
 
 def _flaw_of(result: SynthesisResult) -> int:
@@ -371,10 +379,10 @@ def _derived_seed(seed: int, number: int, attempt: int) -> int:
     return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1)[0])
 
 
-def _joined(waveforms: Sequence[np.ndarray], num_pause_samples: int) -> np.ndarray:
+def _join(waveforms: Sequence[np.ndarray], num_pause_samples: int = 0) -> np.ndarray:
     pause = np.zeros(num_pause_samples, np.float32)
     parts = [part for waveform in waveforms for part in (pause, waveform)]
-    return np.concatenate(parts[1:])
+    return np.concatenate([np.zeros(0, np.float32), *parts[1:]])
 
 
 def _shown(text: str) -> str:
@@ -382,6 +390,7 @@ def _shown(text: str) -> str:
 
 
 __all__ = [
+    "Speech",
     "SpeechOptions",
     "convert_speech",
     "cut_at_quiet_moments",

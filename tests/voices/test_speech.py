@@ -45,7 +45,7 @@ def stub(monkeypatch):
     """A `synthesize` that notes its calls and ends each text as planned in `reasons`."""
     calls, reasons = [], {}
 
-    def synthesize(bark, requests, *, tokenizer, batch_size):
+    def synthesize(bark, requests, *, tokenizer, batch_size, on_step):
         requests = list(requests)
         calls.append(requests)
         for index, request in enumerate(requests):
@@ -64,12 +64,24 @@ def stub(monkeypatch):
     return calls, reasons
 
 
-def speak(bark, tokenizer, text=LONG, prompt=None, batch_size=8, **options):
+def speak(bark, tokenizer, text=LONG, prompt=None, batch_size=8, **options) -> np.ndarray:
     prompt = prompt if prompt is not None or options.get("prompt_mode") == "none" else voice()
-    return speak_text(bark, text, prompt, tokenizer=tokenizer, options=SpeechOptions(**options), batch_size=batch_size)
+    options = SpeechOptions(**options)
+    return speak_text(bark, text, prompt, tokenizer=tokenizer, options=options, batch_size=batch_size).waveform
 
 
 # ---- text
+
+
+def test_every_step_of_speaking_and_converting_is_announced(bark, tokenizer):
+    steps = []
+    speak_text(bark, LONG, voice(), tokenizer=tokenizer, on_step=steps.append)
+    assert list(dict.fromkeys(steps)) == ["semantic", "coarse", "fine", "codec"]
+    steps.clear()
+    recording = {"array": noise(0.5, sampling_rate=24_000), "sampling_rate": 24_000}
+    encoder = pipeline(TASK, model=tiny_encoder(), device="cpu")
+    convert_speech(bark, recording, voice(), encoder=encoder, on_step=steps.append)
+    assert list(dict.fromkeys(steps)) == ["encoder", "coarse", "fine", "codec"]
 
 
 def test_short_text_is_exactly_what_synthesize_says(bark, tokenizer):
@@ -133,11 +145,13 @@ def test_words_that_are_missing_in_the_end_are_named(bark, tokenizer, stub, capl
     calls, reasons = stub
     reasons["A cat sleeps!"] = ["empty", "empty"]
     text = "The dog runs to the house. A cat sleeps! One, two, three."
-    audio = speak(bark, tokenizer, text)
+    spoken = speak_text(bark, text, voice(), tokenizer=tokenizer)
     assert len(calls) == 2
-    assert len(audio) == 2 * num_codec_frames(60) * 320 + 3_600
-    assert "said nothing for piece 2 of 3 ('A cat sleeps!') again" in caplog.text
-    assert "words are missing" in caplog.text
+    assert len(spoken.waveform) == 2 * num_codec_frames(60) * 320 + 3_600
+    assert (spoken.sampling_rate, [piece.request.text for piece in spoken.pieces][1]) == (24_000, "A cat sleeps!")
+    (warning,) = spoken.warnings
+    assert "said nothing for piece 2 of 3 ('A cat sleeps!') again, so words are missing" in warning
+    assert caplog.messages[-1] == warning
 
 
 def test_of_two_flawed_attempts_the_better_one_is_kept(bark, tokenizer, stub):
@@ -210,7 +224,7 @@ def test_options_are_checked(options, message):
 
 def test_tokens_are_spoken_as_given(bark, tokenizer):
     tokens = [np.arange(40), np.arange(20)]
-    audio = speak_tokens(bark, tokens, voice(), tokenizer=tokenizer, options=SpeechOptions(seed=4))
+    audio = speak_tokens(bark, tokens, voice(), options=SpeechOptions(seed=4)).waveform
     assert len(audio) == (num_codec_frames(40) + num_codec_frames(20)) * 320
     request = SynthesisRequest(semantic_tokens=tokens[0], voice_prompt=voice(), seed=4)
     (expected,) = synthesize(bark, [request], tokenizer=tokenizer)
@@ -218,10 +232,10 @@ def test_tokens_are_spoken_as_given(bark, tokenizer):
 
 
 @pytest.mark.parametrize("backbone", ["hubert", None])
-def test_converted_speech_is_as_long_as_the_recording(bark, tokenizer, backbone):
+def test_converted_speech_is_as_long_as_the_recording(bark, backbone):
     encoder = pipeline(TASK, model=tiny_encoder(backbone, codec_hidden_size=16), device="cpu")
     recording = {"array": noise(3.0, sampling_rate=24_000), "sampling_rate": 24_000}
-    audio = convert_speech(bark, recording, voice(), encoder=encoder, tokenizer=tokenizer)
+    audio = convert_speech(bark, recording, voice(), encoder=encoder).waveform
     assert abs(len(audio) / 24_000 - 3.0) < 0.05
 
 
@@ -235,16 +249,14 @@ def test_converted_speech_is_as_long_as_the_recording(bark, tokenizer, backbone)
         (30.0, (7.5, 22.5), 2),  # two pieces in the middle are silence
     ],
 )
-def test_conversion_keeps_silence_and_short_rests(
-    bark, tokenizer, stub, duration_s, silence_s, num_spoken, backbone, long_form
-):
+def test_conversion_keeps_silence_and_short_rests(bark, stub, duration_s, silence_s, num_spoken, backbone, long_form):
     calls, _ = stub
     encoder = pipeline(TASK, model=tiny_encoder(backbone, codec_hidden_size=16), device="cpu")
     waveform = noise(duration_s, sampling_rate=24_000)
     start, end = (round(second * 24_000) for second in silence_s)
     waveform[start:end] = 0
     recording, options = {"array": waveform, "sampling_rate": 24_000}, SpeechOptions(long_form=long_form)
-    audio = convert_speech(bark, recording, voice(), encoder=encoder, tokenizer=tokenizer, options=options)
+    audio = convert_speech(bark, recording, voice(), encoder=encoder, options=options).waveform
     assert len(audio) / 24_000 == pytest.approx(duration_s, abs=0.03 * num_spoken)
     assert len([request for requests in calls for request in requests]) == num_spoken
     assert not audio[start + 2_400 : max(start, end - 36_000)].any()
