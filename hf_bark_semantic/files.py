@@ -3,6 +3,7 @@
 atomic_write        a file to write to, which takes its place when all is written
 write_json          the same for a value
 sha256_of_file      its fingerprint
+differences         between two of the values that JSON holds, by name
 foreign_content     what it holds instead of audio or a voice prompt
 """
 
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +73,13 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs between two nested mappings: its dotted names and both values, `None` where there is none."""
+    there, here = _flat(there), _flat(here)
+    pairs = {name: (there.get(name), here.get(name)) for name in [*here, *there]}
+    return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
+
+
 def foreign_content(head: bytes) -> str | None:
     """Name what a file holds instead of audio or a voice prompt, from its first bytes, with the way out.
 
@@ -93,6 +101,13 @@ def foreign_content(head: bytes) -> str | None:
     return None
 
 
+def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
 def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
@@ -102,4 +117,4 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-__all__ = ["UNFINISHED", "atomic_write", "foreign_content", "sha256_of_file", "write_json"]
+__all__ = ["UNFINISHED", "atomic_write", "differences", "foreign_content", "sha256_of_file", "write_json"]

@@ -10,24 +10,26 @@ model on held-out clips is what is saved, and training stops when it gets no bet
 front end first learns what its codes sound like; with `feature_copies`, the head is trained on features that are
 computed once; with `streaming`, the corpus is read row by row. `model.head_from` says where the head starts:
 `centroids`, another encoder, or a community quantizer; `batches.codec` turns codes without sound into sound.
-Killed, it goes on where it was when it is started again. With --fold, the clips of that fold and all
-that may share a voice or a sentence with them are left out, and the run remembers the fold for `evaluate_encoder.py`.
+With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and the run
+records the fold for `evaluate_encoder.py`.
+
+Killed, it goes on where it was when it is started again with the same settings. `training.steps` may have grown by
+then, and what leaves the weights alone may differ: the number of processes, workers, logging, the corpus' folder.
 
     output_dir/ model.safetensors config.json processor_config.json training.json     when it is done
                 best/ last/ validation.json     with `validation`: the best one is also what lies above
                 checkpoint/ checkpoint.old/     while it runs
-                log.jsonl
+                log.jsonl settings.json         the losses; what the run was started with
 """
 
 import argparse
-import json
-from collections import Counter
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ..corpus.stream import StreamedCorpus
-from ..trainers.encoder import save_encoder, train_encoder, training_clips
+from ..trainers.encoder import corpus_fingerprint, open_training_corpus, train_or_resume, training_clips
 from ..trainers.encoder_config import read_encoder_config
-from ..trainers.loop import new_accelerator, remove_checkpoints
 
 
 def main(arguments=None):
@@ -42,29 +44,18 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     overrides = {"seed": args.seed, "output_dir": args.output, "steps": args.steps}
     config = read_encoder_config(args.config, args.set, corpus=args.corpus, training=overrides)
-    training = config.training
-    if (Path(training.output_dir) / "model.safetensors").exists():
-        print(f"{training.output_dir} holds a trained model already; nothing to do.")
-        return
-    accelerator = new_accelerator(training)
-    clips, held_out = training_clips(config, args.fold)
+    corpus = open_training_corpus(config)
+    clips, held_out = training_clips(config, corpus, args.fold)
+    say = PartialState().print
     if isinstance(clips, StreamedCorpus):
-        accelerator.print("training on a stream")
+        say("training on a stream")
     else:
-        accelerator.print(f"{len(clips)} clips, {sum(clip.num_tokens for clip in clips)} tokens to train on")
+        say(f"{len(clips)} clips, {sum(clip.num_tokens for clip in clips)} tokens to train on")
     if config.validation is not None:
-        accelerator.print(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
-    model = train_encoder(config, clips, accelerator, held_out)
-    if accelerator.is_main_process:
-        record = {"config": args.config.name, "fold": args.fold, "seed": training.seed, "steps": training.steps}
-        if not isinstance(clips, StreamedCorpus):
-            record["clips"] = dict(Counter(clip.source for clip in clips if clip.source in config.sources))
-        if config.validation is not None:
-            figures = json.loads((Path(training.output_dir) / "validation.json").read_text())
-            record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
-        save_encoder(model, Path(training.output_dir), record)
-    remove_checkpoints(training.output_dir, accelerator)
-    accelerator.end_training()
+        say(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
+    origin = {"fold": args.fold, "corpus_fingerprint": corpus_fingerprint(corpus)}
+    record = {"config": args.config.name, "fold": args.fold}
+    train_or_resume(config, clips, held_out, origin=origin, record=record)
 
 
 if __name__ == "__main__":

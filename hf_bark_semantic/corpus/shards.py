@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, num_codec_frames
-from ..files import UNFINISHED, atomic_write, sha256_of_file, write_json
+from ..files import UNFINISHED, atomic_write, differences, sha256_of_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -149,25 +149,16 @@ def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
 
 
 def _check_same(folder: Path, there: Mapping, here: Mapping) -> None:
-    there, here = _flat(there), _flat(here)
-    grown = here.get("plan.num_rows", 0) >= there.get("plan.num_rows", 0)
     differing = [
-        f"{name}: {there.get(name, 'nothing')} there, {here.get(name, 'nothing')} now"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name) and not (name == "plan.num_rows" and grown)
+        f"{name}: {'nothing' if before is None else before} there, {'nothing' if now is None else now} now"
+        for name, (before, now) in sorted(differences(there, here).items())
+        if not (name == "plan.num_rows" and (now or 0) >= (before or 0))
     ]
     if differing:
         raise ValueError(
             f"{str(folder)!r} holds a corpus of another plan ({'; '.join(differing[:5])}). Repeat the options of the "
             "first run (rows may only be added), or name another folder."
         )
-
-
-def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
 
 
 def _files_of(folder: Path, shard: int) -> tuple[Path, Path]:

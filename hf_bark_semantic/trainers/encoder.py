@@ -1,15 +1,19 @@
 """Training of the encoder on a labelled corpus: its clips, its model, its batches, and the order of the stages."""
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
+from datasets import IterableDataset
 from safetensors.torch import load_file, save_file
 
 from ..audio import load_audio
@@ -25,9 +29,21 @@ from .encoder_batches import CropBatches, FeatureBatches, Piece, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig, ValidationArguments
 from .held_out_figures import HeldOutFigures
 from .initial_heads import take_over_head
-from .loop import TrainingArguments, train
+from .loop import TrainingArguments, new_accelerator, remove_checkpoints, train
+from .settings import fingerprint, remember_settings
 from .splits import TRAINING, VALIDATION, choose_held_out, digest
 from .validation import Validation
+
+RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
+MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
+MAY_CHANGE += tuple(f"training.{name}" for name in ("output_dir", "trackers"))
+MAY_CHANGE += tuple(
+    f"{section}.{name}"
+    for section in ("training", "codec_training")
+    for name in ("num_workers", "checkpoint_every", "log_every")
+)
+FINGERPRINTED_ROWS = 100  # of a stream
+FINGERPRINTED_SAMPLES = 100  # every hundredth
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):
@@ -43,14 +59,81 @@ def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | N
     unfinished.rmdir()
 
 
-def training_clips(config: EncoderTrainingConfig, fold: int | None) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
+def train_or_resume(
+    config: EncoderTrainingConfig,
+    clips: Sequence[Clip] | StreamedCorpus,
+    held_out: Sequence[Clip],
+    *,
+    origin: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Train an encoder into its `output_dir`, go on with what was begun there, or do nothing where it is finished.
+
+    Args:
+        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): of [`training_clips`].
+        origin (`Mapping`): what decides on the clips, such as the fold and [`corpus_fingerprint`]; it is remembered
+            with the config.
+        record (`Mapping`): further values for `training.json`.
+
+    Raises:
+        ValueError: other settings have begun, or finished, what the folder holds; the message names them.
+    """
+    training, state = config.training, PartialState()
+    folder = Path(training.output_dir)
+    finished = (folder / "model.safetensors").exists()
+    remember_settings(
+        folder,
+        {**asdict(config), **origin, "num_processes": state.num_processes},
+        may_change=MAY_CHANGE,
+        may_grow=() if finished else ("training.steps",),
+        results=RESULTS,
+        write=state.is_main_process,
+    )
+    if finished:
+        state.print(f"{folder} holds a trained model already; nothing to do.")
+        return
+    accelerator = new_accelerator(training)
+    model = train_encoder(config, clips, accelerator, held_out)
+    if accelerator.is_main_process:
+        record = {**record, "seed": training.seed, "steps": training.steps}
+        if not isinstance(clips, StreamedCorpus):
+            record["clips"] = dict(Counter(clip.source for clip in clips if clip.source in config.sources))
+        if config.validation is not None:
+            figures = json.loads((folder / "validation.json").read_text())
+            record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
+        save_encoder(model, folder, record)
+    remove_checkpoints(folder, accelerator)
+    accelerator.end_training()
+
+
+def open_training_corpus(config: EncoderTrainingConfig) -> list[Clip] | IterableDataset:
+    """All clips of the corpus, or with `streaming`, its rows, none of them read yet."""
+    return open_stream(config.corpus) if config.streaming else load_corpus(config.corpus)
+
+
+def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
+    """What tells one corpus from another, wherever it lies: its rows, or the first ones of a stream."""
+    clips = corpus if isinstance(corpus, list) else map(clip_of_row, itertools.islice(corpus, FINGERPRINTED_ROWS))
+    return fingerprint(
+        (
+            *(clip.id, clip.source, clip.voice, clip.text, clip.fold, clip.in_folds, clip.semantic_tokens),
+            clip.audio_codes,
+            None if clip.waveform is None else clip.waveform[::FINGERPRINTED_SAMPLES],
+        )
+        for clip in clips
+    )
+
+
+def training_clips(
+    config: EncoderTrainingConfig, corpus: Sequence[Clip] | IterableDataset, fold: int | None
+) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
     """Clips to train on, without the fold, and clips to validate on, which share neither voice nor text with them."""
     validation, sources = config.validation, config.sources
     if validation is not None and fold is not None and validation.fold == fold:
         raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
     if config.streaming:
-        return streamed_clips(config.corpus, sources, fold, validation)
-    clips, _ = split_fold(load_corpus(config.corpus), fold)
+        return streamed_clips(corpus, sources, fold, validation)
+    clips, _ = split_fold(corpus, fold)
     if validation is None:
         return clips, []
     if validation.fold is not None:
@@ -67,10 +150,9 @@ def training_clips(config: EncoderTrainingConfig, fold: int | None) -> tuple[lis
 
 
 def streamed_clips(
-    path: str, sources: set[str], fold: int | None, validation: ValidationArguments | None
+    dataset: IterableDataset, sources: set[str], fold: int | None, validation: ValidationArguments | None
 ) -> tuple[StreamedCorpus, list[Clip]]:
     """As [`training_clips`], in one pass over voices and texts, and one for the first held-out clips."""
-    dataset = open_stream(path)
 
     def usable(row) -> bool:
         own = row.get("source", "") in sources

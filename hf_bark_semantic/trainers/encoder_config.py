@@ -136,6 +136,8 @@ class EncoderTrainingConfig:
                 raise ValueError(
                     f"`{', '.join(impossible)}` goes through all clips first; with `streaming`, leave it out."
                 )
+        if self.codec_training is not None and self.model.get("codec_output") != "spectrogram":
+            raise ValueError("`codec_training` learns spectrograms; give `model` a `codec_output: spectrogram`.")
 
     @property
     def sources(self) -> set[str]:

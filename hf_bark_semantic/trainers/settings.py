@@ -7,6 +7,7 @@ remember_settings(folder, settings, may_change=[...])           settings.json; o
 """
 
 import difflib
+import hashlib
 import inspect
 import json
 import math
@@ -20,7 +21,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
+
+from ..files import differences, write_json
 
 SETTINGS_FILE = "settings.json"
 PACKAGES = ("hf_bark_semantic", "torch", "transformers")
@@ -155,7 +159,7 @@ def remember_settings(
     *,
     may_change: Collection[str] = (),
     may_grow: Collection[str] = (),
-    results: Collection[str] = (),
+    results: Collection[str] | None = None,
     write: bool = True,
 ) -> None:
     """Write what a stage is started with to `settings.json`, or refuse to go on with what other settings have begun.
@@ -167,8 +171,9 @@ def remember_settings(
         settings (`Mapping`): values and sections of values that JSON can hold.
         may_change (`Collection[str]`): dotted names of values or sections that may differ.
         may_grow (`Collection[str]`): dotted names of numbers that may be larger than before.
-        results (`Collection[str]`): patterns of files that the stage leaves. Where there are such files but no
-            `settings.json`, nobody knows what made them.
+        results (`Collection[str]`, *optional*): patterns of what the stage leaves in the folder. Where there is
+            nothing of it, nothing has been computed yet, and any settings will do; where there is something but no
+            `settings.json`, nobody knows what made it.
         write (`bool`): whether this process writes the file; every process should compare.
 
     Raises:
@@ -176,26 +181,33 @@ def remember_settings(
     """
     file = Path(folder) / SETTINGS_FILE
     here = json.loads(json.dumps({**settings, "versions": {name: _version(name) for name in PACKAGES}}, default=str))
-    if file.exists():
+    found = [match.name for pattern in results or () for match in Path(folder).glob(pattern)]
+    if file.exists() and (found or results is None):
         _compare(file, here, may_change, may_grow)
-    elif found := [match.name for pattern in results for match in Path(folder).glob(pattern)]:
+    elif found:
         raise ValueError(
-            f"{folder} holds {', '.join(found)}, but no {SETTINGS_FILE} with the settings that made it. "
-            "Name another output folder, or remove this one."
+            f"{folder} holds {', '.join(found)}, but no {SETTINGS_FILE} with the settings that made it. Name another "
+            "output folder, or remove this one."
         )
     if write:
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(here, indent=1), encoding="utf-8")
-        os.replace(unfinished, file)
+        write_json(file, here)
+
+
+def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
+    """32 hexadecimal digits that tell one corpus from another: of arrays and text, row by row."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        for value in row:
+            content = value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
+            digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
 
 
 def _compare(file: Path, here: dict, may_change: Collection[str], may_grow: Collection[str]) -> None:
-    there, here = _flat(json.loads(file.read_text(encoding="utf-8"))), _flat(here)
     differing = []
-    for name in dict.fromkeys([*here, *there]):
-        before, now = there.get(name), here.get(name)
-        if before == now or any(name == free or name.startswith(f"{free}.") for free in may_change):
+    for name, (before, now) in differences(json.loads(file.read_text(encoding="utf-8")), here).items():
+        if any(name == free or name.startswith(f"{free}.") for free in may_change):
             continue
         if name.startswith("versions."):
             package = name.removeprefix("versions.")
@@ -211,16 +223,6 @@ def _compare(file: Path, here: dict, may_change: Collection[str], may_grow: Coll
             f"{file.parent} holds what was begun with other settings ({'; '.join(differing)}). Repeat those, name "
             "another output folder, or remove this one."
         )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            values.update(_flat(value, f"{prefix}{name}."))
-        else:
-            values[f"{prefix}{name}"] = value
-    return values
 
 
 def _converted_to_one_of(value, parts: tuple, name: str, wrong: str):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -186,7 +187,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on(config, tm
     assert_same_weights(whole, run(config, tmp_path, name="full"))
 
 
-def killed_in_step_5(config: dict, tmp_path: Path, monkeypatch) -> Path:
+def killed_in_step_5(config: dict, tmp_path: Path, monkeypatch, *options: str) -> Path:
     original = CropBatches.__getitem__
 
     def killed(self, step):
@@ -197,7 +198,7 @@ def killed_in_step_5(config: dict, tmp_path: Path, monkeypatch) -> Path:
     with monkeypatch.context() as patch:
         patch.setattr(CropBatches, "__getitem__", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path, name="killed")
+            run(config, tmp_path, *options, name="killed")
     return tmp_path / "killed"
 
 
@@ -243,6 +244,87 @@ def test_a_run_whose_codec_front_end_was_trained_first_resumes(config, tmp_path,
             run(config, tmp_path, name="killed")
     assert (tmp_path / "killed" / "checkpoint").exists()
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
+
+
+# --- started again with other settings
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, ("--fold", "1"), "fold: 0 there, 1 here"),
+        ({}, ("--fold", "0", "--seed", "1"), "training.seed: 0 there, 1 here"),
+        ({"training": {"learning_rate": 0.1}}, ("--fold", "0"), "training.learning_rate: 0.001 there, 0.1 here"),
+        ({"training": {"steps": 4}}, ("--fold", "0"), "training.steps: 6 there, 4 here"),
+        ({"model": {"dropout": 0.5}}, ("--fold", "0"), "model.dropout: None there, 0.5 here"),
+        ({"batches": {"num_tokens": 30}}, ("--fold", "0"), "batches.num_tokens: 40 there, 30 here"),
+        ({"validation": {"fold": 1}}, ("--fold", "0"), "validation.fold: None there, 1 here"),
+    ],
+)
+def test_a_killed_run_does_not_go_on_with_other_settings(config, tmp_path, monkeypatch, change, options, message):
+    killed_in_step_5(config, tmp_path, monkeypatch, "--fold", "0")
+    for section, values in change.items():
+        config[section] = {**config.get(section, {}), **values}
+    with pytest.raises(ValueError, match=message):
+        run(config, tmp_path, *options, name="killed")
+
+
+def test_a_finished_encoder_is_not_taken_for_one_of_other_settings(config, tmp_path, capsys):
+    folder = run(config, tmp_path, "--fold", "0")
+    before = (folder / "model.safetensors").read_bytes()
+    run(config, tmp_path, "--fold", "0")
+    assert "nothing to do" in capsys.readouterr().out
+    for options in (["--fold", "1"], ["--fold", "0", "--steps", "8"], ["--fold", "0", "--set", "model.dropout=0.2"]):
+        with pytest.raises(ValueError, match="holds what was begun with other settings"):
+            run(config, tmp_path, *options)
+    assert (folder / "model.safetensors").read_bytes() == before
+    (folder / "settings.json").unlink()
+    with pytest.raises(ValueError, match="holds model.safetensors, but no settings.json"):
+        run(config, tmp_path, "--fold", "0")
+
+
+def test_a_codec_front_end_of_another_training_is_not_taken(config, tmp_path, monkeypatch):
+    AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "whisper")
+    config["model"].update(backbone=str(tmp_path / "whisper"), codec_hidden_size=16, codec_output="spectrogram")
+    config["codec_training"] = {"crops": {"pair": 2}, "steps": 2}
+    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    for checkpoint in folder.glob("checkpoint*"):
+        shutil.rmtree(checkpoint)
+    assert (folder / "codec_front_end" / "codec_front_end.safetensors").exists()
+    config["codec_training"]["learning_rate"] = 0.1
+    with pytest.raises(ValueError, match="codec_training.learning_rate: None there, 0.1 here"):
+        run(config, tmp_path, name="killed")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, monkeypatch, spoken, streaming):
+    config["streaming"] = streaming
+    whole = run(config, tmp_path, name="whole")
+    killed_in_step_5(config, tmp_path, monkeypatch)
+    rows = [corpus_row(seed, num_tokens=90 + seed, fold=seed % 3, text=f"Sentence {seed}.") for seed in range(12, 24)]
+    Dataset.from_list(rows).save_to_disk(tmp_path / "other")
+    shutil.move(spoken, tmp_path / "moved")
+    shutil.copytree(tmp_path / "other", spoken)
+    with pytest.raises(ValueError, match="corpus_fingerprint: '.*' there, '.*' here"):
+        run(config, tmp_path, name="killed")
+    assert_same_weights(whole, run({**config, "corpus": str(tmp_path / "moved")}, tmp_path, name="killed"))
+
+
+def test_a_killed_run_may_become_longer(config, tmp_path, monkeypatch, capsys):
+    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    config["training"].update(steps=8, log_every=2, checkpoint_every=3)
+    run(config, tmp_path, name="killed")
+    assert "resumed from step 4" in capsys.readouterr().out
+    assert json.loads((folder / "training.json").read_text())["steps"] == 8
+
+
+@pytest.mark.slow  # forks
+def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path, monkeypatch, capfd):
+    one = run(config, tmp_path, name="one")
+    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    on_two_processes(run, config, tmp_path, "--output", str(folder))
+    assert "resumed from step 4" in capfd.readouterr().out
+    assert_same_weights(one, folder, 2e-4)
 
 
 # --- one process, two processes, more turns
@@ -410,8 +492,8 @@ def test_a_validation_that_cannot_be_is_refused(config, tmp_path, validation, me
 def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
     with pytest.raises(ValueError, match="validate on another one"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
-    config["validation"] = {"fold": 1}
-    clips, held_out = encoder.training_clips(arguments_of(EncoderTrainingConfig, config, "config"), 0)
+    config = arguments_of(EncoderTrainingConfig, {**config, "validation": {"fold": 1}}, "config")
+    clips, held_out = encoder.training_clips(config, encoder.open_training_corpus(config), 0)
     assert {clip.fold for clip in clips} == {2} and {clip.fold for clip in held_out} == {1}
 
 
@@ -650,7 +732,7 @@ def test_trackers_get_loss_rate_and_validation(config, tmp_path):
     accelerator.init_trackers("x")
     config["validation"] = {"fold": 0, "every": 3}
     config = arguments_of(EncoderTrainingConfig, config, "config")
-    clips, held_out = encoder.training_clips(config, None)
+    clips, held_out = encoder.training_clips(config, encoder.open_training_corpus(config), None)
     encoder.train_encoder(config, clips, accelerator, held_out)
     assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} <= set(memory.values[3])
     assert set(memory.values) == {1, 2, 3, 4, 5, 6}
@@ -742,6 +824,8 @@ def test_the_curve_has_a_row_for_every_part_and_is_not_computed_twice(config, tm
     monkeypatch.setattr(learning_curve, "point", None)
     learning_curve.main(command)
     assert capsys.readouterr().out.count("english, audio") == 2
+    with pytest.raises(ValueError, match="clips: None there, 1 here"):
+        learning_curve.main([*command, "--clips", "1"])
 
 
 def test_the_training_benchmark_compares_all_sides(monkeypatch):

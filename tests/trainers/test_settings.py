@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from hf_bark_semantic.trainers.loop import TrainingArguments
 from hf_bark_semantic.trainers.settings import (
     arguments_of,
+    fingerprint,
     parameters_of,
     read_config,
     remember_settings,
@@ -143,3 +145,18 @@ def test_results_of_unknown_settings_are_not_believed(tmp_path):
     (tmp_path / "checkpoint.old").rmdir()
     remember_settings(tmp_path, SETTINGS, results=["checkpoint*"], write=False)
     assert not (tmp_path / "settings.json").exists()
+
+
+def test_settings_with_which_nothing_was_computed_are_replaced(tmp_path):
+    remember_settings(tmp_path, SETTINGS, results=["checkpoint*"])
+    remember_settings(tmp_path, {"fold": 1}, results=["checkpoint*"])
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(ValueError, match="fold: 1 there, 0 here"):
+        remember_settings(tmp_path, SETTINGS, results=["checkpoint*"])
+
+
+def test_a_fingerprint_tells_rows_apart():
+    rows = [("a", np.arange(3), None), ("b", np.arange(4), None)]
+    others = [rows, rows[::-1], rows[:1], [("a", np.ones(3, int), None), rows[1]], [("a", np.arange(3), ""), rows[1]]]
+    assert len({fingerprint(other) for other in others}) == 5
+    assert fingerprint(rows) == fingerprint([list(row) for row in rows])

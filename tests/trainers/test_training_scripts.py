@@ -119,6 +119,7 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
         ({"codec_training": {"crops": {"pair": 2}, "warm_up": 0}}, "has no `warm_up`; did you mean `warmup`"),
         ({"codec_training": {"crops": {"pair": 2}, "mixed_precision": "bf16"}}, "has no `mixed_precision`"),
         ({"codec_training": {"steps": 2}}, "`codec_training` lacks `crops`"),
+        ({"codec_training": {"crops": {"pair": 2}}, "model": {"codec_output": "features"}}, "codec_output: spectro"),
         ({"validation": {"fold": 1, "patients": 2}}, "`patients`; did you mean `patience`"),
         ({"streaming": {"blocks": 2}}, "`blocks`; did you mean `block_size`"),
     ],

@@ -19,12 +19,18 @@ from pathlib import Path
 
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
-from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
+from hf_bark_semantic.corpus.rows import Clip, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.files import write_json
-from hf_bark_semantic.trainers.encoder import save_encoder, train_encoder, training_clips
+from hf_bark_semantic.trainers.encoder import (
+    MAY_CHANGE,
+    corpus_fingerprint,
+    open_training_corpus,
+    train_or_resume,
+    training_clips,
+)
 from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
-from hf_bark_semantic.trainers.loop import new_accelerator, remove_checkpoints
+from hf_bark_semantic.trainers.settings import remember_settings
 from hf_bark_semantic.trainers.splits import digest
 
 
@@ -40,20 +46,23 @@ def main(arguments=None):
     config = read_encoder_config(args.config, args.set)
     if config.streaming:
         raise ValueError("A learning curve needs the corpus in memory; leave `streaming` out.")
-    clips, validation = training_clips(config, args.fold)
+    corpus = open_training_corpus(config)
+    clips, validation = training_clips(config, corpus, args.fold)
     clips = [clip for clip in clips if clip.source in config.sources]
-    _, judged = split_fold(load_corpus(config.corpus), args.fold)
+    _, judged = split_fold(corpus, args.fold)
     judged = sorted((c for c in judged if c.source in config.sources), key=lambda clip: digest(clip.id))
     judged = judged[: args.clips]
     if not judged:
         raise ValueError(f"Fold {args.fold} of {config.corpus} has no clips to score on.")
     parts = {hours: nested_part(clips, hours) for hours in sorted(set(args.hours))}
-    args.output.mkdir(parents=True, exist_ok=True)
+    origin = {"fold": args.fold, "corpus_fingerprint": corpus_fingerprint(corpus)}
+    settings = {**asdict(config), **origin, "clips": args.clips}
+    remember_settings(args.output, settings, may_change=MAY_CHANGE, results=["curve.json"])
     file = args.output / "curve.json"
     curve = json.loads(file.read_text()) if file.exists() else {}
     for hours, part in parts.items():
         if f"{hours:g}" not in curve:
-            curve[f"{hours:g}"] = point(config, hours, part, validation, judged, args.output)
+            curve[f"{hours:g}"] = point(config, part, validation, judged, args.output / f"{hours:g}h", origin)
             write_json(file, curve)
     print_curve({name: curve[name] for name in map("{:g}".format, parts)})
 
@@ -83,24 +92,18 @@ def hours_of(clips: Sequence[Clip]) -> float:
 
 
 def point(
-    config: EncoderTrainingConfig, hours: float, part: list[Clip], validation, judged: list[Clip], folder: Path
+    config: EncoderTrainingConfig, part: list[Clip], validation, judged: list[Clip], folder: Path, origin: dict
 ) -> dict:
     """Train on one part, unless that is done, and score the encoder."""
-    place = folder / f"{hours:g}h"
-    training = replace(config.training, output_dir=str(place))
-    if not (place / "model.safetensors").exists():
-        accelerator = new_accelerator(training)
-        model = train_encoder(replace(config, training=training), part, accelerator, validation)
-        save_encoder(model, place)
-        remove_checkpoints(place, accelerator)
-        accelerator.end_training()
-    model = BarkSemanticEncoderModel.from_pretrained(place).float().eval()
+    config = replace(config, training=replace(config.training, output_dir=str(folder)))
+    train_or_resume(config, part, validation, origin={**origin, "hours": hours_of(part)}, record=origin)
+    model = BarkSemanticEncoderModel.from_pretrained(folder).float().eval()
     scores = score_clips(model, judged)
     return {
         "hours": round(hours_of(part), 4),
         "clips": len(part),
         "voices": len({clip.voice for clip in part}),
-        "steps": training.steps,
+        "steps": config.training.steps,
         "table": summarize(scores),
         "scores": [asdict(score) for score in scores],
     }
