@@ -29,7 +29,9 @@ from ..bark.adapter_bundle import load_adapters
 from ..bark.adapters import merge_adapters, set_adapters
 from ..bark.loading import check_bark, check_encoder, load_bark
 from ..bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
-from ..corpus.recordings import load_utterances, prepare_recordings, read_recordings
+from ..corpus.preparation import prepare_recordings
+from ..corpus.recordings import read_recordings
+from ..corpus.utterances import load_utterances
 from ..packaged import NANO, encoder_for
 from ..pipelines.encoding import TASK
 from ..trainers.bark import FineTuning, Settings, minutes, public_name, save_bark

@@ -23,9 +23,9 @@ from ..bark.losses import CoarseLoss, FineLoss, SemanticLoss
 from ..bark.request import SynthesisRequest
 from ..bark.synthesis import synthesize
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
-from ..corpus.recordings import load_utterances
 from ..corpus.rows import row_features
 from ..corpus.shards import write_shard
+from ..corpus.utterances import load_utterances
 from ..corpus.voices import NO_VOICE, load_voices
 from ..files import atomic_write
 from ..packaged import card_template

@@ -21,8 +21,8 @@ from hf_bark_semantic.bark.synthesis import text_to_semantic
 from hf_bark_semantic.bark.text_informed import TextInformedDecoder, log_unigram
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.corpus.recordings import load_utterances
 from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from tiny import noise, random_codes, tiny_encoder, tiny_prompt

@@ -13,9 +13,11 @@ from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus import recordings as finetuning_data
-from hf_bark_semantic.corpus.recordings import RecordingFlaw, load_utterances, prepare_recordings, read_recordings
+from hf_bark_semantic.corpus import preparation
+from hf_bark_semantic.corpus.preparation import prepare_recordings
+from hf_bark_semantic.corpus.recordings import RecordingFlaw, read_recordings
 from hf_bark_semantic.corpus.rows import RECORDING_COLUMNS, row_features
+from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from hf_bark_semantic.trainers.bark_batches import ReplayBatches, judged_batches, split_held_out, voice_prompt_of
 from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
@@ -187,7 +189,7 @@ def test_unfit_recordings_are_left_out_with_their_reasons(folder, tmp_path, mode
 
 def test_a_killed_preparation_goes_on_and_changed_recordings_are_done_again(folder, tmp_path, models, monkeypatch):
     ljspeech(folder)
-    encoded, original = [], finetuning_data.encode_clip
+    encoded, original = [], preparation.encode_clip
 
     def counting(clip, *args, **kwargs):
         if len(encoded) == 3:
@@ -196,7 +198,7 @@ def test_a_killed_preparation_goes_on_and_changed_recordings_are_done_again(fold
         return original(clip, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning_data, "encode_clip", counting)
+        patch.setattr(preparation, "encode_clip", counting)
         with pytest.raises(KeyboardInterrupt):
             prepare(folder, tmp_path / "out", models)
     assert len(list((tmp_path / "out" / "data").iterdir())) == 1
@@ -205,7 +207,7 @@ def test_a_killed_preparation_goes_on_and_changed_recordings_are_done_again(fold
         encoded.append(len(clip))
         return original(clip, *args, **kwargs)
 
-    monkeypatch.setattr(finetuning_data, "encode_clip", count)
+    monkeypatch.setattr(preparation, "encode_clip", count)
     for expected, change in (
         (4, lambda: None),  # the first shard of two is there
         (0, lambda: None),

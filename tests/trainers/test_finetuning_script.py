@@ -19,7 +19,7 @@ from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_
 from hf_bark_semantic.bark.losses import FineLoss
 from hf_bark_semantic.cli.finetune_bark import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus.recordings import load_utterances
+from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder

@@ -13,7 +13,7 @@ from buzzing_voices import VOICES
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.loading import load_bark
-from hf_bark_semantic.corpus.recordings import load_utterances
+from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
 from hf_bark_semantic.trainers.bark import FineTuning
 from hf_bark_semantic.trainers.bark_batches import split_held_out

@@ -74,7 +74,9 @@ from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.cli.finetune_bark import main as train
-from hf_bark_semantic.corpus.recordings import Recording, load_utterances, prepare_recordings
+from hf_bark_semantic.corpus.preparation import prepare_recordings
+from hf_bark_semantic.corpus.recordings import Recording
+from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.sequences import normalize_text
