@@ -477,8 +477,8 @@ def test_arguments_are_checked(arguments):
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "hf_bark_semantic.app.page", raising=False)
-    monkeypatch.delattr("hf_bark_semantic.app.page", raising=False)
+    for name in [name for name in sys.modules if name.startswith("hf_bark_semantic.app")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert cli.main(["app"]) == 2
     assert 'pip install "hf_bark_semantic[app]"' in capsys.readouterr().err
