@@ -326,6 +326,11 @@ def _literal(path: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
+def public_name(place: str) -> str:
+    """A Hub id, or the last part of a folder."""
+    return Path(place).resolve().name if os.path.isdir(place) else place
+
+
 def render_card(
     template: Path, values: Mapping[str, str], *, name: str | None = None, results: Sequence[EvalResult] = ()
 ) -> str:
@@ -423,6 +428,7 @@ __all__ = [
     "check_publication",
     "encoder_results",
     "markdown_table",
+    "public_name",
     "publish",
     "render_card",
     "strip_paths",

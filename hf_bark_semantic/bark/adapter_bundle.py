@@ -29,7 +29,7 @@ from transformers import BarkModel
 
 from ..environment import installed_version
 from ..files import atomic_write
-from ..publishing import ADAPTER
+from ..publishing import ADAPTER, public_name
 from .adapters import (
     DEFAULT_NAME,
     AdapterError,
@@ -108,7 +108,7 @@ def save_adapters(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / BUNDLE).unlink(missing_ok=True)
-    base_model = base_model or _name_of(bark)
+    base_model = base_model or public_name(bark.config.name_or_path)
     ranks = {}
     for stage in loaded_adapters(bark)[name]:
         model = bark_stage(bark, stage)
@@ -178,12 +178,6 @@ def base_description(bark: BarkModel) -> dict[str, Any]:
     shapes = {stage: {name: getattr(bark_stage(bark, stage).config, name) for name in _SHAPE} for stage in STAGES}
     ids = {stage: {name: getattr(getattr(configs, stage), name) for name in names} for stage, names in _IDS.items()}
     return {"shapes": shapes, "ids": {**ids, "codebook_size": configs.codebook_size}}
-
-
-def _name_of(bark: BarkModel) -> str:
-    """A Hub id, or the last part of a folder: whose other parts are nobody's business."""
-    place = bark.config.name_or_path
-    return Path(place).resolve().name if os.path.isdir(place) else place
 
 
 def _download(repo_id: str, kwargs: dict) -> Path:

@@ -12,6 +12,7 @@
 
 import math
 import os
+from pathlib import Path
 
 from transformers import (
     AutoConfig,
@@ -187,6 +188,15 @@ def check_codec(codec: EncodecModel) -> None:
         )
 
 
+def save_bark(bark: BarkModel, processor: BarkProcessor, folder: Path) -> None:
+    bark.save_pretrained(folder)
+    try:
+        processor.save_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        print(f"The voice presets are not saved: {error}")
+        BarkProcessor(processor.tokenizer).save_pretrained(str(folder))
+
+
 class _QuietBark(BarkModel):
     """Loads without a warning about what nano's checkpoint leaves out; a class of its own changes no other loading."""
 
@@ -228,4 +238,5 @@ __all__ = [
     "load_bark_processor",
     "load_codec",
     "load_configs",
+    "save_bark",
 ]

@@ -27,14 +27,17 @@ from transformers import pipeline
 
 from ..bark.adapter_bundle import load_adapters
 from ..bark.adapters import merge_adapters, set_adapters
-from ..bark.loading import check_bark, check_encoder, load_bark
+from ..bark.loading import check_bark, check_encoder, load_bark, save_bark
 from ..bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from ..corpus.preparation import prepare_recordings
 from ..corpus.recordings import read_recordings
 from ..corpus.utterances import load_utterances
 from ..packaged import NANO, encoder_for
 from ..pipelines.encoding import TASK
-from ..trainers.bark import FineTuning, Settings, minutes, public_name, save_bark
+from ..publishing import public_name
+from ..trainers.bark import FineTuning
+from ..trainers.bark_batches import minutes
+from ..trainers.bark_config import Settings
 from ..trainers.settings import arguments_of, set_value
 from . import publish
 

@@ -35,6 +35,7 @@ from ..bark.prompting import (
     num_fine_windows,
 )
 from ..bark.voice_prompt import VoicePrompt
+from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
 
 # What random_example draws: constants, because they mirror how Bark is prompted and how its fine stage runs.
 MAX_HISTORY_CLIPS = 3  # as many clips of the voice make a history, or fewer
@@ -361,10 +362,15 @@ def utterance_of(voice_prompt: VoicePrompt) -> Utterance:
     return Utterance(np.zeros(0, np.int64), voice_prompt.semantic_tokens, voice_prompt.audio_codes)
 
 
+def minutes(utterances: Sequence[Utterance]) -> float:
+    return sum(utterance.num_tokens for utterance in utterances) / SEMANTIC_RATE_HZ / 60
+
+
 __all__ = [
     "ReplayBatches",
     "UtteranceBatches",
     "judged_batches",
+    "minutes",
     "random_example",
     "split_held_out",
     "utterance_of",

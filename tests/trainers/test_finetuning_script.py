@@ -22,6 +22,7 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
+from hf_bark_semantic.trainers.bark_config import Settings
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
 
@@ -289,7 +290,7 @@ def test_qlora_needs_bitsandbytes_and_a_gpu(config, monkeypatch):
         run(config(method="qlora"))
     monkeypatch.setattr(finetuning.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match="needs a GPU"):
-        finetuning.load_for_training(finetuning.Settings("x", "x", "x", "qlora"), torch.device("cpu"))
+        finetuning.load_for_training(Settings("x", "x", "x", "qlora"), torch.device("cpu"))
 
 
 def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config, tmp_path, bark_folder, capsys):

@@ -96,8 +96,9 @@ from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.publishing import markdown_table
-from hf_bark_semantic.trainers.bark import DEFAULT_RATES, LOSSES
+from hf_bark_semantic.trainers.bark import LOSSES
 from hf_bark_semantic.trainers.bark_batches import random_example, utterance_of
+from hf_bark_semantic.trainers.bark_config import DEFAULT_RATES
 from hf_bark_semantic.trainers.settings import set_value
 
 METHODS = ("lora", "full")
