@@ -19,6 +19,7 @@ EVAL = [
     'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; scorers.py reads its weights alone
     *TRAIN,
 ]
+TEXT_FILES = {"hf_bark_semantic.model_cards": "model_cards", "hf_bark_semantic.recipes": "training/configs"}
 
 setup(
     name="hf_bark_semantic",
@@ -27,11 +28,13 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    packages=find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
+    packages=[*find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]), *TEXT_FILES],
+    package_dir=TEXT_FILES,
     package_data={
         "hf_bark_semantic": [
             *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*")
-        ]
+        ],
+        **dict.fromkeys(TEXT_FILES, ["*.md", "*.yaml", "*/*.yaml"]),
     },
     python_requires=">=3.10",
     install_requires=[
