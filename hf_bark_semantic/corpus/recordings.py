@@ -3,9 +3,6 @@
 read_recordings    -> recordings, none of them opened yet
 """
 
-import csv
-import io
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +15,10 @@ from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 
 from .rows import open_dataset
+from .tables import TABLES, read_table
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+LJSPEECH_COLUMNS = ("file_name", "text", "normalized_text")  # keithito.com/LJ-Speech-Dataset
 SUBFOLDERS = ("", "wavs", "clips")  # of LJSpeech and Common Voice
 AUDIO_COLUMNS = ("audio", "file_name", "filename", "path", "file", "audio_path", "audio_file", "wav")
 TEXT_COLUMNS = ("normalized_text", "text", "transcription", "transcript", "sentence")
@@ -71,7 +70,7 @@ def read_recordings(source: str | os.PathLike, *, split: str = "train") -> list[
     """
     path = Path(source)
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+    if path.suffix.lower() in TABLES:
         table = path
     recordings = _recordings_of_dataset(str(source), split) if table is None else _recordings_of_table(table)
     if not recordings:
@@ -80,12 +79,9 @@ def read_recordings(source: str | os.PathLike, *, split: str = "train") -> list[
 
 
 def _recordings_of_table(path: Path) -> list[Recording]:
-    try:
-        rows = _table_rows(path)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}. It must be {path.suffix} in UTF-8.") from error
     recordings, seen = [], set()
-    for row in rows:
+    for row in read_table(path, AUDIO_COLUMNS, without_header=LJSPEECH_COLUMNS):
+        row = {name.lower(): value for name, value in row.items()}
         name = str(_column(row, AUDIO_COLUMNS, path) or "")
         try:
             file = _file_inside(path.parent, name)
@@ -99,23 +95,6 @@ def _recordings_of_table(path: Path) -> list[Recording]:
         text, voice = _column(row, TEXT_COLUMNS, path), _column(row, VOICE_COLUMNS)
         recordings.append(Recording(name, str(text or ""), str(voice or ""), read, stamp))
     return recordings
-
-
-def _table_rows(path: Path) -> list[dict]:
-    content = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() == ".jsonl":
-        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError(f'{str(path)!r}: a line must be like {{"file_name": "a.wav", "text": "Hello."}}.')
-        return rows
-    delimiter = max(",;\t|", key=content.partition("\n")[0].count)
-    quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE  # LJSpeech and Common Voice quote nothing
-    rows = list(csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting))
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    if delimiter == "|" and not set(header) & set(AUDIO_COLUMNS):  # LJSpeech
-        header = ["file_name", "text", "normalized_text"]
-        rows = [header, *rows]
-    return [dict(zip(header, row, strict=False)) for row in rows[1:] if row]
 
 
 def _recordings_of_dataset(place: str, split: str) -> list[Recording]:

@@ -6,10 +6,8 @@ fits_bark             whether a Bark can say a text at once
 with_sound            a text with a laugh, a sigh or ♪ put in
 """
 
-import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from ..bark.configs import BarkGenerationConfigs
 from ..bark.prompting import text_to_ids
 from ..voices.splitting import piece_fits, split_text
 from .rows import open_dataset
+from .tables import TABLES, read_table
 
 # suno-ai/bark, README: the languages of Bark
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
@@ -51,17 +50,14 @@ def load_sentences(
         ValueError: no such column, no sentence, a language that Bark doesn't speak, or a file that cannot be read.
     """
     path = Path(source)
-    readers = {".txt": _read_txt, ".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl}
-    reader = readers.get(path.suffix.lower())
-    if reader is not None and not path.is_file():
+    is_file = path.suffix.lower() in (".txt", *TABLES)
+    if is_file and not path.is_file():
         raise ValueError(f"There is no file {str(source)!r}. Check the spelling and the working directory.")
-    if language is None and reader is not None and (named := re.match(r"([a-z]{2})(?![a-z])", path.stem)):
+    if language is None and is_file and (named := re.match(r"([a-z]{2})(?![a-z])", path.stem)):
         language = named[1] if named[1] in LANGUAGES else None
-    try:
-        rows = reader(path) if reader else _read_dataset(str(source), column, split)
-        sentences = [_sentence(row, column, language, source) for row in rows]
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(source)!r} cannot be read: {error}. It must be {path.suffix} in UTF-8.") from error
+    columns = TEXT_COLUMNS if column is None else [column]
+    rows = read_table(path, columns) if is_file else _read_dataset(str(source), column, split)
+    sentences = [_sentence(row, columns, language, source) for row in rows]
     sentences = [sentence for sentence in sentences if sentence.text]
     if not sentences:
         raise ValueError(f"{str(source)!r} holds no sentence.")
@@ -113,37 +109,13 @@ def with_sound(text: str, sound: int, place: int) -> str:
     return " ".join(part for part in (text[:position].strip(), mark, text[position:].strip()) if part)
 
 
-def _read_txt(path: Path) -> Iterator[dict]:
-    with open(path, encoding="utf-8-sig") as file:
-        yield from ({"text": line} for line in file)
-
-
-def _read_csv(path: Path) -> Iterator[dict]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".tsv":  # Common Voice quotes nothing
-            yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        else:
-            yield from csv.DictReader(file)
-
-
-def _read_jsonl(path: Path) -> Iterator[dict]:
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f'Line {number} of {str(path)!r} is no JSON object, such as {{"text": ...}}.')
-                yield row
-
-
 def _read_dataset(source: str, column: str | None, split: str) -> Iterator[dict]:
     dataset = open_dataset(source, split=split)
     wanted = {column, *TEXT_COLUMNS, *LANGUAGE_COLUMNS}
     yield from dataset.select_columns([name for name in dataset.column_names if name in wanted])  # no audio
 
 
-def _sentence(row: dict, column: str | None, language: str | None, source) -> Sentence:
-    names = [column] if column else TEXT_COLUMNS
+def _sentence(row: dict, names: Sequence[str], language: str | None, source) -> Sentence:
     name = next((name for name in names if name in row), None)
     if name is None:
         raise ValueError(

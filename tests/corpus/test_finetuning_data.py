@@ -89,6 +89,12 @@ def test_ljspeech_is_read_with_its_normalized_text(folder):
     ]  # fmt: skip
 
 
+def test_ljspeech_is_read_whose_first_line_has_more_commas_than_columns(folder):
+    text = "Printing, in the only sense with which we are at present concerned, differs from most if not from all"
+    ljspeech(folder, [f"clip0|{text}|{text}", "clip1|in being|in being"])
+    assert [(r.id, r.text) for r in read_recordings(folder)] == [("clip0", text), ("clip1", "in being")]
+
+
 def test_datasets_are_read_without_decoding_or_leaving_them(folder, tmp_path):
     files = [str(folder / "wavs" / f"clip{number}.wav") for number in range(2)]
     rows = {"audio": files, "sentence": ["the dog", "a cat"], "speaker_id": ["anna", "ben"]}
@@ -118,7 +124,7 @@ def test_datasets_are_read_without_decoding_or_leaving_them(folder, tmp_path):
         ("metadata.csv", "file_name,text\n", "holds no recordings"),
         ("metadata.csv", "", "holds no recordings"),
         ("metadata.csv", "clip0|\xe9".encode("latin-1"), "UTF-8"),
-        ("metadata.jsonl", "[1]\n", "a line must be like"),
+        ("metadata.jsonl", "[1]\n", "Line 1 of .* is no JSON object"),
         ("metadata.jsonl", "{\n", "cannot be read"),
     ],
 )
