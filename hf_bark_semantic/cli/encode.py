@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..packaged import example_recording
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
     if with_text:
         options |= {"text": arguments.text, "bark": _load_bark(arguments.bark, encoder.device)}
-        encoded = (records.encode_file(file, encoder, **options) for file in files)
+        encoded: Iterable[dict] = (records.encode_file(file, encoder, **options) for file in files)
     else:
         encoded = records.encode_files(files, encoder, **options)
     disable = None if arguments.progress is None else not arguments.progress

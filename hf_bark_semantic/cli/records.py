@@ -109,7 +109,7 @@ def _record(file: Path, result: dict | Exception) -> dict[str, Any]:
 
 def save_record(record: dict, target: Path) -> dict:
     """Write the arrays of a record to `target` and name it in the record."""
-    arrays = {name: value for name, value in record.items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {name: value for name, value in record.items() if isinstance(value, np.ndarray)}
     try:
         with atomic_write(target, error_class=AudioError) as opened:
             np.savez(opened, **arrays)
