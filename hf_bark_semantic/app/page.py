@@ -12,6 +12,7 @@ Recordings and texts stay on the machine: the page loads nothing from elsewhere 
 nothing, and has no public link. A visitor's voice is kept in the visitor's session alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -77,87 +78,100 @@ def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, preven
 def build_page(studio: Studio) -> gr.Blocks:
     """The page, not yet shown."""
     visit = Visit(studio)
+    fields = visit.fields
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DELETE_FILES_S // 4, DELETE_FILES_S)) as page:
         gr.Markdown(
             f"# {TITLE}\nClone a voice, then let it speak. Everything is computed on this machine, and recordings and "
             "texts stay there. Files of speech say in their comment that they are synthetic."
         )
-        prompt = gr.State(None)  # VoicePrompt, of this visitor
-        num_cancelled = gr.Number(0, visible=False)  # sent along with every job; see Studio.work
+        fields.prompt = gr.State(None)  # VoicePrompt, of this visitor
+        fields.num_cancelled = gr.Number(0, visible=False)  # sent along with every job; see Studio.work
         with gr.Row():
             barks = [(model_name(name), name) for name in studio.barks]
-            bark = gr.Dropdown(barks, value=studio.bark, label="Bark", info=_cache_note(studio), scale=2)
+            fields.bark = gr.Dropdown(barks, value=studio.bark, label="Bark", info=_cache_note(studio), scale=2)
             adapters = [("none", ""), *((name, name) for name in studio.adapters)]
-            adapter = gr.Dropdown(
+            fields.adapter = gr.Dropdown(
                 adapters, value="", label="Adapter", info="Fine-tuned changes to this Bark.",
                 visible=bool(studio.adapters),
             )  # fmt: skip
-            voice = gr.Dropdown(
+            fields.voice = gr.Dropdown(
                 visit.first_voices(), label="Voice", info="Who speaks. A clone appears here.", scale=2, elem_id="voice"
             )
-        shared = [bark, adapter, voice, prompt, num_cancelled]
         with gr.Tab("1. Clone"):
-            stops = [_clone_tab(visit, shared)]
-        options = _Options()
+            stops = [_clone_tab(visit)]
+        settings = _add_settings(visit)
         with gr.Tab("2. Speak"):
-            stops.append(_speak_tab(visit, shared, options))
+            fields.text = gr.Textbox(
+                label="Text, of any length; [laughs], ♪ and CAPITALS are for Bark", lines=6, elem_id="text",
+                render=False,
+            )  # fmt: skip
+            stops.append(_speech_tab(visit, "speak", fields.text, visit.speak, settings))
         with gr.Tab("Convert"):
-            stops.append(_convert_tab(visit, shared, options))
+            fields.source = _recording("A recording whose words the voice shall say, as they are said", "source")
+            stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings))
         with gr.Tab("Batch"):
-            stops.append(_batch_tab(visit, shared, options))
-        with gr.Accordion("How Bark speaks", open=False):
-            options.render()
+            stops.append(_batch_tab(visit, settings))
+        with gr.Accordion("How Bark speaks", open=False), gr.Row():
+            for setting in settings:
+                setting.render()
         for stop in stops:
-            stop.click(visit.cancel, None, num_cancelled, queue=False, show_progress="hidden", api_name=False)
-        for menu, name in ((bark, "choose_bark"), (adapter, "choose_adapter")):
-            menu.input(
-                visit.choose, [bark, adapter, prompt, num_cancelled], [voice, prompt], **_computing(name, voice)
-            )
+            stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
+        for menu, name in ((fields.bark, "choose_bark"), (fields.adapter, "choose_adapter")):
+            outputs = [fields.voice, fields.prompt]
+            menu.input(visit.choose, {*_models(visit), fields.prompt}, outputs, **_computing(name, fields.voice))
         page.unload(visit.leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
-class _Options:
-    """The settings of speech, shared by all tabs; they stand below the tabs, and are made before."""
-
-    def __init__(self):
-        self.components = [
-            gr.Number(0, label="Seed", precision=0, minimum=0, info="Another seed, another take.", render=False),
-            gr.Number(None, minimum=0, step=0.05, label="Temperature of words and sound", render=False,
-                      placeholder="the Bark's own", info="0 takes the likeliest."),
-            gr.Number(None, minimum=0, step=0.05, label="Temperature of the fine stage", render=False,
-                      placeholder="the Bark's own"),
-            gr.Dropdown(list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that hear the voice", render=False,
-                        info="all; its sound alone; its words alone; none"),
-            gr.Radio(list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts", render=False,
-                     info="each piece hears the voice, or the piece before"),
-        ]  # fmt: skip
-
-    def render(self) -> None:
-        with gr.Row():
-            for component in self.components:
-                component.render()
+def _models(visit: Visit) -> set[gr.Component]:
+    """What every computation needs to know."""
+    return {visit.fields.bark, visit.fields.adapter, visit.fields.num_cancelled}
 
 
-def _clone_tab(visit: "Visit", shared: list) -> gr.Button:
-    bark, adapter, voice, prompt, num_cancelled = shared
+def _add_settings(visit: Visit) -> list[gr.Component]:
+    """The settings of speech, which stand below all tabs, and are made before."""
+    fields, own = visit.fields, "the Bark's own"
+    fields.seed = gr.Number(
+        0, label="Seed", precision=0, minimum=0, info="Another seed, another take.", render=False
+    )  # fmt: skip
+    fields.temperature = gr.Number(
+        None, label="Temperature of words and sound", minimum=0, step=0.05, placeholder=own,
+        info="0 takes the likeliest.", render=False,
+    )  # fmt: skip
+    fields.fine_temperature = gr.Number(
+        None, label="Temperature of the fine stage", minimum=0, step=0.05, placeholder=own, render=False
+    )  # fmt: skip
+    fields.prompt_mode = gr.Dropdown(
+        list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that receive the voice",
+        info="all; its sound alone; its words alone; none", render=False,
+    )  # fmt: skip
+    fields.long_form = gr.Radio(
+        list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts",
+        info="each piece follows the voice, or the piece before", render=False,
+    )  # fmt: skip
+    return [fields.seed, fields.temperature, fields.fine_temperature, fields.prompt_mode, fields.long_form]
+
+
+def _clone_tab(visit: Visit) -> gr.Button:
+    fields = visit.fields
     with gr.Row(equal_height=False):
         with gr.Column():
-            recording = _recording("A recording of the voice: some seconds of clear speech", "reference")
+            fields.recording = _recording("A recording of the voice: some seconds of clear speech", "reference")
+            fields.recording.render()
             with gr.Row():
-                start_s = gr.Number(0, minimum=0, step=0.1, label="Part from (s)")
-                end_s = gr.Number(0, minimum=0, step=0.1, label="to (s)")
+                fields.start_s = gr.Number(0, minimum=0, step=0.1, label="Part from (s)")
+                fields.end_s = gr.Number(0, minimum=0, step=0.1, label="to (s)")
             with gr.Row():
                 best = gr.Button("Find the best part")
                 read = gr.Button("Read this part")
-            consent = gr.Checkbox(label=CONSENT, elem_id="consent")
+            fields.consent = gr.Checkbox(label=CONSENT, elem_id="consent")
             with gr.Row():
                 clone = gr.Button("Clone", variant="primary", elem_id="clone")
                 stop = gr.Button("Cancel")
             with gr.Accordion("I have a voice prompt (.npz) already", open=False):
-                file = gr.File(file_types=[".npz"], label="Voice prompt", elem_id="npz")
+                fields.file = gr.File(file_types=[".npz"], label="Voice prompt", elem_id="npz")
         with gr.Column():
-            summary = gr.Textbox(label="What the encoder hears", lines=2, interactive=False, elem_id="summary")
+            summary = gr.Textbox(label="What the encoder reads", lines=2, interactive=False, elem_id="summary")
             tokens = gr.HighlightedText(
                 label="Semantic tokens; the darker, the surer the encoder is", show_legend=False, elem_id="tokens"
             )
@@ -165,53 +179,42 @@ def _clone_tab(visit: "Visit", shared: list) -> gr.Button:
                 label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
             )
             saved = gr.File(label="Voice prompt, for this and every other Bark program", interactive=False, height=120)
-    part, heard = [recording, start_s, end_s], [summary, tokens]
-    job = [bark, adapter, num_cancelled]
-    for event, name in ((recording.change, "analyse"), (best.click, "best_part")):
-        event(visit.best_part, [recording, *job], [start_s, end_s, *heard], **_computing(name, summary))
-    read.click(visit.read_part, [*part, *job], heard, **_computing("read_part", summary))
-    results = [*heard, report, saved, voice, prompt]
-    clone.click(visit.clone, [*part, consent, *job], results, **_computing("clone", report))
-    file.upload(visit.load_prompt, [file, consent, *job], [report, voice, prompt], **_computing("load_prompt", report))
+    models, part = _models(visit), [fields.start_s, fields.end_s]
+    for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
+        outputs = [*part, summary, tokens]
+        event(visit.best_part, {fields.recording, *models}, outputs, **_computing(name, summary))
+    chosen, voice = {fields.recording, *part, *models}, [fields.voice, fields.prompt]
+    read.click(visit.read_part, chosen, [summary, tokens], **_computing("read_part", summary))
+    outputs = [summary, tokens, report, saved, *voice]
+    clone.click(visit.clone, {*chosen, fields.consent}, outputs, **_computing("clone", report))
+    inputs = {fields.file, fields.consent, *models}
+    fields.file.upload(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", report))
     return stop
 
 
-def _speak_tab(visit: "Visit", shared: list, options: _Options) -> gr.Button:
+def _speech_tab(
+    visit: Visit, name: str, content: gr.Component, handler: Callable, settings: list[gr.Component]
+) -> gr.Button:
+    """What is to be said, and the file that is made of it."""
     with gr.Row(equal_height=False):
         with gr.Column():
-            text = gr.Textbox(
-                label="Text, of any length; [laughs], ♪ and CAPITALS are for Bark", lines=6, elem_id="text"
-            )
+            content.render()
             with gr.Row():
-                speak = gr.Button("Speak", variant="primary", elem_id="speak")
-                stop = gr.Button("Cancel", elem_id="stop")
+                start = gr.Button(name.capitalize(), variant="primary", elem_id=name)
+                stop = gr.Button("Cancel", elem_id=f"stop-{name}")
         with gr.Column():
-            audio = _speech("speech")
-            status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id="spoken")
-    speak.click(visit.speak, [text, *shared, *options.components], [audio, status], **_computing("speak", audio))
+            audio = gr.Audio(label="Speech", interactive=False, buttons=NO_SHARING, elem_id=f"{name}-audio")
+            status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id=f"{name}-result")
+    inputs = {content, visit.fields.voice, visit.fields.prompt, *_models(visit), *settings}
+    start.click(handler, inputs, [audio, status], **_computing(name, audio))
     return stop
 
 
-def _convert_tab(visit: "Visit", shared: list, options: _Options) -> gr.Button:
+def _batch_tab(visit: Visit, settings: list[gr.Component]) -> gr.Button:
+    fields = visit.fields
     with gr.Row(equal_height=False):
         with gr.Column():
-            source = _recording("A recording whose words the voice shall say, as they are said", "source")
-            with gr.Row():
-                convert = gr.Button("Convert", variant="primary", elem_id="convert")
-                stop = gr.Button("Cancel")
-        with gr.Column():
-            audio = _speech("converted")
-            status = gr.Textbox(label="Result", lines=1, interactive=False)
-    convert.click(
-        visit.convert, [source, *shared, *options.components], [audio, status], **_computing("convert", audio)
-    )
-    return stop
-
-
-def _batch_tab(visit: "Visit", shared: list, options: _Options) -> gr.Button:
-    with gr.Row(equal_height=False):
-        with gr.Column():
-            lines = gr.Textbox(label=f"One text per line, at most {MAX_LINES}", lines=10, elem_id="lines")
+            fields.lines = gr.Textbox(label=f"One text per line, at most {MAX_LINES}", lines=10, elem_id="lines")
             with gr.Row():
                 start = gr.Button("Speak all", variant="primary", elem_id="batch")
                 stop = gr.Button("Cancel", elem_id="stop-batch")
@@ -220,22 +223,17 @@ def _batch_tab(visit: "Visit", shared: list, options: _Options) -> gr.Button:
                 headers=["line", "text", "result"], label="Lines", interactive=False, wrap=True, elem_id="table"
             )
             archive = gr.File(label="All of them, as wav in a zip", interactive=False, height=120, elem_id="zip")
-    start.click(
-        visit.speak_lines, [lines, *shared, *options.components], [table, archive],
-        **_computing("speak_lines", archive, concurrency_id="batch"),
-    )  # fmt: skip
+    inputs = {fields.lines, fields.voice, fields.prompt, *_models(visit), *settings}
+    computing = _computing("speak_lines", archive, concurrency_id="batch")
+    start.click(visit.speak_lines, inputs, [table, archive], **computing)
     return stop
 
 
 def _recording(label: str, elem_id: str) -> gr.Audio:
-    sources = ["upload", "microphone"]
     return gr.Audio(
-        sources=sources, type="filepath", editable=False, buttons=NO_SHARING, label=label, elem_id=elem_id
+        sources=["upload", "microphone"], type="filepath", editable=False, buttons=NO_SHARING, label=label,
+        elem_id=elem_id, render=False,
     )  # fmt: skip
-
-
-def _speech(elem_id: str) -> gr.Audio:
-    return gr.Audio(label="Speech", interactive=False, buttons=NO_SHARING, elem_id=elem_id)
 
 
 class _OnlyFromHere:

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -13,25 +14,31 @@ import gradio as gr
 from ..audio import load_audio, save_audio
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..pipelines.cloning import VoiceCloningPipeline
 from ..voices.provenance import Provenance, read_provenance
 from ..voices.window import best_window, prompt_report
 from .studio import CLONED, Cancelled, Job, Studio, encode_part, prompt_of_part, read_lines
 
 SHOW_ERROR_S = 30
 CONSENT = "It is my own voice, or its owner has agreed to this clone and to what I shall do with it."
+PROGRESS = gr.Progress()  # gradio replaces it by the one of the event
 
-# what a recording, a text or a model can be guilty of
+# what a recording, a text or a model can raise
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError, EOFError)
+
+Values = dict[gr.Component, Any]
 
 
 class Visit:
-    """What happens when a visitor clicks; nothing of a visitor is kept here.
+    """The handlers of the page's buttons; nothing of a visitor is kept here.
 
-    Arguments and results are values of the page's components, in the order of the layout above.
+    Each receives the values of components that the layout has put into `fields`, and returns values of the components
+    that the layout names.
     """
 
     def __init__(self, studio: Studio):
         self.studio = studio
+        self.fields = SimpleNamespace()
 
     def first_voices(self) -> list[tuple[str, str]]:
         with self.studio.work(self.studio.bark, job=Job()) as speaker:
@@ -43,97 +50,78 @@ class Visit:
     def leave(self, request: gr.Request) -> None:
         self.studio.cancel(_session(request))
 
-    def choose(self, bark, adapter, prompt, num_cancelled, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+    def choose(self, values: Values, request: gr.Request, progress=PROGRESS):
         """Load another Bark or adapter; a cloned voice stays if it has the same tokens."""
-        with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            if prompt is not None and not _is_of(prompt, speaker):
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            prompt = asked.prompt
+            if prompt is not None and prompt.vocabularies != speaker.vocabularies:
                 gr.Warning("The cloned voice belongs to another Bark, so it is gone. Clone it again for this one.")
                 prompt = None
             voices = self.studio.voices(speaker, has_cloned=prompt is not None)
         return gr.update(choices=voices, value=voices[0][1]), prompt
 
-    def best_part(self, recording, bark, adapter, num_cancelled, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+    def best_part(self, values: Values, request: gr.Request, progress=PROGRESS):
         """Find the part that makes the best voice prompt, and read it."""
-        if not recording:
+        asked = self._asked(values)
+        if not asked.recording:
             return 0, 0, "", []
-        with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            waveform, (min_s, max_s) = load_audio(recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
+        with self._work(asked, request, progress) as (speaker, _):
+            waveform, (min_s, max_s) = load_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
             window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
-            _, encoded = encode_part(speaker, recording, window.start_s, window.end_s)
-        note = "\nThis file says of itself that it is synthetic speech." if read_provenance(recording) else ""
+            _, encoded = encode_part(speaker, asked.recording, window.start_s, window.end_s)
+        note = "\nThis file says of itself that it is synthetic speech." if read_provenance(asked.recording) else ""
         return round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)
 
-    def read_part(
-        self, recording, start_s, end_s, bark, adapter, num_cancelled, request: gr.Request, progress=gr.Progress()  # noqa: B008
-    ):  # fmt: skip
+    def read_part(self, values: Values, request: gr.Request, progress=PROGRESS):
         """Read the part that was chosen."""
-        with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            _, encoded = encode_part(speaker, _given(recording), float(start_s or 0), float(end_s or 0))
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            _, encoded = _encode_chosen_part(speaker, asked)
         return _summary(encoded), _shown_tokens(encoded)
 
-    def clone(
-        self, recording, start_s, end_s, consent, bark, adapter, num_cancelled, request: gr.Request,
-        progress=gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple]:  # fmt: skip
+    def clone(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Make a voice prompt of the part that was chosen."""
-        with _plain_errors():
-            _check_consent(consent)
-        with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            clip, encoded = encode_part(speaker, _given(recording), float(start_s or 0), float(end_s or 0))
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            _check_consent(asked.consent)
+            clip, encoded = _encode_chosen_part(speaker, asked)
             prompt = prompt_of_part(speaker, encoded)
             report = prompt_report(prompt, clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
-            voices = self.studio.voices(speaker, has_cloned=True)
-        menu = gr.update(choices=voices, value=CLONED)
+            menu = self._menu_with_clone(speaker)
         with _folder() as folder:
             file = str(prompt.save(folder / "voice.npz"))
             yield _summary(encoded), _shown_tokens(encoded), str(report), file, menu, prompt
 
-    def load_prompt(self, file, consent, bark, adapter, num_cancelled, request: gr.Request, progress=gr.Progress()):  # noqa: B008
+    def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS):
         """Take a voice prompt that was made before."""
-        with _plain_errors():
-            _check_consent(consent)
-        with self._job(bark, adapter, num_cancelled, request, progress) as (speaker, _):
-            prompt = VoicePrompt.load(_given(file), **speaker.vocabularies)
-            voices = self.studio.voices(speaker, has_cloned=True)
-        return str(prompt_report(prompt, histories=speaker.histories)), gr.update(choices=voices, value=CLONED), prompt
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            _check_consent(asked.consent)
+            prompt = VoicePrompt.load(_given(asked.file), **speaker.vocabularies)
+            menu = self._menu_with_clone(speaker)
+        return str(prompt_report(prompt, histories=speaker.histories)), menu, prompt
 
-    def speak(
-        self, text, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,
-        long_form, request: gr.Request, progress=gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+    def speak(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
         """Speak a text."""
-        options = _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form)
-        job = self._job(bark, adapter, num_cancelled, request, progress)
-        yield from self._speech_file(job, voice, prompt, lambda: {"text": text}, options)
+        asked = self._asked(values)
+        yield from self._speech_file(asked, request, progress, lambda: {"text": asked.text})
 
-    def convert(
-        self, source, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,
-        long_form, request: gr.Request, progress=gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+    def convert(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
         """Say what a recording says."""
-        options = _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form)
-        job = self._job(bark, adapter, num_cancelled, request, progress)
-        yield from self._speech_file(job, voice, prompt, lambda: {"convert": _given(source)}, options)
+        asked = self._asked(values)
+        yield from self._speech_file(asked, request, progress, lambda: {"convert": _given(asked.source)})
 
-    def speak_lines(
-        self, text, bark, adapter, voice, prompt, num_cancelled, seed, temperature, fine_temperature, prompt_mode,
-        long_form, request: gr.Request, progress=gr.Progress(),  # noqa: B008
-    ) -> Iterator[tuple[list, Any]]:  # fmt: skip
+    def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
         """Speak line after line; a line that fails is named, and what was finished before a cancellation is kept."""
-        options = _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form)
-        with _plain_errors():
-            lines = read_lines(text)
-        rows = []
-        with _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive, _plain_errors():
+        asked, rows = self._asked(values), []
+        with _plain_errors(), _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
+            lines = read_lines(asked.lines)
             for number, line in enumerate(lines, 1):
-                job = Job(show=_progress_of_line(progress, number, len(lines)))
-                session = _session(request)
+                file = folder / f"{number:04d}.wav"
                 try:
-                    with self.studio.work(
-                        bark, adapter or None, job=job, session=session, num_cancelled=num_cancelled
-                    ) as speaker:
-                        file = folder / f"{number:04d}.wav"
-                        result = self._say(speaker, voice, prompt, job, file, text=line, **options)
+                    with self._job(asked, request, _progress_of_line(progress, number, len(lines))) as (speaker, job):
+                        result = self._save_speech(speaker, asked, job, file, text=line)
                     archive.write(file, file.name)
                     file.unlink()
                 except Cancelled:
@@ -147,36 +135,57 @@ class Visit:
             archive.close()
             yield rows, str(folder / "speech.zip")
 
+    def _asked(self, values: Values) -> SimpleNamespace:
+        """The values by the names of their fields."""
+        fields = vars(self.fields).items()
+        return SimpleNamespace(**{name: values[component] for name, component in fields if component in values})
+
     @contextmanager
-    def _job(self, bark, adapter, num_cancelled, request, progress):
-        job = Job(show=lambda share, what: progress(share, desc=what))
-        session = _session(request)
-        with (
-            _plain_errors(),
-            self.studio.work(bark, adapter or None, job=job, session=session, num_cancelled=num_cancelled) as speaker,
-        ):
+    def _job(self, asked: SimpleNamespace, request: gr.Request, show: Callable[[float, str], Any]):
+        """The pipeline that was chosen, to oneself, and the job that it works at."""
+        job, whose = Job(show=show), {"session": _session(request), "num_cancelled": asked.num_cancelled}
+        with self.studio.work(asked.bark, asked.adapter or None, job=job, **whose) as speaker:
             yield speaker, job
 
+    @contextmanager
+    def _work(self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress):
+        """[`_job`], with progress and errors shown on the page."""
+
+        def show(share: float, what: str) -> None:
+            progress(share, desc=what)
+
+        with _plain_errors(), self._job(asked, request, show) as work:
+            yield work
+
+    def _menu_with_clone(self, speaker: VoiceCloningPipeline):
+        return gr.update(choices=self.studio.voices(speaker, has_cloned=True), value=CLONED)
+
     def _speech_file(
-        self, work, voice, prompt, content: Callable[[], dict], options: dict
+        self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, content: Callable[[], dict]
     ) -> Iterator[tuple[str, str]]:
-        """What is said of `content` within `work`, as a file that is there until the page has taken it."""
+        """A file of speech, which is there until the page has taken it, and what there is to say about it."""
         with _folder() as folder:
             file = folder / "speech.wav"
-            with work as (speaker, job):
-                result = self._say(speaker, voice, prompt, job, file, **content(), **options)
+            with self._work(asked, request, progress) as (speaker, job):
+                result = self._save_speech(speaker, asked, job, file, **content())
             yield str(file), result
 
-    def _say(self, speaker, voice, prompt, job, file: Path, **content) -> str:
-        """Save some speech, and give what is to be said about it."""
-        speech = self.studio.say(speaker, voice, prompt, job=job, **content)
+    def _save_speech(
+        self, speaker: VoiceCloningPipeline, asked: SimpleNamespace, job: Job, file: Path, **content: Any
+    ) -> str:
+        speech = self.studio.say(
+            speaker, asked.voice, asked.prompt, job=job, seed=int(asked.seed or 0),
+            semantic_temperature=asked.temperature, coarse_temperature=asked.temperature,
+            fine_temperature=asked.fine_temperature, prompt_mode=asked.prompt_mode, long_form=asked.long_form,
+            **content,
+        )  # fmt: skip
         provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
         save_audio(file, speech["audio"], speech["sampling_rate"], provenance=provenance)
         seconds = len(speech["audio"]) / speech["sampling_rate"]
         return "\n".join([f"{seconds:.2f} s of speech", *speech["warnings"]])
 
 
-def _progress_of_line(progress: gr.Progress, number: int, num_lines: int):
+def _progress_of_line(progress: gr.Progress, number: int, num_lines: int) -> Callable[[float, str], None]:
     def show(share: float, what: str) -> None:
         progress((number - 1 + share) / num_lines, desc=f"line {number} of {num_lines}: {what}")
 
@@ -185,7 +194,7 @@ def _progress_of_line(progress: gr.Progress, number: int, num_lines: int):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What went wrong, in the page's words: those of the library, which are for people."""
+    """Show the library's errors on the page as they are: they are written for people."""
     try:
         yield
     except Cancelled:
@@ -211,19 +220,8 @@ def _check_consent(consent: bool) -> None:
         raise ValueError(f'Tick "{CONSENT}" first. A voice is cloned with its owner\'s consent alone.')
 
 
-def _is_of(prompt: VoicePrompt, speaker) -> bool:
-    return prompt.vocabularies == speaker.vocabularies
-
-
-def _speech_options(seed, temperature, fine_temperature, prompt_mode, long_form) -> dict[str, Any]:
-    return {
-        "seed": int(seed or 0),
-        "semantic_temperature": temperature,
-        "coarse_temperature": temperature,
-        "fine_temperature": fine_temperature,
-        "prompt_mode": prompt_mode,
-        "long_form": long_form,
-    }
+def _encode_chosen_part(speaker: VoiceCloningPipeline, asked: SimpleNamespace):
+    return encode_part(speaker, _given(asked.recording), float(asked.start_s or 0), float(asked.end_s or 0))
 
 
 def _summary(encoded: dict) -> str:

@@ -66,12 +66,10 @@ def new_visitor(address):
 
 def ask(visitor, name: str, *inputs, bark: str, **more):
     """Call an event of the page; files are uploaded, and the rest of the shared inputs is as a newcomer leaves it."""
+    shared = (0, bark, "")  # how often the visitor has cancelled, Bark, adapter
     if name in ("speak", "convert", "speak_lines"):
-        voice = more.get("voice", PRESET + "v2/en_a")
-        inputs = (*inputs, bark, "", voice, 0, *SETTINGS)
-    else:
-        inputs = (*inputs, bark, "", 0)
-    return visitor.predict(*inputs, api_name=f"/{name}")
+        shared = (*shared, more.get("voice", PRESET + "v2/en_a"), *SETTINGS)
+    return visitor.predict(*shared, *inputs, api_name=f"/{name}")
 
 
 def upload(path):
@@ -106,7 +104,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
         ask(visitor, "clone", upload(me), 1.0, 6.0, False, bark=studio.bark)
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
     with pytest.raises(Exception, match="Tick .* first"):
-        ask(visitor, "load_prompt", upload(prompt), False, bark=studio.bark)
+        ask(visitor, "load_prompt", False, upload(prompt), bark=studio.bark)
     with pytest.raises(Exception, match="cloned is not in the list of choices"):
         ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
     with (
@@ -118,7 +116,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
 
 def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
-    report, _ = ask(visitor, "load_prompt", upload(prompt), True, bark=studio.bark)
+    report, _ = ask(visitor, "load_prompt", True, upload(prompt), bark=studio.bark)
     assert report.startswith("60 semantic tokens")
     speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
     assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(tiny_prompt())
@@ -177,7 +175,7 @@ def test_every_door_speaks_at_the_bark_s_own_temperatures(bark_folder, encoder, 
     _, local, _ = app.launch(page, port=None)
     shown = {part["props"].get("label"): part["props"].get("value") for part in page.config["components"]}
     assert [value for label, value in shown.items() if "Temperature" in str(label)] == [None, None]
-    inputs = (TEXT, str(folder), "", PRESET + "v2/en_a", 0, seed, *SETTINGS[1:])
+    inputs = (0, str(folder), "", PRESET + "v2/en_a", seed, *SETTINGS[1:], TEXT)
     speech, _ = new_visitor(local).predict(*inputs, api_name="/speak")
     assert np.array_equal(soundfile.read(speech, dtype="float32")[0], expected.waveform)
     page.close()
@@ -235,12 +233,12 @@ def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):
     visitors = [new_visitor(address) for _ in range(2)]
     files = [save_audio(tmp_path / f"{i}.wav", noise(6, i, 24_000), 24_000) for i in range(2)]
     cloned = [
-        visitor.submit(upload(file), 0.0, 5.5, True, studio.bark, "", 0, api_name="/clone")
+        visitor.submit(0, studio.bark, "", upload(file), 0.0, 5.5, True, api_name="/clone")
         for visitor, file in zip(visitors, files, strict=True)
     ]
     prompts = [VoicePrompt.load(job.result()[3], semantic_vocab_size=50) for job in cloned]
     assert prompts[0] != prompts[1]
-    spoken = [visitor.submit(TEXT, studio.bark, "", CLONED, 0, *SETTINGS, api_name="/speak") for visitor in visitors]
+    spoken = [visitor.submit(0, studio.bark, "", CLONED, *SETTINGS, TEXT, api_name="/speak") for visitor in visitors]
     for job, prompt in zip(spoken, prompts, strict=True):
         assert read_provenance(job.result()[0])["voice_prompt_sha256"] == prompt_sha256(prompt)
 

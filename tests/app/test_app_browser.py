@@ -101,8 +101,8 @@ class Visitor:
         self.open_tab("Speak")
         self.type("#text", text)
         self.click("#speak")
-        self.wait_for_value("#spoken", "s of speech")
-        self.click("#speech a[download]")
+        self.wait_for_value("#speak-result", "s of speech")
+        self.click("#speak-audio a[download]")
         self.wait.until(lambda _: list(self.downloads.glob("speech*.wav")))
         return next(self.downloads.glob("speech*.wav"))
 
@@ -185,12 +185,12 @@ def test_speech_shows_its_progress_and_is_cancelled(visit, studio, long_text):
     visitor.type("#text", long_text)
     visitor.click("#speak")
     visitor.wait_for_text(*STAGES)
-    visitor.click("#stop")
+    visitor.click("#stop-speak")
     visitor.wait_for_text("Cancelled")
     visitor.wait.until(lambda _: not studio._jobs)
     visitor.type("#text", "the dog runs")
     visitor.click("#speak")
-    visitor.wait_for_value("#spoken", "s of speech")
+    visitor.wait_for_value("#speak-result", "s of speech")
 
 
 def test_work_for_a_page_that_was_closed_is_stopped(visit, studio, long_text):
@@ -226,8 +226,8 @@ def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
     for visitor in (first, second):
         visitor.click("#speak")
     for visitor in (first, second):
-        visitor.wait_for_value("#spoken", "s of speech")
-    sources = [visitor.find("#speech a[download]").get_attribute("href") for visitor in (first, second)]
+        visitor.wait_for_value("#speak-result", "s of speech")
+    sources = [visitor.find("#speak-audio a[download]").get_attribute("href") for visitor in (first, second)]
     hashes = set()
     for source in sources:
         with urllib.request.urlopen(source) as answer:
