@@ -11,11 +11,10 @@ from datasets import Dataset
 from huggingface_hub import DatasetCard, ModelCard
 
 import finetune_bark
-import package_encoder
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publishing
 from hf_bark_semantic.bark.adapter_bundle import save_adapters
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config
-from hf_bark_semantic.cli import publish
+from hf_bark_semantic.cli import package_encoder, publish
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,

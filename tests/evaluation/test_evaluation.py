@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import benchmark_encoders
-import evaluate_encoder
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.examples import Utterance
+from hf_bark_semantic.cli import evaluate_encoder
 from hf_bark_semantic.evaluation.sequences import (
     codebook_usage,
     edit_alignment,

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import ablate_prompts
-import evaluate_voice
 from buzzing_voices import RATE, VOICES, Counting, loudest_frequency, tone
 from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
+from hf_bark_semantic.cli import evaluate_voice
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.voices import (
@@ -234,8 +234,9 @@ def test_codec_alone_needs_no_bark(options, voices, tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
-import evaluate_voice, torch
+import torch
 from buzzing_voices import Counting, scripted
+from hf_bark_semantic.cli import evaluate_voice
 
 torch.set_num_threads({threads})
 
@@ -263,7 +264,7 @@ def evaluate_voice_rows(summary: dict) -> list[dict]:
 def test_a_killed_run_goes_on_to_the_same_summary(options, tmp_path):
     options = [*options, "--parts", "original", "clone", "--conditions", "full", "none", "--limit", "4"]
     options += ["--batch-size", "1"]  # which, with as many threads, makes rounding the same wherever the kill came
-    paths = [str(ROOT / "tests"), str(ROOT / "training"), str(ROOT)]
+    paths = [str(ROOT / "tests"), str(ROOT)]
     program = [sys.executable, "-c", KILLED.format(paths=paths, threads=torch.get_num_threads()), *options]
     killed = subprocess.run(program, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr

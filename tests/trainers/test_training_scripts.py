@@ -12,9 +12,8 @@ from transformers import AutoModel
 import benchmark_encoders
 import benchmark_synthesis
 import compare_heads
-import evaluate_encoder
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
-from hf_bark_semantic.cli import train_encoder
+from hf_bark_semantic.cli import evaluate_encoder, train_encoder
 from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 from tiny import backbone_config

@@ -32,8 +32,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from evaluate_encoder import (
+from hf_bark_semantic.cli.evaluate_encoder import (
     RunScore,
     accuracy_table,
     clips_table,

@@ -23,10 +23,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
+from hf_bark_semantic.cli.evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
 from hf_bark_semantic.evaluation.report import how_made
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voices import Scorers, compare, format_estimate, format_table

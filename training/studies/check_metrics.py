@@ -29,13 +29,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from evaluate_voice import codec_trip, load_scorers
 from hf_bark_semantic import VoicePrompt, load_audio
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.loading import load_bark, load_codec
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.synthesis import synthesize
+from hf_bark_semantic.cli.evaluate_voice import codec_trip, load_scorers
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames
 from hf_bark_semantic.evaluation.report import MAX_SOUNDS, Sound, Table, how_made, required_packages, write_results
 from hf_bark_semantic.evaluation.sequences import word_errors

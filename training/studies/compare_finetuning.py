@@ -53,9 +53,13 @@ import yaml
 from transformers import BarkModel, pipeline
 
 from compare_precision import compare_pairs, comparisons_table
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from evaluate_voice import (
+from hf_bark_semantic import VoicePrompt
+from hf_bark_semantic.bark.adapter_bundle import load_adapters
+from hf_bark_semantic.bark.adapters import merge_adapters
+from hf_bark_semantic.bark.configs import STAGES, bark_stage
+from hf_bark_semantic.bark.examples import Utterance, collate
+from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     Maker,
     argument_parser,
@@ -67,12 +71,6 @@ from evaluate_voice import (
     summary_of,
     write_roles,
 )
-from hf_bark_semantic import VoicePrompt
-from hf_bark_semantic.bark.adapter_bundle import load_adapters
-from hf_bark_semantic.bark.adapters import merge_adapters
-from hf_bark_semantic.bark.configs import STAGES, bark_stage
-from hf_bark_semantic.bark.examples import Utterance, collate
-from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.cli.finetune_bark import main as train
 from hf_bark_semantic.corpus.preparation import prepare_recordings
 from hf_bark_semantic.corpus.recordings import Recording

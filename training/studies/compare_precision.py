@@ -34,18 +34,20 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch
-
-from ablate_prompts import COMPARED, holm
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from torch import nn
 from transformers import BarkModel
 
-from evaluate_voice import (
+from ablate_prompts import COMPARED, holm
+from hf_bark_semantic.bark.coarse_window import with_window
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
+from hf_bark_semantic.bark.request import SynthesisRequest
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, text_to_semantic
+from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     Maker,
     argument_parser,
@@ -57,12 +59,6 @@ from evaluate_voice import (
     summary_of,
     write_roles,
 )
-from hf_bark_semantic.bark.coarse_window import with_window
-from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
-from hf_bark_semantic.bark.request import SynthesisRequest
-from hf_bark_semantic.bark.sampling import Sampling
-from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, text_to_semantic
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
