@@ -1,98 +1,38 @@
 """What the page of `bark-semantic app` does, without the page.
 
     Studio        Barks and adapters, loaded when they are first needed; one computation at a time, for all visitors
-    Job           one computation of a visitor: how far it is, and whether it was cancelled
-    cached_barks  the Barks in the local Hub cache
     encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
     read_lines    pasted text -> lines to speak
 
 Nothing here belongs to one visitor but the jobs, which are kept by session; voices and texts are passed in.
 """
 
-import json
-import math
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from huggingface_hub import CacheNotFound, scan_cache_dir
 from transformers import pipeline
 
 from ..audio import load_audio
 from ..bark.loading import check_encoder
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
-from ..configuration_bark_semantic import (
-    CODEC_RATE_HZ,
-    CODEC_SAMPLING_RATE,
-    NUM_COARSE_CODEBOOKS,
-    SEMANTIC_RATE_HZ,
-)
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..packaged import NANO, bark_folder, encoder_for, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
 from ..voices.cloning import encode_clip
 from ..voices.splitting import estimate_duration_s
+from .cached_barks import cached_barks
+from .job import Cancelled, Job
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
-MAX_CONFIG_BYTES = 2**20  # a config.json in the cache that is larger belongs to no Bark
-SHOWN_EVERY = 10  # steps
 WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 
 CLONED, NOBODY, ADAPTER, PRESET = "cloned", "nobody", "adapter", "preset:"  # kinds of voices; a preset's name follows
-
-_STAGES = {
-    "encoder": "recording to tokens",
-    "semantic": "text to tokens",
-    "coarse": "tokens to sound",
-    "fine": "finer sound",
-    "codec": "codec",
-}
-
-
-class Cancelled(Exception):
-    """The visitor does not want the result any more."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One computation of a visitor.
-
-    Args:
-        show (`Callable[[float, str], Any]`): is called with the estimated share that is done, and what is being done.
-        expected_s (`float`): seconds of speech that it makes, as far as known.
-    """
-
-    show: Callable[[float, str], Any] = lambda share, what: None
-    expected_s: float = 0.0
-    num_steps: int = 0
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-
-    def cancel(self) -> None:
-        self._cancelled.set()
-
-    def check(self) -> None:
-        """Raise [`Cancelled`] if it was."""
-        if self._cancelled.is_set():
-            raise Cancelled
-
-    def step(self, stage: str) -> None:
-        """One step of a stage of Bark begins."""
-        self.check()
-        if self.num_steps % SHOWN_EVERY == 0:
-            self.show(self.share_done(), _STAGES[stage])
-        self.num_steps += 1
-
-    def share_done(self) -> float:
-        """Estimated: the two stages that go token by token, with the pieces of a text side by side."""
-        rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
-        expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
-        return min(0.99, self.num_steps / expected) if expected else 0.0
 
 
 class Studio:
@@ -259,36 +199,6 @@ def _packaged_barks() -> list[str]:
     return [NANO]
 
 
-def cached_barks(cache_dir: str | os.PathLike | None = None) -> dict[str, str]:
-    """Hub ids of the Barks whose weights are in a Hub cache, and their sizes as people read them.
-
-    Args:
-        cache_dir (`str` or `Path`, *optional*): by default that of `huggingface_hub`.
-    """
-    try:
-        repos = scan_cache_dir(cache_dir).repos
-    except (CacheNotFound, OSError, ValueError):
-        return {}
-    found = {repo.repo_id: repo.size_on_disk_str for repo in repos if repo.repo_type == "model" and _is_bark(repo)}
-    return dict(sorted(found.items()))
-
-
-def _is_bark(repo) -> bool:
-    for revision in repo.revisions:
-        files = {file.file_name: file.file_path for file in revision.files}
-        if "config.json" not in files or not any(name.endswith((".safetensors", ".bin")) for name in files):
-            continue
-        try:
-            if files["config.json"].stat().st_size > MAX_CONFIG_BYTES:
-                continue
-            config = json.loads(files["config.json"].read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(config, dict) and config.get("model_type") == "bark":
-            return True
-    return False
-
-
 def encode_part(
     speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -354,4 +264,4 @@ def _voice_argument(speaker: VoiceCloningPipeline, voice: str, cloned: VoiceProm
     raise VoicePromptError("There is no such voice yet. Clone a recording, or choose another voice.")
 
 
-__all__ = ["Cancelled", "Job", "Studio", "cached_barks", "encode_part", "prompt_of_part", "read_lines"]
+__all__ = ["Studio", "encode_part", "prompt_of_part", "read_lines"]

@@ -17,7 +17,8 @@ from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.cloning import VoiceCloningPipeline
 from ..voices.provenance import Provenance, read_provenance
 from ..voices.window import best_window, prompt_report
-from .studio import CLONED, Cancelled, Job, Studio, encode_part, prompt_of_part, read_lines
+from .job import Cancelled, Job
+from .studio import CLONED, Studio, encode_part, prompt_of_part, read_lines
 
 SHOW_ERROR_S = 30
 CONSENT = "It is my own voice, or its owner has agreed to this clone and to what I shall do with it."

@@ -18,15 +18,14 @@ import torch
 from transformers import pipeline
 
 from hf_bark_semantic import VoicePrompt, save_audio
+from hf_bark_semantic.app.cached_barks import cached_barks
+from hf_bark_semantic.app.job import Cancelled, Job
 from hf_bark_semantic.app.studio import (
     CLONED,
     MAX_LINES,
     NOBODY,
     PRESET,
-    Cancelled,
-    Job,
     Studio,
-    cached_barks,
     encode_part,
     read_lines,
 )

@@ -1,0 +1,63 @@
+"""One computation of a visitor: how far it is, and whether it was cancelled."""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..bark.prompting import MAX_PIECE_S
+from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ
+
+SHOWN_EVERY = 10  # steps
+
+_STAGES = {
+    "encoder": "recording to tokens",
+    "semantic": "text to tokens",
+    "coarse": "tokens to sound",
+    "fine": "finer sound",
+    "codec": "codec",
+}
+
+
+class Cancelled(Exception):
+    """The visitor does not want the result any more."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One computation of a visitor.
+
+    Args:
+        show (`Callable[[float, str], Any]`): is called with the estimated share that is done, and what is being done.
+        expected_s (`float`): seconds of speech that it makes, as far as known.
+    """
+
+    show: Callable[[float, str], Any] = lambda share, what: None
+    expected_s: float = 0.0
+    num_steps: int = 0
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Raise [`Cancelled`] if it was."""
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def step(self, stage: str) -> None:
+        """One step of a stage of Bark begins."""
+        self.check()
+        if self.num_steps % SHOWN_EVERY == 0:
+            self.show(self.share_done(), _STAGES[stage])
+        self.num_steps += 1
+
+    def share_done(self) -> float:
+        """Estimated: the two stages that go token by token, with the pieces of a text side by side."""
+        rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
+        expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
+        return min(0.99, self.num_steps / expected) if expected else 0.0
+
+
+__all__ = ["Cancelled", "Job"]
