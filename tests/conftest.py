@@ -14,6 +14,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from hf_bark_semantic import (
     BarkSemanticEncoderProcessor,
     packaged,
+    precision,
 )
 from hf_bark_semantic.pipelines import cloning
 from tiny import corpus_row, tiny_bark, tiny_bark_processor, tiny_encoder, tiny_prompt
@@ -24,6 +25,12 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _float32(monkeypatch):
+    """`mixed_precision: auto` means the same on every machine that tests."""
+    monkeypatch.setattr(precision, "choose_precision", lambda device: ("no", "in tests"))
 
 
 @pytest.fixture

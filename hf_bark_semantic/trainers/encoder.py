@@ -29,7 +29,7 @@ from .encoder_batches import CropBatches, FeatureBatches, Piece, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig, ValidationArguments
 from .held_out_figures import HeldOutFigures
 from .initial_heads import take_over_head
-from .loop import TrainingArguments, new_accelerator, remove_checkpoints, train
+from .loop import TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
 from .settings import fingerprint, remember_settings
 from .splits import TRAINING, VALIDATION, choose_held_out, digest
 from .validation import Validation
@@ -81,10 +81,12 @@ def train_or_resume(
     training, state = config.training, PartialState()
     folder = Path(training.output_dir)
     finished = (folder / "model.safetensors").exists()
-    remember_settings(
+    precision = chosen_precision(training)
+    settings = remember_settings(
         folder,
-        {**asdict(config), **origin, "num_processes": state.num_processes},
+        {**asdict(config), **origin, "precision": precision, "num_processes": state.num_processes},
         may_change=MAY_CHANGE,
+        keep=["precision"],  # a measurement must not change what a run goes on with
         may_grow=() if finished else ("training.steps",),
         results=RESULTS,
         write=state.is_main_process,
@@ -92,7 +94,7 @@ def train_or_resume(
     if finished:
         state.print(f"{folder} holds a trained model already; nothing to do.")
         return
-    accelerator = new_accelerator(training)
+    accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     model = train_encoder(config, clips, accelerator, held_out)
     if accelerator.is_main_process:
         record = {**record, "seed": training.seed, "steps": training.steps}

@@ -20,17 +20,20 @@ import os
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import LoggerType, set_seed
+from accelerate.utils import LoggerType, broadcast_object_list, set_seed
 from safetensors import SafetensorError
 from torch import nn
 
+from .. import precision
 from ..files import sha256_of_file
 
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
@@ -54,7 +57,8 @@ class TrainingArguments:
         weight_decay (`float`), max_grad_norm (`float`): of the optimizer, and for clipping.
         average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
         average_from (`float`): share of the steps after which it starts.
-        mixed_precision (`str`): "no", "bf16" or "fp16".
+        mixed_precision (`str`): "no" (float32), "bf16", "fp16", or "auto": bf16 where the hardware multiplies in it,
+            else float32; see [`chosen_precision`].
         gradient_checkpointing (`bool`): compute every layer twice to keep only its input: less memory, a third
             more time.
         num_workers (`int`): processes that make batches ahead of time.
@@ -69,12 +73,12 @@ class TrainingArguments:
     learning_rates: dict[str, float] = field(default_factory=dict)
     layer_decay: float = 1.0
     warmup: float = 0.1
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     average: float = 0.0
     average_from: float = 0.3
-    mixed_precision: str = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     gradient_checkpointing: bool = False
     num_workers: int = 0
     trackers: list[str] = field(default_factory=list)
@@ -101,7 +105,7 @@ def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -
             raise ImportError(f"`trackers` names {name!r}, which isn't installed: `pip install {name}`.")
     AcceleratorState._reset_state()  # which has the precision of the process's first training otherwise
     accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision,
+        mixed_precision=chosen_precision(arguments),
         log_with=arguments.trackers or None,
         project_dir=arguments.output_dir,
         # a batch may be without sound, or without codes, and then some weights are of no use to it
@@ -110,6 +114,27 @@ def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -
     if arguments.trackers:
         accelerator.init_trackers(run_name or Path(arguments.output_dir).resolve().name)
     return accelerator
+
+
+def chosen_precision(arguments: TrainingArguments) -> str:
+    """The `mixed_precision` of the arguments; for `"auto"`, what the main process chooses, which is printed.
+
+    Bf16 that is asked for on a CPU where it is slower than float32 makes a warning.
+    """
+    state = PartialState()
+    if arguments.mixed_precision == "auto":
+        choice = [precision.choose_precision(state.device)]
+        broadcast_object_list(choice)
+        name, reason = choice[0]
+        state.print(f"mixed precision: {name} ({reason})")
+        return name
+    if arguments.mixed_precision == "bf16" and state.device.type == "cpu" and precision.bf16_time() > 1:
+        warnings.warn(
+            f"Matrix products in bf16 take {precision.bf16_time():.1f} times as long as in float32 on this CPU. Take "
+            "`mixed_precision: auto`, which chooses the faster one.",
+            stacklevel=3,
+        )
+    return arguments.mixed_precision
 
 
 def train(

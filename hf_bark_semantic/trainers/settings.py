@@ -159,9 +159,10 @@ def remember_settings(
     *,
     may_change: Collection[str] = (),
     may_grow: Collection[str] = (),
+    keep: Collection[str] = (),
     results: Collection[str] | None = None,
     write: bool = True,
-) -> None:
+) -> dict[str, Any]:
     """Write what a stage is started with to `settings.json`, or refuse to go on with what other settings have begun.
 
     The versions of this package, torch and transformers are written, too; others than before only make a warning.
@@ -171,10 +172,14 @@ def remember_settings(
         settings (`Mapping`): values and sections of values that JSON can hold.
         may_change (`Collection[str]`): dotted names of values or sections that may differ.
         may_grow (`Collection[str]`): dotted names of numbers that may be larger than before.
+        keep (`Collection[str]`): top-level names whose earlier value stays, such as a measured one.
         results (`Collection[str]`, *optional*): patterns of what the stage leaves in the folder. Where there is
             nothing of it, nothing has been computed yet, and any settings will do; where there is something but no
             `settings.json`, nobody knows what made it.
         write (`bool`): whether this process writes the file; every process should compare.
+
+    Returns:
+        `dict`: what `settings.json` holds now.
 
     Raises:
         ValueError: the folder holds what other settings have begun; the message names them.
@@ -183,7 +188,9 @@ def remember_settings(
     here = json.loads(json.dumps({**settings, "versions": {name: _version(name) for name in PACKAGES}}, default=str))
     found = [match.name for pattern in results or () for match in Path(folder).glob(pattern)]
     if file.exists() and (found or results is None):
-        _compare(file, here, may_change, may_grow)
+        there = json.loads(file.read_text(encoding="utf-8"))
+        here.update({name: there[name] for name in keep if name in there})
+        _compare(file.parent, there, here, may_change, may_grow)
     elif found:
         raise ValueError(
             f"{folder} holds {', '.join(found)}, but no {SETTINGS_FILE} with the settings that made it. Name another "
@@ -192,6 +199,7 @@ def remember_settings(
     if write:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, here)
+    return here
 
 
 def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
@@ -204,15 +212,15 @@ def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _compare(file: Path, here: dict, may_change: Collection[str], may_grow: Collection[str]) -> None:
+def _compare(folder: Path, there: dict, here: dict, may_change: Collection[str], may_grow: Collection[str]) -> None:
     differing = []
-    for name, (before, now) in differences(json.loads(file.read_text(encoding="utf-8")), here).items():
+    for name, (before, now) in differences(there, here).items():
         if any(name == free or name.startswith(f"{free}.") for free in may_change):
             continue
         if name.startswith("versions."):
             package = name.removeprefix("versions.")
             warnings.warn(
-                f"{file.parent} was begun with {package} {before}; this is {now}: the results may differ "
+                f"{folder} was begun with {package} {before}; this is {now}: the results may differ "
                 "slightly from those of a run without a break.",
                 stacklevel=3,
             )
@@ -220,7 +228,7 @@ def _compare(file: Path, here: dict, may_change: Collection[str], may_grow: Coll
             differing.append(f"{name}: {before!r} there, {now!r} here")
     if differing:
         raise ValueError(
-            f"{file.parent} holds what was begun with other settings ({'; '.join(differing)}). Repeat those, name "
+            f"{folder} holds what was begun with other settings ({'; '.join(differing)}). Repeat those, name "
             "another output folder, or remove this one."
         )
 

@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModel, EncodecModel, HubertConfig
 
 import benchmark_train
 import learning_curve
-from hf_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic import BarkSemanticEncoderModel, precision
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import load_corpus
@@ -316,6 +316,16 @@ def test_a_killed_run_may_become_longer(config, tmp_path, monkeypatch, capsys):
     run(config, tmp_path, name="killed")
     assert "resumed from step 4" in capsys.readouterr().out
     assert json.loads((folder / "training.json").read_text())["steps"] == 8
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "choose_precision", lambda device: ("bf16", "measured"))
+    whole = run(config, tmp_path, name="whole")
+    killed_in_step_5(config, tmp_path, monkeypatch)
+    monkeypatch.setattr(precision, "choose_precision", lambda device: ("no", "measured again"))
+    assert_same_weights(whole, run(config, tmp_path, name="killed"))
+    with pytest.raises(AssertionError):
+        assert_same_weights(whole, run(config, tmp_path, name="float32"))
 
 
 @pytest.mark.slow  # forks

@@ -6,7 +6,8 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from transformers.utils import ModelOutput
 
-from hf_bark_semantic.trainers.loop import TrainingArguments, new_optimizers, train
+from hf_bark_semantic import precision
+from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, new_optimizers, train
 
 
 class Regression(nn.Module):
@@ -80,3 +81,17 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, tmp_path):
     before, after = (model(**batches[0][0]).loss for model in (initial, model))
     assert after < 0.2 * before
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+
+
+def test_auto_is_what_the_device_is_fast_in_and_is_said(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(precision, "choose_precision", lambda device: ("bf16", f"a {device.type} for bf16"))
+    arguments = TrainingArguments(str(tmp_path))
+    assert arguments.mixed_precision == "auto" and new_accelerator(arguments).mixed_precision == "bf16"
+    assert "mixed precision: bf16 (a cpu for bf16)" in capsys.readouterr().out
+
+
+def test_bf16_on_a_cpu_that_is_slower_in_it_is_a_warning(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "bf16_time", lambda: 66.2)
+    with pytest.warns(UserWarning, match="take 66.2 times as long"):
+        accelerator = new_accelerator(TrainingArguments(str(tmp_path), mixed_precision="bf16"))
+    assert accelerator.mixed_precision == "bf16"

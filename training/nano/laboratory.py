@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from labels import waveform_16k
 from speech import load_speech
@@ -35,7 +34,7 @@ from hf_bark_semantic.trainers.centroids import centroids_of_tokens
 from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, new_model
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.encoder_config import read_encoder_config
-from hf_bark_semantic.trainers.loop import train
+from hf_bark_semantic.trainers.loop import new_accelerator, train
 
 FOLD = 19  # of nano's own speech: one request in twenty
 CLIPS = 150  # of each kind
@@ -131,7 +130,7 @@ def heads(names, args, clips):
             if features is None:
                 batches = new_batches(config, model, clips)
                 features = FeatureBatches(model, batches, {"nano": 1})
-            accelerator = Accelerator(mixed_precision=training.mixed_precision)
+            accelerator = new_accelerator(training)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
         yield name, model.float().eval()
 

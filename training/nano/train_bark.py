@@ -75,7 +75,7 @@ def main(arguments=None):
     arguments = TrainingArguments(
         output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
         optimizer=args.optimizer,
-        weight_decay=0.05, average=0.998, mixed_precision="bf16", checkpoint_every=200, log_every=50,
+        weight_decay=0.05, average=0.998, checkpoint_every=200, log_every=50,
     )  # fmt: skip
     loss = train(loss, batches, arguments)
     save_model(loss.model, str(args.folder / args.stage / "model.safetensors"))

@@ -71,7 +71,7 @@ def main(arguments=None):
                 start_quantizer(training, [batches[step][0] for step in range(SEED_BATCHES)])
             arguments = TrainingArguments(
                 output_dir=str(folder), steps=steps, learning_rate=2e-3, optimizer="muon", warmup=0.02,
-                weight_decay=0.0, mixed_precision="bf16", checkpoint_every=250, log_every=50, max_grad_norm=5.0,
+                weight_decay=0.0, checkpoint_every=250, log_every=50, max_grad_norm=5.0,
                 seed=int(training.quantizing),
             )  # fmt: skip
             train(training, batches, arguments)

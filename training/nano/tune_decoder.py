@@ -51,7 +51,7 @@ def main(arguments=None):
     arguments = TrainingArguments(
         output_dir=str(args.folder / "tuned_codec"), steps=args.steps, learning_rate=5e-4, warmup=0.05,
         weight_decay=0.0, max_grad_norm=5.0, average=0.99, average_from=0.8, checkpoint_every=250, log_every=50,
-        mixed_precision="bf16", learning_rates={"codec.encoder": 0.0},
+        learning_rates={"codec.encoder": 0.0},
     )  # fmt: skip
     batches = Crops(clips, guesses, codec.config.hop_length, args.batch_size, args.steps)
     train(training, batches, arguments).codec.save_pretrained(args.folder / "tuned_codec")

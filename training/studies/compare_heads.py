@@ -14,7 +14,6 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from hf_bark_semantic import BarkSemanticEncoderModel
@@ -24,7 +23,7 @@ from hf_bark_semantic.trainers.centroids import centroids_of_tokens
 from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, save_encoder
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.encoder_config import read_encoder_config
-from hf_bark_semantic.trainers.loop import train
+from hf_bark_semantic.trainers.loop import new_accelerator, train
 
 HEADS = {
     "k-means: token means": {"head_type": "linear", "iterations": 0},
@@ -123,7 +122,7 @@ def trained_heads(names, clips, fold, config, args):
             if features is None:
                 batches = new_batches(config, model, training_clips)
                 features = FeatureBatches(model, batches, {"pair": args.copies})
-            accelerator = Accelerator(mixed_precision=training.mixed_precision)
+            accelerator = new_accelerator(training)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
         if hasattr(model.backbone, "augmentation"):
             model.backbone.augmentation = None
