@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from hf_bark_semantic.bark.loading import load_codec
-from hf_bark_semantic.corpus.formats import decode_codes, export_fairseq
+from hf_bark_semantic.corpus.formats import export_fairseq
+from hf_bark_semantic.voices.cloning import decode_codes
 
 
 def main(arguments=None):

@@ -12,7 +12,8 @@ Pairs whose tokens and sound cannot belong together are left out and named.
 import argparse
 from pathlib import Path
 
-from hf_bark_semantic.corpus.formats import import_pairs, read_archives, read_fairseq, read_npz_folder
+from hf_bark_semantic.corpus.formats import read_archives, read_fairseq, read_npz_folder
+from hf_bark_semantic.corpus.pairs import import_pairs
 from hf_bark_semantic.corpus.shards import shard_records, summarize_records
 
 

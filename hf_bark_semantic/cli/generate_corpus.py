@@ -32,7 +32,6 @@ from ..bark.synthesis import synthesize
 from ..corpus.card import corpus_card, corpus_summary
 from ..corpus.cost import Speed, describe_cost, measured_speed, recorded_speed
 from ..corpus.filters import Filters
-from ..corpus.formats import decode_codes
 from ..corpus.generation import Recipe, Speak, generate_corpus, model_revision
 from ..corpus.plan import CorpusPlan
 from ..corpus.shards import open_corpus
@@ -42,6 +41,7 @@ from ..evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transc
 from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
 from ..files import atomic_write
 from ..packaged import NANO, bark_folder, card_template
+from ..voices.cloning import decode_codes
 from .publish import publish_or_exit
 
 

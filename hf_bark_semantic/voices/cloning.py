@@ -2,7 +2,7 @@
 
     clone_voice    recordings + encoder + codec -> ClonedVoice
     encode_clip    what is said and how it sounds: a clip's semantic tokens and audio codes
-    encode_codes   how it sounds
+    encode_codes   how it sounds; `decode_codes` is the way back
 
     recording ──> best_window ──┬──> encoder ──> semantic tokens ──┐
                                 └──> codec ────> audio codes ──────┴──> VoicePrompt ──> join_prompts
@@ -130,6 +130,13 @@ def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
     return codes[0, 0].cpu().numpy()
 
 
+@torch.inference_mode()
+def decode_codes(audio_codes: np.ndarray, codec: EncodecModel) -> np.ndarray:
+    """Audio codes of shape `(8, num_frames)` to a waveform, `(num_samples,)`, at 24 kHz."""
+    codes = torch.from_numpy(np.asarray(audio_codes, np.int64)).to(codec.device)[:, None]  # (8, 1, num_frames)
+    return codec.decoder(codec.quantizer.decode(codes))[0, 0].float().cpu().numpy()
+
+
 def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecModel) -> dict[str, np.ndarray]:
     """Read a clip: what is said, and how it sounds.
 
@@ -150,4 +157,4 @@ def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecMod
     return {**result, "audio_codes": codes}
 
 
-__all__ = ["ClonedVoice", "clone_voice", "encode_clip", "encode_codes"]
+__all__ = ["ClonedVoice", "clone_voice", "decode_codes", "encode_clip", "encode_codes"]

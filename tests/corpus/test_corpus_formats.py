@@ -16,16 +16,11 @@ import export_corpus
 import import_corpus
 from hf_bark_semantic.bark.synthesis import codes_to_waveform
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.corpus.formats import (
-    decode_codes,
-    export_fairseq,
-    import_pairs,
-    read_archives,
-    read_array,
-    read_fairseq,
-    read_npz_folder,
-)
+from hf_bark_semantic.corpus.formats import export_fairseq, read_archives, read_fairseq, read_npz_folder
+from hf_bark_semantic.corpus.pairs import import_pairs
 from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus.untrusted import read_array
+from hf_bark_semantic.voices.cloning import decode_codes
 from tiny import corpus_row, noise, random_codes, tiny_bark
 
 

@@ -1,0 +1,141 @@
+"""Pairs of tokens and the audio that belongs to them to a corpus, checked one by one; corrupt ones are named.
+
+Tokens and audio of a pair must have lengths that Bark gives them (`num_codec_frames`); nothing is trimmed to fit.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ..audio import load_audio
+from ..configuration_bark_semantic import (
+    CODEBOOK_SIZE,
+    CODEC_SAMPLING_RATE,
+    SAMPLING_RATE,
+    SEMANTIC_VOCAB_SIZE,
+    num_codec_frames,
+    num_samples_of_codec_frames,
+    num_semantic_tokens_of_samples,
+)
+from .rows import LENGTH_TOLERANCE, SPEECH_COLUMNS, row_features, stored_audio
+from .shards import open_corpus, write_shard
+from .untrusted import read_file
+
+UNKNOWN_VOICE = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Tokens and the sound that belongs to them, as found.
+
+    Args:
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids.
+        audio (`bytes` or `Path`): a sound file.
+        audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): `CODEBOOK_SIZE` where unknown.
+    """
+
+    semantic_tokens: np.ndarray
+    audio: bytes | Path
+    audio_codes: np.ndarray | None = None
+
+
+# A reader gives the name of each pair, and how to read it: that may fail without ending the others.
+Pairs = Iterator[tuple[str, Callable[[], Pair]]]
+
+
+def import_pairs(
+    pairs: Pairs, folder: str | os.PathLike, *, source: str = "pair", origin: str = "", rows_per_shard: int = 64
+) -> list[tuple[str, str]]:
+    """Write pairs as a corpus with audio.
+
+    Args:
+        pairs: of one of the readers.
+        folder (`str` or `Path`): new or empty.
+        source (`str`): the column by which a batch plan chooses rows.
+        origin (`str`): noted in `corpus.json`.
+        rows_per_shard (`int`): pairs to a Parquet file.
+
+    Returns:
+        `list[tuple[str, str]]`: name and flaw of each pair that was left out; also in the shards' records.
+
+    Raises:
+        ValueError: the folder holds something, or no pair is whole.
+    """
+    if Path(folder).exists() and any(Path(folder).iterdir()):
+        raise ValueError(
+            f"{str(folder)!r} is not empty. An import starts anew: name another folder, or empty this one."
+        )
+    first = list(islice(pairs, 1))  # a hostile archive fails here, before there is a folder
+    pairs, features = chain(first, pairs), row_features({*SPEECH_COLUMNS, "audio"}, sampling_rate=None)
+    refused, num_rows = [], 0
+    for shard in count() if first else ():
+        rows, rejected = [], []
+        for name, read in islice(pairs, rows_per_shard):
+            try:
+                rows.append(_row(name, read(), source))
+            except ValueError as error:
+                rejected.append({"id": name, "failed_filters": [str(error)]})
+        if not rows and not rejected:
+            break
+        folder = open_corpus(folder, {"imported_from": origin}) if shard == 0 else folder
+        record = {"planned_rows": len(rows) + len(rejected), "rejected": rejected}
+        write_shard(folder, shard, rows, record, features)
+        refused += [(row["id"], row["failed_filters"][0]) for row in rejected]
+        num_rows += len(rows)
+    if not num_rows:
+        reason = f" The first: {refused[0][0]}: {refused[0][1]}." if refused else ""
+        raise ValueError(f"No whole pair was found ({len(refused)} were refused).{reason}")
+    return refused
+
+
+def _row(name: str, pair: Pair, source: str) -> dict:
+    tokens, codes = pair.semantic_tokens, pair.audio_codes
+    if tokens.ndim != 1 or not len(tokens) or not 0 <= tokens.min() <= tokens.max() < SEMANTIC_VOCAB_SIZE:
+        raise ValueError(
+            f"its tokens of shape {tokens.shape} must be one or more ids in [0, {SEMANTIC_VOCAB_SIZE}); "
+            "remove padding and end tokens"
+        )
+    num_frames = num_codec_frames(len(tokens))
+    if codes is not None:
+        if codes.shape[1] != num_frames:
+            raise ValueError(f"{len(tokens)} tokens make {num_frames} codec frames, but there are {codes.shape[1]}")
+        if codes.min() < 0 or codes.max() > CODEBOOK_SIZE:
+            raise ValueError(
+                f"its codes reach from {codes.min()} to {codes.max()}; they must lie in [0, {CODEBOOK_SIZE})"
+            )
+    audio = pair.audio if isinstance(pair.audio, bytes) else read_file(pair.audio)
+    waveform, sampling_rate = _waveform(audio)
+    num_samples = num_samples_of_codec_frames(num_frames, sampling_rate)
+    if abs(len(waveform) - num_samples) > LENGTH_TOLERANCE:
+        fitting = num_semantic_tokens_of_samples(len(waveform), sampling_rate)
+        raise ValueError(
+            f"{len(tokens)} tokens make {num_samples} samples at {sampling_rate} Hz, but there are {len(waveform)}, "
+            f"which hold {fitting} tokens"
+        )
+    return {
+        "id": name,
+        "source": source,
+        "voice": UNKNOWN_VOICE,
+        "semantic_tokens": tokens,
+        "audio_codes": [] if codes is None else list(codes),
+        "audio": stored_audio(name, waveform, sampling_rate),
+    }
+
+
+def _waveform(audio: bytes) -> tuple[np.ndarray, int]:
+    """A sound file at the encoder's rate, if it has it, else at Bark's."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(audio)) as file:
+            sampling_rate = SAMPLING_RATE if file.samplerate == SAMPLING_RATE else CODEC_SAMPLING_RATE
+    except soundfile.LibsndfileError:
+        sampling_rate = CODEC_SAMPLING_RATE  # load_audio says what is wrong
+    return load_audio(audio, sampling_rate), sampling_rate
+
+
+__all__ = ["Pair", "Pairs", "import_pairs"]
