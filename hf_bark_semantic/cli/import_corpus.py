@@ -1,0 +1,50 @@
+"""Somebody else's corpus of Bark's tokens to one that `train_encoder.py` reads.
+
+    python -m hf_bark_semantic.cli.import_corpus fairseq manifest.tsv labels.txt --output outputs/imported
+    python -m hf_bark_semantic.cli.import_corpus archives folder_of_zips --output outputs/imported
+    python -m hf_bark_semantic.cli.import_corpus npz folder_of_npz_and_wav --output outputs/imported
+
+    after: outputs/imported/   data/train-*.parquet  shards/*.json  corpus.json
+
+Pairs whose tokens and sound cannot belong together are left out and named.
+"""
+
+import argparse
+from pathlib import Path
+
+from ..corpus.formats import read_archives, read_fairseq, read_npz_folder
+from ..corpus.pairs import import_pairs
+from ..corpus.shards import shard_records, summarize_records
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layouts = parser.add_subparsers(dest="layout", required=True)
+    fairseq = layouts.add_parser("fairseq", help="manifest.tsv and labels.txt or .km")
+    fairseq.add_argument("path", type=Path, metavar="manifest")
+    fairseq.add_argument("labels", type=Path)
+    fairseq.add_argument("--root", type=Path, help="where the recordings are, if not where the manifest says")
+    archives = layouts.add_parser("archives", help="zips or folders of semantic/0.npy and wav/0.wav")
+    npz = layouts.add_parser("npz", help="0.npz (a voice prompt) beside 0.wav")
+    for layout in (archives, npz):
+        layout.add_argument("path", type=Path, metavar="folder")
+    for layout in (fairseq, archives, npz):
+        layout.add_argument("--output", type=Path, required=True)
+        layout.add_argument("--source", default="pair", help="column by which a batch plan chooses rows")
+    args = parser.parse_args(arguments)
+    if not args.path.exists():
+        parser.error(f"there is no {args.path}")
+    if args.layout == "fairseq":
+        pairs = read_fairseq(args.path, args.labels, args.root)
+    else:
+        pairs = {"archives": read_archives, "npz": read_npz_folder}[args.layout](args.path)
+    refused = import_pairs(pairs, args.output, source=args.source, origin=f"{args.layout}: {args.path.name}")
+    for name, flaw in refused:
+        print(f"left out: {name}: {flaw}")
+    total = summarize_records(shard_records(args.output))
+    hours = sum(total["speech_s"].values()) / 3600
+    print(f"{args.output}: {total['rows']:,} pairs, {hours:.2f} hours; {len(refused):,} left out")
+
+
+if __name__ == "__main__":
+    main()
