@@ -222,9 +222,13 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
                         ) from error
                     batch_size //= 2
                 if pending:  # out of memory: the failed batch is garbage from here on
-                    gc.collect()
-                    if torch.accelerator.is_available():
-                        torch.accelerator.empty_cache()
+                    _free_memory()
+
+
+def _free_memory():
+    gc.collect()
+    if torch.accelerator.is_available():  # torch 2.6 has no torch.accelerator.empty_cache
+        torch.get_device_module(torch.accelerator.current_accelerator()).empty_cache()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -632,6 +632,24 @@ def test_too_little_memory_for_one_row_is_said(bark, monkeypatch):
         semantic_to_codes(bark, [make_tokens(3)] * 3)
 
 
+def test_little_memory_of_an_accelerator_is_freed_by_the_oldest_torch_too(bark, monkeypatch):
+    freed, step = [], DecodingBatch.step
+
+    def step_in_little_memory(batch, token_ids):
+        if len(batch.lengths) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return step(batch, token_ids)
+
+    monkeypatch.setattr(DecodingBatch, "step", step_in_little_memory)
+    expected = list(semantic_to_codes(bark, [make_tokens(3)] * 2, batch_size=1))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("cuda"))
+    monkeypatch.delattr(torch.accelerator, "empty_cache", raising=False)
+    codes = semantic_to_codes(bark, [make_tokens(3)] * 2, batch_size=2)
+    assert all(np.array_equal(a, b) for a, b in zip(codes, expected, strict=True)) and freed == ["cuda"]
+
+
 def test_other_errors_are_not_taken_for_lack_of_memory(bark, monkeypatch):
     def fail(*args):
         raise RuntimeError("shapes do not fit")
