@@ -1,4 +1,4 @@
-import re
+import ast
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -22,9 +22,17 @@ EVAL = [
 LINT = ["mypy", "ruff"]
 TEST = ["encodec", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
 
+tree = ast.parse((ROOT / "hf_bark_semantic" / "environment.py").read_text(encoding="utf-8"))
+assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
+constants = {
+    node.targets[0].id: ast.literal_eval(node.value)
+    for node in assignments
+    if node.targets[0].id in ("VERSION", "REQUIREMENTS")
+}
+
 setup(
     name="hf_bark_semantic",
-    version=re.search('VERSION = "(.+)"', (ROOT / "hf_bark_semantic" / "environment.py").read_text())[1],
+    version=constants["VERSION"],
     description="The audio-to-semantic encoder that Suno's Bark was published without, as a Transformers model",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -65,19 +73,7 @@ setup(
         "hf_bark_semantic.recipes.accelerate": ["*.yaml"],
     },
     python_requires=">=3.10",
-    install_requires=[
-        "huggingface-hub>=1.0",
-        "jinja2",
-        "lazy-loader>=0.4",
-        "numpy",
-        "safetensors",
-        "soundfile",
-        "torch>=2.4",
-        "torchaudio>=2.4",
-        "tqdm",
-        # 5.23 is the oldest release that the tests have run on; 5.24.0 wants a peft that is not released (0.22)
-        "transformers>=5.23,!=5.24.0",
-    ],
+    install_requires=list(constants["REQUIREMENTS"]),
     extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "lint": LINT, "test": TEST},
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli.main:main"]},
 )

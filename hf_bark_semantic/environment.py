@@ -23,9 +23,19 @@ VERSION = "0.2.0"
 
 PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile")
 OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
-BROKEN_TRANSFORMERS = (
-    "5.17.0",
-)  # `BatchEncoding.to() got an unexpected keyword argument 'dtype'` in Bark's pipelines
+REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the oldest releases are those that were
+    "huggingface-hub>=1.0",
+    "jinja2",
+    "lazy-loader>=0.4",
+    "numpy",
+    "packaging",
+    "safetensors",
+    "soundfile",
+    "torch>=2.6",
+    "torchaudio>=2.6",
+    "tqdm",
+    "transformers>=5.23,!=5.24.0",
+)
 PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 
 _BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # what torchaudio's extensions raise when they load
@@ -76,6 +86,7 @@ class Environment:
     Args:
         versions (`dict[str, str | None]`): of Python and of the packages; `None` where one isn't installed.
         devices (`dict[str, list[str]]`): names of the dtypes that each device computes in.
+        precision (`dict[str, str]`): what each device would be trained in by `mixed_precision: auto`, and why.
         offline (`bool`): huggingface_hub was told to stay offline.
         hub_reachable (`bool`, *optional*): `None` where nobody asked.
         cached_models (`list[str]`): Hub ids in the local cache.
@@ -86,6 +97,7 @@ class Environment:
 
     versions: dict[str, str | None]
     devices: dict[str, list[str]]
+    precision: dict[str, str]
     offline: bool
     hub_reachable: bool | None
     cached_models: list[str]
@@ -111,11 +123,7 @@ def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, onl
         if versions[package] is None and importlib.util.find_spec(package) is None
     ]
     problems += [problem for problem in (torchaudio_problem(), _soundfile_problem()) if problem is not None]
-    if versions["transformers"] in BROKEN_TRANSFORMERS:
-        problems.append(
-            f"transformers {versions['transformers']} breaks Bark's pipelines. "
-            f'Type: pip install "transformers!={versions["transformers"]}"'
-        )
+    problems += _unfit_versions()
     notes = []
     if builtin_encoder is not None and not os.path.isfile(os.path.join(builtin_encoder, "config.json")):
         notes.append(f"The built-in encoder is missing: there is none in {builtin_encoder}. Name one with --encoder.")
@@ -127,6 +135,7 @@ def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, onl
     return Environment(
         versions=versions,
         devices=_devices() if importlib.util.find_spec("torch") else {},
+        precision=_precision() if importlib.util.find_spec("torch") else {},
         offline=offline,
         hub_reachable=reachable,
         cached_models=_cached_models(constants.HF_HUB_CACHE),
@@ -156,6 +165,19 @@ def _index_option(torch_version: str | None) -> str:
     return f" --index-url {PYTORCH_INDEX}{tag}" if is_of_pytorch else ""
 
 
+def _unfit_versions() -> list[str]:
+    """What of the requirements is installed in a release that they exclude."""
+    from packaging.requirements import Requirement
+
+    problems = []
+    for text in REQUIREMENTS:
+        requirement = Requirement(text)
+        found = installed_version(requirement.name)
+        if found is not None and not requirement.specifier.contains(found, prereleases=True):
+            problems.append(f'{requirement.name} {found} does not work with this package. Type: pip install "{text}"')
+    return problems
+
+
 def _soundfile_problem() -> str | None:
     if importlib.util.find_spec("soundfile") is None:
         return None
@@ -174,8 +196,20 @@ def _devices() -> dict[str, list[str]]:
         bfloat16 = ["bfloat16"] if torch.cuda.get_device_capability(index)[0] >= 8 else []  # Ampere and later
         devices[f"cuda:{index} ({torch.cuda.get_device_name(index)})"] = ["float32", *bfloat16, "float16"]
     if torch.backends.mps.is_available():
-        devices["mps"] = ["float32", "float16"]
+        bfloat16 = ["bfloat16"] if torch.backends.mps.is_macos_or_newer(14, 0) else []
+        devices["mps"] = ["float32", *bfloat16, "float16"]
     return devices
+
+
+def _precision() -> dict[str, str]:
+    import torch
+
+    from .precision import choose_precision
+
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    devices += ["mps"] if torch.backends.mps.is_available() else []
+    chosen = {device: choose_precision(device) for device in devices}
+    return {device: f"{'float32' if name == 'no' else name}: {why}" for device, (name, why) in chosen.items()}
 
 
 def _cached_models(cache: str) -> list[str]:

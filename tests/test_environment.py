@@ -129,13 +129,15 @@ def test_working_torchaudio_is_no_problem():
     assert environment.torchaudio_problem() is None
 
 
-def test_broken_transformers_is_a_problem(monkeypatch):
+@pytest.mark.parametrize(
+    ("package", "version"), [("transformers", "5.17.0"), ("transformers", "5.24.0"), ("torch", "2.5.1+cu124")]
+)
+def test_a_release_that_is_excluded_is_a_problem(monkeypatch, package, version):
     found = environment.installed_version
-    versions = {"transformers": "5.17.0"}
-    monkeypatch.setattr(environment, "installed_version", lambda name: versions.get(name) or found(name))
+    monkeypatch.setattr(environment, "installed_version", lambda name: version if name == package else found(name))
     (problem,) = environment.inspect_environment().problems
-    assert problem.startswith("transformers 5.17.0")
-    assert "pip install" in problem
+    assert problem.startswith(f"{package} {version} does not work")
+    assert f'pip install "{package}>=' in problem
 
 
 def test_cached_models_are_listed_by_their_ids(tmp_path):

@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FAILED if environment.problems else OK
     hub = {None: "not asked (--online asks)", True: "answers", False: "does not answer"}[environment.hub_reachable]
     rows = [*environment.versions.items(), *environment.devices.items()]
+    rows += [(f"training on {device}", choice) for device, choice in environment.precision.items()]
     rows += [("built-in encoder", environment.builtin_encoder)]
     rows += [("Hub", "offline (HF_HUB_OFFLINE is set)" if environment.offline else hub)]
     rows += [("cached models", environment.cached_models or "none")]

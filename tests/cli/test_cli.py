@@ -467,8 +467,10 @@ def test_doctor_tells_versions_and_health(capsys):
     assert found["healthy"] == (code == 0) == (not found["problems"])
     assert found["hub_reachable"] is None
     assert "float32" in found["devices"]["cpu"]
+    assert found["precision"]["cpu"].startswith(("bf16: it multiplies", "float32: bf16 takes"))
     assert cli.main(["doctor"]) == code
-    assert torch.__version__.split("+")[0] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert torch.__version__.split("+")[0] in printed and "training on cpu" in printed
 
 
 def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
