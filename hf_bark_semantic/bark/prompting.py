@@ -95,6 +95,11 @@ def longest_piece_s(configs: "BarkGenerationConfigs", block_size: int) -> float:
     return min(MAX_PIECE_S, SPARE_SHARE * most_s)
 
 
+def longest_recording_s(configs: "BarkGenerationConfigs") -> float:
+    """Seconds that a recording may last for Bark to learn all of it: its tokens and the end are one generation."""
+    return min(MAX_PIECE_S, (configs.semantic.max_new_tokens - 1) / configs.semantic.semantic_rate_hz)
+
+
 def fits_one_generation(num_text_ids: int, num_tokens: int, configs: "BarkGenerationConfigs") -> bool:
     """Whether the text stage can read as many text ids, and generate as many tokens and the end after them."""
     config = configs.semantic

@@ -19,7 +19,7 @@ from transformers import EncodecModel
 
 from ..audio import AudioError, load_audio
 from ..bark.configs import BarkGenerationConfigs
-from ..bark.prompting import MAX_PIECE_S, text_to_ids
+from ..bark.prompting import check_text, longest_recording_s, text_to_ids
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
@@ -28,7 +28,7 @@ from ..voices.splitting import estimate_duration_s
 from ..voices.window import MAX_SILENCE_SHARE, measure_sound
 from .recordings import Recording, RecordingFlaw
 from .rows import RECORDING_COLUMNS, row_features
-from .shards import finished_shards, open_corpus, shard_records, write_shard
+from .shards import finished_shards, open_corpus, remove_shards, shard_records, write_shard
 
 SOURCE = "recording"  # the column `source` of prepared rows
 MIN_DURATION_S = 0.5  # a word
@@ -68,12 +68,16 @@ def prepare_recordings(
     Raises:
         ValueError: the folder holds something else.
     """
-    sizes = configs.vocabularies
     parts = [recordings[start : start + rows_per_shard] for start in range(0, len(recordings), rows_per_shard)]
-    description = {**description, "vocabularies": sizes, "rows_per_shard": rows_per_shard}
+    description = {**description, "vocabularies": configs.vocabularies, "rows_per_shard": rows_per_shard}
     if decoder is not None:
         description["text_informed"] = decoder.description()
     folder = open_corpus(folder, description)
+
+    def encode(waveform: np.ndarray, text: str) -> dict[str, np.ndarray]:
+        informed = encoder if decoder is None else _InformedEncoder(encoder, text, decoder)
+        return encode_clip(waveform, informed, codec=codec)
+
     finished = set(finished_shards(folder, {shard: len(part) for shard, part in enumerate(parts)}))
     records = {record.get("shard"): record for record in shard_records(folder)}
     for shard, part in enumerate(parts):
@@ -85,36 +89,41 @@ def prepare_recordings(
         rows, rejected = [], []
         for recording in part:
             try:
-                rows.append(_prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder))
+                rows.append(_prepared_row(recording, encode, tokenizer, configs))
             except RecordingFlaw as flaw:
                 rejected.append({"id": recording.id, "failed_filters": [flaw.kind], "reason": str(flaw)})
             on_row(recording)
         record = {"planned_rows": len(part), "rejected": rejected, "shard": shard, "recordings": digest}
         write_shard(folder, shard, rows, record, row_features(RECORDING_COLUMNS))
-    for file in [*folder.glob("shards/*.json"), *folder.glob("data/*.parquet")]:
-        if int(file.stem.rpartition("-")[2]) >= len(parts):
-            file.unlink()
+    remove_shards(folder, from_shard=len(parts))
     rejected = [row for record in shard_records(folder) for row in record["rejected"]]
     return [(row["id"], row["failed_filters"][0], row["reason"]) for row in rejected]
 
 
-def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder) -> dict:
+def _prepared_row(
+    recording: Recording,
+    encode: Callable[[np.ndarray, str], Mapping[str, np.ndarray]],
+    tokenizer: Any,
+    configs: BarkGenerationConfigs,
+) -> dict:
     text = " ".join(recording.text.split())
-    num_ids, longest = len(text_to_ids(text, tokenizer)), configs.semantic.max_input_semantic_length
+    num_ids = len(text_to_ids(text, tokenizer))
     if not num_ids:
         raise RecordingFlaw("no transcript", "There is no transcript.")
-    if num_ids > longest:
-        raise RecordingFlaw("text too long", f"The transcript has {num_ids} ids, and Bark reads {longest}.")
+    try:
+        check_text(num_ids, configs, "The transcript")
+    except ValueError as error:
+        raise RecordingFlaw("text too long", str(error)) from error
     try:
         waveform = load_audio(recording.read(), CODEC_SAMPLING_RATE)
     except AudioError as error:
         raise RecordingFlaw("audio", str(error)) from error
-    _check_sound(waveform, text, configs)
-    if decoder is not None:
-        encoder = _InformedEncoder(encoder, text, decoder)
-    encoded = encode_clip(waveform, encoder, codec=codec)
+    _check_audio(waveform, text, longest_recording_s(configs))
+    encoded = encode(waveform, text)
     try:  # the rule of lengths, and ids of this Bark
-        prompt = VoicePrompt.from_tokens_and_codes(encoded["semantic_tokens"], encoded["audio_codes"], **sizes)
+        prompt = VoicePrompt.from_tokens_and_codes(
+            encoded["semantic_tokens"], encoded["audio_codes"], **configs.vocabularies
+        )
     except VoicePromptError as error:
         raise RecordingFlaw("lengths", str(error)) from error
     return {
@@ -130,7 +139,7 @@ def _prepared_row(recording, encoder, codec, tokenizer, configs, sizes, decoder)
 
 @dataclass(frozen=True)
 class _InformedEncoder:
-    """An encoder that knows what is said."""
+    """An encoder that is passed what is said, and a Bark that expects tokens of it."""
 
     encoder: SemanticEncoder
     text: str
@@ -144,16 +153,15 @@ class _InformedEncoder:
         return self.encoder(inputs, text=self.text, bark=self.decoder, **options)
 
 
-def _check_sound(waveform: np.ndarray, text: str, configs: BarkGenerationConfigs) -> None:
+def _check_audio(waveform: np.ndarray, text: str, longest_s: float) -> None:
     duration_s, spoken_s = len(waveform) / CODEC_SAMPLING_RATE, estimate_duration_s(text)
-    longest_s = min(MAX_PIECE_S, (configs.semantic.max_new_tokens - 1) / configs.semantic.semantic_rate_hz)
     if duration_s < MIN_DURATION_S:
         raise RecordingFlaw("too short", f"It lasts {duration_s:.2f} s; at least {MIN_DURATION_S} s are needed.")
     if duration_s > longest_s:
         raise RecordingFlaw(
             "too long",
             f"It lasts {duration_s:.1f} s, and Bark says {longest_s:.1f} s at once. Cut it at pauses, and its "
-            "transcript at the same words: nothing here knows when which word is said.",
+            "transcript at the same words; when each of them is said is not known here.",
         )
     silence = measure_sound(waveform, CODEC_SAMPLING_RATE).silence_share
     if silence > MAX_SILENCE_SHARE:

@@ -16,6 +16,7 @@ from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 
 from .rows import open_dataset
 from .tables import TABLES, read_table
+from .untrusted import escapes
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 LJSPEECH_COLUMNS = ("file_name", "text", "normalized_text")  # keithito.com/LJ-Speech-Dataset
@@ -145,11 +146,10 @@ def _no_column(place: Any, names: Sequence[str], there: Iterable[str]) -> ValueE
 
 def _file_inside(root: Path, name: str) -> Path:
     """The recording that a table names; in its own words, "LJ001-0001" may stand for "wavs/LJ001-0001.wav"."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    escapes = path.is_absolute() or ".." in path.parts or "\0" in name or (path.parts and ":" in path.parts[0])
-    candidates = [] if escapes else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ("", ".wav")]
+    path, outside = PurePosixPath(name.replace("\\", "/")), escapes(name)
+    candidates = [] if outside else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ("", ".wav")]
     file = next((file for file in candidates if file.is_file()), None)
-    if escapes or (file is not None and not file.resolve().is_relative_to(root.resolve())):
+    if outside or (file is not None and not file.resolve().is_relative_to(root.resolve())):
         raise RecordingFlaw("path", f"{name!r} lies outside of the table's folder, and is not read. Move it there.")
     if file is None:
         raise RecordingFlaw("no file", f"There is no file {name!r} in the table's folder.")

@@ -120,6 +120,13 @@ def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mappi
     write_json(record_file, record, indent=None)
 
 
+def remove_shards(folder: Path, *, from_shard: int) -> None:
+    """Remove the shards of a corpus that has become shorter."""
+    for file in [*folder.glob("shards/*.json"), *folder.glob("data/*.parquet")]:
+        if int(file.stem.rpartition("-")[2]) >= from_shard:
+            file.unlink()
+
+
 def shard_records(folder: str | os.PathLike) -> Iterator[dict]:
     """The records of all finished shards of a corpus, in order."""
     for file in sorted((Path(folder) / "shards").glob("*.json")):
@@ -181,6 +188,7 @@ def _digest(content: bytes) -> str:
 __all__ = [
     "finished_shards",
     "open_corpus",
+    "remove_shards",
     "shard_records",
     "summarize_records",
     "write_shard",

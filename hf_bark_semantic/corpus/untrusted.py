@@ -4,7 +4,7 @@ read_array      an .npy file: never unpickled, and as large as its header says
 open_archive    a zip: refused if a member points outside of it, or if it unpacks to far more than it holds
 read_member     one file of such a zip, which is not extracted
 read_file       one file of a folder
-refuse_escape   a name that points outside of the place that it is in
+escapes         whether a name points outside of the place that it is in; `refuse_escape` raises then
 """
 
 import io
@@ -89,10 +89,16 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def refuse_escape(name: str, source: Path) -> None:
+def escapes(name: str) -> bool:
+    """Whether the name of a file, of any system, may lie outside of the place that it is in."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]) or "\0" in name:
+    return path.is_absolute() or ".." in path.parts or "\0" in name or ":" in "".join(path.parts[:1])
+
+
+def refuse_escape(name: str, source: Path) -> None:
+    """Raise a `ValueError` if `source` names a file outside of it."""
+    if escapes(name):
         raise ValueError(f"{source.name} names {name!r}, which lies outside of it. Such a file is not read.")
 
 
-__all__ = ["open_archive", "read_array", "read_file", "read_member", "refuse_escape"]
+__all__ = ["escapes", "open_archive", "read_array", "read_file", "read_member", "refuse_escape"]
