@@ -54,7 +54,14 @@ def piece_fits(tokenizer: Any, configs: BarkGenerationConfigs, block_size: int) 
         block_size (`int`): positions of its text stage, `bark.semantic.config.block_size`.
     """
     max_s, max_ids = longest_piece_s(configs, block_size), configs.semantic.max_input_semantic_length
-    return lambda text: estimate_duration_s(text) <= max_s and len(text_to_ids(text, tokenizer)) <= max_ids
+
+    def fits(text: str) -> bool:
+        letters = len(_CUE.sub("", _SPEAKER.sub("", text)))
+        if letters > max_s * LETTERS_PER_S + 1:  # a long rest; no character takes less time
+            return False
+        return estimate_duration_s(text) <= max_s and len(text_to_ids(text, tokenizer)) <= max_ids
+
+    return fits
 
 
 def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:

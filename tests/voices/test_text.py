@@ -4,7 +4,10 @@ import re
 
 import pytest
 
-from hf_bark_semantic.voices.splitting import estimate_duration_s, split_text
+from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.voices import splitting
+from hf_bark_semantic.voices.splitting import estimate_duration_s, piece_fits, split_text
+from tiny import tiny_bark, tiny_bark_processor
 
 ENGLISH = (
     "Call me Ishmael. Some years ago - never mind how long precisely - having little or no money in my purse, and "
@@ -106,6 +109,15 @@ def test_piece_limits_may_be_anything():
     pieces = split_text("the dog runs . the cat sleeps", lambda text: len(text.split()) <= 2)
     assert pieces == ["the dog", "runs .", "the cat", "sleeps"]
     assert split_text("abc", lambda text: False) == ["a", "b", "c"]
+
+
+def test_the_rest_of_a_long_text_is_not_timed_letter_by_letter(monkeypatch):
+    """Every piece would read all that follows it: a minute for 30,000 characters without sentences."""
+    bark, timed = tiny_bark(max_new_tokens=300), []
+    fits = piece_fits(tiny_bark_processor().tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
+    monkeypatch.setattr(splitting, "estimate_duration_s", lambda text: timed.append(len(text)) or len(text) / 15)
+    pieces = split_text("the dog runs " * 300, fits)
+    assert len(pieces) > 10 and max(timed) < 2 * max(map(len, pieces))
 
 
 def test_durations_are_those_of_real_clips():
