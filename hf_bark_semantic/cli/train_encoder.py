@@ -28,8 +28,9 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..corpus.stream import StreamedCorpus
-from ..trainers.encoder import corpus_fingerprint, open_training_corpus, train_or_resume, training_clips
+from ..trainers.encoder import train_or_resume
 from ..trainers.encoder_config import read_encoder_config
+from ..trainers.splits import corpus_fingerprint, open_training_corpus, training_clips
 
 
 def main(arguments=None):

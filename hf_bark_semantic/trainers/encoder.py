@@ -1,6 +1,5 @@
 """Training of the encoder on a labelled corpus: its clips, its model, its batches, and the order of the stages."""
 
-import itertools
 import json
 import os
 import shutil
@@ -13,25 +12,23 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from datasets import IterableDataset
 from safetensors.torch import load_file, save_file
 
 from ..audio import load_audio
 from ..bark.loading import load_codec
 from ..configuration_bark_semantic import BarkSemanticEncoderConfig
-from ..corpus.rows import Clip, clip_of_row, load_corpus, split_fold
-from ..corpus.stream import StreamedCorpus, open_stream
+from ..corpus.rows import Clip
+from ..corpus.stream import StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .centroids import centroids_of_tokens
 from .encoder_batches import CropBatches, FeatureBatches, Piece, StreamedBatches
-from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig, ValidationArguments
+from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
 from .initial_heads import take_over_head
 from .loop import TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
-from .settings import fingerprint, remember_settings
-from .splits import TRAINING, VALIDATION, choose_held_out, digest
+from .settings import remember_settings
 from .validation import Validation
 
 RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
@@ -42,8 +39,6 @@ MAY_CHANGE += tuple(
     for section in ("training", "codec_training")
     for name in ("num_workers", "checkpoint_every", "log_every")
 )
-FINGERPRINTED_ROWS = 100  # of a stream
-FINGERPRINTED_SAMPLES = 100  # every hundredth
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):
@@ -106,84 +101,6 @@ def train_or_resume(
         save_encoder(model, folder, record)
     remove_checkpoints(folder, accelerator)
     accelerator.end_training()
-
-
-def open_training_corpus(config: EncoderTrainingConfig) -> list[Clip] | IterableDataset:
-    """All clips of the corpus, or with `streaming`, its rows, none of them read yet."""
-    return open_stream(config.corpus) if config.streaming else load_corpus(config.corpus)
-
-
-def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
-    """What tells one corpus from another, wherever it lies: its rows, or the first ones of a stream."""
-    clips = corpus if isinstance(corpus, list) else map(clip_of_row, itertools.islice(corpus, FINGERPRINTED_ROWS))
-    return fingerprint(
-        (
-            *(clip.id, clip.source, clip.voice, clip.text, clip.fold, clip.in_folds, clip.semantic_tokens),
-            clip.audio_codes,
-            None if clip.waveform is None else clip.waveform[::FINGERPRINTED_SAMPLES],
-        )
-        for clip in clips
-    )
-
-
-def training_clips(
-    config: EncoderTrainingConfig, corpus: Sequence[Clip] | IterableDataset, fold: int | None
-) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
-    """Clips to train on, without the fold, and clips to validate on, which share neither voice nor text with them."""
-    validation, sources = config.validation, config.sources
-    if validation is not None and fold is not None and validation.fold == fold:
-        raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
-    if config.streaming:
-        return streamed_clips(corpus, sources, fold, validation)
-    clips, _ = split_fold(corpus, fold)
-    if validation is None:
-        return clips, []
-    if validation.fold is not None:
-        clips, held_out = split_fold(clips, validation.fold)
-    else:
-        choice = choose_held_out(
-            ((clip.voice, clip.text) for clip in clips if clip.source in sources), validation.share
-        )
-        sides = [choice.side(clip.voice, clip.text) for clip in clips]
-        held_out = [clip for clip, side in zip(clips, sides, strict=True) if side == VALIDATION]
-        clips = [clip for clip, side in zip(clips, sides, strict=True) if side == TRAINING]
-    held_out = sorted((clip for clip in held_out if clip.source in sources), key=lambda clip: digest(clip.id))
-    return clips, held_out[: validation.max_clips]
-
-
-def streamed_clips(
-    dataset: IterableDataset, sources: set[str], fold: int | None, validation: ValidationArguments | None
-) -> tuple[StreamedCorpus, list[Clip]]:
-    """As [`training_clips`], in one pass over voices and texts, and one for the first held-out clips."""
-
-    def usable(row) -> bool:
-        own = row.get("source", "") in sources
-        return own and (fold is None or (row.get("in_folds", True) and row.get("fold", -1) != fold))
-
-    if validation is None:
-        return StreamedCorpus(dataset, usable), []
-    if validation.fold is not None:
-
-        def side(row) -> str | None:
-            if not row.get("in_folds", True):
-                return None
-            return VALIDATION if row.get("fold", -1) == validation.fold else TRAINING
-
-    else:
-        columns = [name for name in ("source", "voice", "text", "fold", "in_folds") if name in dataset.features]
-        rows = filter(usable, dataset.select_columns(columns))
-        choice = choose_held_out(((row["voice"], row.get("text") or "") for row in rows), validation.share)
-
-        def side(row) -> str | None:
-            return choice.side(row["voice"], row.get("text") or "")
-
-    held_out = []
-    for row in dataset:
-        if usable(row) and side(row) == VALIDATION:
-            held_out.append(clip_of_row(row))
-            if len(held_out) == validation.max_clips:
-                break
-    return StreamedCorpus(dataset, lambda row: usable(row) and side(row) == TRAINING), held_out
 
 
 def train_encoder(

@@ -41,7 +41,14 @@ from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, train
 from hf_bark_semantic.trainers.settings import arguments_of, read_config
-from hf_bark_semantic.trainers.splits import TRAINING, VALIDATION, choose_held_out, text_digest
+from hf_bark_semantic.trainers.splits import (
+    TRAINING,
+    VALIDATION,
+    choose_held_out,
+    open_training_corpus,
+    text_digest,
+    training_clips,
+)
 from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
 from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
@@ -503,7 +510,7 @@ def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
     with pytest.raises(ValueError, match="validate on another one"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
     config = arguments_of(EncoderTrainingConfig, {**config, "validation": {"fold": 1}}, "config")
-    clips, held_out = encoder.training_clips(config, encoder.open_training_corpus(config), 0)
+    clips, held_out = training_clips(config, open_training_corpus(config), 0)
     assert {clip.fold for clip in clips} == {2} and {clip.fold for clip in held_out} == {1}
 
 
@@ -742,7 +749,7 @@ def test_trackers_get_loss_rate_and_validation(config, tmp_path):
     accelerator.init_trackers("x")
     config["validation"] = {"fold": 0, "every": 3}
     config = arguments_of(EncoderTrainingConfig, config, "config")
-    clips, held_out = encoder.training_clips(config, encoder.open_training_corpus(config), None)
+    clips, held_out = training_clips(config, open_training_corpus(config), None)
     encoder.train_encoder(config, clips, accelerator, held_out)
     assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} <= set(memory.values[3])
     assert set(memory.values) == {1, 2, 3, 4, 5, 6}

@@ -22,16 +22,10 @@ from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ
 from hf_bark_semantic.corpus.rows import Clip, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
 from hf_bark_semantic.files import write_json
-from hf_bark_semantic.trainers.encoder import (
-    MAY_CHANGE,
-    corpus_fingerprint,
-    open_training_corpus,
-    train_or_resume,
-    training_clips,
-)
+from hf_bark_semantic.trainers.encoder import MAY_CHANGE, train_or_resume
 from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
 from hf_bark_semantic.trainers.settings import remember_settings
-from hf_bark_semantic.trainers.splits import digest
+from hf_bark_semantic.trainers.splits import corpus_fingerprint, digest, open_training_corpus, training_clips
 
 
 def main(arguments=None):
