@@ -22,11 +22,10 @@ from ..corpus.stream import StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
-from .centroids import centroids_of_tokens
-from .encoder_batches import CropBatches, FeatureBatches, Piece, StreamedBatches
+from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
-from .initial_heads import take_over_head
+from .initial_heads import start_head
 from .loop import TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
 from .settings import remember_settings
 from .validation import Validation
@@ -160,20 +159,6 @@ def train_encoder(
     if hasattr(model.backbone, "augmentation"):
         model.backbone.augmentation = None
     return model
-
-
-def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBatches, accelerator: Accelerator):
-    """Give the head the weights that `model.head_from` names; without it, they stay random."""
-    head_from = settings.get("head_from")
-    if head_from == "centroids":
-        labelled = (
-            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
-            for pool, _ in batches.pools.values()
-            for clip in pool
-        )
-        model.head.from_centroids(*centroids_of_tokens(model, labelled, iterations=settings.get("iterations", 0)))
-    elif head_from is not None:
-        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
 
 
 def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folder: Path):

@@ -1,13 +1,26 @@
-"""A head to start from: that of another encoder, or of a community quantizer."""
+"""The weights that a head starts from: centroids of tokens, another encoder's head, or a community quantizer.
+
+start_head             as the `model` section of a config says
+centroids_of_tokens    the mean feature of every token's frames, refined by k-means
+take_over_head         from another encoder, or a community quantizer
+
+Bark's tokens are the ids of a k-means that nobody outside has seen. Starting from the means of labelled frames and
+going on without labels keeps the ids: each cluster stays the token that it started as.
+"""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
 from ..conversion.formats import convert_quantizer
+from ..corpus.rows import Clip
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from .encoder_batches import CropBatches, Piece, collate
 
 CHECKPOINTS = (".pth", ".pt")
 OF_THE_HEAD = (
@@ -21,6 +34,90 @@ OF_THE_HEAD = (
     "embedding_size",
     "vocab_size",
 )
+
+
+def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBatches, accelerator: Accelerator):
+    """Give the head the weights that `model.head_from` names; without it, they stay random."""
+    head_from = settings.get("head_from")
+    if head_from == "centroids":
+        labelled = (
+            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
+            for pool, _ in batches.pools.values()
+            for clip in pool
+        )
+        model.head.from_centroids(*centroids_of_tokens(model, labelled, iterations=settings.get("iterations", 0)))
+    elif head_from is not None:
+        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
+
+
+@torch.no_grad()
+def centroids_of_tokens(
+    model, clips: Iterable[Clip], iterations: int = 0, label_weight: float = 0.5
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centroids for `LinearHead.from_centroids`, in the space of the features that the head reads.
+
+    Args:
+        model ([`BarkSemanticEncoderModel`]): its features are used, not its head.
+        clips (`Iterable[Clip]`): labelled audio, or codes where there is no audio.
+        iterations (`int`): k-means iterations after the means. They need all features in memory; the means don't.
+        label_weight (`float`): how much of the means of the labels stays in each iteration, so that clusters don't
+            drift off their token; 0 is plain k-means.
+
+    Returns:
+        `(centroids, seen)`: `torch.FloatTensor` of shape `(vocab_size, feature_size)` and `torch.BoolTensor` of shape
+        `(vocab_size,)`, False where no frame has the token. Their centroids are 0 and must not be used.
+    """
+    vocab_size = model.config.vocab_size
+    if iterations == 0:
+        sums, counts = torch.zeros(vocab_size, model.config.feature_size), torch.zeros(vocab_size, dtype=torch.long)
+        for features, labels in features_by_clip(model, clips):
+            sums.index_add_(0, labels, features)
+            counts += torch.bincount(labels, minlength=vocab_size)
+        return sums / counts.clamp(min=1)[:, None], counts > 0
+    features, labels = token_features(model, clips)
+    means, seen = token_means(features, labels, vocab_size)
+    centroids = means
+    for _ in range(iterations):
+        nearest = nearest_centroid(features, centroids, seen)
+        moved, hit = token_means(features, nearest, vocab_size)
+        centroids = torch.where((seen & hit)[:, None], torch.lerp(moved, means, label_weight), centroids)
+    return centroids, seen
+
+
+def token_features(model, clips: Iterable[Clip]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The features of all tokens of all clips, `(tokens, feature_size)`, and their labels, `(tokens,)`."""
+    features, labels = zip(*features_by_clip(model, clips), strict=True)
+    return torch.cat(features), torch.cat(labels)
+
+
+@torch.no_grad()
+def features_by_clip(model, clips: Iterable[Clip]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the features of each clip, `(num_tokens, feature_size)` in float32 on the CPU, and its labels."""
+    was_training = model.training
+    model.eval()
+    for clip in clips:
+        inputs = collate([clip], model.config.codebook_size)
+        labels = inputs.pop("labels")[0]
+        if model.backbone is None or "input_values" not in inputs:
+            wanted = ("audio_codes", "audio_codes_mask")
+        else:
+            wanted = ("input_values", "attention_mask")
+        inputs = {name: inputs[name].to(model.device) for name in wanted}
+        yield model.features(**inputs)[0].float().cpu(), labels
+    model.train(was_training)
+
+
+def token_means(features: torch.Tensor, labels: torch.Tensor, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which occur."""
+    counts = torch.bincount(labels, minlength=vocab_size)
+    sums = torch.zeros(vocab_size, features.shape[1]).index_add_(0, labels, features)
+    return sums / counts.clamp(min=1)[:, None], counts > 0
+
+
+def nearest_centroid(features: torch.Tensor, centroids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Id of the nearest centroid that was seen, for each row of `features`."""
+    ids = seen.nonzero()[:, 0]
+    return ids[torch.cat([torch.cdist(part, centroids[ids]).argmin(-1) for part in features.split(4_096)])]
 
 
 def take_over_head(model: BarkSemanticEncoderModel, place: str | os.PathLike) -> list[str]:

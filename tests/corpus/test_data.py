@@ -14,8 +14,8 @@ from hf_bark_semantic.configuration_bark_semantic import (
 )
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.trainers.augmentation import SpectrogramAugmentation, WaveformAugmentation, add_noise
-from hf_bark_semantic.trainers.centroids import centroids_of_tokens, nearest_centroid, token_features
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, collate, crop
+from hf_bark_semantic.trainers.initial_heads import centroids_of_tokens, nearest_centroid, token_features
 from tiny import corpus_row, noise, random_codes, tiny_encoder
 
 

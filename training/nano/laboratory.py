@@ -30,10 +30,10 @@ from hf_bark_semantic.audio import list_audio_files, load_audio
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import score_clips, summarize
-from hf_bark_semantic.trainers.centroids import centroids_of_tokens
 from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, new_model
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.encoder_config import read_encoder_config
+from hf_bark_semantic.trainers.initial_heads import centroids_of_tokens
 from hf_bark_semantic.trainers.loop import new_accelerator, train
 
 FOLD = 19  # of nano's own speech: one request in twenty

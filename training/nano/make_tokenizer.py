@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from speech import load_speech
 
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
-from hf_bark_semantic.trainers.centroids import nearest_centroid, token_means
+from hf_bark_semantic.trainers.initial_heads import nearest_centroid, token_means
 
 LAYER = 3
 CLIPS, ITERATIONS = 2_500, 20

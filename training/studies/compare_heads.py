@@ -19,10 +19,10 @@ from accelerate.utils import set_seed
 from hf_bark_semantic import BarkSemanticEncoderModel
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.evaluation.tokens import ClipScore, score_clips, summarize
-from hf_bark_semantic.trainers.centroids import centroids_of_tokens
 from hf_bark_semantic.trainers.encoder import HeadOnFeatures, new_batches, save_encoder
 from hf_bark_semantic.trainers.encoder_batches import FeatureBatches
 from hf_bark_semantic.trainers.encoder_config import read_encoder_config
+from hf_bark_semantic.trainers.initial_heads import centroids_of_tokens
 from hf_bark_semantic.trainers.loop import new_accelerator, train
 
 HEADS = {
