@@ -1,8 +1,8 @@
 """Stage 2. Train an encoder on a labelled corpus.
 
-    accelerate launch training/train_encoder.py training/configs/builtin.yaml
-    accelerate launch training/train_encoder.py training/configs/builtin.yaml --fold 0 --output outputs/cv/fold0
-    accelerate launch --config_file training/configs/accelerate/multi_gpu.yaml training/train_encoder.py CONFIG
+    accelerate launch -m hf_bark_semantic.cli.train_encoder builtin
+    accelerate launch -m hf_bark_semantic.cli.train_encoder my.yaml --fold 0 --output outputs/cv/fold0
+    accelerate launch --config_file multi_gpu.yaml -m hf_bark_semantic.cli.train_encoder CONFIG
 
 A config has these parts: `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
 config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments). With `validation`, the best
@@ -35,7 +35,7 @@ from ..trainers.splits import corpus_fingerprint, open_training_corpus, training
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
+    parser.add_argument("config", type=Path, help="a YAML file, or the name of a packaged recipe, such as builtin")
     parser.add_argument("--fold", type=int, help="hold this fold out")
     parser.add_argument("--seed", type=int, help="instead of the config's")
     parser.add_argument("--output", help="instead of the config's output_dir")

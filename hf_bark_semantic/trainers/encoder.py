@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ..audio import load_audio
 from ..bark.loading import load_codec
@@ -28,6 +28,7 @@ from .held_out_figures import HeldOutFigures
 from .initial_heads import start_head
 from .loop import TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
 from .settings import remember_settings
+from .trained_weights import save_weights
 from .validation import Validation
 
 RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
@@ -88,6 +89,8 @@ def train_or_resume(
     if finished:
         state.print(f"{folder} holds a trained model already; nothing to do.")
         return
+    if settings["precision"] != precision:
+        state.print(f"the run goes on in {settings['precision']}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     model = train_encoder(config, clips, accelerator, held_out)
     if accelerator.is_main_process:
@@ -219,7 +222,7 @@ def train_codec_front_end(
         crops = CropBatches(pairs, plan, arguments.steps, training.seed, batches.codebook_size, **share)
         train(CodecRegression(model), crops, arguments, accelerator=accelerator)
         if accelerator.is_main_process:
-            save_file(model.codec_front_end.state_dict(), done)
+            save_weights(model.codec_front_end.state_dict(), done)
         accelerator.wait_for_everyone()
     model.codec_front_end.load_state_dict(load_file(done))
     model.requires_grad_(True)

@@ -1,6 +1,6 @@
 """The config of an encoder's training: a dataclass for each section, checked before anything is computed.
 
-config = read_encoder_config("training/configs/builtin.yaml", ["training.steps=10"])
+config = read_encoder_config("builtin", ["training.steps=10"])
 config.training.steps, config.batches.crops, config.model["head_type"]
 """
 
@@ -146,16 +146,17 @@ class EncoderTrainingConfig:
 
 
 def read_encoder_config(
-    path: str | os.PathLike,
+    place: str | os.PathLike,
     assignments: Iterable[str] = (),
     *,
     corpus: str | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> EncoderTrainingConfig:
-    """Read a config file; the arguments win over what it says.
+    """Read a config; the arguments win over what it says.
 
     Args:
-        path (`str` or `os.PathLike`): YAML with the sections of [`EncoderTrainingConfig`].
+        place (`str` or `os.PathLike`): YAML with the sections of [`EncoderTrainingConfig`], or the name of a packaged
+            recipe, such as `"builtin"`.
         assignments (`Iterable[str]`): such as `"batches.crops.pair=4"`; the section must exist.
         corpus (`str`, *optional*): instead of the file's.
         training (`Mapping`, *optional*): values for the `training` section; those that are `None` are left out.
@@ -163,7 +164,7 @@ def read_encoder_config(
     Raises:
         ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
     """
-    config = read_config(path)
+    config = read_config(place)
     for assignment in assignments:
         set_value(config, assignment)
     if corpus is not None:

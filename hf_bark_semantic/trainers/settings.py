@@ -25,21 +25,27 @@ import numpy as np
 import yaml
 
 from ..files import differences, write_json
+from ..packaged import recipe
 
 SETTINGS_FILE = "settings.json"
 PACKAGES = ("hf_bark_semantic", "torch", "transformers")
 RULES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
 
 
-def read_config(path: str | os.PathLike) -> dict:
-    """The sections of a YAML file.
+def read_config(place: str | os.PathLike) -> dict:
+    """The sections of a config.
+
+    Args:
+        place (`str` or `os.PathLike`): a YAML file, or the name of a packaged recipe, such as `"builtin"`.
 
     Raises:
+        FileNotFoundError: there is neither such a file nor such a recipe.
         ValueError: the file holds no sections.
     """
-    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    file = Path(place) if Path(place).is_file() else recipe(os.fspath(place))
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(config, dict):
-        raise ValueError(f"{path} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
+        raise ValueError(f"{place} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
     return config
 
 

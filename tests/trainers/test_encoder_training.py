@@ -344,6 +344,24 @@ def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path, monkey
     assert_same_weights(one, folder, 2e-4)
 
 
+def test_a_codec_front_end_is_written_whole_or_not_at_all(config, tmp_path, monkeypatch):
+    AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "whisper")
+    config["model"].update(backbone=str(tmp_path / "whisper"), codec_hidden_size=16, codec_output="spectrogram")
+    config["codec_training"] = {"crops": {"pair": 2}, "steps": 2}
+    whole, replace_file = run(config, tmp_path, name="whole"), os.replace
+
+    def killed(unfinished, file):
+        if Path(file).name == "codec_front_end.safetensors":
+            raise KeyboardInterrupt
+        replace_file(unfinished, file)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        run(config, tmp_path, name="killed")
+    assert not list((tmp_path / "killed" / "codec_front_end").glob("*.safetensors"))
+    assert_same_weights(whole, run(config, tmp_path, name="killed"))
+
+
 # --- one process, two processes, more turns
 
 
@@ -782,7 +800,7 @@ def test_accelerate_reads_its_configs(name, kind):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
-    config = read_config(TRAINING_FOLDER / "configs" / f"{name}.yaml")
+    config = read_config(name)
     backbone = {"w2v_bert": "wav2vec2-bert", "wavlm_large": "wavlm-large", "hubert_large": "hubert-large"}
     backbone = backbone.get(name, "hubert")
     torch.manual_seed(0)
@@ -806,7 +824,7 @@ def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
 
 @pytest.mark.parametrize("name", [*RECIPES, "builtin", "nano"])
 def test_every_key_of_a_recipe_is_known(name):
-    config = read_encoder_config(TRAINING_FOLDER / "configs" / f"{name}.yaml", training={"steps": 3, "seed": None})
+    config = read_encoder_config(name, training={"steps": 3, "seed": None})
     assert config.sources and config.training.steps == 3 and config.training.seed == 0
 
 
