@@ -125,6 +125,16 @@ def test_no_function_is_longer_than_85_lines():
     assert [(name, node.lineno) for name, node in FUNCTIONS if node.end_lineno - node.lineno >= 85] == []
 
 
+def test_no_function_has_more_than_10_arguments():
+    """But for the config's constructor, whose arguments are its fields."""
+    wide = {}
+    for name, node in FUNCTIONS:
+        arguments = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        if len(arguments) - ("self" in arguments) > 10:
+            wide[name] = arguments
+    assert wide.keys() == {"configuration_bark_semantic.__init__"}
+
+
 def test_no_test_imports_another_test():
     for file, tree in syntax(TESTS).items():
         parts = {part for name in imported(file, ast.walk(tree)) for part in name.split(".")}

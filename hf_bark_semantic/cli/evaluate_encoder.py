@@ -34,7 +34,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from .. import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from ..audio import list_audio_files, load_audio, resample
 from ..configuration_bark_semantic import SAMPLING_RATE
 from ..corpus.rows import Clip, load_corpus, split_fold
@@ -58,7 +57,9 @@ from ..evaluation.tokens import (
     summarize,
     unigram_distance,
 )
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import default_encoder
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..trainers.augmentation import add_noise, reverberate
 
 

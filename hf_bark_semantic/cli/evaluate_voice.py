@@ -41,9 +41,10 @@ import torch
 from accelerate import PartialState
 from transformers import BarkModel, BarkProcessor, EncodecModel, pipeline
 
-from .. import VoicePrompt, load_audio, save_audio
+from ..audio import load_audio, save_audio
 from ..bark.loading import check_bark, load_bark, load_codec
 from ..bark.synthesis import synthesize
+from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..evaluation.journal import Journal
 from ..evaluation.judges import load_mos_predictor, load_speaker_embedder, load_transcriber

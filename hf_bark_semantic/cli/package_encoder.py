@@ -12,7 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from .. import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor, publishing
+from .. import publishing
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "encoder.md"
 NAME = "bark-encoder"
