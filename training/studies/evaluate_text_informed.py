@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import load_dataset, load_from_disk
 from tqdm import tqdm
 
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
@@ -78,8 +77,7 @@ def main(arguments=None) -> dict:
     check_encoder(model, decoder.vocab_size)
     clips, others, left_out = read_clips(args.corpus, args.fold, decoder)
     unigram = log_unigram(others, decoder.vocab_size)
-    halves = [half[: args.limit] for half in halved([clip for clip, _ in clips])]
-    texts = {clip.id: text for clip, text in clips}
+    halves = [half[: args.limit] for half in halved(clips)]
     print(f"{len(halves[0])} clips to choose by, {len(halves[1])} to report on; left out: {dict(left_out) or 'none'}")
 
     settings = [PLAIN, *itertools.product(args.weights, args.priors)]
@@ -87,11 +85,11 @@ def main(arguments=None) -> dict:
         setting: replace(decoder, weight=setting[0], prior=setting[1] * unigram if setting[1] else None)
         for setting in settings
     }
-    tried = [t for clip in tqdm(halves[0]) for t in trials(model, clip, texts[clip.id], decoders, with_nll=False)]
+    tried = [t for clip in tqdm(halves[0]) for t in trials(model, clip, decoders, with_nll=False)]
     hits = {setting: sum(t.hits for t in tried if (t.weight, t.prior) == setting) for setting in settings}
     chosen = max(settings[1:], key=hits.get)
     compared = {setting: decoders[setting] for setting in (PLAIN, chosen)}
-    judged = [t for clip in tqdm(halves[1]) for t in trials(model, clip, texts[clip.id], compared, with_nll=True)]
+    judged = [t for clip in tqdm(halves[1]) for t in trials(model, clip, compared, with_nll=True)]
     total = sum(clip.num_tokens for clip in halves[0])
     report = {
         "encoder": args.encoder, "bark": args.bark, "fold": args.fold, "beam_size": args.beam_size, "top_k": top_k,
@@ -110,26 +108,21 @@ def main(arguments=None) -> dict:
     return report
 
 
-def read_clips(
-    corpus: str, fold: int, decoder: TextInformedDecoder
-) -> tuple[list[tuple[Clip, str]], np.ndarray, Counter]:
-    """Clips of the fold with their texts, all other clips' tokens `(num_tokens,)`, and why clips are left out."""
-    dataset = load_from_disk(corpus) if Path(corpus, "state.json").exists() else load_dataset(corpus, split="train")
-    texts = dict(zip(dataset["id"], dataset["text"], strict=True))
+def read_clips(corpus: str, fold: int, decoder: TextInformedDecoder) -> tuple[list[Clip], np.ndarray, Counter]:
+    """Clips of the fold, all other clips' tokens `(num_tokens,)`, and why clips are left out."""
     longest = bark_generation_configs(decoder.bark).semantic.max_input_semantic_length
     clips, others, left_out = [], [], Counter()
     for clip in read_corpus(corpus):
-        text = texts[clip.id] or ""
         if clip.fold != fold:
             others.append(clip.semantic_tokens)
         elif clip.waveform is None:
             left_out["no sound"] += 1
         elif clip.num_tokens > decoder.max_tokens:
             left_out["longer than Bark says at once"] += 1
-        elif not 0 < len(text_to_ids(text, decoder.tokenizer)) <= longest:
+        elif not 0 < len(text_to_ids(clip.text, decoder.tokenizer)) <= longest:
             left_out["no text, or longer than Bark reads"] += 1
         else:
-            clips.append((clip, text))
+            clips.append(clip)
     if len(clips) < 2:
         raise SystemExit(
             f"{corpus} has {len(clips)} usable clips in fold {fold} ({dict(left_out)}); name another fold."
@@ -145,17 +138,17 @@ def halved(clips: Sequence[Clip]) -> list[list[Clip]]:
     return [[clip for clip in clips if clip.voice in voices[half::2]] for half in (0, 1)]
 
 
-def trials(model, clip: Clip, text: str, decoders: dict, *, with_nll: bool) -> list[Trial]:
+def trials(model, clip: Clip, decoders: dict, *, with_nll: bool) -> list[Trial]:
     """One trial for each decoder."""
     inputs = collate([replace(clip, audio_codes=None)], model.config.codebook_size)
     labels = inputs.pop("labels")[0].numpy()
     first = next(iter(decoders.values()))
     heard = model.encode(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, top_k=first.top_k)
     candidates, probabilities = heard.top_k_tokens[0].cpu().numpy(), heard.top_k_confidence[0].cpu().numpy()
-    found = {setting: decoder.decode(candidates, probabilities, text) for setting, decoder in decoders.items()}
+    found = {setting: decoder.decode(candidates, probabilities, clip.text) for setting, decoder in decoders.items()}
     nll = dict.fromkeys(found)
     if with_nll:  # of tokens alone: the end is not what differs
-        ids = text_to_ids(text, first.tokenizer)
+        ids = text_to_ids(clip.text, first.tokenizer)
         utterances = [Utterance(ids, tokens, complete=False) for tokens in (*found.values(), labels)]
         *of_found, of_truth = (u.nll * u.num_targets for u in semantic_likelihood(first.bark, utterances))
         nll = dict(zip(found, of_found, strict=True))
