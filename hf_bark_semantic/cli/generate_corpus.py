@@ -162,8 +162,8 @@ def make_recipe(args, place: str, device: torch.device) -> Recipe:
         judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr, device=device), args.asr)
     if args.speaker_check:
         embed = load_speaker_embedder(args.speaker_check, device=device)
-        speak_codes = partial(decode_codes, codec=load_codec(args.bark, revision=args.revision))
-        judges["speaker_similarity"] = SpeakerSimilarity(embed, speak_codes, args.speaker_check)
+        codes_to_waveform = partial(decode_codes, codec=load_codec(args.bark, revision=args.revision))
+        judges["speaker_similarity"] = SpeakerSimilarity(embed, codes_to_waveform, args.speaker_check)
     return Recipe(
         model=model,
         revision=revision,

@@ -27,7 +27,7 @@ class Filters:
     """Limits of what is kept; `None` (`False` for `finished`) takes a filter out.
 
     Args:
-        finished (`bool`): Bark came to the end by itself; else words may be missing.
+        finished (`bool`): Bark must come to the end by itself; else words may be missing.
         max_silence_share (`float`): of the time. Long pauses poison training.
         max_clipped_share (`float`): of the samples.
         max_repeated_share (`float`): of the utterance's groups of four tokens that are no new ones.
@@ -55,7 +55,7 @@ class Filters:
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> "Filters":
-        """Limits as they are typed: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; the others are the defaults.
+        """Read limits: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; the others are the defaults.
 
         Raises:
             ValueError: an unknown name, or a limit that is no number.
@@ -64,14 +64,19 @@ class Filters:
             return cls.off()
         values = {}
         for assignment in assignments:
-            name, equals, value = assignment.partition("=")
-            if name not in cls.names() or not equals:
+            name, _, value = assignment.partition("=")
+            try:
+                if name == "finished":
+                    values[name] = {"on": True, "off": False}[value]
+                else:
+                    values[name] = None if value == "off" else float(value)
+            except (KeyError, ValueError):
+                name = None
+            if name not in cls.names():
                 raise ValueError(
-                    f"The filter {assignment!r} must be 'off' alone, or NAME=LIMIT or NAME=off with NAME one of "
-                    f"{', '.join(cls.names())}."
+                    f"The filter {assignment!r} must be 'off' alone, finished=on or finished=off, or NAME=LIMIT or "
+                    f"NAME=off with NAME one of {', '.join(cls.names()[1:])}."
                 )
-            switched_off = False if name == "finished" else None
-            values[name] = switched_off if value == "off" else name == "finished" or float(value)
         return cls(**values)
 
     @classmethod

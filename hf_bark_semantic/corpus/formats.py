@@ -25,6 +25,7 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SAMPLING_RATE,
 )
+from ..files import atomic_write
 from .pairs import Pair, Pairs
 from .rows import read_corpus
 from .untrusted import open_archive, read_array, read_file, read_member, refuse_escape
@@ -92,10 +93,10 @@ def read_archives(folder: str | os.PathLike) -> Pairs:
 
 
 def read_npz_folder(folder: str | os.PathLike) -> Pairs:
-    """Read `.npz` files with `semantic_prompt`, and `fine_prompt` or `coarse_prompt` or neither, beside their sound.
+    """Read `.npz` files with `semantic_prompt`, and `fine_prompt` or `coarse_prompt` or neither, beside their audio.
 
     Args:
-        folder (`str` or `Path`): searched to any depth; a sound file has the name of its `.npz`.
+        folder (`str` or `Path`): searched to any depth; an audio file has the name of its `.npz`.
     """
     folder = Path(folder)
     for path in sorted(folder.rglob("*.npz")):
@@ -109,16 +110,16 @@ def _labelled_pair(path: Path, line: str) -> Pair:
 
 
 def _found_pair(found: dict[str, dict], key: tuple[str, ...]) -> Pair:
-    for suffix, what in ((".npy", "tokens"), (".wav", "sound")):
+    for suffix, what in ((".npy", "tokens"), (".wav", "audio")):
         if key not in found[suffix]:
             raise ValueError(f"it has no {what} ({suffix})")
     return Pair(read_array(found[".npy"][key]()).squeeze(), found[".wav"][key]())
 
 
 def _npz_pair(path: Path) -> Pair:
-    sounds = [path.with_suffix(extension) for extension in AUDIO_EXTENSIONS if path.with_suffix(extension).is_file()]
-    if not sounds:
-        raise ValueError(f"it has no sound: {path.with_suffix('.wav').name} or another extension")
+    files = [path.with_suffix(extension) for extension in AUDIO_EXTENSIONS if path.with_suffix(extension).is_file()]
+    if not files:
+        raise ValueError(f"it has no audio: {path.with_suffix('.wav').name} or another extension")
     with open_archive(path) as archive:
         members = archive.namelist()
         known = next((name for name in ("fine_prompt", "coarse_prompt") if f"{name}.npy" in members), None)
@@ -126,13 +127,13 @@ def _npz_pair(path: Path) -> Pair:
             raise ValueError(f"it has no semantic_prompt; it holds {', '.join(sorted(members)) or 'nothing'}")
         tokens = read_array(read_member(archive, "semantic_prompt.npy")).squeeze()
         if known is None:
-            return Pair(tokens, sounds[0])
+            return Pair(tokens, files[0])
         codes = read_array(read_member(archive, f"{known}.npy"))
     num_codebooks = {"fine_prompt": NUM_CODEBOOKS, "coarse_prompt": NUM_COARSE_CODEBOOKS}[known]
     if codes.ndim != 2 or len(codes) != num_codebooks:
         raise ValueError(f"its {known} has shape {codes.shape}; it must be ({num_codebooks}, num_frames)")
     unknown = np.full((NUM_CODEBOOKS - num_codebooks, codes.shape[1]), CODEBOOK_SIZE)
-    return Pair(tokens, sounds[0], np.concatenate([codes, unknown]))
+    return Pair(tokens, files[0], np.concatenate([codes, unknown]))
 
 
 def export_fairseq(
@@ -150,7 +151,7 @@ def export_fairseq(
         `int`: the number of rows.
 
     Raises:
-        ValueError: a row has neither audio nor codes that can be spoken.
+        ValueError: a row has neither audio nor codes that can be decoded.
     """
     folder = Path(folder)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,7 @@ def export_fairseq(
         if waveform is None:
             if codes_to_waveform is None or clip.audio_codes is None or clip.audio_codes.max() >= CODEBOOK_SIZE:
                 raise ValueError(
-                    f"Row {clip.id} has no audio. Give a codec that speaks its codes, all 8 of each frame."
+                    f"Row {clip.id} has no audio. Name a codec for its codes, which must be all 8 of each frame."
                 )
             waveform = resample(codes_to_waveform(clip.audio_codes), CODEC_SAMPLING_RATE, SAMPLING_RATE)
         name = f"wav/{number:08d}.wav"
@@ -175,7 +176,8 @@ def export_fairseq(
         ("dict.km.txt", dictionary),
         ("manifest.tsv", lines),
     ):
-        (folder / name).write_text("\n".join(text) + "\n", encoding="utf-8")
+        with atomic_write(folder / name) as file:
+            file.write(("\n".join(text) + "\n").encode())
     return len(labels)
 
 

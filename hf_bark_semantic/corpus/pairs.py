@@ -129,7 +129,7 @@ def _row(name: str, pair: Pair, source: str) -> dict:
 
 
 def _waveform(audio: bytes) -> tuple[np.ndarray, int]:
-    """A sound file at the encoder's rate, if it has it, else at Bark's."""
+    """An audio file at 16 kHz if that is its rate, else at 24 kHz."""
     try:
         with soundfile.SoundFile(io.BytesIO(audio)) as file:
             sampling_rate = SAMPLING_RATE if file.samplerate == SAMPLING_RATE else CODEC_SAMPLING_RATE

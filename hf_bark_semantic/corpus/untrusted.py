@@ -47,7 +47,7 @@ def read_array(content: bytes) -> np.ndarray:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """A zip that nobody needs to be afraid of, to be read with [`read_member`] only."""
+    """Open a zip whose names and sizes are checked; its files are read with [`read_member`] only."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:

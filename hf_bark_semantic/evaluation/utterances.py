@@ -1,7 +1,7 @@
 """Judges of single utterances of Bark, for the filters of a corpus.
 
-WordErrorRate      what a recognizer hears against what was to be said
-SpeakerSimilarity  the voice against its prompt's
+WordErrorRate      a recognizer's transcript against the text
+SpeakerSimilarity  the voice against that of the prompt
 """
 
 import re
@@ -18,16 +18,18 @@ from .speech import cosine_similarity
 
 UNSPACED_LANGUAGES = ("ja", "zh")  # measured by letters, not words
 
+Decoder = Callable[[np.ndarray], np.ndarray]
+
 _SPEAKER_TAG = re.compile(r"\b(?:WO)?MAN:")  # suno-ai/bark, README: not to be said
 
 
 class WordErrorRate:
-    """Judge of what is said: what a recognizer hears against the text; by letters in Japanese and Chinese.
+    """Word error rate of a recognizer's transcript against the text; in Japanese and Chinese, of letters.
 
     Args:
         transcribe: of [`load_transcriber`].
-        description (`str`): what transcribes, for the record.
-        languages (`Collection[str]`, *optional*): those that it knows; utterances in others are not judged.
+        description (`str`): the recognizer's name, for the record.
+        languages (`Collection[str]`, *optional*): those that it knows; utterances in others get no rate.
     """
 
     def __init__(self, transcribe: Transcriber, description: str, languages: Collection[str] | None = None):
@@ -38,30 +40,32 @@ class WordErrorRate:
         known = self.languages is None or language is None or language in self.languages
         if not known or not said:
             return None
-        heard = normalize_text(self.transcribe(resample(result.waveform, result.sampling_rate, SAMPLING_RATE)))
+        transcript = normalize_text(self.transcribe(resample(result.waveform, result.sampling_rate, SAMPLING_RATE)))
         if language in UNSPACED_LANGUAGES:
-            return error_counts(said.replace(" ", ""), heard.replace(" ", "")).rate
-        return error_counts(said.split(), heard.split()).rate
+            return error_counts(said.replace(" ", ""), transcript.replace(" ", "")).rate
+        return error_counts(said.split(), transcript.split()).rate
 
 
 class SpeakerSimilarity:
-    """Judge of who speaks: cosine of the embeddings of the utterance and of its prompt.
+    """Cosine of the speaker embeddings of an utterance and of its voice prompt.
 
     Args:
         embed: of [`load_speaker_embedder`].
-        speak_codes: audio codes of a prompt, `(8, num_frames)`, to a waveform at the utterances' rate.
-        description (`str`): what embeds, for the record.
+        codes_to_waveform: audio codes of a prompt, `(8, num_frames)`, to a waveform at the utterances' rate.
+        description (`str`): the embedder's name, for the record.
     """
 
-    def __init__(self, embed: SpeakerEmbedder, speak_codes: Callable[[np.ndarray], np.ndarray], description: str):
-        self.embed, self.speak_codes, self.description, self.prompts = embed, speak_codes, description, {}
+    def __init__(
+        self, embed: SpeakerEmbedder, codes_to_waveform: Callable[[np.ndarray], np.ndarray], description: str
+    ):
+        self.embed, self.codes_to_waveform, self.description, self.prompts = embed, codes_to_waveform, description, {}
 
     def __call__(self, result: SynthesisResult, language: str | None) -> float | None:
         prompt = result.request.voice_prompt
         if prompt is None:
             return None
         if id(prompt) not in self.prompts:  # with the prompt itself, so that its id stays its own
-            waveform = self.speak_codes(prompt.audio_codes)
+            waveform = self.codes_to_waveform(prompt.audio_codes)
             self.prompts[id(prompt)] = prompt, self.embed(resample(waveform, result.sampling_rate, SAMPLING_RATE))
         waveform = resample(result.waveform, result.sampling_rate, SAMPLING_RATE)
         return cosine_similarity(self.embed(waveform), self.prompts[id(prompt)][1])

@@ -376,6 +376,8 @@ def test_a_corpus_without_a_licence_is_refused_before_it_is_made(command, tmp_pa
         (["--voices", "v2/en_speaker_9"], "There is no voice 'v2/en_speaker_9'"),
         (["--texts", "missing.txt"], "no file 'missing.txt'"),
         (["--filters", "silence=1"], "NAME=LIMIT"),
+        (["--filters", "max_silence_share=little"], "filter 'max_silence_share=little' must be"),
+        (["--filters", "finished=maybe"], "finished=on or finished=off"),
         (["--rows", "0"], "num_rows"),
         (["--semantic-temperatures", "-1"], "temperature"),
         (["--voices", "none", "none"], "there already"),

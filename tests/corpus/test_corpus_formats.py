@@ -106,7 +106,7 @@ def test_corrupt_pairs_are_left_out_and_named(tmp_path):
         "all/1": "never opened",
         "all/2": "announces shape",
         "all/3": "web page",
-        "all/4": "no sound",
+        "all/4": "no audio",
         "all/6": "ids in",
         "all/7": "float64, not integers",
     }.items():
@@ -212,7 +212,7 @@ def test_codes_become_sound_on_the_way_out(tmp_path):
     bark = tiny_bark()
     row = corpus_row(0, with_audio=False)
     Dataset.from_list([row]).save_to_disk(tmp_path / "corpus")
-    with pytest.raises(ValueError, match="Give a codec"):
+    with pytest.raises(ValueError, match="Name a codec"):
         export_fairseq(str(tmp_path / "corpus"), tmp_path / "out")
     codes = np.array(row["audio_codes"])
     waveform = decode_codes(codes, bark.codec_model)

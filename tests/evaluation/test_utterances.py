@@ -9,27 +9,27 @@ from stub_corpus import speech, utterance
 from tiny import random_codes
 
 
-def test_the_word_judge_hears_against_the_text():
-    heard = {"text": "this sentence takes about 5 seconds to say"}
+def test_the_words_of_a_transcript_are_compared_with_the_text():
+    transcript = {"text": "this sentence takes about 5 seconds to say"}
 
     def transcribe(waveform):
         assert abs(len(waveform) - 3.1 * 16_000) < 2
-        return heard["text"]
+        return transcript["text"]
 
     judge = WordErrorRate(transcribe, "a stub")
     assert judge(utterance(), "en") == pytest.approx(1 / 8)
     assert judge(utterance(text="[laughs] WOMAN: This — ♪ SENTENCE takes about five seconds to say? ♪"), "en") == 0
     assert judge(utterance(text="[laughs]"), "en") is None
-    heard["text"] = "あいうえ"
+    transcript["text"] = "あいうえ"
     assert judge(utterance(text="あいう。お"), "ja") == pytest.approx(1 / 4)
     english = WordErrorRate(transcribe, "a stub", languages=("en",))
     assert english(utterance(), "de") is None and english(utterance(), None) == 1.0
 
 
-def test_the_voice_judge_hears_each_prompt_once():
+def test_each_prompt_is_embedded_once():
     spoken = []
 
-    def speak_codes(codes):
+    def codes_to_waveform(codes):
         spoken.append(codes.shape)
         return speech(seed=3)
 
@@ -37,7 +37,7 @@ def test_the_voice_judge_hears_each_prompt_once():
         vector = np.array([waveform.std(), np.abs(waveform).mean()])
         return vector / np.linalg.norm(vector)
 
-    judge = SpeakerSimilarity(embed, speak_codes, "two numbers")
+    judge = SpeakerSimilarity(embed, codes_to_waveform, "two numbers")
     prompt = VoicePrompt(np.arange(40), random_codes(60))
     assert judge(utterance(), "en") is None
     assert judge(utterance(voice_prompt=prompt), "en") == pytest.approx(1.0, abs=0.01)
