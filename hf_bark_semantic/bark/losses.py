@@ -185,4 +185,6 @@ def _head_logits(head: nn.Module, states: torch.Tensor, start: int, stop: int) -
     return head(states)[:, start:stop]
 
 
-__all__ = ["BarkLossOutput", "CoarseLoss", "FineLoss", "SemanticLoss"]
+LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
+
+__all__ = ["LOSSES", "BarkLossOutput", "CoarseLoss", "FineLoss", "SemanticLoss"]

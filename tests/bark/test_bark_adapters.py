@@ -26,15 +26,13 @@ from hf_bark_semantic.bark.adapters import (
 )
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
-from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
+from hf_bark_semantic.bark.losses import LOSSES
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.publishing import ADAPTER
 from hf_bark_semantic.trainers.bark_batches import random_example
 from tiny import random_codes, tiny_bark_processor, tiny_prompt
-
-LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 
 
 @functools.cache

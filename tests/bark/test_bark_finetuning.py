@@ -24,7 +24,7 @@ from hf_bark_semantic.bark.examples import (
     join_utterances,
     semantic_example,
 )
-from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss, block_states
+from hf_bark_semantic.bark.losses import LOSSES, block_states
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches, random_example
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
@@ -63,7 +63,6 @@ MODELS = {
     "fine": (BarkFineModel, BarkFineConfig(input_vocab_size=CODES + 4, output_vocab_size=CODES + 4, **SHAPE)),
 }
 COARSE_IDS = [range(VOCAB, VOCAB + CODES), range(VOCAB + CODES, VOCAB + 2 * CODES)]
-LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 STAGES = list(LOSSES)
 
 

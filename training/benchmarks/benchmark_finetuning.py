@@ -34,11 +34,10 @@ from benchmark_synthesis import SHAPES, peak_memory_gb, random_bark
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config
 from hf_bark_semantic.bark.configs import STAGES, BarkGenerationConfigs, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.examples import Utterance
-from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
+from hf_bark_semantic.bark.losses import LOSSES
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, parameter_groups
 
-LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 METHODS = ("full", "lora")
 CHECKPOINTING = ("off", "on")
 DTYPES = ("float32", "bfloat16")

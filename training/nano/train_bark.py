@@ -22,12 +22,11 @@ from transformers import BarkModel, EncodecConfig, EncodecModel
 
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.examples import Utterance, join_utterances
-from hf_bark_semantic.bark.losses import CoarseLoss, FineLoss, SemanticLoss
+from hf_bark_semantic.bark.losses import LOSSES
 from hf_bark_semantic.bark.prompting import fits_one_generation
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
-LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
 JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
 PROMPTED = 0.8  # share of examples behind other clips of their voice, as a voice prompt is

@@ -59,6 +59,7 @@ from hf_bark_semantic.bark.adapters import merge_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
+from hf_bark_semantic.bark.losses import LOSSES
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     Maker,
@@ -94,7 +95,6 @@ from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.publishing import markdown_table
-from hf_bark_semantic.trainers.bark import LOSSES
 from hf_bark_semantic.trainers.bark_batches import random_example, utterance_of
 from hf_bark_semantic.trainers.bark_config import DEFAULT_RATES
 from hf_bark_semantic.trainers.settings import set_value
