@@ -21,7 +21,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm import tqdm
 from transformers import pipeline
 
@@ -37,8 +36,7 @@ from ..pipelines.encoding import TASK
 from ..publishing import public_name
 from ..trainers.bark import FineTuning
 from ..trainers.bark_batches import minutes
-from ..trainers.bark_config import Settings
-from ..trainers.settings import arguments_of, set_value
+from ..trainers.bark_config import read_bark_config
 from . import publish
 
 SHOWN_FLAWS = 20
@@ -115,18 +113,7 @@ def run_prepare(args) -> None:
 
 
 def run_train(args) -> None:
-    config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise ValueError(f"{args.config} holds a {type(config).__name__}; it must have sections.")
-    for assignment in args.set:
-        set_value(config, assignment)
-    if args.output:
-        config["output_dir"] = args.output
-    settings = arguments_of(Settings, config, str(args.config))
-    if (Path(settings.output_dir) / "report.json").exists():
-        print(f"{settings.output_dir} holds a finished run already; nothing to do.")
-        return
-    FineTuning(settings).run()
+    FineTuning(read_bark_config(args.config, args.set, output_dir=args.output)).run()
 
 
 def run_merge(args) -> None:

@@ -1,16 +1,17 @@
 """What is said of a fine-tuned Bark: tables of losses, and the card of its adapters."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..bark.adapters import lora_config
-from ..packaged import card_template
-from ..publishing import markdown_table
-from .bark_config import Settings
+from ..publishing import markdown_table, render_card
+from .bark_config import BarkTrainingConfig
 
 
-def report_tables(content: dict) -> str:
-    """What training brought, and what it cost."""
-    stages, rows = content["stages"], []
+def report_tables(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """What training brought, and what it cost: two tables of losses, of the results of each stage."""
+    rows = []
     for stage, result in stages.items():
         losses = {int(step): value for step, value in result["validation_loss"].items()}
         best = result["best_step"]
@@ -29,27 +30,30 @@ def report_tables(content: dict) -> str:
     ).strip()
 
 
-def render_card(settings: Settings, content: dict) -> str:
-    """The adapter's card; all numbers are of the report."""
-    base = content["bark"]
-    loras = {stage: lora_config(**settings.of_stage("lora", stage)) for stage in settings.stages}
+def adapter_card(config: BarkTrainingConfig, report: Mapping[str, Any], template: Path) -> str:
+    """The card of adapters; all its numbers are of the report that [`FineTuning`] writes.
+
+    Args:
+        config (`BarkTrainingConfig`): of the training.
+        report (`Mapping`): what report.json holds.
+        template (`Path`): `packaged.card_template("adapter")`.
+    """
+    base = report["bark"]
+    loras = {stage: lora_config(**config.of_stage("lora", stage)) for stage in config.stages}
     values = {
-        "name": Path(settings.output_dir).resolve().name,
+        "name": Path(config.output_dir).resolve().name,
         "base_line": f"base_model: {base}\n" if "/" in base else "",
-        "license_line": f"license: {settings.license}\n" if settings.license else "",
+        "license_line": f"license: {config.license}\n" if config.license else "",
         "base": base,
         "stages": ", ".join(
             f"{stage} (rank {lora.r}, alpha {lora.lora_alpha:g}{', DoRA' if lora.use_dora else ''})"
             for stage, lora in loras.items()
         ),
-        "megabytes": f"{content['adapter_megabytes']}",
-        "utterances": f"{content['utterances']:,}",
-        "minutes": f"{content['minutes']:,}",
-        "voices": f"{content['voices']:,}",
-        "replay": f"{settings.replay['share']:.0%}",
-        "tables": report_tables(content),
+        "megabytes": f"{report['adapter_megabytes']}",
+        "utterances": f"{report['utterances']:,}",
+        "minutes": f"{report['minutes']:,}",
+        "voices": f"{report['voices']:,}",
+        "replay": f"{config.replay.share:.0%}",
+        "tables": report_tables(report["stages"]),
     }
-    card = card_template("adapter").read_text(encoding="utf-8")
-    for name, value in values.items():
-        card = card.replace("{" + name + "}", value)
-    return card
+    return render_card(template, values)

@@ -1,103 +1,174 @@
-"""The config of Bark's fine-tuning."""
+"""The config of Bark's fine-tuning: a dataclass for each section, checked before anything is computed.
 
-import json
-from dataclasses import asdict, dataclass, field
+config = read_bark_config("training/configs/finetune_lora.yaml", ["training.steps=100"])
+config.training_of("semantic").steps, config.of_stage("lora", "coarse"), config.validation.patience
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+from ..bark.adapters import lora_config
 from ..bark.configs import STAGES
+from .bark_batches import UtteranceBatches
 from .loop import TrainingArguments
-from .settings import arguments_of
+from .settings import arguments_of, checked_values, parameters_of, read_config, set_value
 
-METHODS = ("lora", "qlora", "full")
-MAY_CHANGE = ("output_dir", "samples", "license")  # in a run that goes on
-
-
+KEYS = {  # of the sections that a stage can have of its own, without what the run decides
+    "lora": parameters_of(lora_config),
+    "training": {name: hint for name, hint in parameters_of(TrainingArguments).items() if name != "output_dir"},
+    "batches": {
+        name: hint
+        for name, hint in parameters_of(UtteranceBatches).items()
+        if name not in ("utterances", "configs", "stage", "steps", "seed", "process")
+    },
+}
 # Low rates: so few recordings teach a voice, not a language.
 DEFAULT_TRAINING = {"steps": 500, "warmup": 0.05, "weight_decay": 0.01, "checkpoint_every": 50, "log_every": 10}
 DEFAULT_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 1e-5}
-PROBE_TEXTS = [  # the second and third after suno-ai/bark, README
+DEFAULT_REPLAY_SHARE = 0.2
+PROBE_TEXTS = (  # the second and third after suno-ai/bark, README
     "The train to the airport leaves at seven, and I have not packed my bag yet.",
     "Hello, my name is Suno. And I like pizza. [laughs] But I also have other interests.",
     "♪ In the jungle, the mighty jungle, the lion barks tonight ♪",
-]
+)
 
 
-@dataclass
-class Settings:
-    """The config file.
+@dataclass(frozen=True)
+class HeldOutArguments:
+    """The `validation` section.
+
+    Args:
+        share (`float`): of the utterances that is held out, above 0 and at most 0.5.
+        every (`int`), patience (`int`): see [`Validation`].
+    """
+
+    share: float = 0.1
+    every: int = 50
+    patience: int = 4
+
+
+@dataclass(frozen=True)
+class ReplayArguments:
+    """The `replay` section: Bark's own speech among the examples, so that it forgets less.
+
+    Args:
+        corpus (`str`, *optional*): folder or Hub id of what generate_corpus.py wrote.
+        share (`float`, *optional*): of the examples; 0.2 by default, and 0 without a corpus.
+    """
+
+    corpus: str | None = None
+    share: float | None = None
+
+    def __post_init__(self):
+        if self.share is None:
+            object.__setattr__(self, "share", DEFAULT_REPLAY_SHARE if self.corpus else 0.0)
+        if (self.share > 0) != (self.corpus is not None):
+            raise ValueError("`replay` takes a `corpus` and a `share` above 0, or neither of them.")
+
+
+@dataclass(frozen=True)
+class ProbeArguments:
+    """The `probe` section: what the untouched Bark says, and whose loss tells what was forgotten.
+
+    Args:
+        texts (`list[str]`): no texts, no probe.
+        voices (`list[str]`, *optional*): as in generate_corpus.py; four of the Bark's presets by default.
+    """
+
+    texts: list[str] = field(default_factory=lambda: list(PROBE_TEXTS))
+    voices: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSections:
+    """The sections that hold for all stages, or for one of them.
+
+    Args:
+        lora (`dict`): of [`lora_config`].
+        training (`dict`): of [`TrainingArguments`].
+        batches (`dict`): of [`UtteranceBatches`]: num_positions, history_probability, ...
+    """
+
+    lora: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    batches: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarkTrainingConfig(StageSections):
+    """The config file of Bark's fine-tuning; `lora`, `training` and `batches` are those of [`StageSections`].
 
     Args:
         bark (`str`): Hub id, folder or "nano".
-        data (`str`): what `prepare` wrote.
+        data (`str`): what `finetune_bark.py prepare` wrote.
         output_dir (`str`): for everything that is made.
-        method (`str`): "lora", "qlora" (needs bitsandbytes) or "full".
-        stages (`list` or `dict`): any of semantic, coarse and fine; as a `dict`, with `lora`, `training` and `batches`
-            of their own.
-        lora (`dict`): rank, alpha, dropout, targets, use_dora, use_rslora; see `bark_adapters.lora_config`.
-        training (`dict`): of `TrainingArguments`.
-        batches (`dict`): of `UtteranceBatches`: num_positions, history_probability, ...
-        replay (`dict`): `corpus` (what generate_corpus.py wrote) and `share` of the examples.
-        validation (`dict`): `share` of the utterances that is held out, `every` so many steps, `patience`.
-        probe (`dict`): `texts` and `voices` of Bark's own speech; no texts, no probe.
-        samples (`list[str]`): texts to speak before and after each stage.
+        method (`str`): "lora", "qlora" (needs bitsandbytes) or "full", which trains all weights.
+        stages (`list[str]` or `dict[str, StageSections]`): any of semantic, coarse and fine; as a `dict`, with
+            sections of their own, which win over those of all stages.
+        replay ([`ReplayArguments`]), validation ([`HeldOutArguments`]), probe ([`ProbeArguments`]): see there.
+        samples (`list[str]`): texts to speak before training and after each stage.
         license (`str`, *optional*): for the card.
+
+    Raises:
+        ValueError: no stage, or keys or values that a section doesn't know.
     """
 
     bark: str
     data: str
     output_dir: str
-    method: str = "lora"
-    stages: list | dict = field(default_factory=lambda: list(STAGES))
-    lora: dict = field(default_factory=dict)
-    training: dict = field(default_factory=dict)
-    batches: dict = field(default_factory=dict)
-    replay: dict = field(default_factory=dict)
-    validation: dict = field(default_factory=dict)
-    probe: dict = field(default_factory=dict)
-    samples: list = field(default_factory=lambda: PROBE_TEXTS[:1])
+    method: Literal["lora", "qlora", "full"] = "lora"
+    stages: (
+        list[Literal["semantic", "coarse", "fine"]] | dict[Literal["semantic", "coarse", "fine"], StageSections | None]
+    ) = field(default_factory=lambda: list(STAGES))
+    replay: ReplayArguments = field(default_factory=ReplayArguments)
+    validation: HeldOutArguments = field(default_factory=HeldOutArguments)
+    probe: ProbeArguments = field(default_factory=ProbeArguments)
+    samples: list[str] = field(default_factory=lambda: list(PROBE_TEXTS[:1]))
     license: str | None = None
 
     def __post_init__(self):
-        if isinstance(self.stages, list):
-            self.stages = {stage: {} for stage in self.stages}
-        self.stages = {stage: options or {} for stage, options in self.stages.items()}
-        self.validation = {"share": 0.1, "every": 50, "patience": 4, **self.validation}
-        self.replay = {"corpus": None, "share": 0.2 if self.replay.get("corpus") else 0.0, **self.replay}
-        self.probe = {"texts": PROBE_TEXTS, "voices": None, **self.probe}
-        if self.method not in METHODS:
-            raise ValueError(f"`method` is {self.method!r}; it must be one of {', '.join(METHODS)}.")
-        if not self.stages or set(self.stages) - set(STAGES):
-            raise ValueError(f"`stages` are {list(self.stages)}; they must be some of {', '.join(STAGES)}.")
-        for section, known in (
-            ("validation", {"share", "every", "patience"}),
-            ("replay", {"corpus", "share"}),
-            ("probe", {"texts", "voices"}),
-            *((f"stages.{stage}", {"lora", "training", "batches"}) for stage in self.stages),
-        ):
-            values = self.stages[section[7:]] if section.startswith("stages.") else getattr(self, section)
-            if set(values) - known:
-                raise ValueError(f"`{section}` has no {sorted(set(values) - known)}; it knows {sorted(known)}.")
+        if not self.stages:
+            raise ValueError(f"`stages` is empty; name one or more of {', '.join(STAGES)}.")
+        own = self.stages if isinstance(self.stages, dict) else {}
+        stages = {stage: own.get(stage) or StageSections() for stage in self.stages}
+        object.__setattr__(self, "stages", stages)
+        for prefix, sections in [("", self), *((f"stages.{stage}.", own) for stage, own in stages.items())]:
+            for name, hints in KEYS.items():
+                values = checked_values(hints, getattr(sections, name), f"{prefix}{name}")
+                object.__setattr__(sections, name, values)
+        for stage in stages:
+            self.training_of(stage)
+            lora_config(**self.of_stage("lora", stage))
 
-    def of_stage(self, section: str, stage: str) -> dict:
-        return {**getattr(self, section), **self.stages[stage].get(section, {})}
+    def of_stage(self, section: str, stage: str) -> dict[str, Any]:
+        """The values of `lora`, `training` or `batches` for a stage."""
+        return {**getattr(self, section), **getattr(self.stages[stage], section)}
 
     def training_of(self, stage: str) -> TrainingArguments:
-        rate = {"learning_rate": DEFAULT_RATES[self.method]}
-        values = {**DEFAULT_TRAINING, **rate, **self.of_stage("training", stage)}
-        return arguments_of(
-            TrainingArguments, {**values, "output_dir": str(Path(self.output_dir) / stage)}, f"training of {stage}"
-        )
+        """How a stage is trained; by default as few recordings need it."""
+        values = {**DEFAULT_TRAINING, "learning_rate": DEFAULT_RATES[self.method], **self.of_stage("training", stage)}
+        return TrainingArguments(**values, output_dir=str(Path(self.output_dir) / stage))
 
 
-def remember_settings(settings: Settings, folder: Path) -> None:
-    """Refuse to go on with what other settings have begun."""
-    file, here = folder / "settings.json", json.loads(json.dumps(asdict(settings)))
-    there = json.loads(file.read_text()) if file.exists() else here
-    differing = [name for name in here if there.get(name) != here[name] and name not in MAY_CHANGE]
-    if differing:
-        raise ValueError(
-            f"{folder} holds an unfinished run with other settings ({', '.join(differing)}). Repeat those, name "
-            "another output_dir, or remove this one."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(here, indent=1))
+def read_bark_config(
+    path: str | os.PathLike, assignments: Iterable[str] = (), *, output_dir: str | None = None
+) -> BarkTrainingConfig:
+    """Read a config file; the arguments win over what it says.
+
+    Args:
+        path (`str` or `os.PathLike`): YAML with the sections of [`BarkTrainingConfig`].
+        assignments (`Iterable[str]`): such as `"training.steps=100"`; the section must exist.
+        output_dir (`str`, *optional*): instead of the file's.
+
+    Raises:
+        ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
+    """
+    config = read_config(path)
+    for assignment in assignments:
+        set_value(config, assignment)
+    if output_dir is not None:
+        config["output_dir"] = output_dir
+    return arguments_of(BarkTrainingConfig, config, "")

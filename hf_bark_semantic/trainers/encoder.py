@@ -26,19 +26,14 @@ from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
 from .initial_heads import start_head
-from .loop import TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
+from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
 from .settings import remember_settings
 from .trained_weights import save_weights
 from .validation import Validation
 
 RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
 MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
-MAY_CHANGE += tuple(f"training.{name}" for name in ("output_dir", "trackers"))
-MAY_CHANGE += tuple(
-    f"{section}.{name}"
-    for section in ("training", "codec_training")
-    for name in ("num_workers", "checkpoint_every", "log_every")
-)
+MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):

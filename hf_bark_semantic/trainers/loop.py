@@ -36,6 +36,7 @@ from torch import nn
 from .. import precision
 from ..files import sha256_of_file
 
+WITHOUT_EFFECT = ("output_dir", "trackers", "num_workers", "checkpoint_every", "log_every")  # on what is learned
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 

@@ -1,6 +1,8 @@
 """The fine-tuning script on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +18,16 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import loaded_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
-from hf_bark_semantic.bark.losses import FineLoss
+from hf_bark_semantic.bark.loading import load_bark, save_bark
+from hf_bark_semantic.bark.losses import LOSSES, FineLoss
+from hf_bark_semantic.bark.sampling import Sampling
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.cli.finetune_bark import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
-from hf_bark_semantic.trainers.bark_config import Settings
+from hf_bark_semantic.trainers.bark_config import BarkTrainingConfig
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
 
@@ -81,7 +86,7 @@ def run(config_path: str, *options: str) -> None:
 def held_out_loss(bark: BarkModel, corpus: str, stage: str) -> float:
     configs = bark_generation_configs(bark)
     _, held_out = split_held_out(load_utterances(corpus, tiny_bark_processor(), configs), 0.25)
-    loss = finetuning.LOSSES[stage](bark_stage(bark, stage), configs)
+    loss = LOSSES[stage](bark_stage(bark, stage), configs)
     return finetuning.mean_loss(loss, judged_batches(held_out, configs, stage), Accelerator())
 
 
@@ -217,12 +222,47 @@ def test_lora_training_leaves_the_base_weights_alone(config, monkeypatch):
         assert torch.equal(trained[name], value), name
 
 
-def test_a_run_does_not_go_on_with_other_settings(config, monkeypatch):
+def test_a_run_does_not_go_on_with_other_settings_or_other_data(config, corpus, tmp_path, monkeypatch):
+    options = {"stages": ["fine"], "probe": {"texts": []}, "samples": [], "data": str(tmp_path / "data")}
+    shutil.copytree(corpus, tmp_path / "data")
     monkeypatch.setattr(finetuning.FineTuning, "run", lambda self: None)
-    run(config())
-    run(config(samples=[], license="cc-by-4.0"))
-    with pytest.raises(ValueError, match=r"other settings \(lora, training\)"):
-        run(config(lora={"rank": 8}, training={"steps": 5}))
+    run(config(**options, lora={"rank": 2}))
+    run(config(**options))  # nothing had been trained, so the rank could be corrected
+    (tmp_path / "run" / "fine").mkdir()
+    moved = {**options, "samples": ["a cat"], "license": "cc-by-4.0", "data": str(tmp_path / "moved")}
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    training = {"steps": 6, "learning_rate": "1e-2", "checkpoint_every": 3, "log_every": 1}
+    run(config(**moved, training=training))
+    file = tmp_path / "moved" / "data" / "train-00000.parquet"
+    for finished in (False, True):
+        if finished:
+            (tmp_path / "run" / "report.json").touch()
+        with pytest.raises(ValueError, match=r"lora.rank: 4 there, 8 here; training.steps: 6 there, 5 here"):
+            run(config(**moved, lora={"rank": 8}, training={**training, "steps": 5}))
+    Dataset.from_parquet(str(file)).select(range(11)).to_parquet(file)
+    with pytest.raises(ValueError, match=r"other settings \(data_fingerprint: "):
+        run(config(**moved))
+
+
+def test_samples_and_probe_are_spoken_at_the_temperatures_of_the_bark(config, bark_folder, tmp_path, monkeypatch):
+    bark, processor = load_bark(bark_folder)
+    for part in ("semantic", "coarse_acoustics", "fine_acoustics"):
+        getattr(bark.generation_config, f"{part}_config")["speech_temperature"] = 0.0
+    save_bark(bark, processor, tmp_path / "greedy")
+    results = []
+
+    def recorded(*args, **options):
+        for result in synthesize(*args, **options):
+            results.append(result)
+            yield result
+
+    monkeypatch.setattr(finetuning, "synthesize", recorded)
+    run(config(bark=str(tmp_path / "greedy"), stages=["fine"], probe={"texts": ["a cat"], "voices": ["announcer"]}))
+    assert [result.request.text for result in results] == ["a cat", "the dog runs", "the dog runs"]
+    requests = [replace(result.request, **dict.fromkeys(STAGES, Sampling(0.0))) for result in results[:2]]
+    for result, expected in zip(results, synthesize(bark, requests, tokenizer=processor.tokenizer), strict=False):
+        assert np.array_equal(result.semantic_tokens, expected.semantic_tokens)
+        assert np.array_equal(result.audio_codes, expected.audio_codes)
 
 
 class Tracker:
@@ -262,20 +302,29 @@ def test_a_tracker_gets_losses_and_sounds(config, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        ({"methd": "lora"}, ValueError, "methd"),
+        ({"methd": "lora"}, ValueError, "`methd`; did you mean `method`"),
         ({"log_with": "tensorboard"}, ValueError, "log_with"),  # training.trackers
         ({"gradient_checkpointing": True}, ValueError, "gradient_checkpointing"),  # training.gradient_checkpointing
         ({"training": {"trackers": ["magic"]}}, ValueError, "'magic'; Accelerate knows"),
         ({"method": "magic"}, ValueError, "`method` is 'magic'"),
-        ({"stages": ["codec"]}, ValueError, "`stages`"),
-        ({"stages": {"fine": {"lore": {}}}}, ValueError, "lore"),
-        ({"training": {"stepps": 1}}, ValueError, "stepps"),
-        ({"lora": {"rnk": 1}}, TypeError, "rnk"),
+        ({"stages": ["codec"]}, ValueError, r"`stages\[0\]` is 'codec'"),
+        ({"stages": []}, ValueError, "`stages` is empty"),
+        ({"stages": {"fine": {"lore": {}}}}, ValueError, "`stages.fine` has no `lore`; did you mean `lora`"),
+        ({"stages": {"fine": {"lora": {"rnk": 1}}}}, ValueError, "`stages.fine.lora` has no `rnk`"),
+        ({"training": {"stepps": 1}}, ValueError, "`training` has no `stepps`; did you mean `steps`"),
+        ({"training": {"output_dir": "x"}}, ValueError, "`training` has no `output_dir`"),
+        ({"training": {"learning_rate": "fast"}}, ValueError, "`training.learning_rate` is 'fast'"),
+        ({"batches": {"num_positons": 1}}, ValueError, "`batches` has no `num_positons`"),
+        ({"batches": {"seed": 1}}, ValueError, "`batches` has no `seed`"),
+        ({"lora": {"rnk": 1}}, ValueError, "`lora` has no `rnk`; did you mean `rank`"),
+        ({"lora": {"rank": "four"}}, ValueError, "`lora.rank` is 'four'"),
         ({"lora": {"rank": 0}}, ValueError, "`rank`"),
-        ({"validation": {"shar": 0.1}}, ValueError, "shar"),
+        ({"validation": {"shar": 0.1}}, ValueError, "`validation` has no `shar`; did you mean `share`"),
+        ({"validation": {"every": "often"}}, ValueError, "`validation.every` is 'often'"),
         ({"validation": {"share": 0.9}}, ValueError, "share"),
-        ({"replay": {"share": 0.2}}, ValueError, "replayed"),
-        ({"probe": {"voice": "x"}}, ValueError, "voice"),
+        ({"replay": {"share": 0.2}}, ValueError, "`replay` takes a `corpus` and a `share`"),
+        ({"probe": {"voice": "x"}}, ValueError, "`probe` has no `voice`; did you mean `voices`"),
+        ({"probe": {"texts": "a cat"}}, ValueError, "`probe.texts` is 'a cat'; it must be a list"),
     ],
 )
 def test_a_wrong_config_fails(config, values, error, message):
@@ -290,7 +339,8 @@ def test_qlora_needs_bitsandbytes_and_a_gpu(config, monkeypatch):
         run(config(method="qlora"))
     monkeypatch.setattr(finetuning.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(ValueError, match="needs a GPU"):
-        finetuning.load_for_training(Settings("x", "x", "x", "qlora"), torch.device("cpu"))
+        qlora = BarkTrainingConfig(bark="x", data="x", output_dir="x", method="qlora")
+        finetuning.load_for_training(qlora, torch.device("cpu"))
 
 
 def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config, tmp_path, bark_folder, capsys):
