@@ -59,7 +59,7 @@ def main(arguments=None):
     prepare.set_defaults(command=run_prepare)
 
     training = commands.add_parser("train", help="fine-tune")
-    training.add_argument("config", type=Path)
+    training.add_argument("config", help="a YAML file, or the name of a recipe: finetune_lora, finetune_full")
     training.add_argument("--output", help="instead of the config's output_dir")
     training.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=100")
     training.set_defaults(command=run_train)

@@ -13,7 +13,7 @@ Every model is trained by the same steps, and starts from the untouched one; so 
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from .bark_batches import ReplayBatches, judged_batches, minutes, split_held_out
 from .bark_card import adapter_card, report_tables
 from .bark_config import BarkTrainingConfig
 from .bark_speech import Probe, speak_probe, speak_samples
-from .loop import WITHOUT_EFFECT, TrainingArguments, new_accelerator, train
+from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, train
 from .settings import fingerprint, remember_settings
 from .trained_weights import checkpoint_trained_weights_only, load_weights, save_weights, trainable
 from .validation import Validation
@@ -74,17 +74,25 @@ class FineTuning:
         )
         self.training, self.held_out = split_held_out(utterances, config.validation.share)
         self.voice_prompt = voice_prompt_of(self.training, self.configs)
-        remember_settings(
+        arguments = {stage: config.training_of(stage) for stage in config.stages}
+        chosen = {a.mixed_precision: a for a in arguments.values()}
+        chosen = {asked: chosen_precision(example) for asked, example in chosen.items()}
+        settings = remember_settings(
             self.output_dir,
             {
                 **asdict(config),
                 "data_fingerprint": _fingerprint(utterances),
                 "replay_fingerprint": _fingerprint(self.replay),
+                "precision": {stage: chosen[a.mixed_precision] for stage, a in arguments.items()},
             },
             may_change=MAY_CHANGE,
+            keep=["precision"],  # a measurement must not change what a run goes on with
             results=RESULTS,
             write=self.state.is_main_process,
         )
+        self.arguments = {
+            stage: replace(a, mixed_precision=settings["precision"][stage]) for stage, a in arguments.items()
+        }
 
     def run(self) -> None:
         """Train what is not trained yet, and save what came of it."""
@@ -109,7 +117,7 @@ class FineTuning:
 
     def tune(self, stage: str, probe: Sequence[Probe]) -> dict:
         """Train one stage, leave its best weights on the Bark, and say what came of it."""
-        arguments, model = self.config.training_of(stage), bark_stage(self.bark, stage)
+        arguments, model = self.arguments[stage], bark_stage(self.bark, stage)
         folder, number = Path(arguments.output_dir), list(self.config.stages).index(stage) + 1
         trained, count, total = self.make_trainable(stage, arguments.seed)
         if (folder / DONE).exists():

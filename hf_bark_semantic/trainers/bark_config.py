@@ -1,6 +1,6 @@
 """The config of Bark's fine-tuning: a dataclass for each section, checked before anything is computed.
 
-config = read_bark_config("training/configs/finetune_lora.yaml", ["training.steps=100"])
+config = read_bark_config("finetune_lora", ["training.steps=100"])
 config.training_of("semantic").steps, config.of_stage("lora", "coarse"), config.validation.patience
 """
 
@@ -154,19 +154,21 @@ class BarkTrainingConfig(StageSections):
 
 
 def read_bark_config(
-    path: str | os.PathLike, assignments: Iterable[str] = (), *, output_dir: str | None = None
+    place: str | os.PathLike, assignments: Iterable[str] = (), *, output_dir: str | None = None
 ) -> BarkTrainingConfig:
     """Read a config file; the arguments win over what it says.
 
     Args:
-        path (`str` or `os.PathLike`): YAML with the sections of [`BarkTrainingConfig`].
+        place (`str` or `os.PathLike`): YAML with the sections of [`BarkTrainingConfig`], or the name of a packaged
+            recipe, such as `"finetune_lora"`.
         assignments (`Iterable[str]`): such as `"training.steps=100"`; the section must exist.
         output_dir (`str`, *optional*): instead of the file's.
 
     Raises:
+        FileNotFoundError: there is neither such a file nor such a recipe.
         ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
     """
-    config = read_config(path)
+    config = read_config(place)
     for assignment in assignments:
         set_value(config, assignment)
     if output_dir is not None:

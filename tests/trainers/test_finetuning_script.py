@@ -14,7 +14,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor
 
-from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
+from hf_bark_semantic import BarkSemanticEncoderProcessor, precision, save_audio
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import loaded_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
@@ -197,6 +197,25 @@ def test_each_stage_has_its_own_precision(config, tmp_path):
         [(tmp_path / name / stage / "validation.json").read_text() for stage in stages] for name in ("plain", "mixed")
     )
     assert [a == b for a, b in zip(plain, mixed, strict=True)] == [True, False, True]
+
+
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(config, tmp_path, monkeypatch):
+    options = {"stages": ["semantic"], "probe": {"texts": []}, "samples": []}
+    measured = {"whole": "bf16", "killed": "bf16", "float32": "no"}
+
+    def losses(name: str) -> str:
+        monkeypatch.setattr(precision, "choose_precision", lambda device: (measured[name], "measured"))
+        run(config(**options), "--output", str(tmp_path / name))
+        return (tmp_path / name / "semantic" / "validation.json").read_text()
+
+    whole, make_trainable = losses("whole"), finetuning.FineTuning.make_trainable
+    monkeypatch.setattr(finetuning.FineTuning, "make_trainable", None)
+    with pytest.raises(TypeError):
+        losses("killed")
+    monkeypatch.setattr(finetuning.FineTuning, "make_trainable", make_trainable)
+    (tmp_path / "killed" / "semantic").mkdir()
+    measured["killed"] = "no"
+    assert losses("killed") == whole != losses("float32")
 
 
 def test_stages_have_options_of_their_own_and_replay_is_mixed_in(config, tmp_path, corpus, monkeypatch):
