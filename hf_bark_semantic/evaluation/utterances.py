@@ -55,9 +55,7 @@ class SpeakerSimilarity:
         description (`str`): the embedder's name, for the record.
     """
 
-    def __init__(
-        self, embed: SpeakerEmbedder, codes_to_waveform: Callable[[np.ndarray], np.ndarray], description: str
-    ):
+    def __init__(self, embed: SpeakerEmbedder, codes_to_waveform: Decoder, description: str):
         self.embed, self.codes_to_waveform, self.description, self.prompts = embed, codes_to_waveform, description, {}
 
     def __call__(self, result: SynthesisResult, language: str | None) -> float | None:
