@@ -1,4 +1,9 @@
-"""Training of the encoder on a labelled corpus: its clips, its model, its batches, and the order of the stages."""
+"""Training of the encoder on a labelled corpus.
+
+train_or_resume    into a folder, which may hold an unfinished or a finished run
+train_encoder      codec front end, head or whole model, in this order
+new_model, new_batches, save_encoder    its parts
+"""
 
 import json
 import os
@@ -34,19 +39,6 @@ from .validation import Validation
 RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
 MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
 MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
-
-
-def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: dict | None = None):
-    """Write model, processor and record; the weights last, so that they are there when all is."""
-    unfinished = folder / "unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    BarkSemanticEncoderProcessor().save_pretrained(unfinished)
-    if record is not None:
-        (unfinished / "training.json").write_text(json.dumps(record, indent=1))
-    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "model.safetensors"):
-        os.replace(file, folder / file.name)
-    unfinished.rmdir()
 
 
 def train_or_resume(
@@ -87,7 +79,7 @@ def train_or_resume(
     if settings["precision"] != precision:
         state.print(f"the run goes on in {settings['precision']}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
-    model = train_encoder(config, clips, accelerator, held_out)
+    model = train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
     if accelerator.is_main_process:
         record = {**record, "seed": training.seed, "steps": training.steps}
         if not isinstance(clips, StreamedCorpus):
@@ -101,11 +93,22 @@ def train_or_resume(
 
 
 def train_encoder(
-    config: EncoderTrainingConfig, clips: Sequence[Clip] | StreamedCorpus, accelerator: Accelerator, held_out=()
+    config: EncoderTrainingConfig,
+    clips: Sequence[Clip] | StreamedCorpus,
+    *,
+    accelerator: Accelerator,
+    held_out: Sequence[Clip] = (),
 ) -> BarkSemanticEncoderModel:
-    """The codec front end first, if the config says so; then the head, on computed-once features or end to end.
+    """Train the codec front end first, if the config wants it; then the head on features, or the model end to end.
 
-    With held-out clips, it is the best model on them that is returned, and `best/` and `last/` are written.
+    Args:
+        config ([`EncoderTrainingConfig`]): of the training.
+        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): of [`training_clips`].
+        accelerator (`Accelerator`): of the whole training.
+
+    Returns:
+        [`BarkSemanticEncoderModel`]: the last one, its weights averaged if the config wants that. With `validation`,
+            the best one on the held-out clips; then `best/` and `last/` lie in the output folder, too.
     """
     training = config.training
     model = new_model(config.model, training.seed)
@@ -119,23 +122,18 @@ def train_encoder(
     if training.steps == 0:
         return model
     model.to(accelerator.device)
-    cached = config.feature_copies is not None
-    if cached:
-        frozen = {name for name, rate in training.learning_rates.items() if rate == 0 and not name.startswith("head")}
-        rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
-        training = replace(training, learning_rates=rates)  # what is frozen anyway may be said to be so
-        set_seed(training.seed)
-        code_copies = config.feature_copies.get(CODES_OF_PAIRS, 0)
-        rows, trained = FeatureBatches(model, batches, config.feature_copies, code_copies), HeadOnFeatures(model)
+    on_features = config.feature_copies is not None
+    if on_features:
+        trained, rows, training = _head_on_features(model, batches, config)
     else:
+        trained, rows = model, batches
         if model.backbone is not None and training.learning_rates.get("backbone") == 0:
             model.freeze_backbone()
-        rows, trained = batches, model
     validation = None
     if config.validation is not None:
         validation = Validation(
-            HeldOutFigures(model, held_out, batches, accelerator, front_is_frozen=cached),
-            lambda current, folder: save_with_head(model if cached else current, current.head, folder),
+            HeldOutFigures(model, held_out, batches, accelerator, front_is_frozen=on_features),
+            lambda current, folder: save_with_head(model if on_features else current, current.head, folder),
             steps=training.steps,
             folder=Path(training.output_dir),
             accelerator=accelerator,
@@ -144,7 +142,7 @@ def train_encoder(
             best_by=config.validation.best_by,
         )
     trained = train(trained, rows, training, accelerator=accelerator, on_step=validation, keep_checkpoint=True)
-    if cached:
+    if on_features:
         model.head.load_state_dict(trained.head.state_dict())
     else:
         model = trained
@@ -159,8 +157,34 @@ def train_encoder(
     return model
 
 
+def _head_on_features(
+    model: BarkSemanticEncoderModel, batches: CropBatches, config: EncoderTrainingConfig
+) -> tuple["HeadOnFeatures", FeatureBatches, TrainingArguments]:
+    """What is trained, on what, and how: learning rates of 0 for the frozen front end are left out."""
+    training = config.training
+    frozen = {name for name, rate in training.learning_rates.items() if rate == 0 and not name.startswith("head")}
+    rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
+    set_seed(training.seed)
+    code_copies = config.feature_copies.get(CODES_OF_PAIRS, 0)
+    features = FeatureBatches(model, batches, copies=config.feature_copies, code_copies=code_copies)
+    return HeadOnFeatures(model), features, replace(training, learning_rates=rates)
+
+
+def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: Mapping[str, Any] | None = None):
+    """Write model, processor and `training.json`; the weights come last, so where they are, everything is."""
+    unfinished = folder / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    BarkSemanticEncoderProcessor().save_pretrained(unfinished)
+    if record is not None:
+        (unfinished / "training.json").write_text(json.dumps(record, indent=1))
+    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == "model.safetensors"):
+        os.replace(file, folder / file.name)
+    unfinished.rmdir()
+
+
 def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folder: Path):
-    """The model with that head, which may be an averaged copy of its own."""
+    """Write the model with another head, such as an averaged copy of its own."""
     own, model.head = model.head, head
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +194,7 @@ def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folde
 
 
 class HeadOnFeatures(torch.nn.Module):
-    """The head alone, for features that are known."""
+    """The head as a model of its own, which reads features that were computed before."""
 
     def __init__(self, model: BarkSemanticEncoderModel):
         super().__init__()
@@ -182,7 +206,7 @@ class HeadOnFeatures(torch.nn.Module):
 
 
 class CodecRegression(torch.nn.Module):
-    """The codec front end, learning what its codes sound like."""
+    """The codec front end as a model of its own: its loss compares its spectrograms with those of the audio."""
 
     def __init__(self, model: BarkSemanticEncoderModel):
         super().__init__()
@@ -199,7 +223,7 @@ def train_codec_front_end(
     training: TrainingArguments,
     accelerator: Accelerator,
 ):
-    """On clips with audio and codes; everything else of the model stays as it is."""
+    """Train the codec front end on clips with audio and codes; everything else of the model stays as it is."""
     folder = Path(training.output_dir) / "codec_front_end"
     rates = {name.split(".")[0]: 0.0 for name, _ in model.named_parameters()}
     values = {"log_every": training.log_every, **settings}
@@ -213,8 +237,15 @@ def train_codec_front_end(
     done = folder / "codec_front_end.safetensors"
     if not done.exists():
         pairs = [clip for clip in batches.clips if clip.waveform is not None and clip.audio_codes is not None]
-        share = {"process": batches.process, "num_processes": batches.num_processes}
-        crops = CropBatches(pairs, plan, arguments.steps, training.seed, batches.codebook_size, **share)
+        crops = CropBatches(
+            pairs,
+            plan,
+            steps=arguments.steps,
+            seed=training.seed,
+            codebook_size=batches.codebook_size,
+            process=batches.process,
+            num_processes=batches.num_processes,
+        )
         train(CodecRegression(model), crops, arguments, accelerator=accelerator)
         if accelerator.is_main_process:
             save_weights(model.codec_front_end.state_dict(), done)
@@ -224,7 +255,7 @@ def train_codec_front_end(
 
 
 def new_model(settings: dict, seed: int) -> BarkSemanticEncoderModel:
-    """The untrained model of a `model` section."""
+    """The model of a `model` section: a pretrained backbone, if it names one, and an untrained head."""
     torch.manual_seed(seed)
     fields = {name: value for name, value in settings.items() if name not in ("backbone", "head_from", "iterations")}
     if settings.get("backbone") is None:
@@ -240,12 +271,19 @@ def new_batches(
     process: int = 0,
     num_processes: int = 1,
 ) -> CropBatches:
-    """The batches of the `batches` section, for what the model can read."""
+    """The batches of the `batches` section, with the inputs that the model reads.
+
+    Raises:
+        ValueError: a clip has a token that the model lacks, a folder has no recordings, or a source has no clips.
+    """
     plan, training = config.batches, config.training
     if plan.spectrogram_augmentation is not None:
         model.backbone.augmentation = SpectrogramAugmentation(**plan.spectrogram_augmentation)
     readable = {"audio": model.backbone, "codes": model.codec_front_end}
     options = {
+        "steps": training.steps,
+        "seed": training.seed,
+        "codebook_size": model.config.codebook_size,
         "process": process,
         "num_processes": num_processes,
         "inputs": [name for name, front_end in readable.items() if front_end is not None],
@@ -253,14 +291,13 @@ def new_batches(
         "waveform_augmentation": _waveform_augmentation(plan.waveform_augmentation),
     }
     if isinstance(clips, StreamedCorpus):
-        options["block_size"] = config.streaming.block_size
-        return StreamedBatches(clips, plan, training.steps, training.seed, model.config.codebook_size, **options)
+        return StreamedBatches(clips, plan, block_size=config.streaming.block_size, **options)
     largest = max((clip for clip in clips if clip.source in plan.crops), key=_largest_token, default=None)
     if largest is not None and _largest_token(largest) >= model.config.vocab_size:
         raise ValueError(
             f"{largest.id} has token {_largest_token(largest)}, but `model.vocab_size` is {model.config.vocab_size}."
         )
-    return CropBatches(clips, plan, training.steps, training.seed, model.config.codebook_size, **options)
+    return CropBatches(clips, plan, **options)
 
 
 def _largest_token(clip: Clip) -> int:

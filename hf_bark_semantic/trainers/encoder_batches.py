@@ -6,13 +6,14 @@ share of them: nothing has to be saved to resume, and the gradient is the same f
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from transformers import EncodecModel
 
 from ..audio import resample
 from ..configuration_bark_semantic import (
@@ -26,8 +27,9 @@ from ..configuration_bark_semantic import (
 )
 from ..corpus.rows import Clip
 from ..corpus.stream import ClipStream, StreamedCorpus
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
 
-CODEC_CONTEXT_TOKENS = 50  # a second: what the codec hears before a crop, so that the crop sounds as in its clip
+CODEC_CONTEXT_TOKENS = 50  # a second: decoded before a crop and cut off, so that the crop sounds as in its clip
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class BatchPlan:
 
 
 class Piece(NamedTuple):
-    """A crop that nobody has cut yet."""
+    """A crop before it is cut: a clip, and the tokens of it that are wanted."""
 
     clip: Clip
     start: int
@@ -65,10 +67,10 @@ class Piece(NamedTuple):
 
 
 class CropBatches(torch.utils.data.Dataset):
-    """Batch number `step` of an endless training set: a list of inputs of the model, at least one for each kind.
+    """Training batches: `batches[step]` is a list of inputs of the model, at least one for each kind of input.
 
-    Where an element's loss has another weight than 1 in the sum of the batch, `loss_weight` tells it. The mean over
-    processes of their weighted sums is, for every kind of input, the mean over all tokens of the batch.
+    The loss of an element is weighted by its `loss_weight`, 1 where it has none. The mean over processes of their
+    weighted sums is, for every kind of input (audio, codes, both), the mean over all tokens of the batch.
 
     Args:
         clips (`Sequence[Clip]`): to draw from, longer ones more often.
@@ -76,9 +78,9 @@ class CropBatches(torch.utils.data.Dataset):
         steps (`int`), seed (`int`): how many batches there are, and which.
         codebook_size (`int`): of the codec.
         process (`int`), num_processes (`int`): whose share of each batch this is.
-        waveform_augmentation (callable, *optional*): `(waveform, rng) -> waveform`.
         inputs (`Sequence[str]`): of `"audio"` and `"codes"`, what the model can read.
-        codec (`EncodecModel`, *optional*): turns codes without sound into sound, crop by crop.
+        codec (`EncodecModel`, *optional*): decodes the codes of clips without audio, crop by crop.
+        waveform_augmentation (callable, *optional*): `(waveform, rng) -> waveform`.
 
     Raises:
         ValueError: the plan names a source that has no clips.
@@ -88,15 +90,15 @@ class CropBatches(torch.utils.data.Dataset):
         self,
         clips: Sequence[Clip],
         plan: BatchPlan,
+        *,
         steps: int,
         seed: int,
         codebook_size: int,
         process: int = 0,
-        waveform_augmentation=None,
-        *,
         num_processes: int = 1,
         inputs: Sequence[str] = ("audio", "codes"),
-        codec=None,
+        codec: EncodecModel | None = None,
+        waveform_augmentation: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ):
         self.plan, self.steps, self.seed = plan, steps, seed
         self.process, self.num_processes, self.inputs, self.codec = process, num_processes, tuple(inputs), codec
@@ -122,32 +124,36 @@ class CropBatches(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         rng = np.random.default_rng([self.seed, 0, step])
         kinds = {}
-        for number, clip in enumerate(self.drawn(step, rng)):
+        for number, clip in enumerate(self.drawn_clips(step, rng)):
             start = int(rng.integers(max(0, clip.num_tokens - self.plan.num_tokens) + 1))
             piece = Piece(clip, start, min(clip.num_tokens, self.plan.num_tokens), number)
             kinds.setdefault(self.kind(clip), []).append(piece)
         batch = []
         for pieces in kinds.values():
             for part, weight in self.share(pieces, [piece.num_tokens for piece in pieces]):
-                crops = self.heard(part, [[self.seed, 1, step, piece.number] for piece in part])
+                crops = self.crops_of(part, [[self.seed, 1, step, piece.number] for piece in part])
                 batch.append({**collate(crops, self.codebook_size), **_weight(weight)})
         return batch
 
-    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
+    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
         """The clips of which a batch has a crop, of all processes."""
         for source, (pool, probabilities) in self.pools.items():
             for index in rng.choice(len(pool), self.plan.crops[source], p=probabilities):
                 yield pool[index]
 
     def kind(self, clip: Clip) -> tuple[bool, bool]:
-        """Whether the model will hear the clip, and whether it will read its codes."""
+        """Whether the model will read the clip's audio, and whether its codes.
+
+        Raises:
+            ValueError: it can read neither.
+        """
         audio = clip.waveform is not None or (self.codec is not None and clip.audio_codes is not None)
         kind = ("audio" in self.inputs and audio, "codes" in self.inputs and clip.audio_codes is not None)
         if not any(kind):
             raise ValueError(
                 f"{clip.id}: the model reads {' and '.join(self.inputs)}, but the clip has "
-                f"{'sound' if clip.waveform is not None else 'codes' if clip.audio_codes is not None else 'neither'}. "
-                "`batches.codec` turns codes into sound; `model.codec_hidden_size` gives a front end for codes."
+                f"{'audio' if clip.waveform is not None else 'codes' if clip.audio_codes is not None else 'neither'}. "
+                "`batches.codec` decodes codes to audio; `model.codec_hidden_size` gives a front end for codes."
             )
         return kind
 
@@ -164,23 +170,28 @@ class CropBatches(torch.utils.data.Dataset):
             shares.append((list(rows[part::parts]) or [rows[0]], weight))
         return shares
 
-    def heard(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
-        """Crops as the model gets them: decoded where they are silent, with fewer codebooks, at another place."""
+    def crops_of(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
+        """Crops as the model reads them: decoded where they have no audio, with fewer codebooks, augmented.
+
+        Args:
+            pieces (`Sequence[Piece]`): what to cut.
+            seeds (`Sequence`): of the randomness of each piece.
+        """
         crops = [crop(piece.clip, piece.start, piece.num_tokens) for piece in pieces]
         if self.codec is not None and "audio" in self.inputs:
-            silent = [i for i, part in enumerate(crops) if part.waveform is None and part.audio_codes is not None]
-            for i, waveform in zip(silent, decode_pieces([pieces[i] for i in silent], self.codec), strict=True):
+            decoded = [i for i, part in enumerate(crops) if part.waveform is None and part.audio_codes is not None]
+            for i, waveform in zip(decoded, decode_pieces([pieces[i] for i in decoded], self.codec), strict=True):
                 crops[i] = replace(crops[i], waveform=waveform)
         return [self.augmented(part, np.random.default_rng(seed)) for part, seed in zip(crops, seeds, strict=True)]
 
-    def undisturbed(self) -> "CropBatches":
-        """The same eyes and ears for clips as they were recorded: nothing is augmented."""
+    def without_augmentation(self) -> "CropBatches":
+        """A copy whose [`crops_of`] leaves clips as they were recorded, with all codebooks."""
         other = copy.copy(self)
         other.plan, other.waveform_augmentation = BatchPlan(crops={}), None
         return other
 
     def augmented(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        """The clip without what the model can't read, with fewer codebooks, and its sound as in other places."""
+        """The clip without what the model can't read, with fewer codebooks, and its waveform augmented."""
         audio, codes = self.kind(clip)
         clip = replace(
             clip, waveform=clip.waveform if audio else None, audio_codes=clip.audio_codes if codes else None
@@ -197,23 +208,23 @@ class StreamedBatches(CropBatches):
 
     Args:
         corpus ([`StreamedCorpus`]): to draw from.
-        plan, steps, seed, codebook_size, kwargs: as in [`CropBatches`].
+        plan ([`BatchPlan`]): what makes a batch.
+        seed (`int`): of the order of the clips, too.
         block_size (`int`): see [`ClipStream`].
+        kwargs: as in [`CropBatches`].
     """
 
     def __init__(
         self,
         corpus: StreamedCorpus,
         plan: BatchPlan,
-        steps: int,
-        seed: int,
-        codebook_size: int,
         *,
+        seed: int,
         block_size: int = 1_000,
         **kwargs,
     ):
         self.corpus, self.block_size, self.stream_seed = corpus, block_size, seed
-        super().__init__((), plan, steps, seed, codebook_size, **kwargs)
+        super().__init__((), plan, seed=seed, **kwargs)
 
     def pool(self, source: str, count: int) -> ClipStream:
         def of_source(row: dict) -> bool:
@@ -221,7 +232,7 @@ class StreamedBatches(CropBatches):
 
         return ClipStream(self.corpus.dataset, of_source, self.block_size, self.stream_seed)
 
-    def drawn(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
+    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
         for source, stream in self.pools.items():
             count = self.plan.crops[source]
             for number in range(step * count, (step + 1) * count):
@@ -229,26 +240,39 @@ class StreamedBatches(CropBatches):
 
 
 class FeatureBatches(torch.utils.data.Dataset):
-    """Batch number `step` for a head on a frozen front: features are computed once, not at every step.
+    """Training batches for a head on a frozen front end: features are computed once, not at every step.
 
-    Every clip is there in several copies, each heard through its own augmentation. Audio is heard where a clip has
-    audio; codes are read where it has none, and in `code_copies` more copies where it has both. Processes share the
-    computation, and each keeps all features in its memory: 2 bytes for each value.
+    Of every clip there are several copies, each augmented in its own way. The features of a clip are those of its
+    audio, or of its codes where it has no audio. Processes share the computation, and each keeps all features in its
+    memory: 2 bytes for each value.
+
+    Args:
+        model ([`BarkSemanticEncoderModel`]): computes the features.
+        batches ([`CropBatches`]): of the same clips.
+        copies (`Mapping[str, int]`): of the clips of each source; 1 where it names none.
+        code_copies (`int`): further copies of clips with audio and codes, of which the codes are read.
+        batch_size (`int`): clips of like length that the model reads at once.
     """
 
-    def __init__(self, model, batches: CropBatches, copies: dict[str, int], code_copies: int = 0, batch_size: int = 8):
+    def __init__(
+        self,
+        model: BarkSemanticEncoderModel,
+        batches: CropBatches,
+        *,
+        copies: Mapping[str, int],
+        code_copies: int = 0,
+        batch_size: int = 8,
+    ):
         self.batches = batches
         self.copies = {}
         for number, (source, (pool, _)) in enumerate(batches.pools.items()):
-            self.copies[source] = [
-                features_of(model, pool, batches, [number, i], batch_size) for i in range(copies.get(source, 1))
-            ]
+            read = [pool] * copies.get(source, 1)
             if pool[0].waveform is not None and pool[0].audio_codes is not None:
-                silent = [replace(clip, waveform=None) for clip in pool]
-                self.copies[source] += [
-                    features_of(model, silent, batches, [number, copies.get(source, 1) + i], batch_size)
-                    for i in range(code_copies)
-                ]
+                read += [[replace(clip, waveform=None) for clip in pool]] * code_copies
+            self.copies[source] = [
+                features_of(model, clips, batches=batches, seed=[number, i], batch_size=batch_size)
+                for i, clips in enumerate(read)
+            ]
 
     def __len__(self):
         return len(self.batches)
@@ -278,11 +302,19 @@ def _weight(weight: float) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def features_of(
-    model, clips: Sequence[Clip], batches: CropBatches, seed: Sequence[int] = (), batch_size: int = 8
+    model: BarkSemanticEncoderModel,
+    clips: Sequence[Clip],
+    *,
+    batches: CropBatches,
+    seed: Sequence[int] = (),
+    batch_size: int = 8,
 ) -> list[torch.Tensor]:
     """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16.
 
     Args:
+        model ([`BarkSemanticEncoderModel`]): computes the features.
+        clips (`Sequence[Clip]`): whole ones are read.
+        batches ([`CropBatches`]): which processes there are, and how a clip is augmented.
         seed (`Sequence[int]`): of the augmentation, next to that of the batches.
         batch_size (`int`): clips of like length that the model reads at once.
     """
@@ -297,10 +329,10 @@ def features_of(
     own = []
     for part in parts[batches.process :: batches.num_processes]:
         pieces = [Piece(clips[i], 0, clips[i].num_tokens, i) for i in part]
-        heard = batches.heard(pieces, [[batches.seed, 2, *seed, i] for i in part])
-        if heard[0].waveform is not None:
-            heard = [replace(clip, audio_codes=None) for clip in heard]
-        inputs = {name: tensor.to(model.device) for name, tensor in collate(heard, batches.codebook_size).items()}
+        crops = batches.crops_of(pieces, [[batches.seed, 2, *seed, i] for i in part])
+        if crops[0].waveform is not None:
+            crops = [replace(clip, audio_codes=None) for clip in crops]
+        inputs = {name: tensor.to(model.device) for name, tensor in collate(crops, batches.codebook_size).items()}
         inputs.pop("labels")
         for i, states in zip(part, model.features(**inputs), strict=True):
             own.append((i, states[: clips[i].num_tokens].to("cpu", torch.float16)))
@@ -310,10 +342,11 @@ def features_of(
 
 
 @torch.inference_mode()
-def decode_pieces(pieces: Sequence[Piece], codec) -> list[np.ndarray]:
-    """What crops of codes sound like, at 16 kHz; pieces of one length are decoded at once.
+def decode_pieces(pieces: Sequence[Piece], codec: EncodecModel) -> list[np.ndarray]:
+    """Waveforms `(num_samples,)` of pieces of codes, at 16 kHz; pieces of one length are decoded at once.
 
     Args:
+        pieces (`Sequence[Piece]`): of clips with codes.
         codec (`EncodecModel`): Bark's, such as `load_codec()`.
     """
     waveforms, by_length = [None] * len(pieces), {}

@@ -43,7 +43,7 @@ class HeldOutFigures:
         if not clips:
             raise ValueError("No clip is held out to validate on: choose another `fold`, or a larger `share`.")
         self.accelerator = accelerator
-        clean = batches.undisturbed()
+        clean = batches.without_augmentation()
         window = int(model.config.window_s * SEMANTIC_RATE_HZ)
         pieces = [
             Piece(clip, start, min(window, clip.num_tokens - start), 0)
@@ -54,8 +54,8 @@ class HeldOutFigures:
         self.pieces = []
         model.eval()
         for piece in pieces[accelerator.process_index :: accelerator.num_processes]:
-            (heard,) = clean.heard([piece], [0])
-            inputs = collate([heard], batches.codebook_size)
+            (crop,) = clean.crops_of([piece], [0])
+            inputs = collate([crop], batches.codebook_size)
             labels = inputs.pop("labels")
             if "input_values" in inputs:
                 inputs = {name: inputs[name] for name in ("input_values", "attention_mask")}

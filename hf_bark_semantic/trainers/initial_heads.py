@@ -41,7 +41,7 @@ def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBat
     head_from = settings.get("head_from")
     if head_from == "centroids":
         labelled = (
-            batches.undisturbed().heard([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
+            batches.without_augmentation().crops_of([Piece(clip, 0, clip.num_tokens, 0)], [0])[0]
             for pool, _ in batches.pools.values()
             for clip in pool
         )

@@ -54,7 +54,9 @@ def test_batches_are_a_pure_function_of_seed_and_step(corpus):
     plan = BatchPlan(crops={"pair": 3, "prompt": 2}, num_tokens=40)
 
     def batch(step, seed=0):
-        return CropBatches(clips, plan, 10, seed, 1024, 0, WaveformAugmentation())[step]
+        return CropBatches(
+            clips, plan, steps=10, seed=seed, codebook_size=1024, waveform_augmentation=WaveformAugmentation()
+        )[step]
 
     first, again, other = batch(3), batch(3), batch(4)
     assert [set(inputs) for inputs in first] == [
@@ -90,7 +92,7 @@ def test_corrupt_pairs_are_named(tmp_path, change, message):
 
 def test_a_plan_without_clips_is_refused(corpus):
     with pytest.raises(ValueError, match="'sweep'"):
-        CropBatches(load_corpus(corpus), BatchPlan(crops={"sweep": 1}), 1, 0, 1024)
+        CropBatches(load_corpus(corpus), BatchPlan(crops={"sweep": 1}), steps=1, seed=0, codebook_size=1024)
 
 
 def test_waveform_augmentation_keeps_the_length_and_the_asked_noise_ratio():

@@ -448,7 +448,7 @@ def test_the_gradient_does_not_depend_on_the_turns(spoken, turns):
 
     def gradient(turns):
         plan = BatchPlan(crops={"pair": 4}, num_tokens=95, gradient_accumulation=turns)
-        parts = CropBatches(clips, plan, 1, 0, 1024, inputs=["audio"])[0]
+        parts = CropBatches(clips, plan, steps=1, seed=0, codebook_size=1024, inputs=["audio"])[0]
         assert len(parts) == turns
         model.zero_grad()
         for inputs in parts:
@@ -465,7 +465,16 @@ def test_the_shares_of_all_processes_are_the_batch(spoken):
     plan = BatchPlan(crops={"pair": 5}, num_tokens=40)
 
     def rows(process, num_processes):
-        parts = CropBatches(clips, plan, 1, 0, 1024, process, num_processes=num_processes, inputs=["audio"])[0]
+        parts = CropBatches(
+            clips,
+            plan,
+            steps=1,
+            seed=0,
+            codebook_size=1024,
+            process=process,
+            num_processes=num_processes,
+            inputs=["audio"],
+        )[0]
         weights = [float(part.get("loss_weight", 1.0)) for part in parts]
         return [tuple(row.tolist()) for part in parts for row in part["labels"]], weights
 
@@ -608,7 +617,7 @@ def test_a_killed_run_on_a_stream_of_codes_resumes_exactly(config, tmp_path, mon
     whole = run(config, tmp_path, name="whole")
     held_out = json.loads((whole / "training.json").read_text())["validation"]["held_out"]
     heard = set()
-    original = StreamedBatches.heard
+    original = StreamedBatches.crops_of
 
     def killed(self, pieces, seeds):
         heard.update(piece.clip.id for piece in pieces if piece.clip.id not in held_out)
@@ -617,7 +626,7 @@ def test_a_killed_run_on_a_stream_of_codes_resumes_exactly(config, tmp_path, mon
             raise KeyboardInterrupt
         return original(self, pieces, seeds)
 
-    monkeypatch.setattr(StreamedBatches, "heard", killed)
+    monkeypatch.setattr(StreamedBatches, "crops_of", killed)
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path, name="killed")
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
@@ -768,7 +777,7 @@ def test_trackers_get_loss_rate_and_validation(config, tmp_path):
     config["validation"] = {"fold": 0, "every": 3}
     config = arguments_of(EncoderTrainingConfig, config, "config")
     clips, held_out = training_clips(config, open_training_corpus(config), None)
-    encoder.train_encoder(config, clips, accelerator, held_out)
+    encoder.train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
     assert {"loss", "learning_rate", "validation_accuracy", "validation_loss"} <= set(memory.values[3])
     assert set(memory.values) == {1, 2, 3, 4, 5, 6}
 

@@ -70,9 +70,9 @@ def benchmark_train(args, waveforms: Sequence[np.ndarray], hubert_config: Hubert
     model.freeze_backbone()
     plan = BatchPlan(crops={"clip": args.crops})
     steps = args.steps or max(1, round(seconds * SEMANTIC_RATE_HZ / args.crops / plan.num_tokens))
-    batches = CropBatches(clips, plan, steps, 0, model.config.codebook_size, inputs=["audio"])
+    batches = CropBatches(clips, plan, steps=steps, seed=0, codebook_size=model.config.codebook_size, inputs=["audio"])
     start = time.perf_counter()
-    features = FeatureBatches(model, batches, {"clip": 1})
+    features = FeatureBatches(model, batches, copies={"clip": 1})
     features_s = time.perf_counter() - start
     sides = {
         "community": community_loop(hubert, layer, clips),

@@ -129,7 +129,7 @@ def heads(names, args, clips):
         else:
             if features is None:
                 batches = new_batches(config, model, clips)
-                features = FeatureBatches(model, batches, {"nano": 1})
+                features = FeatureBatches(model, batches, copies={"nano": 1})
             accelerator = new_accelerator(training)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
         yield name, model.float().eval()

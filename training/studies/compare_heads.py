@@ -121,7 +121,7 @@ def trained_heads(names, clips, fold, config, args):
         else:
             if features is None:
                 batches = new_batches(config, model, training_clips)
-                features = FeatureBatches(model, batches, {"pair": args.copies})
+                features = FeatureBatches(model, batches, copies={"pair": args.copies})
             accelerator = new_accelerator(training)
             model.head = train(HeadOnFeatures(model), features, training, accelerator=accelerator).head
         if hasattr(model.backbone, "augmentation"):
