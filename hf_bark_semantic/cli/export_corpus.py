@@ -18,7 +18,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--codec", help="speaks rows without sound: a Bark or an EnCodec, folder or Hub id, or nano")
+    parser.add_argument("--codec", help="for rows without audio: a Bark or an EnCodec, folder or Hub id, or nano")
     args = parser.parse_args(arguments)
     codes_to_waveform = partial(decode_codes, codec=load_codec(args.codec)) if args.codec else None
     count = export_fairseq(args.corpus, args.output, codes_to_waveform=codes_to_waveform)

@@ -89,7 +89,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", nargs="+", required=True, help="files, folders or Hub ids")
     parser.add_argument("--column", help="of the text, where it is neither text nor sentence")
-    parser.add_argument("--language", help="of all texts, where neither a column nor a file's name says")
+    parser.add_argument("--language", help="of all texts, where neither a column nor a file's name gives it")
     parser.add_argument("--voices", nargs="+", default=["presets"], help="presets, .npz, folders, 'presets', 'none'")
     parser.add_argument("--any-language", action="store_true", help="voices speak texts of other languages, too")
     parser.add_argument("--bark", default=NANO, help="folder, Hub id, or nano")
@@ -122,7 +122,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="publish it for you alone")
     parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")
     args = parser.parse_args(arguments)
-    if args.push_to_hub and not args.license:  # `publish` says so too, when everything is made
+    if args.push_to_hub and not args.license:  # `publish` refuses it, too, but when everything is made
         parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
     return args
 
@@ -153,7 +153,7 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
 
 
 def make_recipe(args, place: str, device: torch.device) -> Recipe:
-    """Who speaks, who judges, and what is kept."""
+    """The Bark, the judges, and what is kept."""
     model, revision = model_revision(place, args.revision)
     judges, device = {}, str(device)
     if args.asr in TRANSCRIBERS:

@@ -6,7 +6,7 @@
 
     after: outputs/imported/   data/train-*.parquet  shards/*.json  corpus.json
 
-Pairs whose tokens and sound cannot belong together are left out and named.
+Pairs whose tokens and audio cannot belong together are left out and named.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Which of Bark's utterances are speech that says its text: measures, limits, and the reasons of a refusal.
+"""Which utterances of Bark are kept in a corpus: measures of each, their limits, and the names of those it fails.
 
     measure            numbers of an utterance
     Filters            their limits; `failed` names those that an utterance breaks
 
 The limits were set on 42 real Bark clips (of rsxdalv and JonathanFly) and 251 LibriSpeech recordings: 24 of the 27
-clips with English speech pass, 2 of the 9 with music, and 244 recordings pass the limits on their sound.
+clips with English speech pass, 2 of the 9 with music, and 244 recordings pass the limits on their audio.
 """
 
 from collections.abc import Mapping, Sequence

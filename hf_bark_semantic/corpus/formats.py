@@ -190,7 +190,7 @@ def _add(found: dict[str, dict], path: Path | PurePosixPath, read: Callable[[], 
         stem = stem.removesuffix(ending)
     key = (*(part for part in path.parent.parts if part.lower() not in _FOLDER_NAMES), stem)
     if key in found[suffix]:
-        raise ValueError(f"Two files are {'/'.join(key)}{suffix}; nobody can tell which is meant. Keep one of them.")
+        raise ValueError(f"Two files are {'/'.join(key)}{suffix}; which is meant cannot be known. Keep one of them.")
     found[suffix][key] = read
 
 

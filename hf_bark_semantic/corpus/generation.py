@@ -38,8 +38,8 @@ class Recipe:
     """What becomes of a plan's rows.
 
     Args:
-        model (`str`), revision (`str`): who speaks.
-        dtype (`str`): in which precision.
+        model (`str`), revision (`str`): the Bark, and a fingerprint of its weights.
+        dtype (`str`): of its weights.
         filters (`Filters`): what is kept.
         judges (`Mapping[str, Callable]`): `(result, language) -> float | None` by the measure that they take,
             `word_error_rate` or `speaker_similarity`; each with a `description`.

@@ -32,11 +32,11 @@ UNKNOWN_VOICE = "unknown"
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Tokens and the sound that belongs to them, as found.
+    """Tokens and the audio that belongs to them, as found.
 
     Args:
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids.
-        audio (`bytes` or `Path`): a sound file.
+        audio (`bytes` or `Path`): a file, or its content.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): `CODEBOOK_SIZE` where unknown.
     """
 

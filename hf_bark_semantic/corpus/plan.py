@@ -2,8 +2,8 @@
 
     CorpusPlan    what row `i` says, in which voice, at which temperatures, with which seed
 
-Row `i` is a pure function of the plan, and a shard of its rows, so it does not matter who makes a shard, when, or how
-often.
+Row `i` is a pure function of the plan, and a shard of its rows, so it does not matter which process makes a shard,
+when, or how often.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ class CorpusPlan:
         rows_per_shard (`int`): rows that a crash can cost, for each process.
 
     Raises:
-        ValueError: nothing to say, nobody to say it, or a number out of its range.
+        ValueError: no sentences, no voices, no voice for a sentence's language, or a number out of its range.
     """
 
     sentences: Sequence[Sentence]

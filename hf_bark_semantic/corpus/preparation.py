@@ -160,7 +160,7 @@ def _check_audio(waveform: np.ndarray, text: str, longest_s: float) -> None:
     if duration_s > longest_s:
         raise RecordingFlaw(
             "too long",
-            f"It lasts {duration_s:.1f} s, and Bark says {longest_s:.1f} s at once. Cut it at pauses, and its "
+            f"It lasts {duration_s:.1f} s, and Bark generates {longest_s:.1f} s at once. Cut it at pauses, and its "
             "transcript at the same words; when each of them is said is not known here.",
         )
     silence = measure_sound(waveform, CODEC_SAMPLING_RATE).silence_share

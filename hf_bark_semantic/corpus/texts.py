@@ -1,8 +1,8 @@
-"""Sentences for Bark to say: read from the files that people have, cut to what Bark says at once.
+"""Sentences for Bark to speak: read from the files that people have, cut to what Bark speaks at once.
 
 load_sentences        txt, csv, tsv (Common Voice), jsonl, a `datasets` folder or Hub id -> sentences
 speakable_sentences   the same without repetitions, long ones cut
-fits_bark             whether a Bark can say a text at once
+fits_bark             whether a Bark can speak a text at once
 with_sound            a text with a laugh, a sigh or ♪ put in
 """
 

@@ -22,7 +22,7 @@ from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import shards
 from hf_bark_semantic.corpus.filters import Filters
-from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus.rows import load_corpus, read_corpus
 from hf_bark_semantic.corpus.shards import (
     finished_shards,
     open_corpus,
@@ -233,6 +233,17 @@ def test_the_corpus_is_what_training_reads(tmp_path):
     assert all(clip.waveform is None for clip in load_corpus(str(tmp_path / "silent")))
     stream = load_dataset(str(tmp_path / "c"), split="train", streaming=True)
     assert next(iter(stream))["audio"]["bytes"][:4] == b"fLaC"
+
+
+def test_a_folder_of_shards_is_read_where_it_is_with_audio_or_without(tmp_path):
+    generate(tmp_path / "c", new_plan(), new_recipe(with_audio=True))
+    with_audio, without = list(read_corpus(tmp_path / "c")), list(read_corpus(tmp_path / "c", with_audio=False))
+    assert not list(Path(datasets.config.HF_DATASETS_CACHE).iterdir())  # where load_dataset copies files to
+    assert [clip.id for clip in with_audio] == [clip.id for clip in without] and len(without) > 20
+    assert all(clip.waveform is not None for clip in with_audio) and all(clip.waveform is None for clip in without)
+    assert {(clip.finish_reason, clip.failed_filters) for clip in without} == {("eos", ())}
+    with pytest.raises(ValueError, match="cannot be read as a dataset"):
+        load_corpus(tmp_path / "nowhere")
 
 
 def test_a_shard_without_a_row_is_still_a_shard(tmp_path):

@@ -189,7 +189,7 @@ def test_unfit_recordings_are_left_out_with_their_reasons(folder, tmp_path, mode
         "nowhere": "no file", "../clip0": "path", "clip0": "duplicate",
     }  # fmt: skip
     reasons = {id: reason for id, _, reason in flaws}
-    assert "2.5 s, and Bark says 2.0 s" in reasons["long"] and "257 ids" in reasons["clip3"]
+    assert "2.5 s, and Bark generates 2.0 s" in reasons["long"] and "257 ids" in reasons["clip3"]
     assert [u.id for u in load_utterances(tmp_path / "out", TOKENIZER, models["configs"])] == ["clip0", "clip5"]
 
 
