@@ -27,11 +27,12 @@ from ..corpus.stream import StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
+from .checkpoints import remove_checkpoints
 from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
 from .initial_heads import start_head
-from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, remove_checkpoints, train
+from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, train
 from .settings import remember_settings
 from .trained_weights import save_weights
 from .validation import Validation

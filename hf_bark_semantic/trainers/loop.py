@@ -16,9 +16,7 @@ import copy
 import importlib.util
 import json
 import math
-import os
 import re
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +28,10 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType, broadcast_object_list, set_seed
-from safetensors import SafetensorError
 from torch import nn
 
 from .. import precision
-from ..files import sha256_of_file
+from .checkpoints import remove_checkpoints, resume, save_checkpoint
 
 WITHOUT_EFFECT = ("output_dir", "trackers", "num_workers", "checkpoint_every", "log_every")  # on what is learned
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
@@ -178,7 +175,7 @@ def train(
     model, *optimizers = accelerator.prepare(model, *optimizers)
     if average is not None:
         average.to(accelerator.device)
-    step = _resume(accelerator, output_dir, average)
+    step = resume(accelerator, output_dir, average)
     started, first = time.perf_counter(), step
     for parts in _batches_from(batches, step, arguments):
         model.train()
@@ -210,7 +207,7 @@ def train(
             if on_step(step, current):
                 break
         if arguments.checkpoint_every and step % arguments.checkpoint_every == 0 and step < arguments.steps:
-            _checkpoint(accelerator, output_dir, step, average)
+            save_checkpoint(accelerator, output_dir, step, average)
     if not keep_checkpoint:
         remove_checkpoints(output_dir, accelerator)
     if sharded:
@@ -223,15 +220,6 @@ def train(
         whole = accelerator.unwrap_model(model)
     accelerator.free_memory()  # or the checkpoints of a later training would hold this one, too
     return whole.eval()
-
-
-def remove_checkpoints(output_dir: str | os.PathLike, accelerator: Accelerator) -> None:
-    """Remove what a run needs to go on; all processes call it."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
-            shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
-    accelerator.wait_for_everyone()
 
 
 def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict]:
@@ -327,71 +315,6 @@ def _update_average(average, model, decay):
             kept.lerp_(new.to(kept.dtype), 1 - decay)
     for kept, new in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(new)
-
-
-def _checkpoint(accelerator, output_dir: Path, step: int, average):
-    """Write beside the old checkpoints, then rename, so that a whole one is there at any moment."""
-    new, current, previous = (output_dir / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
-    if accelerator.is_main_process:
-        shutil.rmtree(new, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    try:
-        accelerator.save_state(new)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            if average is not None:
-                torch.save(average.state_dict(), new / "average.pt")
-            digests = {str(file.relative_to(new)): sha256_of_file(file) for file in _files_of(new)}
-            (new / "step.json").write_text(json.dumps({"step": step, "digests": digests}))
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        if accelerator.is_main_process:
-            shutil.rmtree(new, ignore_errors=True)
-        raise OSError(
-            f"The checkpoint of step {step} could not be written to {output_dir} ({error}). Free some space there and "
-            "start the same command again; it goes on from the checkpoint before."
-        ) from error
-    if accelerator.is_main_process:
-        if current.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            current.rename(previous)
-        new.rename(current)
-    accelerator.wait_for_everyone()
-
-
-def _resume(accelerator, output_dir: Path, average) -> int:
-    """Load the last whole checkpoint, and say after which step it was made."""
-    found = [output_dir / name for name in ("checkpoint", "checkpoint.old") if (output_dir / name).exists()]
-    folder = next((folder for folder in found if _is_whole(folder)), None)
-    if folder is None:
-        if found:
-            raise ValueError(
-                f"The checkpoints in {output_dir} are damaged. Remove {' and '.join(folder.name for folder in found)} "
-                "there to start over."
-            )
-        return 0
-    if folder != found[0]:
-        accelerator.print(f"{found[0]} is damaged; the one before it is taken.")
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            shutil.rmtree(found[0])
-    accelerator.load_state(folder)
-    if average is not None:
-        average.load_state_dict(torch.load(folder / "average.pt", map_location=accelerator.device, weights_only=True))
-    step = json.loads((folder / "step.json").read_text())["step"]
-    accelerator.print(f"resumed from step {step} of {folder}")
-    return step
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        digests = json.loads((folder / "step.json").read_text()).get("digests", {})
-        return all(sha256_of_file(folder / name) == digest for name, digest in digests.items())
-    except (OSError, ValueError):
-        return False
-
-
-def _files_of(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _log(accelerator, output_dir: Path, values: dict):
