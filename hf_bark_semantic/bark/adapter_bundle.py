@@ -8,15 +8,13 @@
             voice.npz                  a voice prompt to go with it, where one was given
             README.md                  the card, where there is one
 
-Nothing is unpickled: weights are safetensors, and of a bundle's settings only those that [`lora_config`] knows are
-taken.
+Nothing is unpickled: weights are safetensors. Of a bundle's settings, only those of [`lora_config`] are read.
 """
 
 import copy
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from torch import nn
 from transformers import BarkModel
 
 from ..environment import installed_version
-from ..files import atomic_write
+from ..files import differences, write_json
 from ..publishing import ADAPTER, public_name
 from .adapters import (
     DEFAULT_NAME,
@@ -68,13 +66,13 @@ _IDS = {
 
 @dataclass(frozen=True)
 class AdapterBundle:
-    """What a bundle says of itself.
+    """What a bundle holds beside the weights.
 
     Args:
-        name (`str`): under which it is loaded.
+        name (`str`): of its adapters, for [`set_adapters`].
         base_model (`str`): the Bark that it was trained on.
         ranks (`dict[str, int]`): by stage: "semantic", "coarse", "fine".
-        package_version (`str`, *optional*): that wrote it.
+        package_version (`str`, *optional*): of the package that wrote it.
         voice_prompt (`VoicePrompt`, *optional*): a voice to go with it.
     """
 
@@ -96,7 +94,7 @@ def save_adapters(
     """Write adapters as a bundle.
 
     Args:
-        folder (`str` or `Path`): made, or written over.
+        folder (`str` or `Path`): is made, or overwritten.
         name (`str`): of the adapters.
         base_model (`str`, *optional*): Hub id of the Bark; by default what it was loaded from.
         voice_prompt (`VoicePrompt`, *optional*): a voice to go with them.
@@ -127,21 +125,20 @@ def save_adapters(
         voice_prompt.save(folder / VOICE)
     content = {"format": FORMAT, "base_model": base_model, "base": base_description(bark), "ranks": ranks}
     content["package_version"] = installed_version("hf-bark-semantic")
-    with atomic_write(folder / BUNDLE, error_class=AdapterError) as file:
-        file.write(json.dumps(content, indent=1).encode())
+    write_json(folder / BUNDLE, content)
     return folder
 
 
 def load_adapters(
     bark: BarkModel, source: str | os.PathLike, *, name: str | None = None, **kwargs: Any
 ) -> AdapterBundle:
-    """Put a bundle's adapters on a Bark, which from now on speaks with them, and with no others.
+    """Put a bundle's adapters on a Bark, and switch all others off.
 
     Args:
-        bark (`BarkModel`): of the kind that they were trained on; is changed.
+        bark (`BarkModel`): with the shapes and ids of the one that they were trained on; is changed.
         source (`str` or `Path`): folder or Hub id.
         name (`str`, *optional*): for [`set_adapters`]; by default the last part of `source`.
-        kwargs: `revision`, `cache_dir`, `token`, `local_files_only`, for the Hub.
+        kwargs: for the Hub: `revision`, `cache_dir`, `token`, `local_files_only`.
 
     Raises:
         AdapterError: no bundle, a damaged one, one of another Bark, or a name that is taken.
@@ -167,7 +164,7 @@ def load_adapters(
         remove_adapters(bark, name)
         raise
     for stage in configs:
-        bark_stage(bark, stage).eval()  # dropout of new layers is switched on
+        bark_stage(bark, stage).eval()  # new layers are in training mode
     set_adapters(bark, name)
     return AdapterBundle(name, content["base_model"], content["ranks"], content.get("package_version"), prompt)
 
@@ -217,9 +214,11 @@ def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
         raise AdapterError(f"{str(source)!r}: {BUNDLE} is damaged. Download it again.")
     here = base_description(bark)
     here["shapes"] = {stage: here["shapes"][stage] for stage in ranks}
-    there = {**base, "shapes": {stage: base.get("shapes", {}).get(stage) for stage in ranks}}
-    here, there = _flat(here), _flat(there)
-    differing = [f"{key} {there.get(key)!r} there, {here[key]!r} here" for key in here if there.get(key) != here[key]]
+    differing = [
+        f"{name} {there!r} there, {own!r} here"
+        for name, (there, own) in differences(base, here).items()
+        if own is not None
+    ]
     if differing:
         raise AdapterError(
             f"{str(source)!r} was trained on another Bark, {content.get('base_model') or 'one without a name'} "
@@ -227,15 +226,8 @@ def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
         )
 
 
-def _flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
-
-
 def _config_of_file(path: Path) -> LoraConfig:
-    """A config of ours with the values of a file, which could name modules to import, or weights to replace."""
+    """A config with the file's values of [`lora_config`]; others could name modules or weights."""
     values = _read_json(path)
     config = lora_config(**{name: values[peft_name] for name, peft_name in _PEFT_NAMES.items() if peft_name in values})
     plain = LoraConfig().to_dict()

@@ -6,8 +6,8 @@
     loaded_adapters, remove_adapters
     merge_adapters     -> a plain BarkModel that any program loads
 
-Layers of a Bark are wrapped where they are, so everything that calls its modules hears the adapters, batched synthesis
-and the training losses too. `adapter_bundle` saves and loads them.
+A Bark's layers are wrapped in place, so everything that calls its modules applies the adapters: batched synthesis and
+the training losses, too. `adapter_bundle` saves and loads them.
 """
 
 import copy
@@ -45,18 +45,18 @@ def lora_config(
     use_dora: bool = False,
     use_rslora: bool = False,
 ) -> LoraConfig:
-    """What an adapter of one model looks like.
+    """The size and kind of an adapter of one model.
 
     Args:
-        rank (`int`): of the change to every weight.
-        alpha (`float`, *optional*): the change counts `alpha / rank` times; twice the rank by default.
+        rank (`int`): of the change of every weight.
+        alpha (`float`, *optional*): the change is multiplied by `alpha / rank`; twice the rank by default.
         dropout (`float`): of the adapter's inputs, in training.
-        targets (sequence of `str`): of "att_proj", "out_proj" and "in_proj".
-        use_dora (`bool`): lengths and directions of the weights apart (DoRA); slower.
-        use_rslora (`bool`): the change counts `alpha / sqrt(rank)` times.
+        targets (sequence of `str`): the layers that are changed, of "att_proj", "out_proj" and "in_proj".
+        use_dora (`bool`): train the lengths and the directions of weights separately (DoRA); slower.
+        use_rslora (`bool`): the change is multiplied by `alpha / sqrt(rank)`.
 
     Raises:
-        AdapterError: a value out of its range.
+        AdapterError: a value outside of its range.
     """
     alpha = 2 * rank if alpha is None else alpha
     for name, value, holds, rule in (
@@ -85,7 +85,7 @@ def lora_config(
 
 
 def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: str = DEFAULT_NAME) -> None:
-    """Put new adapters on a Bark: they change nothing yet; on their models they alone take part, and are trainable.
+    """Put new, trainable adapters on a Bark. They change nothing until they are trained; others are switched off.
 
     Args:
         bark (`BarkModel`): is changed.
@@ -93,7 +93,7 @@ def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: st
         name (`str`): of this set of adapters.
 
     Raises:
-        AdapterError: no stage or an unknown one, or a name that is none, or taken on one of them.
+        AdapterError: no stage, an unknown one, or a name that is invalid or taken.
     """
     unknown = set(configs) - set(STAGES)
     if unknown or not configs:
@@ -103,7 +103,7 @@ def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: st
         raise AdapterError(f"{name!r} is no name for an adapter: take letters, digits, _ and -.")
     for stage, config in configs.items():
         model = bark_stage(bark, stage)
-        for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # peft asks the part, transformers tells the whole
+        for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # which transformers sets on the whole Bark alone
             if getattr(bark, flag, False):
                 setattr(model, flag, True)
         with warnings.catch_warnings():
@@ -115,37 +115,38 @@ def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: st
 
 
 def set_adapters(bark: BarkModel, weights: str | Mapping[str, float]) -> None:
-    """Say which of the loaded adapters take part.
+    """Choose which of the loaded adapters take part, and how much.
 
     Args:
         bark (`BarkModel`): is changed; that takes no time, so voices can be swapped between two sentences.
-        weights (`str` or `Mapping[str, float]`): one name, or names with what their changes are multiplied by; `{}`
-            for none. With several, the changes add up. DoRA adapters can only be used alone and whole.
+        weights (`str` or `Mapping[str, float]`): one name, or factors of the changes by name; `{}` for none. The
+            changes of several add up. A DoRA adapter can only be used alone, with a factor of 1.
 
     Raises:
-        AdapterError: no such adapter, a weight that is no number, or DoRA adapters mixed or weighted.
+        AdapterError: no such adapter, a factor that is not a number, or a DoRA adapter that is mixed or weighted.
     """
     weights = {weights: 1.0} if isinstance(weights, str) else dict(weights)
     check_loaded(bark, weights)
     for name, weight in weights.items():
         if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise AdapterError(f"The weight of {name!r} is {weight!r}; it must be a number.")
-    for stage in STAGES:
-        model = bark_stage(bark, stage)
-        used = [name for name in weights if name in getattr(model, "peft_config", ())]
-        if any(model.peft_config[name].use_dora for name in used) and (len(used) > 1 or weights[used[0]] != 1):
+    models = [bark_stage(bark, stage) for stage in STAGES]
+    used = [[name for name in weights if name in getattr(model, "peft_config", ())] for model in models]
+    for model, names in zip(models, used, strict=True):
+        if any(model.peft_config[name].use_dora for name in names) and (len(names) > 1 or weights[names[0]] != 1):
             raise AdapterError(
-                f"{' and '.join(used)}: a DoRA adapter cannot be mixed or weighted. Set one alone, with weight 1."
+                f"{' and '.join(names)}: a DoRA adapter cannot be mixed or weighted. Set one alone, with weight 1."
             )
+    for model, names in zip(models, used, strict=True):
         for layer in _layers(model).values():
             layer.enable_adapters(True)  # should someone have switched them off by other means
-            layer.set_adapter(used, inference_mode=True)
-            for name in used:
+            layer.set_adapter(names, inference_mode=True)
+            for name in names:
                 layer.set_scale(name, weights[name])
 
 
 def disable_adapters(bark: BarkModel) -> None:
-    """Let a Bark speak as if no adapter were loaded, until [`set_adapters`] says otherwise."""
+    """Switch all adapters off, until [`set_adapters`] switches some on."""
     set_adapters(bark, {})
 
 
@@ -159,7 +160,7 @@ def loaded_adapters(bark: BarkModel) -> dict[str, tuple[str, ...]]:
 
 
 def remove_adapters(bark: BarkModel, name: str) -> None:
-    """Take adapters off a Bark; without the last one, it is as it was before the first.
+    """Remove adapters from a Bark; without the last one, it is what it was before the first.
 
     Raises:
         AdapterError: no such adapter.
@@ -177,7 +178,7 @@ def remove_adapters(bark: BarkModel, name: str) -> None:
 
 
 def merge_adapters(bark: BarkModel) -> BarkModel:
-    """Give a plain Bark whose weights hold the adapters that take part, with their weights.
+    """A plain Bark whose weights contain the changes of the adapters that take part.
 
     `merge_adapters(bark).save_pretrained(folder)` writes what any program loads with `BarkModel.from_pretrained`.
 
@@ -227,7 +228,7 @@ def _unwrap(model: nn.Module) -> None:
     model.__dict__.pop("peft_config", None)
     model._hf_peft_config_loaded = False
     for parameter in model.parameters():
-        if parameter.is_floating_point():  # not so of quantized ones
+        if parameter.is_floating_point():  # quantized ones aren't
             parameter.requires_grad_(True)
 
 

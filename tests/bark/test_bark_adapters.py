@@ -302,10 +302,17 @@ def test_what_cannot_be_done_is_said(use, message, tmp_path, monkeypatch):
 
 def test_dora_adapters_are_used_alone_and_whole():
     bark = adapted_bark(use_dora=True)
-    add_adapters(bark, {"semantic": lora_config()}, name="b")
+    add_adapters(bark, dict.fromkeys(STAGES, lora_config()), name="b")
+    add_adapters(bark, {"semantic": lora_config()}, name="c")
     for weights in ({"a": 0.5}, {"a": 1, "b": 1}):
         with pytest.raises(AdapterError, match="DoRA"):
             set_adapters(bark, weights)
+    remove_adapters(bark, "a")
+    add_adapters(bark, {"fine": lora_config(use_dora=True)}, name="a")
+    set_adapters(bark, "c")
+    with pytest.raises(AdapterError, match="DoRA"):
+        set_adapters(bark, {"a": 0.5, "b": 1})
+    assert bark.semantic.layers[0].attn.att_proj.active_adapters == ["c"]  # nothing was changed
 
 
 def test_nan_is_not_merged():
