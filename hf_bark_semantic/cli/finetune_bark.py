@@ -1,9 +1,10 @@
 """Fine-tune Bark on recordings: full weights, LoRA or QLoRA, any of its three models.
 
-    python training/finetune_bark.py prepare my_voice/ --output outputs/my_voice --bark suno/bark-small
-    accelerate launch training/finetune_bark.py train training/configs/finetune_lora.yaml
-    python training/finetune_bark.py merge outputs/my_voice_lora/adapter --bark suno/bark-small --output my_bark
-    python training/finetune_bark.py push outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0
+    python -m hf_bark_semantic.cli.finetune_bark prepare my_voice --output outputs/my_voice --bark suno/bark-small
+    accelerate launch -m hf_bark_semantic.cli.finetune_bark train finetune_lora
+    python -m hf_bark_semantic.cli.finetune_bark merge outputs/my_voice_lora/adapter --bark suno/bark-small \\
+        --output my_bark
+    python -m hf_bark_semantic.cli.finetune_bark push outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0
 
     before   my_voice/              metadata.csv and the files that it names (or a dataset's folder or Hub id)
     prepare  outputs/my_voice/      data/*.parquet (tokens and codes), shards/*.json (what was left out and why)
@@ -11,9 +12,10 @@
                                     samples/*.wav (before, and after each stage), probe/ (Bark's own speech),
                                     semantic/ coarse/ fine/ (log.jsonl, validation.json, best/)
 
-Every command goes on where it was killed when it is started again. A stage stops when its loss on held-out utterances
-has not fallen for some time, and its best weights are kept. `probe/` is what the untouched Bark said: with [laughs],
-with ♪, in other voices. Its loss before and after tells what was forgotten.
+A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full. Every command goes on where it was
+killed when it is started again. A stage stops when its loss on held-out utterances has not fallen for some time, and
+its best weights are kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other voices. Its loss
+before and after tells what was forgotten.
 """
 
 import argparse
@@ -53,21 +55,21 @@ def main(arguments=None):
     prepare.add_argument("--split", default="train", help="of a dataset")
     prepare.add_argument(
         "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
-        help="tokens that the encoder hears and the Bark expects of the transcript; WEIGHT is that of the Bark",
+        help="tokens that are likely by the encoder, of the audio, and by the Bark, of the text; its WEIGHT",
     )  # fmt: skip
     prepare.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     prepare.set_defaults(command=run_prepare)
 
     training = commands.add_parser("train", help="fine-tune")
-    training.add_argument("config", help="a YAML file, or the name of a recipe: finetune_lora, finetune_full")
+    training.add_argument("config", help="a YAML file, or a recipe: finetune_lora, finetune_full")
     training.add_argument("--output", help="instead of the config's output_dir")
     training.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=100")
     training.set_defaults(command=run_train)
 
     merge = commands.add_parser("merge", help="adapters into a plain Bark that any program loads")
     merge.add_argument("adapter", help="bundle: folder or Hub id")
-    merge.add_argument("--bark", required=True, help="that it was trained on: Hub id, folder or nano")
-    merge.add_argument("--weight", type=float, default=1.0, help="of the adapter's changes")
+    merge.add_argument("--bark", required=True, help="the Bark that it was trained on: Hub id, folder or nano")
+    merge.add_argument("--weight", type=float, default=1.0, help="the adapter's changes are multiplied by")
     merge.add_argument("--output", type=Path, required=True)
     merge.set_defaults(command=run_merge)
 
