@@ -4,20 +4,22 @@
     accelerate launch -m hf_bark_semantic.cli.train_encoder my.yaml --fold 0 --output outputs/cv/fold0
     accelerate launch --config_file multi_gpu.yaml -m hf_bark_semantic.cli.train_encoder CONFIG
 
-A config has these parts: `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
-config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments). With `validation`, the best
-model on held-out clips is what is saved, and training stops when it gets no better; with `codec_training`, the codec
-front end first learns what its codes sound like; with `feature_copies`, the head is trained on features that are
-computed once; with `streaming`, the corpus is read row by row. `model.head_from` says where the head starts:
-`centroids`, another encoder, or a community quantizer; `batches.codec` turns codes without sound into sound.
-With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and the run
-records the fold for `evaluate_encoder.py`.
+A config has the sections `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
+config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments), and may have more:
+`validation` keeps the best model on held-out clips and stops when it gets no better; `codec_training` trains the codec
+front end first; `feature_copies` computes features once and trains the head on them; `streaming` reads the corpus row
+by row. `model.head_from` gives the head weights: `centroids`, another encoder, or a community quantizer;
+`batches.codec` decodes clips that have codes but no audio.
 
-Killed, it goes on where it was when it is started again with the same settings. `training.steps` may have grown by
-then, and what leaves the weights alone may differ: the number of processes, workers, logging, the corpus' folder.
+With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and
+`training.json` records the fold for `evaluate_encoder.py`.
 
-    output_dir/ model.safetensors config.json processor_config.json training.json     when it is done
-                best/ last/ validation.json     with `validation`: the best one is also what lies above
+A run that was killed continues when the same command is started again. Other settings are refused, except for more
+`training.steps` and for what does not change the weights: the number of processes, workers, logging, the corpus'
+folder.
+
+    output_dir/ model.safetensors config.json processor_config.json training.json     when it is finished
+                best/ last/ validation.json     with `validation`; the weights above are those of best/
                 checkpoint/ checkpoint.old/     while it runs
                 log.jsonl settings.json         the losses; what the run was started with
 """

@@ -1,8 +1,8 @@
-"""A corpus that is larger than memory or disk, as a stream of clips: read row by row, shuffled in blocks.
+"""A corpus that is larger than memory or disk, as an endless stream of clips, shuffled in blocks.
 
-Crop number `i` of a source is of clip number `i` of its stream. The stream passes over the corpus again and again,
-each time with its files in another order, and shuffles blocks of `block_size` clips. So it is a pure function of the
-seed: a run that goes on reads the stream up to where it was, decodes nothing of it, and goes on with the same clips.
+The stream passes over the corpus again and again, each time with its files in another order, and shuffles blocks of
+`block_size` clips. So clip number `i` is a function of the seed: a resumed run reads the rows up to where it was,
+without decoding them, and continues with the same clips.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from .rows import Clip, checked_corpus, clip_of_row, open_dataset
 
 
 def open_stream(path: str) -> IterableDataset:
-    """The rows of a corpus, from a folder or the Hub, none of them read yet.
+    """The rows of a corpus, from a folder or the Hub, which are read when they are needed.
 
     Raises:
         ValueError: there is no dataset, or a column is missing.
@@ -25,14 +25,14 @@ def open_stream(path: str) -> IterableDataset:
 
 
 class StreamedCorpus(NamedTuple):
-    """Rows of a corpus that are to be trained on, none of them read yet."""
+    """A stream of rows, and which of them to train on."""
 
     dataset: IterableDataset  # see `open_stream`
     wanted: Callable[[dict], bool]
 
 
 class ClipStream:
-    """Clips of a corpus in an order that the seed decides, without end; only one block of them is in memory.
+    """An endless sequence of clips in an order that the seed decides; one block of them is in memory.
 
     Args:
         dataset (`IterableDataset`), wanted (callable): as in [`StreamedCorpus`].
@@ -73,5 +73,6 @@ class ClipStream:
                 yield block
             if empty:
                 raise ValueError(
-                    "No row of the corpus is to be trained on: look at its `source`, and at what is held out."
+                    "No row of the corpus is left to train on: check its `source` column, `batches.crops` and what is "
+                    "held out."
                 )

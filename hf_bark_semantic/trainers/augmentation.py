@@ -1,8 +1,8 @@
-"""Augmentation: what a recording may go through without its tokens changing.
+"""Augmentation: changes of a recording that leave its tokens the same.
 
 WaveformAugmentation      noise, rooms, gain, band limits; on the waveform of a crop, for any backbone
 SpectrogramAugmentation   other vocal tracts, masks over time and frequency; on the log-mel spectrogram of a batch,
-                          whether it was heard or predicted from codes, for backbones that read spectrograms
+                          computed from audio or predicted from codes, for backbones that read spectrograms
 """
 
 import math
@@ -18,7 +18,7 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 
 @dataclass(frozen=True)
 class WaveformAugmentation:
-    """Call it with a waveform `(num_samples,)` at 16 kHz and a `np.random.Generator`; get another one of that length.
+    """Called with a waveform `(num_samples,)` at 16 kHz and a `np.random.Generator`, returns one of the same length.
 
     Args:
         noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): recordings of noise and impulse responses of
@@ -55,7 +55,7 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndar
 
 
 def reverberate(waveform: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
-    """Put a waveform into a room, its direct sound and its level kept in place."""
+    """Add the reverberation of a room; the direct sound keeps its time, the waveform its level."""
     impulse_response = impulse_response[np.argmax(np.abs(impulse_response)) :]
     size = len(waveform) + len(impulse_response) - 1
     wet = np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(impulse_response, size), size)[: len(waveform)]
@@ -63,7 +63,7 @@ def reverberate(waveform: np.ndarray, impulse_response: np.ndarray) -> np.ndarra
 
 
 def limit_band(waveform: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
-    """Leave what lies between two frequencies, with soft edges 10 % wide."""
+    """Keep the frequencies between two limits, with edges 10 % wide."""
     spectrum = np.fft.rfft(waveform)
     frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLING_RATE)
     keep = 1 / (1 + (frequency / high_hz) ** 20) * (1 - 1 / (1 + (frequency / max(low_hz, 1.0)) ** 20))
@@ -71,7 +71,7 @@ def limit_band(waveform: np.ndarray, low_hz: float, high_hz: float) -> np.ndarra
 
 
 class SpectrogramAugmentation(nn.Module):
-    """Call it with log-mel spectrograms `(batch, columns, bins)`; get other ones of that shape.
+    """Called with log-mel spectrograms `(batch, columns, bins)`, returns augmented ones of the same shape.
 
     Args:
         warp_probability (`float`), warp_range (`tuple[float, float]`): vocal-tract length perturbation: how often, and
@@ -107,7 +107,7 @@ class SpectrogramAugmentation(nn.Module):
         return torch.where(hidden, fill, spectrogram)
 
     def _warp(self, spectrogram):
-        """Read every bin where its frequency lay before a vocal tract of another length scaled it."""
+        """Scale the frequencies, as a vocal tract of another length does."""
         batch, columns, bins = spectrogram.shape
         low, high = (math.log(factor) for factor in self.warp_range)
         factor = torch.empty(batch, 1).uniform_(low, high).exp()

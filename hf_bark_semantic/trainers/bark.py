@@ -200,7 +200,7 @@ class FineTuning:
             replay=self.replay, replay_share=self.config.replay.share, steps=arguments.steps, seed=arguments.seed,
             process=accelerator.process_index, **self.config.of_stage("batches", stage),
         )  # fmt: skip
-        train(loss, batches, arguments, accelerator, on_step=validation)
+        train(loss, batches, arguments, accelerator=accelerator, on_step=validation)
         return validation
 
     def save(self, results: dict[str, dict]) -> None:

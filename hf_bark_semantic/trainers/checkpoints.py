@@ -1,6 +1,6 @@
-"""Checkpoints of a training: at any moment a whole one is there, and a damaged one is recognized.
+"""Checkpoints of a training: at any moment there is a whole one, and a damaged one is recognized by its digests.
 
-output_dir/ checkpoint/       the last one, with digests of its files
+output_dir/ checkpoint/       the last one
             checkpoint.old/   the one before
 """
 
@@ -17,7 +17,11 @@ from ..files import sha256_of_file
 
 
 def save_checkpoint(accelerator, output_dir: Path, step: int, average):
-    """Write beside the old checkpoints, then rename, so that a whole one is there at any moment."""
+    """Write a checkpoint beside the old ones, then rename it.
+
+    Raises:
+        OSError: it could not be written; the one before is whole.
+    """
     new, current, previous = (output_dir / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
     if accelerator.is_main_process:
         shutil.rmtree(new, ignore_errors=True)
@@ -46,7 +50,11 @@ def save_checkpoint(accelerator, output_dir: Path, step: int, average):
 
 
 def resume(accelerator, output_dir: Path, average) -> int:
-    """Load the last whole checkpoint, and say after which step it was made."""
+    """Load the last whole checkpoint and return its step, 0 where there is none.
+
+    Raises:
+        ValueError: all checkpoints are damaged.
+    """
     found = [output_dir / name for name in ("checkpoint", "checkpoint.old") if (output_dir / name).exists()]
     folder = next((folder for folder in found if _is_whole(folder)), None)
     if folder is None:
@@ -82,7 +90,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def remove_checkpoints(output_dir: str | os.PathLike, accelerator: Accelerator) -> None:
-    """Remove what a run needs to go on; all processes call it."""
+    """Remove the checkpoints of a finished run; all processes call it."""
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):

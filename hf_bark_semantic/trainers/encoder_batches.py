@@ -109,11 +109,11 @@ class CropBatches(torch.utils.data.Dataset):
                 self.pools[source] = self.pool(source, count)
 
     def pool(self, source: str, count: int) -> tuple[list[Clip], np.ndarray]:
-        """Clips of a source, and how likely each is drawn."""
+        """The clips of a source, and the probability of each."""
         pool = [clip for clip in self.clips if clip.source == source]
         if not pool:
             raise ValueError(
-                f"The batch plan wants {count} crops of {source!r} clips; the corpus has none of them to train on."
+                f"`crops` asks for {count} crops of {source!r} clips; the corpus has none of them to train on."
             )
         lengths = np.array([clip.num_tokens for clip in pool], float)
         return pool, lengths / lengths.sum()
@@ -136,7 +136,7 @@ class CropBatches(torch.utils.data.Dataset):
         return batch
 
     def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
-        """The clips of which a batch has a crop, of all processes."""
+        """The clips of which a batch has crops, those of all processes."""
         for source, (pool, probabilities) in self.pools.items():
             for index in rng.choice(len(pool), self.plan.crops[source], p=probabilities):
                 yield pool[index]
@@ -158,9 +158,9 @@ class CropBatches(torch.utils.data.Dataset):
         return kind
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
-        """The rows of this process in each of its turns, and the weight of their mean loss in the step's sum.
+        """For each turn of this process: its rows, and the weight of their mean loss in the sum of the step.
 
-        Where there are fewer rows than turns, a row with weight 0 keeps the processes in step.
+        A turn without rows has one with weight 0, so that all processes compute equally often.
         """
         turns = self.plan.gradient_accumulation
         parts = self.num_processes * turns

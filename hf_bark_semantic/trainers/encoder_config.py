@@ -62,7 +62,7 @@ class ValidationArguments:
     Args:
         fold (`int`, *optional*): hold this fold of the corpus out, or
         share (`float`, *optional*): choose voices and texts of about that share of the clips; clips that have only one
-            of both are used by nobody. See `choose_held_out`.
+            of both are left out. See `choose_held_out`.
         every (`int`), patience (`int`), best_by (`str`): see `Validation`; `best_by` is "accuracy" or "loss".
         max_clips (`int`): measure no more held-out clips than these.
     """

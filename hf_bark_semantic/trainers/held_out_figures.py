@@ -1,4 +1,4 @@
-"""How good an encoder in training is on held-out clips: its loss, and how many tokens it names right by itself."""
+"""Accuracy and loss of an encoder in training on held-out clips."""
 
 from collections.abc import Sequence
 
@@ -9,23 +9,25 @@ from torch import nn
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
 from ..corpus.rows import Clip
 from ..heads_bark_semantic import AutoregressiveHead
-from ..trainers.encoder_batches import CropBatches, Piece, collate
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from .encoder_batches import CropBatches, Piece, collate
 
-MIN_PIECE = 25  # tokens, half a second: what is left of a clip and shorter is not measured
+MIN_PIECE = 25  # tokens, half a second: a shorter rest of a clip is left out
 
 
 class HeldOutFigures:
-    """The `measure` of `validation.Validation`: `{"accuracy": ..., "loss": ...}` over all tokens of some clips.
+    """The `measure` of [`Validation`]: `{"accuracy": ..., "loss": ...}`, means over all tokens of the held-out clips.
 
-    Clips longer than `config.window_s` are read in windows of that length, one after another. Nothing is augmented.
-    Audio is heard where there is audio, codes are read where there is none. Processes share the clips.
+    The accuracy is that of predictions from the input alone: an autoregressive head reads its own tokens. Clips longer
+    than `config.window_s` are cut into windows of that length. Nothing is augmented. The model reads the audio of a
+    clip, or its codes where it has no audio. Processes share the clips.
 
     Args:
-        model ([`BarkSemanticEncoderModel`]): that is trained, or whose head is.
+        model ([`BarkSemanticEncoderModel`]): the model in training, or the one whose head is.
         clips (`Sequence[Clip]`): held out.
-        batches ([`CropBatches`]): of the training; says what the model reads, and has the codec.
+        batches ([`CropBatches`]): of the training: its inputs and its codec.
         accelerator (`Accelerator`): of the training.
-        front_is_frozen (`bool`): the features stay what they are: they are computed once and kept in memory.
+        front_is_frozen (`bool`): features don't change in training, so they are computed once and kept in memory.
 
     Raises:
         ValueError: there are no clips, or one that the model can't read.
@@ -33,7 +35,7 @@ class HeldOutFigures:
 
     def __init__(
         self,
-        model,
+        model: BarkSemanticEncoderModel,
         clips: Sequence[Clip],
         batches: CropBatches,
         accelerator: Accelerator,
@@ -65,7 +67,7 @@ class HeldOutFigures:
 
     @torch.no_grad()
     def __call__(self, trained: nn.Module) -> dict[str, float]:
-        """Of a [`BarkSemanticEncoderModel`], or of a module with its `head`, where the front is frozen."""
+        """Measure a [`BarkSemanticEncoderModel`], or a module with its `head` where the front end is frozen."""
         trained.eval()
         head, sums = trained.head, torch.zeros(3, dtype=torch.float32, device=self.accelerator.device)
         for inputs, labels in self.pieces:
@@ -74,7 +76,7 @@ class HeldOutFigures:
                 features = inputs["features"] if "features" in inputs else self._features(trained, inputs)
                 features = features.to(self.accelerator.device, torch.float32)
                 loss, logits = head.loss(features, None, labels, 0.0)
-                if isinstance(head, AutoregressiveHead):  # whose loss is given the true tokens
+                if isinstance(head, AutoregressiveHead):  # its loss reads the true tokens
                     logits = head(features, None)
             hits = (logits.argmax(-1) == labels).sum()
             sums += torch.stack([loss.float() * labels.numel(), hits.float(), hits.new_tensor(labels.numel()).float()])

@@ -1,11 +1,11 @@
 """The weights that a head starts from: centroids of tokens, another encoder's head, or a community quantizer.
 
-start_head             as the `model` section of a config says
+start_head             as `model.head_from` of a config asks for
 centroids_of_tokens    the mean feature of every token's frames, refined by k-means
-take_over_head         from another encoder, or a community quantizer
+take_over_head         weights of another encoder, or of a community quantizer
 
-Bark's tokens are the ids of a k-means that nobody outside has seen. Starting from the means of labelled frames and
-going on without labels keeps the ids: each cluster stays the token that it started as.
+Bark's tokens are the cluster ids of a k-means that Suno has not published. K-means that starts from the means of
+labelled frames keeps these ids: each cluster remains the token that it started as.
 """
 
 import os
@@ -37,7 +37,7 @@ OF_THE_HEAD = (
 
 
 def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBatches, accelerator: Accelerator):
-    """Give the head the weights that `model.head_from` names; without it, they stay random."""
+    """Give the head the weights that `head_from` of a `model` section names; without it, they stay random."""
     head_from = settings.get("head_from")
     if head_from == "centroids":
         labelled = (
@@ -52,7 +52,7 @@ def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBat
 
 @torch.no_grad()
 def centroids_of_tokens(
-    model, clips: Iterable[Clip], iterations: int = 0, label_weight: float = 0.5
+    model: BarkSemanticEncoderModel, clips: Iterable[Clip], *, iterations: int = 0, label_weight: float = 0.5
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Centroids for `LinearHead.from_centroids`, in the space of the features that the head reads.
 

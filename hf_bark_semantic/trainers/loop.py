@@ -4,8 +4,8 @@
     train(model, batches, arguments, on_step=validation)   the same, judged on the way; see [`Validation`]
 
 `batches[step]` is a list of inputs; their losses are added up, each times its `loss_weight` if it has one. Since
-batches, learning rates and random seeds are pure functions of the step, a run that was killed goes on from its last
-checkpoint as if nothing had happened.
+batches, learning rates and random seeds are functions of the step, a run that was killed and goes on from its last
+checkpoint ends with the same weights as one that was not.
 
     output_dir/ log.jsonl         loss and learning rate
                 checkpoint/       the last whole one, with digests; checkpoint.old/ the one before
@@ -40,7 +40,7 @@ LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 
 @dataclass
 class TrainingArguments:
-    """How [`train`] goes about it.
+    """The settings of [`train`].
 
     Args:
         output_dir (`str`): where checkpoints, `log.jsonl` and the trained model go.
@@ -139,19 +139,28 @@ def train(
     model: nn.Module,
     batches: Sequence[list[dict[str, torch.Tensor]]],
     arguments: TrainingArguments,
-    accelerator: Accelerator | None = None,
     *,
+    accelerator: Accelerator | None = None,
     on_step: Callable[[int, nn.Module], bool | None] | None = None,
     keep_checkpoint: bool = False,
 ) -> nn.Module:
-    """Train `model` and return it (its averaged weights, if averaging is on) on the main process' device.
-
-    Started again with the same arguments, it resumes from the last checkpoint in `output_dir`. After every step,
-    `on_step(step, model)` is called with what would be returned; training ends early where it says true. With
-    `keep_checkpoint` the caller removes the checkpoints ([`remove_checkpoints`]) when the model is safe.
+    """Train a model, from the last checkpoint in `output_dir` if there is one.
 
     Under FSDP the weights are spread over the processes, so there is neither averaging nor `on_step`, and only the
-    main process' model has been trained when this returns.
+    main process returns trained weights.
+
+    Args:
+        model (`nn.Module`): its output has a `loss`.
+        batches (`Sequence`): `batches[step]` is a list of keyword arguments of the model.
+        arguments ([`TrainingArguments`]): what to do.
+        accelerator (`Accelerator`, *optional*): by default that of [`new_accelerator`].
+        on_step (callable, *optional*): called after every step as `(step, model)`, with the model that would be
+            returned then; training ends when it returns true.
+        keep_checkpoint (`bool`): leave the checkpoints to the caller, who calls [`remove_checkpoints`] when the model
+            is saved.
+
+    Returns:
+        `nn.Module`: the model, or a copy with averaged weights, on the accelerator's device and in evaluation mode.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -223,7 +232,7 @@ def train(
 
 
 def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict]:
-    """Parameters by learning rate, the longest matching prefix deciding; a rate of 0 takes them out of training."""
+    """Parameters by learning rate; the longest prefix of `learning_rates` that fits decides; a rate of 0 freezes."""
     if not 0 < arguments.layer_decay <= 1:
         raise ValueError(f"`layer_decay` is {arguments.layer_decay!r}; it must be above 0, and 1 for none.")
     groups = {}
@@ -247,7 +256,7 @@ def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dic
 
 
 def new_optimizers(model: nn.Module, arguments: TrainingArguments) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon for the matrices inside of layers where the arguments say so."""
+    """AdamW; with `optimizer: muon`, Muon for the matrices inside of layers, and AdamW for the rest."""
     if arguments.optimizer not in ("adamw", "muon"):
         raise ValueError(f"`optimizer` is {arguments.optimizer!r}; it must be 'adamw' or 'muon'.")
     groups, matrices = parameter_groups(model, arguments), []
@@ -298,7 +307,7 @@ def _batches_from(batches: Sequence, step: int, arguments: TrainingArguments) ->
 
 
 def _backward(accelerator: Accelerator, model: nn.Module, inputs: dict, last: bool) -> float:
-    """Add the gradient of one part of a batch; processes put theirs together at the last part."""
+    """Add the gradient of one part of a batch; at the last part, processes average theirs."""
     inputs = {name: tensor.to(accelerator.device) for name, tensor in inputs.items()}
     weight = inputs.pop("loss_weight", 1.0)
     accelerator.sync_gradients = last

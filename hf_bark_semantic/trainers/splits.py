@@ -1,8 +1,9 @@
 """Clips to train on and clips to validate on, which share neither voice nor sentence with them.
 
-training_clips      both, of a corpus and the config of a training
-choose_held_out     which voices and which texts are held out
-HeldOut.side        on which side a clip then is; on neither, if only its voice or only its text is held out
+training_clips      both, for a corpus and the config of a training
+corpus_fingerprint  by which a corpus is recognized
+choose_held_out     the voices and texts to hold out
+HeldOut.side        the side of a clip; it is on neither if only its voice or only its text is held out
 """
 
 import hashlib
@@ -20,17 +21,17 @@ from .encoder_config import EncoderTrainingConfig, ValidationArguments
 from .settings import fingerprint
 
 TRAINING, VALIDATION = "training", "validation"
-FINGERPRINTED_ROWS = 100  # of a stream
-FINGERPRINTED_SAMPLES = 100  # every hundredth
+FINGERPRINTED_ROWS = 100  # of a stream: reading all of it would take as long as an epoch
+FINGERPRINTED_SAMPLES = 100  # every hundredth sample of the audio
 
 
 def open_training_corpus(config: EncoderTrainingConfig) -> list[Clip] | IterableDataset:
-    """All clips of the corpus, or with `streaming`, its rows, none of them read yet."""
+    """All clips of the config's corpus; with `streaming`, its rows, which are read when they are needed."""
     return open_stream(config.corpus) if config.streaming else load_corpus(config.corpus)
 
 
 def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
-    """What tells one corpus from another, wherever it lies: its rows, or the first ones of a stream."""
+    """A digest of a corpus' rows, or of a stream's first ones: the same wherever the corpus is stored."""
     clips = corpus if isinstance(corpus, list) else map(clip_of_row, itertools.islice(corpus, FINGERPRINTED_ROWS))
     return fingerprint(
         (
@@ -45,7 +46,20 @@ def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
 def training_clips(
     config: EncoderTrainingConfig, corpus: Sequence[Clip] | IterableDataset, fold: int | None
 ) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
-    """Clips to train on, without the fold, and clips to validate on, which share neither voice nor text with them."""
+    """Choose the clips to train on and the clips to validate on, which share neither voice nor text.
+
+    Args:
+        config ([`EncoderTrainingConfig`]): its `validation` and its sources of clips count.
+        corpus (`Sequence[Clip]` or `IterableDataset`): see [`open_training_corpus`].
+        fold (`int`, *optional*): held out for the evaluation: none of its clips is chosen.
+
+    Returns:
+        `(clips, held_out)`: clips to train on, also of sources that no batch has, or a [`StreamedCorpus`]; and at most
+        `validation.max_clips` clips to validate on.
+
+    Raises:
+        ValueError: the config validates on the fold of the evaluation, or no voices and texts can be held out.
+    """
     validation, sources = config.validation, config.sources
     if validation is not None and fold is not None and validation.fold == fold:
         raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
@@ -70,7 +84,7 @@ def training_clips(
 def streamed_clips(
     dataset: IterableDataset, sources: set[str], fold: int | None, validation: ValidationArguments | None
 ) -> tuple[StreamedCorpus, list[Clip]]:
-    """As [`training_clips`], in one pass over voices and texts, and one for the first held-out clips."""
+    """[`training_clips`] of a stream: one pass over voices and texts, and one to the last held-out clip."""
 
     def usable(row) -> bool:
         own = row.get("source", "") in sources
@@ -104,7 +118,7 @@ def streamed_clips(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Voices and texts (their digests) that training must not hear."""
+    """Digests of the voices and texts that no training clip may have."""
 
     voices: frozenset[int]
     texts: frozenset[int]
@@ -116,11 +130,12 @@ class HeldOut:
 
 
 def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
-    """Choose voices and texts to hold out, the same ones every time.
+    """Choose voices and texts to hold out; the same rows give the same choice.
 
-    Voices are taken in the order of their digests until they have `share` of the clips; then their texts, those that
-    few others say first, as long as these others say no more than `share` of the clips. Where every text is said once,
-    all clips are used; where every voice says every text, about `share` squared is held out, and two `share` are lost.
+    Voices are held out in the order of their digests until they have `share` of the clips. Then their texts are held
+    out, those with the fewest clips of other voices first, as long as these clips are no more than `share` of all.
+    If every text occurs once, all clips are used. If every voice says every text, about `share` squared of the clips
+    are held out, and twice `share` are on neither side.
 
     Args:
         rows (`Iterable[tuple[str, str]]`): voice and text of every clip; read once, 16 bytes are kept of each.
@@ -166,7 +181,7 @@ def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
 
 
 def text_digest(text: str) -> int:
-    """Of the words alone: case and punctuation make no new sentence."""
+    """[`digest`] of the words of a text; case and punctuation don't count."""
     return digest(" ".join(re.findall(r"\w+", text.casefold())) or text)
 
 

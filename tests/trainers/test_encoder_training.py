@@ -743,7 +743,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, backbone):
         arguments = TrainingArguments(
             str(tmp_path), steps=2, gradient_checkpointing=checkpointing, learning_rate=1e-2, log_every=0
         )
-        trained.append(train(model, [[batch]] * 2, arguments, Accelerator()))
+        trained.append(train(model, [[batch]] * 2, arguments, accelerator=Accelerator()))
         layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
         assert bool(layers) == checkpointing
     for (name, first), second in zip(trained[0].named_parameters(), trained[1].parameters(), strict=True):
