@@ -1,9 +1,13 @@
 """Voices that are buzzes of one pitch each, and scorers that tell them apart."""
 
+import json
 import zlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.evaluation.voices import Scorers
 
 RATE = 24_000
@@ -24,6 +28,19 @@ def loudest_frequency(waveform: np.ndarray) -> np.ndarray:
     embedding = np.zeros(25)
     embedding[int(np.argmax(spectrum)) // 20] = 1
     return embedding
+
+
+def save_voices(folder: Path, texts: Sequence[str], *, seconds: float, held_out: int) -> Path:
+    """A clip of each text by each voice, as evaluations read them; the first texts are held out."""
+    for voice, hz in VOICES.items():
+        (folder / voice).mkdir(parents=True)
+        rows = []
+        for number, text in enumerate(texts):
+            save_audio(folder / voice / f"{number}.wav", tone(hz, seconds, number), RATE)
+            row = {"id": f"{voice}-{number}", "file": f"{voice}/{number}.wav", "text": text, "voice": voice}
+            rows.append({**row, "seconds": seconds, "held_out_voice": True, "held_out_text": number < held_out})
+        (folder / f"{voice}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
 
 
 def scripted(waveform: np.ndarray) -> str:

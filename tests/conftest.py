@@ -12,12 +12,11 @@ from datasets import Dataset
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_bark_semantic import (
-    BarkSemanticEncoderProcessor,
     packaged,
     precision,
 )
 from hf_bark_semantic.pipelines import cloning
-from tiny import corpus_row, tiny_bark, tiny_bark_processor, tiny_encoder, tiny_prompt
+from tiny import corpus_row, save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -55,8 +54,7 @@ def bark_folder(tmp_path_factory) -> str:
 def package_with_nano(bark_folder, tmp_path, monkeypatch) -> Path:
     """A package whose nano and encoders are tiny ones; the built-in encoder has 40 tokens, nano's 50."""
     for name, vocab_size in (("BUILTIN_ENCODER", 40), ("NANO_ENCODER", 50)):
-        tiny_encoder(vocab_size=vocab_size).save_pretrained(tmp_path / name)
-        BarkSemanticEncoderProcessor().save_pretrained(tmp_path / name)
+        save_tiny_encoder(tmp_path / name, vocab_size=vocab_size)
         monkeypatch.setattr(packaged, name, tmp_path / name)
     monkeypatch.setattr(packaged, "NANO_BARK", Path(bark_folder))
     tasks = {**PIPELINE_REGISTRY.supported_tasks}

@@ -1,6 +1,5 @@
 import io
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +8,6 @@ import soundfile
 import torch
 
 from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")
 
 
 def tone(seconds=1.0, sampling_rate=16_000, hz=440.0):
@@ -157,9 +153,10 @@ def test_a_folder_without_audio_is_an_error_that_lists_the_extensions(tmp_path):
         list_audio_files(tmp_path)
 
 
-@needs_data
-def test_real_clips_load_at_the_length_that_their_codes_announce():
-    for audio in sorted((DATA / "bark_pairs").glob("*.*g"))[:3] + sorted((DATA / "bark_pairs").glob("*.flac"))[:3]:
+def test_real_clips_load_at_the_length_that_their_codes_announce(real_data):
+    for audio in (
+        sorted((real_data / "bark_pairs").glob("*.*g"))[:3] + sorted((real_data / "bark_pairs").glob("*.flac"))[:3]
+    ):
         num_frames = np.load(audio.with_suffix(".npz"))["coarse_prompt"].shape[1]
         assert len(load_audio(audio, 24_000)) == num_frames * 320
         assert abs(len(load_audio(audio, 16_000)) - num_frames * 320 * 2 / 3) < 1

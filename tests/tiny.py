@@ -15,7 +15,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, VoicePrompt
+from hf_bark_semantic import (
+    BarkSemanticEncoderConfig,
+    BarkSemanticEncoderModel,
+    BarkSemanticEncoderProcessor,
+    VoicePrompt,
+)
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 
 _TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -54,6 +59,13 @@ def tiny_encoder(backbone: str | None = "hubert", **config) -> BarkSemanticEncod
     config = {"intermediate_size": 64, "num_hidden_layers": 1, **config}
     backbone = None if backbone is None else backbone_config(backbone)
     return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(backbone_config=backbone, **config)).eval()
+
+
+def save_tiny_encoder(folder: Path, **config) -> str:
+    """`tiny_encoder` with its processor, as `save_pretrained` leaves them."""
+    tiny_encoder(**config).save_pretrained(folder)
+    BarkSemanticEncoderProcessor().save_pretrained(folder)
+    return str(folder)
 
 
 TINY_WORDS = ["the", "a", "dog", "cat", "runs", "sleeps", "laughs", "man", "one", "two", "three", *".,!?[]:♪'-"]

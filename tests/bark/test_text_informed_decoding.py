@@ -12,7 +12,7 @@ from datasets import Dataset
 import evaluate_text_informed
 import finetune_bark
 import tiny
-from hf_bark_semantic import BarkSemanticEncoderProcessor, save_audio
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.request import SynthesisRequest
@@ -25,7 +25,7 @@ from hf_bark_semantic.corpus.rows import read_corpus
 from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
-from tiny import noise, random_codes, tiny_encoder, tiny_prompt
+from tiny import noise, random_codes, save_tiny_encoder, tiny_encoder, tiny_prompt
 
 TEXT = "the dog runs, a cat sleeps."
 TOKENIZER = tiny.tiny_bark_processor().tokenizer
@@ -252,8 +252,7 @@ def test_candidates_of_another_shape_are_refused(bark):
 
 @pytest.fixture
 def encoder_folder(tmp_path) -> str:
-    tiny_encoder(codec_hidden_size=16).save_pretrained(tmp_path / "encoder")
-    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "encoder")
+    save_tiny_encoder(tmp_path / "encoder", codec_hidden_size=16)
     return str(tmp_path / "encoder")
 
 

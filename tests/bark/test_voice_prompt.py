@@ -1,5 +1,5 @@
+import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +11,6 @@ from hf_bark_semantic.bark.voice_prompt import (
     join_prompts,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")
 
 
 def make_prompt(num_tokens=300, seed=0):
@@ -179,27 +176,23 @@ def test_clips_of_different_models_are_not_joined():
 # --- real prompts
 
 
-@needs_data
-def test_all_305_public_prompts_are_valid_without_trimming():
-    with np.load(DATA / "bark_prompts.npz") as archive:
+def test_all_305_public_prompts_are_valid_without_trimming(real_data):
+    with np.load(real_data / "bark_prompts.npz") as archive:
         prompts = [VoicePrompt(archive[f"semantic_{i}"], archive[f"fine_{i}"]) for i in range(len(archive["names"]))]
     assert len(prompts) == 305
     assert sum(prompt.num_tokens for prompt in prompts) == 122_027
 
 
-@needs_data
-def test_all_real_pairs_load_or_lack_the_fine_codes():
-    loaded, refused = 0, 0
-    for path in sorted((DATA / "bark_pairs").glob("*.npz")):
-        with np.load(path) as archive:
-            has_fine = "fine_prompt" in archive.files
-        if has_fine:
-            loaded += VoicePrompt.load(path).num_tokens > 0
+def test_all_real_pairs_load_or_lack_the_fine_codes(real_data):
+    pairs = json.loads((real_data / "bark_pairs" / "manifest.json").read_text())
+    assert {pair["has_fine"] for pair in pairs} == {False, True}
+    for pair in pairs:
+        path = real_data / "bark_pairs" / f"{pair['name']}.npz"
+        if pair["has_fine"]:
+            assert VoicePrompt.load(path).num_tokens == pair["num_tokens"]
         else:
             with pytest.raises(VoicePromptError, match="fine model"):
                 VoicePrompt.load(path)
-            refused += 1
-    assert (loaded, refused) == (21, 21)
 
 
 def test_the_old_names_of_the_entries_are_read(tmp_path):

@@ -16,21 +16,19 @@ import torch
 from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 
 import hf_bark_semantic
-from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.cli import encode, records
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
-from tiny import noise, random_codes, tiny_encoder, tiny_prompt
+from tiny import noise, random_codes, save_tiny_encoder, tiny_prompt
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> str:
     """A folder with an encoder for audio and codes, and its accuracy."""
     folder = tmp_path_factory.mktemp("encoder")
-    tiny_encoder(codec_hidden_size=16).save_pretrained(folder)
-    BarkSemanticEncoderProcessor().save_pretrained(folder)
+    save_tiny_encoder(folder, codec_hidden_size=16)
     (folder / "evaluation.json").write_text('{"top_1": 0.3, "accuracy_line": "right in 30 % of unseen voices"}')
     return str(folder)
 

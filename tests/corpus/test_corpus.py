@@ -39,11 +39,6 @@ ROOT = Path(__file__).parents[2]
 KILLS = 20
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture
 def whole(tmp_path):
     generate(tmp_path / "whole", new_plan(), new_recipe())

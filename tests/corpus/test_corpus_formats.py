@@ -6,7 +6,6 @@ import pickle
 import zipfile
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -21,11 +20,6 @@ from hf_bark_semantic.corpus.rows import load_corpus
 from hf_bark_semantic.corpus.untrusted import read_array
 from hf_bark_semantic.voices.cloning import decode_codes
 from tiny import corpus_row, noise, random_codes, tiny_bark
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def npy(array) -> bytes:

@@ -99,8 +99,7 @@ def check(num_rows: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_in_flat_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_a_hundred_thousand_rows_in_flat_memory(tmp_path):
     check(100_000, tmp_path / "corpus")
 
 

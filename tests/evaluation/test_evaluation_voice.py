@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import ablate_prompts
-from buzzing_voices import RATE, VOICES, Counting, loudest_frequency, tone
-from hf_bark_semantic import BarkSemanticEncoderProcessor, VoicePrompt, save_audio
+from buzzing_voices import RATE, VOICES, Counting, loudest_frequency, save_voices, tone
+from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.cli import evaluate_voice
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
@@ -36,24 +36,14 @@ from hf_bark_semantic.evaluation.voices import (
     trial_record,
 )
 from html_page import Page
-from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
+from tiny import random_codes, save_tiny_encoder, tiny_bark, tiny_bark_processor
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def voices(tmp_path) -> Path:
-    folder = tmp_path / "speech"
-    for voice, hz in VOICES.items():
-        (folder / voice).mkdir(parents=True)
-        rows = []
-        for number in range(8):
-            text = "one two three." if number % 2 else "The dog runs."
-            save_audio(folder / voice / f"{number}.wav", tone(hz, 2.1, number), RATE)
-            row = {"id": f"{voice}-{number}", "file": f"{voice}/{number}.wav", "text": text, "voice": voice}
-            rows.append({**row, "seconds": 2.1, "held_out_voice": True, "held_out_text": number < 4})
-        (folder / f"{voice}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return save_voices(tmp_path / "speech", ["The dog runs.", "one two three."] * 4, seconds=2.1, held_out=4)
 
 
 @pytest.fixture
@@ -69,8 +59,7 @@ def options(voices, tmp_path) -> list[str]:
     bark.mkdir()
     tiny_bark(max_new_tokens=12).save_pretrained(bark)
     tiny_bark_processor({"a": preset.to_dict(), "b": preset.to_dict()}, bark).save_pretrained(str(bark))
-    tiny_encoder().save_pretrained(encoder)
-    BarkSemanticEncoderProcessor().save_pretrained(encoder)
+    save_tiny_encoder(encoder)
     return [str(voices), "--bark", str(bark), "--encoder", str(encoder), "--output", str(tmp_path / "output")]
 
 
@@ -235,7 +224,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 import torch
-from buzzing_voices import Counting, scripted
+from buzzing_voices import save_voices, Counting, scripted
 from hf_bark_semantic.cli import evaluate_voice
 
 torch.set_num_threads({threads})

@@ -19,7 +19,6 @@ from transformers.models.bark.generation_configuration_bark import BarkSemanticG
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import hf_bark_semantic
-from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import AudioError, save_audio
 from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
@@ -27,7 +26,16 @@ from hf_bark_semantic.pipelines import cloning as voice_cloning_pipeline
 from hf_bark_semantic.pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
 from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
 from hf_bark_semantic.voices.speaking import Speech, SpeechOptions, prompt_from_transcript, speak_text
-from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder, tiny_prompt
+from tiny import (
+    noise,
+    random_codes,
+    save_tiny_encoder,
+    tiny_bark,
+    tiny_bark_processor,
+    tiny_codec_config,
+    tiny_encoder,
+    tiny_prompt,
+)
 
 SIZES = {"semantic_vocab_size": 50, "codebook_size": 1024}
 TEXT = "the dog runs"
@@ -227,8 +235,7 @@ def test_models_are_swapped_neither_for_encoders_nor_for_each_other(bark_folder)
 
 
 def test_dtype_is_that_of_both_models_but_the_codec(bark_folder, tmp_path):
-    tiny_encoder().save_pretrained(tmp_path)
-    BarkSemanticEncoderProcessor().save_pretrained(tmp_path)
+    save_tiny_encoder(tmp_path)
     half = pipeline("voice-cloning", model=str(tmp_path), bark=bark_folder, device="cpu", dtype=torch.bfloat16)
     assert half.model.dtype == half.bark.semantic.dtype == torch.bfloat16
     assert half.bark.codec_model.dtype == torch.float32

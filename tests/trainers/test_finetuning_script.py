@@ -14,7 +14,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import BarkModel, BarkProcessor
 
-from hf_bark_semantic import BarkSemanticEncoderProcessor, precision, save_audio
+from hf_bark_semantic import precision, save_audio
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import loaded_adapters
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, bark_stage
@@ -28,7 +28,7 @@ from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from hf_bark_semantic.trainers.bark_config import BarkTrainingConfig
-from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
+from tiny import noise, random_codes, save_tiny_encoder, tiny_bark, tiny_bark_processor
 
 
 @pytest.fixture(autouse=True)
@@ -363,8 +363,7 @@ def test_qlora_needs_bitsandbytes_and_a_gpu(config, monkeypatch):
 
 
 def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config, tmp_path, bark_folder, capsys):
-    tiny_encoder().save_pretrained(tmp_path / "encoder")
-    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "encoder")
+    save_tiny_encoder(tmp_path / "encoder")
     recordings = tmp_path / "recordings"
     recordings.mkdir()
     for number in range(4):

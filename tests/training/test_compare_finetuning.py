@@ -10,21 +10,19 @@ import torch
 import benchmark_finetuning
 import compare_finetuning
 from buzzing_voices import VOICES
-from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
 from hf_bark_semantic.trainers.bark import FineTuning
 from hf_bark_semantic.trainers.bark_batches import split_held_out
-from tiny import tiny_bark, tiny_encoder
+from tiny import save_tiny_encoder, tiny_bark
 
 
 @pytest.fixture
 def options(voices, tmp_path, bark_folder) -> list[str]:
     for name, layer in (("encoder", 2), ("secret", 1)):
-        tiny_encoder(backbone_layers=[layer]).save_pretrained(tmp_path / name)
-        BarkSemanticEncoderProcessor().save_pretrained(tmp_path / name)
+        save_tiny_encoder(tmp_path / name, backbone_layers=[layer])
     places = ["--encoder", str(tmp_path / "encoder"), "--secret-tokenizer", str(tmp_path / "secret")]
     places += ["--bark", bark_folder, "--output", str(tmp_path / "study"), "--voice", "low"]
     sizes = ["--limit", "1", "--other-voices", "1", "--steps", "2", "--lora-rate", "0.05", "--full-rate", "0.01"]

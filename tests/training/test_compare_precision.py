@@ -7,15 +7,13 @@ import pytest
 import torch
 
 import compare_precision
-from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.configs import bark_generation_configs
-from tiny import tiny_bark, tiny_encoder
+from tiny import save_tiny_encoder, tiny_bark
 
 
 @pytest.fixture
 def options(voices, tmp_path, bark_folder) -> list[str]:
-    tiny_encoder().save_pretrained(tmp_path / "encoder")
-    BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "encoder")
+    save_tiny_encoder(tmp_path / "encoder")
     places = [str(voices), "--encoder", str(tmp_path / "encoder"), "--bark", bark_folder]
     return [*places, "--output", str(tmp_path / "study"), "--limit", "2", "--token-requests", "2", "--rounds", "1"]
 

@@ -1,7 +1,5 @@
 """What a recording sounds like, the part of it that makes a prompt, and what Bark reads of prompts."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,9 +8,6 @@ from hf_bark_semantic.bark.configs import HistoryLengths
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.voices.window import best_window, prompt_report
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is absent")
 
 
 def make_prompt(num_tokens=300, seed=0):
@@ -108,9 +103,8 @@ def test_a_short_recording_is_its_own_best_window():
     assert (window.start_s, window.end_s) == (0.0, 3.01)
 
 
-@needs_data
-def test_the_best_window_of_real_speech_is_dense_and_ends_at_a_pause():
-    for path in sorted((DATA / "human" / "librispeech_251_speakers").glob("*.flac"))[::50]:
+def test_the_best_window_of_real_speech_is_dense_and_ends_at_a_pause(real_data):
+    for path in sorted((real_data / "human" / "librispeech_251_speakers").glob("*.flac"))[::50]:
         waveform = load_audio(path)
         window = best_window(waveform, 16_000)
         assert window.ends_at_pause

@@ -1,0 +1,9 @@
+"""What the tests of corpora load is kept from the user's cache."""
+
+import datasets
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
