@@ -5,7 +5,7 @@
     list_audio_files    the files behind a list of files and folders
 
 soundfile decodes and torchaudio resamples; neither ffmpeg nor torchcodec is needed. Whatever cannot be a recording of
-a voice is refused here with an `AudioError`, so that no other module has to ask.
+a voice is refused here with an `AudioError`, so that no other module has to check.
 """
 
 import io
@@ -59,7 +59,7 @@ def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate
             the channels, which are averaged. Floats have full scale at 1.0; int8, int16, int32 and uint8 are scaled
             to it.
         sampling_rate (`int`): rate of the result in Hz; 16,000 is the encoder's and 24,000 Bark's.
-        source_sampling_rate (`int`, *optional*): rate of an array or a tensor in Hz; a file knows its own.
+        source_sampling_rate (`int`, *optional*): rate of an array or a tensor in Hz; a file states its own.
 
     Returns:
         `np.ndarray`: float32 of shape `(num_samples,)`, with `ceil(num_source_samples * ratio)` samples. The ratio of

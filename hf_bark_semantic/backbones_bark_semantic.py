@@ -160,12 +160,12 @@ def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask
 class _SpectrogramBackbone(_Backbone):
     def __init__(self, config):
         super().__init__(config)
-        # Training scripts may set a module: it takes a spectrogram (batch, columns, bins), heard or predicted, and
+        # Training scripts may set a module: it takes a spectrogram (batch, columns, bins), computed or predicted, and
         # returns another one. Not a class attribute, which would hide the module.
         self.augmentation = None
 
     def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the backbone hears of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""
+        """What the backbone reads of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""
         raise NotImplementedError
 
     def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Configuration of the audio -> Bark semantic token encoder, and the only place that knows Bark's rates.
+"""Configuration of the audio -> Bark semantic token encoder, and the only place that has Bark's rates.
 
 Two functions own every length in the package: `num_semantic_tokens` (codec frames -> tokens) and its inverse
 `num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads.
@@ -18,7 +18,7 @@ NUM_CODEBOOKS = 8  # EnCodec at 6 kbps; suno-ai/bark, generation.py: N_FINE_CODE
 NUM_COARSE_CODEBOOKS = 2  # suno-ai/bark, generation.py: N_COARSE_CODEBOOKS
 CODEBOOK_SIZE = BarkGenerationConfig().codebook_size  # Suno's; another Bark has its own
 
-SAMPLING_RATE = 16_000  # what every backbone listens to
+SAMPLING_RATE = 16_000  # Hz, of every backbone's input
 FRAME_RATE_HZ = 50  # what every backbone answers with: one frame per 20 ms
 SAMPLES_PER_FRAME = SAMPLING_RATE // FRAME_RATE_HZ
 

@@ -87,7 +87,7 @@ class Environment:
         versions (`dict[str, str | None]`): of Python and of the packages; `None` where one isn't installed.
         devices (`dict[str, list[str]]`): names of the dtypes that each device computes in.
         precision (`dict[str, str]`): what each device would be trained in by `mixed_precision: auto`, and why.
-        offline (`bool`): huggingface_hub was told to stay offline.
+        offline (`bool`): huggingface_hub is set to stay offline.
         hub_reachable (`bool`, *optional*): `None` where nobody asked.
         cached_models (`list[str]`): Hub ids in the local cache.
         builtin_encoder (`str`, *optional*): folder of the encoder that the package carries.
@@ -111,7 +111,7 @@ def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, onl
 
     Args:
         builtin_encoder (`str` or `Path`, *optional*): folder where the packaged encoder should be.
-        online (`bool`): also ask the Hub whether it answers; otherwise nothing is sent anywhere.
+        online (`bool`): also check whether the Hub answers; otherwise nothing is sent anywhere.
     """
     from huggingface_hub import constants
 

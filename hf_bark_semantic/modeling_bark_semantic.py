@@ -184,7 +184,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     def codec_regression_loss(
         self, input_values, audio_codes, attention_mask=None, audio_codes_mask=None
     ) -> torch.FloatTensor:
-        """How far the spectrogram that the codec front end predicts is from the one that is heard.
+        """How far the spectrogram that the codec front end predicts is from that of the waveform.
 
         Takes audio and its codes, as [`forward`] does. It is what `codec_output="spectrogram"` is trained with: pairs
         of audio and codes need no tokens for it.
@@ -195,9 +195,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
         predicted, num_columns, _ = self._predicted_spectrogram(audio_codes, num_frames)
-        heard, _ = self.backbone.spectrogram(input_values, num_samples)
-        columns = min(predicted.shape[1], heard.shape[1])
-        difference = (predicted[:, :columns].float() - heard[:, :columns]).abs().mean(-1)
+        computed, _ = self.backbone.spectrogram(input_values, num_samples)
+        columns = min(predicted.shape[1], computed.shape[1])
+        difference = (predicted[:, :columns].float() - computed[:, :columns]).abs().mean(-1)
         mask = length_mask(num_columns, columns)
         return difference.mean() if mask is None else (difference * mask).sum() / mask.sum()
 

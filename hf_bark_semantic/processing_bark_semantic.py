@@ -42,7 +42,7 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         if audio is not None:
             if sampling_rate is not None and sampling_rate != SAMPLING_RATE:
                 raise ValueError(
-                    f"The audio has {sampling_rate} Hz; the encoder hears {SAMPLING_RATE} Hz. Load it with "
+                    f"The audio has {sampling_rate} Hz; the encoder reads {SAMPLING_RATE} Hz. Load it with "
                     f"`hf_bark_semantic.load_audio(path, {SAMPLING_RATE})`, or resample it."
                 )
             waveforms = [_waveform(item) for item in _as_list(audio, 1)]
@@ -110,7 +110,7 @@ def _codes(values) -> torch.Tensor:
 
 
 def _is_integer_array(values) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype.kind in "iu"  # torch knows no uint16 arithmetic
+    return isinstance(values, np.ndarray) and values.dtype.kind in "iu"  # torch has no uint16 arithmetic
 
 
 __all__ = ["BarkSemanticEncoderProcessor"]

@@ -29,7 +29,7 @@ from .audio import atomic_write
 
 CARD = "README.md"
 REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters
-HIDDEN = [".*", "*/.*"]  # stay, and nobody is told
+HIDDEN = [".*", "*/.*"]  # stay where they are, without a message
 SHOWN_FILES = 5
 CODE = tuple(f"{part}_bark_semantic.py" for part in ("backbones", "configuration", "heads", "modeling", "processing"))
 STAGES = ("semantic", "coarse", "fine")

@@ -24,8 +24,8 @@ class SynthesisRequest:
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`, *optional*): what was said, in Bark's tokens, for the
             voice to say again. Exactly one of `text` and `semantic_tokens` is given.
         voice_prompt (`VoicePrompt`, *optional*): who says it; a voice of Bark's own choice by default.
-        prompt_mode (`str`): `"full"`: every stage hears the prompt. `"acoustic"`: the coarse and the fine stage hear
-            its codes, no stage hears its words. `"semantic"`: only the text stage hears it. `"none"`.
+        prompt_mode (`str`): `"full"`: every stage reads the prompt. `"acoustic"`: the coarse and the fine stage read
+            its codes, no stage reads its words. `"semantic"`: only the text stage reads it. `"none"`.
         seed (`int`): same request, same seed, same result.
         semantic (`Sampling`), coarse (`Sampling`), fine (`Sampling`): how each stage picks its tokens.
         max_semantic_tokens (`int`, *optional*): by default as many as the generation config says; 768 for Suno's.

@@ -1,6 +1,6 @@
-"""Semantic tokens of a recording whose words are known: the encoder hears them, Bark's text stage expects them.
+"""Semantic tokens of a recording whose words are known: the encoder recognizes them, Bark's text stage expects them.
 
-    TextInformedDecoder    a Bark as the judge of what the encoder hears; `decode` finds the tokens
+    TextInformedDecoder    a Bark as the judge of the encoder's candidates; `decode` finds the tokens
     log_unigram            how common tokens are, as a prior to be taken out again
 
 The score of tokens t_1 ... t_n, of which a beam search finds (nearly) the highest, is the sum over all positions of
@@ -9,7 +9,7 @@ The score of tokens t_1 ... t_n, of which a beam search finds (nearly) the highe
 
 where only the encoder's likeliest tokens of a position are candidates. The audio tells how many tokens there are, so
 the end is no candidate either: Bark's probabilities are those of tokens that are followed by others.
-How likely Bark finds the result is told by `evaluation.semantic_likelihood`.
+How likely Bark finds the result is measured by `evaluation.semantic_likelihood`.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ DEFAULT_TOP_K = 16
 
 @dataclass(frozen=True, eq=False)
 class TextInformedDecoder:
-    """Bark's text stage, asked about what an encoder hears.
+    """Bark's text stage, as the judge of an encoder's candidates.
 
     Args:
         bark (`BarkModel`): in evaluation mode; of the encoder's tokens.
@@ -105,7 +105,7 @@ class TextInformedDecoder:
                 first: `top_k_tokens` of an encoder.
             probabilities (`np.ndarray` of the same shape): the encoder's; `top_k_confidence`.
             text (`str`): all that is said, and nothing else.
-            voice_prompt (`VoicePrompt`, *optional*): speech of the same voice, which Bark then hears, too.
+            voice_prompt (`VoicePrompt`, *optional*): speech of the same voice, which Bark then reads, too.
 
         Returns:
             `np.ndarray`: int64, `(num_tokens,)`.

@@ -1,4 +1,4 @@
-"""How well a Bark speaks and clones, on voices and sentences that no stage has heard.
+"""How well a Bark speaks and clones, on voices and sentences that no stage was trained on.
 
     python training/evaluate_voice.py outputs/nano/speech --bark nano --output outputs/nano/evaluation
     python training/evaluate_voice.py outputs/nano/speech --bark outputs/nano/bark --encoder outputs/nano/encoder \\

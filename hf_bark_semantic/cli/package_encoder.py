@@ -53,7 +53,7 @@ def main(arguments=None):
 def accuracy_line(table: dict) -> str:
     english = table["english, audio"]
     return (
-        f"Measured accuracy of this encoder on English voices and sentences that its training had not heard: "
+        f"Measured accuracy of this encoder on English voices and sentences that its training did not contain: "
         f"{english['top_1']['mean']:.1%} of the tokens right (95 % interval {english['top_1']['low']:.1%} to "
         f"{english['top_1']['high']:.1%}), {english['top_5']['mean']:.1%} among its first five; "
         f"{english['clips']} real Bark clips."

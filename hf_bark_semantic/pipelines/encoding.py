@@ -77,7 +77,7 @@ class AudioToBarkSemanticPipeline(Pipeline):
             top_k (`int`, *optional*): also give the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
             text (`str`, *optional*): what is said in the recording, word by word; a list of texts for a list.
-                The tokens then are what the encoder hears and Bark expects together: [`TextInformedDecoder`].
+                The tokens then are those that both encoder and Bark find likely: [`TextInformedDecoder`].
             bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; what
                 [`load_bark`] gives; or a [`TextInformedDecoder`], whose weight and beam then count.
 

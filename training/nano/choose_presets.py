@@ -4,7 +4,7 @@
     python training/nano/choose_presets.py outputs/nano --final
     python training/nano/choose_presets.py outputs/nano --part 1 2     the 2nd of 2 that share the voices
 
-Clones are made as users make theirs: nano's encoder hears a recording. Every one says the same development texts (none
+Clones are made as users make theirs: nano's encoder reads a recording. Every one says the same development texts (none
 is held out, so no evaluation says them), and Whisper listens: first a few texts from two recordings of every voice,
 then more from the best ones. Reads `bark/`, `encoder/` and `speech/`; writes `presets/VOICE.json`, then
 `presets/final/VOICE.json`: word error rates by recording. A voice that has its file is left as it is. `package.py`

@@ -7,7 +7,7 @@ Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --he
 trained on the same features for the same steps, on
     own        speech of nano that no encoder was trained on (of `generated/`, or all of --own); the truth is what nano
                made it from
-    synthetic  voices and texts that no stage has heard; the truth is the secret tokenizer's answer
+    synthetic  voices and texts that no stage was trained on; the truth is the secret tokenizer's answer
     human      recordings of people, and with --digits, such of digit strings; the same
 The secret tokenizer's own score on `own` says how much of what nano was told to say is in its sound.
 """
@@ -45,7 +45,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=Path, help="of the encoder")
-    parser.add_argument("--own", type=Path, help="speech of nano, made as `generated/`, that the encoder never heard")
+    parser.add_argument(
+        "--own", type=Path, help="speech of nano, made as `generated/`, that the encoder was not trained on"
+    )
     parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
     parser.add_argument("--digits", type=Path, help="folder of people's digit strings, such as human_speech.py makes")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 
-Presets are clones of training voices, made as users make theirs: nano's encoder hears them. So no preset holds the
+Presets are clones of training voices, made as users make theirs: nano's encoder reads them. So no preset holds the
 secret tokenizer's output. They are those that `choose_presets.py` found to be understood best. Cards are written when
 `evaluate_voice.py` and `laboratory.py` have measured what is packaged; so this script is run twice, and does the same
 both times.
@@ -63,7 +63,7 @@ def save_half(model, folder: Path):
 
 
 def save_reference(speech: Path, output: Path):
-    """What the demo clones: a voice and texts that no stage has heard."""
+    """What the demo clones: a voice and texts that no stage was trained on."""
     new = ("held_out_voice", "held_out_text")
     clips = load_speech(speech, True, lambda row: row["voice"] == REFERENCE_VOICE and all(row[name] for name in new))
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ from hf_bark_semantic.trainers.loop import TrainingArguments, train
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
 JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
 PROMPTED = 0.8  # share of examples behind other clips of their voice, as a voice prompt is
-MISHEARD = 0.5  # share of those whose tokens are partly similar ones, as an encoder hears them
+MISHEARD = 0.5  # share of those whose tokens are partly similar ones, as an encoder gives them
 MOST_MISHEARD, SIMILAR = 0.6, 8  # up to that share of the tokens, for one of so many neighbours
 WORDLESS = 0.15  # share of examples of the coarse model that lack their tokens, for classifier-free guidance
 
