@@ -32,24 +32,25 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from hf_bark_semantic.cli.evaluate_encoder import (
+from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
+from hf_bark_semantic.evaluation.encoder import (
+    FIELDS,
     RunScore,
     accuracy_table,
+    as_estimate,
     clips_table,
-    load,
+    load_encoder,
     score_journal,
     score_share,
     training_record,
     with_truth,
 )
-from hf_bark_semantic.corpus.rows import Clip, load_corpus, split_fold
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
-from hf_bark_semantic.evaluation.significance import Estimate, paired_difference
+from hf_bark_semantic.evaluation.significance import paired_difference
 from hf_bark_semantic.evaluation.tokens import summarize
 
 HOW_TO_ADD = __doc__[__doc__.index("To add an encoder:") : __doc__.index("Writes summary.json")].strip()
-FIELDS = {"top_1": "top-1", "top_5": "top-5"}
 
 
 @dataclass
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     if len({entry.name for entry in entries}) < len(entries):
         raise SystemExit("Two entries have the same name; give each its own as NAME=PLACE.")
     state = PartialState(cpu=not torch.cuda.is_available())
-    with score_journal(clips, args) as journal:
+    settings = {name: getattr(args, name) for name in ("corpus", "known_codebooks", "input_level_db")}
+    with score_journal(args.output, clips, **settings) as journal:
         for entry in entries:
             score_entry(entry, clips, args, journal)
     if not state.is_main_process:
@@ -112,7 +114,7 @@ def parse_entry(text: str) -> Entry:
 
 
 def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> None:
-    """Score an encoder's runs on the clips that they have not heard, where that is known."""
+    """Score an encoder's runs on the clips that they were not trained on, where that is known."""
     known = set()
     for place in entry.places:
         record = training_record(place)
@@ -129,14 +131,14 @@ def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> 
             entry.training = "other folds"
         if not chosen:
             raise SystemExit(f"{args.corpus} has no clip of fold {fold}, which {place} was trained without.")
-        chosen, model = with_truth(chosen), load(place, args.input_level_db)
+        chosen, model = with_truth(chosen), load_encoder(place, args.input_level_db)
         largest = max(int(clip.semantic_tokens.max()) for clip in chosen)
         if model.config.vocab_size <= largest:
             raise SystemExit(
                 f"{place} has {model.config.vocab_size:,} tokens and the clips hold token {largest:,}: it was made "
                 "for another Bark."
             )
-        scores = score_share(model, chosen, args, journal)
+        scores = score_share(model, chosen, journal, known_codebooks=args.known_codebooks)
         entry.runs += [RunScore(place, fold, seed, score) for score in scores]
     if len({fold for fold, _ in known}) > 1 and None in {fold for fold, _ in known}:
         raise SystemExit(f"{entry.name}: some of its runs held a fold out and some did not. Name one kind only.")
@@ -202,9 +204,7 @@ def plots(entries: Sequence[Entry]) -> list[IntervalPlot]:
     points = {}
     for entry in entries:
         for name, row in entry.table.items():
-            figure = row["top_1"]
-            estimate = Estimate(figure["mean"], figure["low"], figure["high"], row["tokens"], row["groups"])
-            points.setdefault(name, []).append((entry.name, estimate))
+            points.setdefault(name, []).append((entry.name, as_estimate(row, "top_1")))
     return [IntervalPlot(f"Top-1, {name}", rows, percent=True) for name, rows in points.items()]
 
 

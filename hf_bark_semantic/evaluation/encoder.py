@@ -1,0 +1,277 @@
+"""Accuracy of trained encoders on clips that they were not trained on: scores, tables and plots.
+
+load_encoder        a folder, a Hub id or "builtin", ready to encode
+training_record     the fold and the seed that an encoder was trained with
+score_journal       scores of clips in a folder, so that a killed evaluation resumes
+score_runs          every encoder on the fold that it was trained without
+held_out_report     scores -> accuracy with intervals by kind of clip, as JSON
+held_out_blocks     the same as tables and plots of a report
+"""
+
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+
+from ..configuration_bark_semantic import SAMPLING_RATE
+from ..corpus.rows import Clip, split_fold
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..packaged import default_encoder
+from .journal import Journal
+from .report import MAX_SOUNDS, IntervalPlot, Sound, Table
+from .significance import Estimate
+from .tokens import ClipScore, accuracy, front_end_agreement, score_clips, summarize
+
+FIELDS = {"top_1": "top-1", "top_5": "top-5"}
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """The score of one clip, and the encoder that it is of: its place, its held-out fold and its training seed."""
+
+    encoder: str
+    fold: int | None
+    seed: int | None
+    score: ClipScore
+
+    def as_row(self) -> dict:
+        """Flat, with the accuracy of the clip."""
+        row = {"encoder": self.encoder, "fold": self.fold, "training_seed": self.seed, **asdict(self.score)}
+        return {**row, **{f"{name}_accuracy": row[name] / row["num_tokens"] for name in FIELDS}}
+
+
+def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanticEncoderModel:
+    """Load an encoder in float32, in evaluation mode, on the device of this process.
+
+    Args:
+        place (`str`): a folder, a Hub id, or "builtin" for the packaged encoder.
+        input_level_db (`float`, *optional*): the level that waveforms are brought to, instead of the config's.
+    """
+    model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if place == "builtin" else place)
+    if input_level_db is not None:
+        model.config.input_level_db = input_level_db
+    return model.float().eval().to(PartialState().device)
+
+
+def training_record(place: str) -> dict | None:
+    """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
+    folder = default_encoder() if place == "builtin" else Path(place)
+    if (folder / "training.json").is_file():
+        return json.loads((folder / "training.json").read_text())
+    if (folder / "evaluation.json").is_file():
+        return json.loads((folder / "evaluation.json").read_text()).get("training")
+    return None
+
+
+def with_truth(clips: Sequence[Clip]) -> list[Clip]:
+    """Clips that accuracy is measured on: all but the sweep, which is not speech."""
+    return [clip for clip in clips if clip.source != "sweep"]
+
+
+@contextmanager
+def score_journal(folder: Path | None, clips: Sequence[Clip], **settings) -> Iterator[Journal]:
+    """Open the journal of scores.
+
+    Args:
+        folder (`Path`, *optional*): where scores are kept; without one they are deleted at the end.
+        clips (sequence of `Clip`): the whole corpus; another one needs another folder.
+        settings: what else the scores depend on.
+    """
+    settings["clips"] = zlib.crc32(b"".join(clip.id.encode() + clip.semantic_tokens.tobytes() for clip in clips))
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Journal(folder or Path(temporary), settings, process=PartialState().process_index)
+
+
+def score_share(
+    model: BarkSemanticEncoderModel, clips: Sequence[Clip], journal: Journal, *, known_codebooks: int = 8
+) -> list[ClipScore]:
+    """Score this process' share of the clips, except those in the journal; returns the scores of all clips."""
+    state, digest = PartialState(), digest_of(model)
+    by_id = {f"{digest} {number} {clip.id}": clip for number, clip in enumerate(clips)}
+    done = journal.records()
+    for name in list(by_id)[state.process_index :: state.num_processes]:
+        if name not in done:
+            scores = score_clips(model, [by_id[name]], known_codebooks)
+            journal.add({"id": name, "scores": [asdict(score) for score in scores]})
+    state.wait_for_everyone()
+    done = journal.records()
+    return [ClipScore(**score) for name in by_id for score in done[name]["scores"]]
+
+
+def digest_of(model: BarkSemanticEncoderModel) -> str:
+    """A digest of config and weights, so that another model of the same name is scored anew."""
+    digest = hashlib.sha256(model.config.to_json_string().encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def score_runs(
+    encoders: Sequence[str],
+    clips: Sequence[Clip],
+    journal: Journal,
+    *,
+    known_codebooks: int = 8,
+    input_level_db: float | None = None,
+) -> Iterator[tuple[list[RunScore], float | None]]:
+    """Score each encoder on the fold that it was trained without; only the main process receives the scores.
+
+    Yields:
+        Of each encoder its scores, and the share of tokens that it reads alike from audio and from codes (`None`
+            where it does not read both).
+
+    Raises:
+        ValueError: it is unknown which fold an encoder was trained without, or it was trained on all.
+    """
+    for place in encoders:
+        record = training_record(place)
+        if record is None:
+            raise ValueError(
+                f"{place} has no training.json, so nobody knows which fold it was trained without. Name folders of "
+                "train_encoder.py; benchmark_encoders.py scores encoders from elsewhere."
+            )
+        if record["fold"] is None:
+            raise ValueError(f"{place} was trained without holding a fold out: every clip here was in its training.")
+        _, held_out = split_fold(clips, record["fold"])
+        model = load_encoder(place, input_level_db)
+        scores = score_share(model, with_truth(held_out), journal, known_codebooks=known_codebooks)
+        if PartialState().is_main_process:
+            reads_both = model.codec_front_end is not None and model.backbone is not None
+            pairs = [clip for clip in held_out if clip.source == "pair"]
+            runs = [RunScore(place, record["fold"], record["seed"], score) for score in scores]
+            yield runs, front_end_agreement(model, pairs) if reads_both else None
+
+
+def run_line(runs: Sequence[RunScore]) -> str | None:
+    """The accuracy of one encoder on English audio in words; `None` where no such clip was scored."""
+    english = [run.score for run in runs if (run.score.kind, run.score.inputs) == ("english", "audio")]
+    if not english:
+        return None
+    top_1, top_5 = (accuracy(english, field) for field in FIELDS)
+    return f"{runs[0].encoder}: fold {runs[0].fold}, English from audio {top_1:.1%} / {top_5:.1%}"
+
+
+def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> dict:
+    """The pooled accuracy of all runs, JSON-ready.
+
+    Args:
+        runs (sequence of `RunScore`): of [`score_runs`].
+        agreements (sequence of `float`): of each run that reads audio and codes.
+    """
+    table = summarize([run.score for run in runs])
+    for name, row in table.items():
+        row["top_1_of_seeds"] = accuracy_of_seeds(runs, name)
+    report = {"table": table, "clips": [asdict(run.score) for run in runs]}
+    report["seeds"] = sorted({run.seed for run in runs})
+    if agreements:
+        report["agreement_of_audio_and_codes"] = float(np.mean(agreements))
+    return report
+
+
+def accuracy_of_seeds(runs: Sequence[RunScore], name: str) -> list[float]:
+    """Top-1 accuracy of each training seed on one row of the table."""
+    by_seed = {}
+    for run in runs:
+        if f"{run.score.kind}, {run.score.inputs}" == name:
+            by_seed.setdefault(run.seed, []).append(run.score)
+    return [accuracy(scores) for scores in by_seed.values()]
+
+
+def report_lines(report: Mapping) -> list[str]:
+    """The figures of [`held_out_report`] as lines of text."""
+    lines = []
+    for name, row in report["table"].items():
+        top_1, top_5 = (f"{row[k]['mean']:6.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in FIELDS)
+        counts = f"({row['clips']} clips, {row['groups']} groups, {row['tokens']} tokens)"
+        seeds = [f"{value:.1%}" for value in row["top_1_of_seeds"]]
+        lines.append(f"{name:24s} top-1 {top_1}  top-5 {top_5}  {counts}{f'  seeds {seeds}' * (len(seeds) > 1)}")
+    if "agreement_of_audio_and_codes" in report:
+        share = report["agreement_of_audio_and_codes"]
+        lines.append(f"audio and codes of a held-out clip give equal tokens: {share:.1%}")
+    return lines
+
+
+def held_out_blocks(report: Mapping, runs: Sequence[RunScore], clips: Sequence[Clip]) -> list[Table | IntervalPlot]:
+    """Tables and plots of [`held_out_report`]; the first is the one for model cards."""
+    table = report["table"]
+    plots = [
+        IntervalPlot(f"Top-{k} accuracy", [(name, as_estimate(row, f"top_{k}")) for name, row in table.items()], True)
+        for k in (1, 5)
+    ]
+    return [accuracy_table(table), *plots, runs_table(runs), clips_table(runs, clips)]
+
+
+def accuracy_table(table: Mapping[str, dict], title: str = "Accuracy on held-out voices and sentences") -> Table:
+    """The rows of `summarize`."""
+    rows = []
+    for name, row in table.items():
+        cells = [format_interval(row[field]) for field in FIELDS]
+        counts = [f"{row[field]:,}" for field in ("clips", "groups", "tokens")]
+        rows.append([*name.rsplit(", ", 1), *cells, *counts])
+    note = "Free-running, over every token of a clip; intervals by bootstrap over voices."
+    return Table(title, ["clips", "read from", "top-1", "top-5", "clips", "voices", "tokens"], rows, note)
+
+
+def format_interval(figure: Mapping[str, float]) -> str:
+    return f"{figure['mean']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}]"
+
+
+def as_estimate(row: Mapping, field: str) -> Estimate:
+    """A figure of a row of `summarize`."""
+    figure = row[field]
+    return Estimate(figure["mean"], figure["low"], figure["high"], row["tokens"], row["groups"])
+
+
+def runs_table(runs: Sequence[RunScore]) -> Table:
+    """Every run on its own fold."""
+    rows = {}
+    for run in runs:
+        key = run.encoder, run.fold, run.seed, f"{run.score.kind}, {run.score.inputs}"
+        rows.setdefault(key, []).append(run.score)
+    lines = [
+        [encoder, str(fold), str(seed), name, *(f"{accuracy(scores, field):.1%}" for field in FIELDS)]
+        for (encoder, fold, seed, name), scores in rows.items()
+    ]
+    return Table("Runs", ["run", "fold", "training seed", "clips", *FIELDS.values()], lines)
+
+
+def clips_table(runs: Sequence[RunScore], clips: Sequence[Clip]) -> Table:
+    """Every clip, the least accurate first, with its sound where it has one."""
+    waveforms = {clip.id: clip.waveform for clip in clips}
+    lines = []
+    for run in sorted(runs, key=lambda run: run.score.top_1 / run.score.num_tokens):
+        score = run.score
+        waveform = waveforms.pop(score.id, None)
+        shares = [f"{getattr(score, field) / score.num_tokens:.1%}" for field in FIELDS]
+        sound = None if waveform is None else Sound(waveform, sampling_rate=SAMPLING_RATE)
+        names = [score.id, score.group, score.kind, score.inputs, run.encoder]
+        lines.append([*names, *shares, str(score.num_tokens), sound])
+    columns = ["clip", "voice", "kind", "read from", "encoder", "top-1", "top-5", "tokens", "sound"]
+    note = f"Lowest top-1 accuracy first. At most {MAX_SOUNDS} can be heard here; trials.parquet has every row."
+    return Table("Clips", columns, lines, note)
+
+
+__all__ = [
+    "FIELDS",
+    "RunScore",
+    "accuracy_table",
+    "as_estimate",
+    "clips_table",
+    "held_out_blocks",
+    "held_out_report",
+    "load_encoder",
+    "report_lines",
+    "run_line",
+    "score_journal",
+    "score_runs",
+    "score_share",
+    "training_record",
+    "with_truth",
+]
