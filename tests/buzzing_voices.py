@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_bark_semantic import save_audio
-from hf_bark_semantic.evaluation.voices import Scorers
+from hf_bark_semantic.evaluation.voice_scores import Scorers
 
 RATE = 24_000
 VOICES = {"low": 110.0, "middle": 190.0, "high": 310.0}

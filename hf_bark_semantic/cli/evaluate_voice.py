@@ -49,25 +49,12 @@ from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..evaluation.journal import Journal
 from ..evaluation.judges import load_mos_predictor, load_speaker_embedder, load_transcriber
 from ..evaluation.report import how_made, required_packages
+from ..evaluation.voice_casting import CastVoice, can_test, cast_voices
+from ..evaluation.voice_clips import VoiceClip, joined_waveform, load_texts, load_voice_clips
+from ..evaluation.voice_figures import format_table, summarize
 from ..evaluation.voice_report import write_voice_results
-from ..evaluation.voices import (
-    NUM_CANDIDATES,
-    CastVoice,
-    Enrolment,
-    Scorers,
-    Trial,
-    VoiceClip,
-    can_test,
-    cast_voices,
-    format_table,
-    joined_waveform,
-    load_texts,
-    load_voice_clips,
-    plan_trials,
-    score_trial,
-    summarize,
-    trial_record,
-)
+from ..evaluation.voice_scores import Enrolment, Scorers, score_trial
+from ..evaluation.voice_trials import NUM_CANDIDATES, Trial, plan_trials, trial_record
 from ..packaged import NANO, bark_folder, encoder_for
 from ..pipelines.encoding import AudioToBarkSemanticPipeline
 from ..voices.cloning import clone_voice, encode_codes

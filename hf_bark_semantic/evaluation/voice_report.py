@@ -6,15 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .report import MAX_SOUNDS, IntervalPlot, Sound, Table, Text, write_results
-from .voices import (
-    badness,
-    figure,
-    figures_table,
-    format_estimate,
-    is_share,
-    matching_figures,
-    summarize,
-)
+from .voice_figures import badness, figure, figures_table, format_estimate, is_share, matching_figures, summarize
 
 WORST = "Worst first: failures, then word error rate plus the share of speaker models that hear somebody else."
 

@@ -18,23 +18,11 @@ from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.cli import evaluate_voice
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
-from hf_bark_semantic.evaluation.voices import (
-    Enrolment,
-    Scorers,
-    Trial,
-    VoiceClip,
-    badness,
-    cast_voices,
-    compare,
-    figure,
-    format_table,
-    load_texts,
-    load_voice_clips,
-    plan_trials,
-    score_trial,
-    summarize,
-    trial_record,
-)
+from hf_bark_semantic.evaluation.voice_casting import cast_voices
+from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_texts, load_voice_clips
+from hf_bark_semantic.evaluation.voice_figures import badness, compare, figure, format_table, summarize
+from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers, score_trial
+from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials, trial_record
 from html_page import Page
 from tiny import random_codes, save_tiny_encoder, tiny_bark, tiny_bark_processor
 

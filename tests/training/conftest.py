@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from buzzing_voices import loudest_frequency, save_voices
-from hf_bark_semantic.evaluation.voices import Scorers
+from hf_bark_semantic.evaluation.voice_scores import Scorers
 from tiny import TINY_WORDS
 
 

@@ -10,7 +10,7 @@ import check_metrics
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens
 from hf_bark_semantic.evaluation.sequences import DIGITS
-from hf_bark_semantic.evaluation.voices import Scorers
+from hf_bark_semantic.evaluation.voice_scores import Scorers
 from hf_bark_semantic.trainers.augmentation import add_noise
 from html_page import Page
 from tiny import tiny_bark

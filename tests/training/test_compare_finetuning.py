@@ -13,7 +13,8 @@ from buzzing_voices import VOICES
 from hf_bark_semantic.bark.configs import bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.corpus.utterances import load_utterances
-from hf_bark_semantic.evaluation.voices import cast_voices, load_voice_clips
+from hf_bark_semantic.evaluation.voice_casting import cast_voices
+from hf_bark_semantic.evaluation.voice_clips import load_voice_clips
 from hf_bark_semantic.trainers.bark import FineTuning
 from hf_bark_semantic.trainers.bark_batches import split_held_out
 from tiny import save_tiny_encoder, tiny_bark

@@ -21,7 +21,7 @@ from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, Whis
 from hf_bark_semantic import VoicePrompt, load_bark
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.evaluation.voices import load_voice_clips
+from hf_bark_semantic.evaluation.voice_clips import load_voice_clips
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_optimizers
 
 NANO = Path(__file__).parents[2] / "training" / "nano"

@@ -26,8 +26,9 @@ from itertools import combinations
 
 from hf_bark_semantic.cli.evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
 from hf_bark_semantic.evaluation.report import how_made
+from hf_bark_semantic.evaluation.voice_figures import compare, format_estimate, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
-from hf_bark_semantic.evaluation.voices import Scorers, compare, format_estimate, format_table
+from hf_bark_semantic.evaluation.voice_scores import Scorers
 
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
 COMPARED = ("identified", "similarity", "wer", "mos")

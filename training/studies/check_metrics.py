@@ -41,20 +41,12 @@ from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.evaluation.significance import Estimate, paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.speech import cosine_similarity, equal_error_rate
 from hf_bark_semantic.evaluation.tokens import bootstrap_interval
+from hf_bark_semantic.evaluation.voice_casting import CastVoice, cast_voices
+from hf_bark_semantic.evaluation.voice_clips import load_voice_clips
+from hf_bark_semantic.evaluation.voice_figures import compare, figure, format_estimate
 from hf_bark_semantic.evaluation.voice_report import scores
-from hf_bark_semantic.evaluation.voices import (
-    CastVoice,
-    Enrolment,
-    Scorers,
-    Trial,
-    cast_voices,
-    compare,
-    figure,
-    format_estimate,
-    load_voice_clips,
-    plan_trials,
-    score_trial,
-)
+from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers, score_trial
+from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
 from hf_bark_semantic.trainers.augmentation import add_noise
 from hf_bark_semantic.voices.cloning import encode_codes
 

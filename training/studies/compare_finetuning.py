@@ -80,17 +80,12 @@ from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.sequences import normalize_text
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
+from hf_bark_semantic.evaluation.voice_casting import CastVoice
+from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_voice_clips
+from hf_bark_semantic.evaluation.voice_figures import format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
-from hf_bark_semantic.evaluation.voices import (
-    CastVoice,
-    Enrolment,
-    Scorers,
-    Trial,
-    VoiceClip,
-    format_table,
-    load_voice_clips,
-    plan_trials,
-)
+from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers
+from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK

@@ -62,16 +62,10 @@ from hf_bark_semantic.cli.evaluate_voice import (
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
+from hf_bark_semantic.evaluation.voice_figures import compare, format_estimate, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
-from hf_bark_semantic.evaluation.voices import (
-    Enrolment,
-    Scorers,
-    Trial,
-    compare,
-    format_estimate,
-    format_table,
-    plan_trials,
-)
+from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers
+from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.publishing import markdown_table
 

@@ -1,0 +1,137 @@
+"""The roles of recordings: what prompts each voice, what its clones are compared with, and what is said.
+
+A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
+of the person. Only long recordings without a text are cut, and a voice that has no more than one of them prompts and
+enrols with two parts of it (`CastVoice.one_recording`): its similarity hears the room and the microphone, too.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .sequences import normalize_text
+from .voice_clips import KINDS, TEST_CLIP_S, VoiceClip
+
+REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
+
+
+@dataclass(frozen=True)
+class CastVoice:
+    """The roles of a voice's recordings: each in one role only.
+
+    Args:
+        name (`str`): the voice.
+        prompt (`tuple[VoiceClip, ...]`): what it is cloned from, 6 to 10 s.
+        enrolment (`tuple[VoiceClip, ...]`): what its embedding is taken from, 6 to 10 s.
+        tests (`tuple[VoiceClip, ...]`): whose texts are said; the recordings, where there are any, are the ceiling of
+            every figure.
+    """
+
+    name: str
+    prompt: tuple[VoiceClip, ...]
+    enrolment: tuple[VoiceClip, ...]
+    tests: tuple[VoiceClip, ...]
+
+    @property
+    def source(self) -> str:
+        """The table or folder of its recordings."""
+        return self.prompt[0].source
+
+    @property
+    def one_recording(self) -> bool:
+        """Whether prompt and enrolment share a recording."""
+        return bool({clip.audio for clip in self.prompt} & {clip.audio for clip in self.enrolment})
+
+
+def cast_voices(
+    clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0, texts: Sequence[str] = ()
+) -> tuple[list[CastVoice], list[str]]:
+    """Give the recordings of held-out voices their roles.
+
+    Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols. Recordings
+    without a text never test; they are cut into parts of 6 to 10 s, so that a single one of 12 s does for a voice.
+
+    Args:
+        clips (`Iterable[VoiceClip]`): voices that are not held out are passed over.
+        tests (`int`): test clips per voice at most.
+        seed (`int`): of the choice.
+        texts (sequence of `str`): what voices say whose recordings have no texts; without any they are left out.
+
+    Returns:
+        The voices, and the names of those that have too few recordings (6 s each for prompt and enrolment and one test
+        are needed).
+    """
+    by_voice: dict[str, list[VoiceClip]] = {}
+    for clip in clips:
+        if clip.held_out_voice:
+            by_voice.setdefault(clip.voice, []).append(clip)
+    cast, left_out = [], []
+    for name, own in sorted(by_voice.items()):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        silent = not any(clip.text for clip in own)
+        own = [part for clip in own for part in _parts(clip)]
+        own = [own[i] for i in rng.permutation(len(own))]
+        prompt, rest = _take_seconds([clip for clip in own if not clip.held_out_text], own)
+        heard = {clip.audio for clip in prompt or ()}
+        others = [clip for clip in rest if clip.audio not in heard]
+        enrolment, rest = _take_seconds([clip for clip in others if not clip.held_out_text] or others, rest)
+        fit = _borrowed(name, texts, tests, rng) if silent else [clip for clip in rest if can_test(clip)]
+        if not prompt or not enrolment or not fit:
+            left_out.append(name)
+        else:
+            tests_of_voice = _alternating(fit, first_kind=len(cast) % len(KINDS))[:tests]
+            cast.append(CastVoice(name, tuple(prompt), tuple(enrolment), tuple(tests_of_voice)))
+    return cast, left_out
+
+
+def can_test(clip: VoiceClip) -> bool:
+    """Whether a recording can be a test clip: its text is known and held out, and it lasts 0.5 to 12 s."""
+    return bool(normalize_text(clip.text)) and clip.held_out_text and TEST_CLIP_S[0] <= clip.seconds <= TEST_CLIP_S[1]
+
+
+def _parts(clip: VoiceClip) -> list[VoiceClip]:
+    """A recording without a text in parts of 6 to 10 s; others, and shorter ones, as they are."""
+    count = int(clip.seconds // REFERENCE_S[0])
+    if clip.text or not count:
+        return [clip]
+    hop = clip.seconds / count
+    parts = [replace(clip, start_s=i * hop, seconds=min(hop, REFERENCE_S[1])) for i in range(count)]
+    return [replace(part, id=f"{clip.id}/{i}") for i, part in enumerate(parts)] if count > 1 else parts
+
+
+def _borrowed(voice: str, texts: Sequence[str], count: int, rng: np.random.Generator) -> list[VoiceClip]:
+    """Texts for a voice, as clips without recordings: digit strings and sentences alike, if there are both."""
+    clips = [VoiceClip(f"{voice}/text-{i}", None, texts[i], voice, 0.0) for i in rng.permutation(len(texts))]
+    of_kinds = [[clip for clip in clips if clip.kind == kind][:count] for kind in KINDS]
+    return [clip for kind in of_kinds for clip in kind]
+
+
+def _take_seconds(
+    preferred: list[VoiceClip], clips: list[VoiceClip]
+) -> tuple[list[VoiceClip] | None, list[VoiceClip]]:
+    """Take the first clips that make 6 to 10 s together, and give the others; `None` if there are none."""
+    order = preferred + [clip for clip in clips if clip not in preferred]
+    taken, seconds = [], 0.0
+    for clip in order:
+        if seconds < REFERENCE_S[0] and seconds + clip.seconds <= REFERENCE_S[1]:
+            taken.append(clip)
+            seconds += clip.seconds
+    if seconds < REFERENCE_S[0]:
+        return None, clips
+    return taken, [clip for clip in clips if clip not in taken]
+
+
+def _alternating(clips: Sequence[VoiceClip], first_kind: int) -> list[VoiceClip]:
+    """Digit strings and sentences in turn, then what is left of either."""
+    kinds = [[clip for clip in clips if clip.kind == kind] for kind in KINDS[first_kind:] + KINDS[:first_kind]]
+    ranks = {clip.id: (rank, order) for order, part in enumerate(kinds) for rank, clip in enumerate(part)}
+    return sorted(clips, key=lambda clip: ranks[clip.id])
+
+
+__all__ = [
+    "CastVoice",
+    "can_test",
+    "cast_voices",
+]

@@ -1,0 +1,174 @@
+"""Recordings of voices for an evaluation: tables of them, and sentences for voices whose recordings have no texts.
+
+load_voice_clips    recordings with speakers, with texts or without, from folders, .jsonl and .csv
+load_texts          sentences of a file
+joined_waveform     the sound of several
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import AudioError, load_audio
+from ..voices.splitting import estimate_duration_s
+from .sequences import DIGITS, normalize_text
+
+TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once
+KINDS = ("digits", "sentences")
+
+
+@dataclass(frozen=True)
+class VoiceClip:
+    """A recording or a part of it, its text and its speaker.
+
+    Args:
+        id (`str`): its own.
+        audio (`Path`, *optional*): the recording; `None` for a text that was never recorded.
+        text (`str`): what is said; empty where nobody knows.
+        voice (`str`): who says it.
+        seconds (`float`), start_s (`float`): the part of the recording.
+        held_out_voice (`bool`), held_out_text (`bool`): whether no stage has learnt from voice and text.
+        source (`str`): the table or folder that it comes from.
+    """
+
+    id: str
+    audio: Path | None
+    text: str
+    voice: str
+    seconds: float
+    held_out_voice: bool = True
+    held_out_text: bool = True
+    start_s: float = 0.0
+    source: str = ""
+
+    @property
+    def kind(self) -> str:
+        """`"digits"` where every word is a digit, else `"sentences"`."""
+        return KINDS[0] if set(normalize_text(self.text).split()) <= set(DIGITS) else KINDS[1]
+
+
+def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
+    """Read recordings of voices.
+
+    Args:
+        sources (`str` or `Path`): each a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or
+            one `.jsonl` or `.csv`. Columns: `audio` (or `file`), `speaker` (or `voice`); optionally `text`, `id`,
+            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. What does not say whether it
+            was held out counts as such. Voices of which no recording has a text can be prompted with and compared
+            with; see [`cast_voices`].
+
+    Raises:
+        ValueError: no rows, a column is missing, a text that UTF-8 cannot hold, an id that occurs twice, or a voice
+            that occurs in two sources.
+        AudioError: a recording cannot be opened.
+    """
+    clips = []
+    for source in map(Path, sources):
+        tables = sorted(source.glob("*.jsonl")) if source.is_dir() else [source]
+        own = [_voice_clip(row, table, str(source)) for table in tables for row in _rows(table)]
+        if not own:
+            raise ValueError(f"{source} holds no rows. Name a folder with .jsonl tables, a .jsonl or a .csv.")
+        clips += own
+    owners = {}
+    for clip in clips:
+        other = owners.setdefault(clip.id, clip)
+        if other is not clip:
+            places = " and ".join(dict.fromkeys([other.source, clip.source]))
+            raise ValueError(f"{places}: the id {clip.id!r} occurs twice. Give every recording its own.")
+    homes = {}
+    for clip in clips:
+        if homes.setdefault(clip.voice, clip.source) != clip.source:
+            raise ValueError(
+                f"The voice {clip.voice!r} is in {homes[clip.voice]} and in {clip.source}. Rename one of the two, or "
+                "put the recordings of one person into one table."
+            )
+    return clips
+
+
+def load_texts(file: str | Path) -> list[str]:
+    """Sentences of a text file, one per line, those left out that take longer than 12 s to say.
+
+    Raises:
+        ValueError: there is none, or the file is not UTF-8.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8: {error}. Convert it, or name another file of sentences.") from error
+    texts = [line.strip() for line in lines if normalize_text(line)]
+    texts = [text for text in texts if estimate_duration_s(text) <= TEST_CLIP_S[1]]
+    if not texts:
+        raise ValueError(f"{file} holds no sentence of at most {TEST_CLIP_S[1]:g} s. Write one on each line.")
+    return texts
+
+
+def _rows(table: Path) -> list[dict]:
+    if not table.is_file():
+        raise ValueError(f"There is no {table}. Name a folder with .jsonl tables, a .jsonl or a .csv.")
+    text = table.read_text(encoding="utf-8-sig")
+    if table.suffix.lower() == ".csv":
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _voice_clip(row: Mapping[str, Any], table: Path, source: str) -> VoiceClip:
+    names = {"audio": "file", "speaker": "voice"}
+    audio, voice = (str(row.get(name) or row.get(other) or "") for name, other in names.items())
+    if not audio or not voice:
+        raise ValueError(
+            f"{table.name}: a row needs `audio` and `speaker`, and `text` for what is to be said again; this one has "
+            f"{sorted(map(str, row))}."
+        )
+    audio, text = table.parent / audio, str(row.get("text") or "").strip()
+    name = str(row.get("id") or audio.stem)
+    for value in (str(audio), text, voice, name):
+        if value != value.encode("utf-8", "replace").decode():
+            raise ValueError(
+                f"{table.name}: {value!r} holds half of a character, which UTF-8 cannot. Repair that row."
+            )
+    seconds = float((row.get("seconds") if text else None) or _duration_s(audio))  # parts must lie within it
+    held_out = (_is_true(row.get(column, True)) for column in ("held_out_voice", "held_out_text"))
+    return VoiceClip(name, audio, text, voice, seconds, *held_out, source=source)
+
+
+def _is_true(value: Any) -> bool:
+    return value.strip().lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value)
+
+
+def _duration_s(audio: Path) -> float:
+    import soundfile
+
+    try:
+        return soundfile.info(audio).duration
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise AudioError(f"Cannot open {str(audio)!r}: {error}. Check the path in the table.") from error
+
+
+def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarray:
+    """Recordings one after the other, float32 `(num_samples,)`."""
+    return np.concatenate([_waveform(clip, sampling_rate) for clip in clips])
+
+
+def _waveform(clip: VoiceClip, sampling_rate: int) -> np.ndarray:
+    """Of a recording with a text all; of one without, the part that was taken."""
+    waveform = load_audio(clip.audio, sampling_rate)
+    if clip.text:
+        return waveform
+    start = round(clip.start_s * sampling_rate)
+    return waveform[start : start + round(clip.seconds * sampling_rate)]
+
+
+__all__ = [
+    "KINDS",
+    "TEST_CLIP_S",
+    "VoiceClip",
+    "joined_waveform",
+    "load_texts",
+    "load_voice_clips",
+]
