@@ -17,9 +17,10 @@ from transformers.utils import ModelOutput
 
 from .configs import BarkGenerationConfigs
 from .examples import IGNORED
-from .prompting import coarse_columns
+from .prompting import coarse_columns, semantic_columns
+from .transformer import Block, Savings, attend, embed_positions, legal_head
 
-QUERY_SLICE = 192  # queries whose scores are in memory at once on a CPU
+TRAINING = Savings(packed_weights=False)  # packed weights have no gradient
 
 
 @dataclass
@@ -74,8 +75,7 @@ class _StageLoss(nn.Module):
         model, length = self.model, embeddings.shape[1]
         if length > model.config.block_size:
             raise ValueError(f"An example has {length} positions; the model has {model.config.block_size}.")
-        positions = model.position_embeds_layer(torch.arange(length, device=embeddings.device))
-        hidden = model.drop(embeddings + positions)  # (batch, length, hidden_size)
+        hidden = embed_positions(model, embeddings)  # (batch, length, hidden_size)
         targets = labels != IGNORED
         for index, block in enumerate(model.layers):
             kept = targets if index == len(model.layers) - 1 else None
@@ -93,11 +93,8 @@ class SemanticLoss(_StageLoss):
         embeddings = torch.cat([embed(text_ids) + embed(history_ids), embed(input_ids)], dim=1)
         labels = F.pad(labels, (text_ids.shape[1], 0), value=IGNORED)
         states, classes = self.target_states(embeddings, labels), labels[labels != IGNORED]
-        num_tokens, end = config.semantic_vocab_size, config.eos_token_id
-        if end == num_tokens:
-            return _head_logits(self.model.lm_head, states, 0, num_tokens + 1), classes
-        logits = [_head_logits(self.model.lm_head, states, *columns) for columns in ((0, num_tokens), (end, end + 1))]
-        return torch.cat(logits, -1), classes.where(classes != end, num_tokens)
+        logits = legal_head(self.model.lm_head, semantic_columns(self.configs), TRAINING)(states)
+        return logits, classes.where(classes != config.eos_token_id, config.semantic_vocab_size)
 
 
 class CoarseLoss(_StageLoss):
@@ -106,7 +103,7 @@ class CoarseLoss(_StageLoss):
         states = self.target_states(self.model.input_embeds_layer(input_ids), labels)
         ids = labels[labels != IGNORED] - self.configs.semantic.semantic_vocab_size
         size = self.configs.codebook_size
-        heads = [(self.model.lm_head, columns.start, columns.stop) for columns in coarse_columns(self.configs)]
+        heads = [(self.model.lm_head, columns) for columns in coarse_columns(self.configs)]
         return _logits_by_head(states, ids // size, heads), ids % size
 
 
@@ -119,70 +116,29 @@ class FineLoss(_StageLoss):
             embeddings = embeddings + embed(codes[:, :, index]) * (index <= codebook)[:, None, None]
         states = self.target_states(embeddings, labels)
         targets = labels != IGNORED
-        heads = [(head, 0, self.configs.codebook_size) for head in model.lm_heads]
+        heads = [(head, slice(0, self.configs.codebook_size)) for head in model.lm_heads]
         groups = (codebook - config.n_codes_given)[:, None].expand_as(labels)[targets]
         return _logits_by_head(states, groups, heads), labels[targets]
 
 
 def block_states(block: nn.Module, hidden: torch.Tensor, kept: torch.BoolTensor | None = None) -> torch.Tensor:
-    """One `BarkBlock` with fused attention.
-
-    Args:
-        block (`BarkBlock`): its modules are called, not its forward.
-        hidden (`torch.FloatTensor` of shape `(batch, length, hidden_size)`): the block's input.
-        kept (`torch.BoolTensor` of shape `(batch, length)`, *optional*): positions that go on behind the attention.
-
-    Returns:
-        `torch.FloatTensor` of the input's shape, or `(num_kept, hidden_size)`.
-    """
-    attention, (batch, length, _) = block.attn, hidden.shape
-    projected = attention.att_proj(block.layernorm_1(hidden))
-    projected = projected.view(batch, length, 3, attention.num_heads, attention.head_dim)
-    query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (batch, num_heads, length, head_dim)
+    """The output of one `BarkBlock`, as [`Block.finish`] gives it."""
+    attention, functions = block.attn, Block.of(block, TRAINING)
+    query, key, value = functions.heads(hidden)
     dropout = attention.attn_dropout.p if attention.training else 0.0
-    mixed = _attended(query, key, value, is_causal=attention.is_causal, dropout=dropout)
-    mixed = mixed.transpose(1, 2).reshape(batch, length, -1)
-    if kept is not None:
-        hidden, mixed = hidden[kept], mixed[kept]  # (num_kept, hidden_size)
-    hidden = hidden + attention.resid_dropout(attention.out_proj(mixed))
-    return hidden + block.mlp(block.layernorm_2(hidden))
+    attended = attend(query, key, value, causal=attention.is_causal, dropout=dropout)
+    return functions.finish(hidden, attended, kept)
 
 
-def _attended(query, key, value, *, is_causal: bool, dropout: float) -> torch.Tensor:
-    """Softmax attention over `(batch, num_heads, length, head_dim)`.
-
-    PyTorch's fused kernel is half as fast on a CPU in bfloat16 as plain products of slices of the queries.
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=is_causal)
-    length, query, mixed = query.shape[2], query * query.shape[3] ** -0.5, []
-    future = query.new_full((QUERY_SLICE, QUERY_SLICE), -torch.inf).triu(1)
-    for start in range(0, length, QUERY_SLICE):
-        stop = min(length, start + QUERY_SLICE)
-        num_keys = stop if is_causal else length
-        scores = query[:, :, start:stop] @ key[:, :, :num_keys].transpose(2, 3)
-        if is_causal:
-            scores[..., start:] += future[: stop - start, : stop - start]
-        mixed.append(F.dropout(scores.softmax(-1), dropout) @ value[:, :, :num_keys])
-    return torch.cat(mixed, dim=2)
-
-
-def _logits_by_head(states: torch.Tensor, groups: torch.Tensor, heads: list[tuple]) -> torch.Tensor:
+def _logits_by_head(states: torch.Tensor, groups: torch.Tensor, heads: list[tuple[nn.Module, slice]]) -> torch.Tensor:
     """Row `i` of `states` times the columns of `heads[groups[i]]`: `(num_rows, num_columns)`.
 
     Heads without a row take part too, so that every parameter has a gradient on every process.
     """
     order = groups.argsort(stable=True)
-    counts = groups.bincount(minlength=len(heads)).tolist()
-    parts = states[order].split(counts)
-    logits = torch.cat([_head_logits(head[0], part, *head[1:]) for head, part in zip(heads, parts, strict=True)])
-    return logits[order.argsort()]
-
-
-def _head_logits(head: nn.Module, states: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    if type(head) is nn.Linear and head.bias is None:
-        return F.linear(states, head.weight[start:stop])
-    return head(states)[:, start:stop]
+    parts = states[order].split(groups.bincount(minlength=len(heads)).tolist())
+    logits = [legal_head(*head, TRAINING)(part) for head, part in zip(heads, parts, strict=True)]
+    return torch.cat(logits)[order.argsort()]
 
 
 LOSSES = {"semantic": SemanticLoss, "coarse": CoarseLoss, "fine": FineLoss}

@@ -5,6 +5,7 @@
     longest_generation        semantic tokens that the text stage generates at once
     longest_piece_s           seconds of speech that a text may ask for at once
     fits_one_generation       whether a text and the tokens that say it fit into one generation
+    semantic_columns          the ids that the text stage may generate
     coarse_columns            the ids of each codebook in the coarse stage
     coarse_ids, coarse_codes  codes of the coarse codebooks <-> ids of the coarse stage
     coarse_history            a voice -> the tokens and the ids that the coarse stage starts after
@@ -104,6 +105,12 @@ def fits_one_generation(num_text_ids: int, num_tokens: int, configs: "BarkGenera
     """Whether the text stage can read as many text ids, and generate as many tokens and the end after them."""
     config = configs.semantic
     return num_text_ids <= config.max_input_semantic_length and num_tokens < config.max_new_tokens
+
+
+def semantic_columns(configs: "BarkGenerationConfigs") -> slice | np.ndarray:
+    """The ids that the text stage may generate: semantic tokens, and the end behind them."""
+    vocab_size, end = configs.semantic.semantic_vocab_size, configs.semantic.eos_token_id
+    return slice(0, vocab_size + 1) if end == vocab_size else np.array([*range(vocab_size), end])
 
 
 def coarse_columns(configs: "BarkGenerationConfigs") -> list[slice]:

@@ -39,6 +39,7 @@ from .prompting import (
     fine_history,
     longest_generation,
     num_fine_windows,
+    semantic_columns,
     text_prefix,
     text_to_ids,
 )
@@ -284,9 +285,7 @@ class _TextRow:
 def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
     """Text ids to semantic tokens; `semantic_vocab_size` at the end says that the row ended by itself."""
     model, config, vocab_size = setup.bark.semantic, setup.semantic, setup.semantic.semantic_vocab_size
-    end = config.semantic_pad_token  # which is the end of the sequence, too
-    columns = slice(0, vocab_size + 1) if end == vocab_size else torch.tensor([*range(vocab_size), end])
-    head = legal_head(model.lm_head, columns, setup.savings)
+    head = legal_head(model.lm_head, semantic_columns(setup.configs), setup.savings)
     if setup.savings.sort_by_length:  # a longer text takes longer to say
         items = sorted(items, key=lambda item: (-len(item.value), -setup.token_limit(item.request)))
     queue, rows = deque(items), []

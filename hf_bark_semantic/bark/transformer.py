@@ -1,6 +1,7 @@
 """The transformers of Bark's stages, run on the weights of an unmodified `BarkModel`.
 
     Savings              computations that can be left out without changing a token
+    Block, attend        one block, and the attention in it; training runs them, too
     DecodingBatch        rows of a causal stage with their keys and values: prefill, step, move
     FineDecoder          the fine stage, which sees all positions at once
     legal_head           the rows of a language model head that may be picked
@@ -21,6 +22,8 @@ from torch import nn
 from transformers.models.bark.modeling_bark import BarkMLP
 
 from .packed_linear import Linear, is_plain_linear, packed_linear
+
+QUERY_SLICE = 192  # queries whose scores are in memory at once when a CPU trains in bfloat16
 
 
 @dataclass(frozen=True)
@@ -50,32 +53,136 @@ class Savings:
     packed_weights: bool = True
 
 
-class _Block(NamedTuple):
-    """What a stage's block computes with."""
+class Block(NamedTuple):
+    """A block of a stage, as what it computes with; adapters, quantized layers and dropout are called as modules."""
 
     layernorm_1: nn.Module
     att_proj: Linear
     out_proj: Linear
     layernorm_2: nn.Module
     mlp: Callable[[torch.Tensor], torch.Tensor]
+    num_heads: int
 
     @classmethod
-    def of(cls, block: nn.Module, savings: Savings) -> "_Block":
-        projections = _linear(block.attn.att_proj, savings), _linear(block.attn.out_proj, savings)
-        return cls(block.layernorm_1, *projections, block.layernorm_2, _mlp(block.mlp, savings))
+    def of(cls, block: nn.Module, savings: Savings) -> "Block":
+        """Read a `BarkBlock`, of whose savings `packed_weights` counts."""
+        attention, mlp = block.attn, block.mlp
+        feed_forward = mlp
+        if type(mlp) is BarkMLP:
+            inside, outside = _linear(mlp.in_proj, savings), _linear(mlp.out_proj, savings)
+            feed_forward = _dropped(lambda hidden: outside(mlp.gelu(inside(hidden))), mlp.dropout)
+        return cls(
+            block.layernorm_1,
+            _linear(attention.att_proj, savings),
+            _dropped(_linear(attention.out_proj, savings), attention.resid_dropout),
+            block.layernorm_2,
+            feed_forward,
+            attention.num_heads,
+        )
 
+    def heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value, each `(num_rows, num_heads, num_positions, head_dim)`, of the block's input."""
+        projected = self.att_proj(self.layernorm_1(hidden))
+        return projected.view(*hidden.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
-def _mlp(mlp: nn.Module, savings: Savings) -> Callable[[torch.Tensor], torch.Tensor]:
-    if type(mlp) is not BarkMLP:
-        return mlp
-    inside, outside, activation = _linear(mlp.in_proj, savings), _linear(mlp.out_proj, savings), mlp.gelu
-    return lambda hidden: outside(activation(inside(hidden)))  # without its dropout, which inference has not
+    def finish(self, hidden: torch.Tensor, attended: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """What follows the attention.
+
+        Args:
+            hidden (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): the block's input.
+            attended (`torch.Tensor` of shape `(num_rows, num_heads, num_positions, head_dim)`): see [`attend`].
+            kept (`torch.BoolTensor` of shape `(num_rows, num_positions)`, *optional*): positions to go on with.
+
+        Returns:
+            `torch.Tensor`: of the input's shape, or `(num_kept, hidden_size)`.
+        """
+        attended = attended.transpose(1, 2).reshape(hidden.shape)
+        if kept is not None:
+            hidden, attended = hidden[kept], attended[kept]
+        hidden = hidden + self.out_proj(attended)
+        return hidden + self.mlp(self.layernorm_2(hidden))
 
 
 def _linear(module: nn.Module, savings: Savings) -> Linear:
     if savings.packed_weights and is_plain_linear(module):
         return packed_linear(module.weight, module.bias)
     return module
+
+
+def _dropped(function: Linear, dropout: nn.Dropout) -> Linear:
+    return (lambda hidden: dropout(function(hidden))) if dropout.training else function
+
+
+def embed_positions(model: nn.Module, inputs_embeds: torch.Tensor) -> torch.Tensor:
+    """The input of a stage's first block, `(num_rows, num_positions, hidden_size)`, from embeddings of this shape."""
+    positions = torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device)
+    return model.drop(inputs_embeds + model.position_embeds_layer(positions))
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    causal: bool = False,
+    mask: torch.Tensor | None = None,
+    dropout: float | None = None,
+    fused: bool = True,
+) -> torch.Tensor:
+    """Softmax attention, by the kernel that is best for its case.
+
+    In bfloat16 on a CPU PyTorch's fused kernel is slow. Products of a vector and a matrix take half to a third of its
+    time for a single position. In training, forward and backward, products of slices of the queries take three
+    quarters of its time, and with dropout a third; as they round scores to bfloat16, and have 2 to 8 times its error,
+    inference stays with the fused kernel.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(num_rows, num_heads, num_positions, head_dim)`).
+        causal (`bool`): a position attends to none behind it.
+        mask (`torch.Tensor`, *optional*): is added to the scores; for inference.
+        dropout (`float`, *optional*): of the weights; `None` for inference.
+        fused (`bool`): `False` for plain products and a softmax, which prove the others; for inference.
+
+    Returns:
+        `torch.Tensor`: of the query's shape.
+    """
+    if fused and query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        if dropout is not None:
+            return _attend_in_slices(query, key, value, causal, dropout)
+        if query.shape[2] == 1:
+            return _attend_from_one(query, key, value, mask)
+    if fused:
+        options = {"attn_mask": mask, "is_causal": causal, "dropout_p": dropout or 0.0}
+        return F.scaled_dot_product_attention(query, key, value, **options)
+    weights = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
+    if causal:
+        hidden_from = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).triu(1)
+        weights = weights.masked_fill(hidden_from, float("-inf"))
+    if mask is not None:
+        weights = weights + mask
+    return weights.softmax(-1) @ value
+
+
+def _attend_from_one(query, key, value, mask) -> torch.Tensor:
+    scores = torch.bmm(key.flatten(0, 1), query.flatten(0, 1).mT * (1.0 / math.sqrt(query.shape[-1])))
+    scores = scores.view(*key.shape[:3], 1)  # (num_rows, num_heads, num_positions, 1)
+    if mask is not None:
+        scores = scores + mask.mT
+    weights = scores.softmax(2).flatten(0, 1)
+    return torch.bmm(weights.mT, value.flatten(0, 1)).view_as(query)
+
+
+def _attend_in_slices(query, key, value, causal: bool, dropout: float) -> torch.Tensor:
+    length, query, attended = query.shape[2], query * query.shape[3] ** -0.5, []
+    future = query.new_full((QUERY_SLICE, QUERY_SLICE), -torch.inf).triu(1)
+    for start in range(0, length, QUERY_SLICE):
+        stop = min(length, start + QUERY_SLICE)
+        num_keys = stop if causal else length
+        scores = query[:, :, start:stop] @ key[:, :, :num_keys].transpose(2, 3)
+        if causal:
+            scores[..., start:] += future[: stop - start, : stop - start]
+        attended.append(F.dropout(scores.softmax(-1), dropout) @ value[:, :, :num_keys])
+    return torch.cat(attended, dim=2)
 
 
 class DecodingBatch:
@@ -96,7 +203,7 @@ class DecodingBatch:
     def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings, num_views: int = 1):
         config = model.config
         self.model, self.savings, self.num_views = model, savings, num_views
-        self.blocks = [_Block.of(block, savings) for block in model.layers]
+        self.blocks = [Block.of(block, savings) for block in model.layers]
         self.device = model.position_embeds_layer.weight.device
         self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
         self.lengths = [0] * batch_size
@@ -128,17 +235,16 @@ class DecodingBatch:
     def _prefill(self, slots: list[int], inputs_embeds: torch.Tensor) -> None:
         num_positions = inputs_embeds.shape[1]
         index = torch.tensor(slots, device=self.device)
-        hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(num_positions, device=self.device))
+        hidden = embed_positions(self.model, inputs_embeds)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
-            # each (num_rows, num_heads, num_positions, head_dim)
-            query, key, value = _split_heads(block.att_proj(block.layernorm_1(hidden)), self.num_heads)
+            query, key, value = block.heads(hidden)
             self.keys[layer, index, :, :num_positions] = key
             self.values[layer, index, :, :num_positions] = value
             if layer == last and self.savings.needed_positions:
                 break  # nothing reads what the last block says of these positions
-            attended = _attend(query, key, value, causal=True, fused=self.savings.fused_attention)
-            hidden = _finish_block(block, hidden, attended)
+            attended = attend(query, key, value, causal=True, fused=self.savings.fused_attention)
+            hidden = block.finish(hidden, attended)
 
     def step(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Append one token to each of the first rows.
@@ -156,26 +262,24 @@ class DecodingBatch:
         kinds = [slice(view, num_rows, self.num_views) for view in range(self.num_views)]
         masks = [self._mask(positions[kind], lengths[kind]) for kind in kinds]
 
-        heads = (num_rows, 3, self.num_heads, self.head_dim)
         hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
+        hidden = hidden[:, None]  # (num_rows, 1, hidden_size)
         for layer, block in enumerate(self.blocks):
-            # each (num_rows, num_heads, head_dim)
-            query, key, value = block.att_proj(block.layernorm_1(hidden)).view(heads).unbind(1)
+            query, key, value = block.heads(hidden)
             keys, values = self.keys[layer], self.values[layer]
             keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim))
             values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim))
             attended = [  # of each kind, (num_rows / num_views, num_heads, 1, head_dim)
-                _attend(
-                    query[kind, :, None], keys[kind, :, :longest], values[kind, :, :longest],
+                attend(
+                    query[kind], keys[kind, :, :longest], values[kind, :, :longest],
                     mask=mask, fused=self.savings.fused_attention,
                 )
                 for kind, (mask, longest) in zip(kinds, masks, strict=True)
             ]  # fmt: skip
-            hidden = hidden + block.out_proj(torch.stack(attended, 1).reshape(num_rows, -1))
-            hidden = hidden + block.mlp(block.layernorm_2(hidden))
+            hidden = block.finish(hidden, torch.stack(attended, 1).flatten(0, 1))
         for row in range(num_rows):
             self.lengths[row] += 1
-        return self.model.layernorm_final(hidden)
+        return self.model.layernorm_final(hidden)[:, 0]
 
     def _mask(self, positions: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor | None, int]:
         """What hides the leftovers behind rows that end at `positions`, `(num_rows, 1, 1, longest)`, and `longest`."""
@@ -204,7 +308,7 @@ class FineDecoder:
 
     def __init__(self, model: nn.Module, num_codes: int, savings: Savings):
         self.model, self.savings = model, savings
-        self.blocks = [_Block.of(block, savings) for block in model.layers]
+        self.blocks = [Block.of(block, savings) for block in model.layers]
         self.heads = [legal_head(head, slice(0, num_codes), savings) for head in model.lm_heads]
 
     def logits(self, codebook: int, inputs_embeds: torch.Tensor, positions: slice) -> torch.Tensor:
@@ -219,58 +323,17 @@ class FineDecoder:
         Returns:
             `torch.Tensor` of shape `(num_rows, len(positions), num_codes)`.
         """
-        device, num_heads = inputs_embeds.device, self.model.config.num_heads
-        hidden = inputs_embeds + self.model.position_embeds_layer(torch.arange(inputs_embeds.shape[1], device=device))
+        hidden = embed_positions(self.model, inputs_embeds)
         last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
-            # each (num_rows, num_heads, num_positions, head_dim)
-            query, key, value = _split_heads(block.att_proj(block.layernorm_1(hidden)), num_heads)
+            query, key, value = block.heads(hidden)
             if layer == last and self.savings.needed_positions:
                 query, hidden = query[:, :, positions], hidden[:, positions]
-            hidden = _finish_block(block, hidden, _attend(query, key, value, fused=self.savings.fused_attention))
+            hidden = block.finish(hidden, attend(query, key, value, fused=self.savings.fused_attention))
         hidden = self.model.layernorm_final(hidden)
         if not self.savings.needed_positions:
             hidden = hidden[:, positions]
         return self.heads[codebook - self.model.config.n_codes_given](hidden)
-
-
-def _split_heads(projected: torch.Tensor, num_heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    num_rows, num_positions, width = projected.shape
-    heads = projected.view(num_rows, num_positions, 3, num_heads, width // (3 * num_heads))
-    return heads.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _finish_block(block: _Block, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-    """From attention, `(num_rows, num_heads, num_positions, head_dim)`, to the block's output."""
-    hidden = hidden + block.out_proj(attended.transpose(1, 2).reshape(hidden.shape))
-    return hidden + block.mlp(block.layernorm_2(hidden))
-
-
-def _attend(query, key, value, *, mask=None, causal: bool = False, fused: bool = True) -> torch.Tensor:
-    if fused and query.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        return _attend_from_one(query, key, value, mask)
-    if fused:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
-    weights = query @ key.transpose(-1, -2) * (1.0 / math.sqrt(query.shape[-1]))
-    if causal:
-        hidden_from = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).triu(1)
-        weights = weights.masked_fill(hidden_from, float("-inf"))
-    if mask is not None:
-        weights = weights + mask
-    return weights.softmax(-1) @ value
-
-
-def _attend_from_one(query, key, value, mask) -> torch.Tensor:
-    """Attention of one position, `(num_rows, num_heads, 1, head_dim)`, as products of matrices and vectors.
-
-    In bfloat16 on a CPU they take half to a third of the fused kernel's time; in float32 they take twice as much.
-    """
-    scores = torch.bmm(key.flatten(0, 1), query.flatten(0, 1).mT * (1.0 / math.sqrt(query.shape[-1])))
-    scores = scores.view(*key.shape[:3], 1)  # (num_rows, num_heads, num_positions, 1)
-    if mask is not None:
-        scores = scores + mask.mT
-    weights = scores.softmax(2).flatten(0, 1)
-    return torch.bmm(weights.mT, value.flatten(0, 1)).view_as(query)
 
 
 def legal_head(head: nn.Module, columns: slice | torch.Tensor, savings: Savings) -> Linear:

@@ -21,15 +21,16 @@ from hf_bark_semantic.bark.prompting import (
     longest_generation,
     longest_piece_s,
     num_fine_windows,
+    semantic_columns,
     text_prefix,
     text_to_ids,
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.voices.window import prompt_report
 
-DEFAULTS = BarkGenerationConfig().to_dict()
 PARTS = ("semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codebook_size")
-SUNO = bark_generation_configs(GenerationConfig(**{name: DEFAULTS[name] for name in PARTS}))
+DEFAULTS = {name: BarkGenerationConfig().to_dict()[name] for name in PARTS}
+SUNO = bark_generation_configs(GenerationConfig(**DEFAULTS))
 
 
 def make_voice(num_tokens: int, seed: int = 0) -> VoicePrompt:
@@ -81,6 +82,12 @@ def test_text_ids_have_no_special_tokens():
 
     assert text_to_ids("a bc def", tokenizer).tolist() == [1, 2, 3]
     assert text_to_ids("", SimpleNamespace(tokenizer=tokenizer)).dtype == np.int64
+
+
+def test_the_text_stage_may_say_semantic_tokens_and_the_end():
+    assert semantic_columns(SUNO) == slice(0, 10_001)
+    apart = bark_generation_configs(GenerationConfig(**DEFAULTS | {"semantic_config": {"eos_token_id": 10_040}}))
+    assert semantic_columns(apart).tolist() == [*range(10_000), 10_040]
 
 
 def test_coarse_ids_and_codes_are_inverse():

@@ -21,7 +21,7 @@ from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
 from hf_bark_semantic.bark.stages import BarkSetup
 from hf_bark_semantic.bark.synthesis import codes_to_waveform, semantic_to_codes, synthesize, text_to_semantic
-from hf_bark_semantic.bark.transformer import DecodingBatch, Savings, _attend
+from hf_bark_semantic.bark.transformer import DecodingBatch, Savings, attend
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 
 VOCAB_SIZE, CODEBOOK_SIZE, TEXT_LENGTH, MAX_TOKENS = 500, 64, 64, 60
@@ -553,8 +553,8 @@ def test_attention_of_one_position_in_bfloat16(step):
     mask = torch.zeros(3, 1, 1, 30)
     mask[1, ..., 20:] = float("-inf")
     for hides in (None, mask):
-        exact = _attend(query.float(), key.float(), value.float(), mask=hides)
-        ours = _attend(query, key, value, mask=hides if hides is None else hides.bfloat16())
+        exact = attend(query.float(), key.float(), value.float(), mask=hides)
+        ours = attend(query, key, value, mask=hides if hides is None else hides.bfloat16())
         torch.testing.assert_close(ours.float(), exact, atol=0.02, rtol=0.02)
 
 
