@@ -25,6 +25,7 @@ from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig
 from ..bark.adapter_bundle import save_adapters
 from ..bark.adapters import add_adapters, lora_config
 from ..bark.configs import STAGES, bark_stage
+from ..bark.examples import Utterance
 from ..bark.loading import load_bark, load_bark_processor, load_configs, save_bark
 from ..bark.losses import LOSSES
 from ..bark.synthesis import synthesize
@@ -74,25 +75,28 @@ class FineTuning:
         )
         self.training, self.held_out = split_held_out(utterances, config.validation.share)
         self.voice_prompt = voice_prompt_of(self.training, self.configs)
-        arguments = {stage: config.training_of(stage) for stage in config.stages}
-        chosen = {a.mixed_precision: a for a in arguments.values()}
-        chosen = {asked: chosen_precision(example) for asked, example in chosen.items()}
+        self.arguments = self.remember(utterances)
+
+    def remember(self, utterances: Sequence[Utterance]) -> dict[str, TrainingArguments]:
+        """Refuse to go on with what other settings or data have begun; or tell how each stage is trained."""
+        arguments = {stage: self.config.training_of(stage) for stage in self.config.stages}
+        chosen = {asked.mixed_precision: asked for asked in arguments.values()}
+        chosen = {name: chosen_precision(asked) for name, asked in chosen.items()}  # which is printed, once each
         settings = remember_settings(
             self.output_dir,
             {
-                **asdict(config),
+                **asdict(self.config),
                 "data_fingerprint": _fingerprint(utterances),
                 "replay_fingerprint": _fingerprint(self.replay),
-                "precision": {stage: chosen[a.mixed_precision] for stage, a in arguments.items()},
+                "precision": {stage: chosen[asked.mixed_precision] for stage, asked in arguments.items()},
             },
             may_change=MAY_CHANGE,
             keep=["precision"],  # a measurement must not change what a run goes on with
             results=RESULTS,
             write=self.state.is_main_process,
         )
-        self.arguments = {
-            stage: replace(a, mixed_precision=settings["precision"][stage]) for stage, a in arguments.items()
-        }
+        precision = settings["precision"]
+        return {stage: replace(asked, mixed_precision=precision[stage]) for stage, asked in arguments.items()}
 
     def run(self) -> None:
         """Train what is not trained yet, and save what came of it."""
@@ -231,7 +235,7 @@ class FineTuning:
 
 @torch.no_grad()
 def mean_loss(loss: nn.Module, batches: Sequence[dict], accelerator: Accelerator) -> float:
-    """Of all targets; every process computes a part and gets the whole."""
+    """The mean over all targets of all batches; every process computes a part of them and gets the whole."""
     loss.eval()
     sums = torch.zeros(2, device=accelerator.device)
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
@@ -259,5 +263,5 @@ def load_for_training(config: BarkTrainingConfig, device: torch.device) -> tuple
     return load_bark(config.bark, quantization_config=quantization, device_map={"": device})
 
 
-def _fingerprint(utterances) -> str:
+def _fingerprint(utterances: Sequence[Utterance]) -> str:
     return fingerprint((u.id, u.voice, u.complete, u.text_ids, u.semantic_tokens, u.audio_codes) for u in utterances)

@@ -11,6 +11,7 @@ from ..files import atomic_write
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model that are trained, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
@@ -21,6 +22,11 @@ def save_weights(weights: dict[str, nn.Parameter], file: Path) -> None:
 
 @torch.no_grad()
 def load_weights(model: nn.Module, file: Path) -> None:
+    """Put the weights of a file into those of a model that are trained.
+
+    Raises:
+        ValueError: the file holds others.
+    """
     weights, found = trainable(model), load_file(file)
     if weights.keys() != found.keys():
         raise ValueError(f"{file} holds other weights than this config trains. Name another output_dir.")

@@ -1,4 +1,4 @@
-"""The fine-tuning script on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
+"""Fine-tuning on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
 
 import json
 import shutil
