@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
-from huggingface_hub import DatasetCard, EvalResult, HfApi, ModelCard, RepoCard
+from huggingface_hub import DatasetCard, EvalResult, HfApi, ModelCard, ModelCardData, RepoCard
 from huggingface_hub.utils import HFValidationError, filter_repo_objects, validate_repo_id
+from jinja2.meta import find_undeclared_variables
 from safetensors import SafetensorError, safe_open
 
 from .audio import atomic_write
@@ -265,7 +267,7 @@ def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
         reason = " ".join(str(error).split()) or type(error).__name__
         return [f"The metadata of {path.name} cannot be read ({reason}). Correct what stands between the two `---`."]
     flaws, prose = [], re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.S)
-    unfilled = re.findall(r"\{\w+\}", prose)
+    unfilled = re.findall(r"\{\{ *\w+ *\}\}", prose)
     if unfilled:
         flaws.append(f"{path.name} has fields that nobody filled in: {', '.join(unfilled)}.")
     if not card.data.get("license"):
@@ -332,23 +334,34 @@ def public_name(place: str) -> str:
 
 
 def render_card(
-    template: Path, values: Mapping[str, str], *, name: str | None = None, results: Sequence[EvalResult] = ()
+    template: Path,
+    values: Mapping[str, str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    results: Sequence[EvalResult] = (),
 ) -> str:
-    """Fill in a template of `model_cards/`, and put measured results into its metadata.
+    """Fill in a template of `model_cards/`, and put what was measured into its metadata.
 
     Args:
-        template (`Path`): Markdown with metadata between two `---` and `{fields}`.
+        template (`Path`): Markdown with metadata between two `---` and Jinja's `{{ fields }}`.
         values (`Mapping[str, str]`): of every field.
+        metadata (`Mapping[str, Any]`, *optional*): more of it, such as `{"license": "mit"}`; without what is `None`.
         name (`str`, *optional*): of the model; needed with `results`.
         results (`Sequence[EvalResult]`): measured, such as [`encoder_results`] gives.
 
     Raises:
-        ValueError: metadata that cannot be read.
+        ValueError: a field without a value, or metadata that cannot be read.
     """
-    text = template.read_text(encoding="utf-8")
-    for field, value in values.items():
-        text = text.replace("{" + field + "}", value)
-    return add_results(text, results, name=name) if results else text
+    fields = find_undeclared_variables(jinja2.Environment().parse(template.read_text(encoding="utf-8")))
+    if missing := sorted(fields - values.keys()):
+        raise ValueError(f"{template.name} has fields without a value: {', '.join(missing)}.")
+    card = ModelCard.from_template(ModelCardData(), template_path=str(template), **values)
+    for key, value in (metadata or {}).items():
+        if value is not None:
+            card.data[key] = value
+    _add_results(card, results, name)
+    return f"{card}\n"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
@@ -359,11 +372,17 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
 
 def add_results(card: str, results: Iterable[EvalResult], *, name: str) -> str:
     """Put results into the metadata of a card; those of the same task, data and metric are replaced."""
-    card, results = ModelCard(card), list(results)
+    loaded = ModelCard(card)
+    _add_results(loaded, list(results), name)
+    return str(loaded)
+
+
+def _add_results(card: ModelCard, results: Sequence[EvalResult], name: str | None) -> None:
+    if not results:
+        return
     new = {(result.unique_identifier, result.metric_name) for result in results}
     old = [r for r in card.data.eval_results or [] if (r.unique_identifier, r.metric_name) not in new]
     card.data.eval_results, card.data.model_name = [*old, *results], name
-    return str(card)
 
 
 CLIPS = {

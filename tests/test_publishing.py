@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publ
 from hf_bark_semantic.bark.adapter_bundle import save_adapters
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config
 from hf_bark_semantic.cli import package_encoder, publish
+from hf_bark_semantic.packaged import card_template
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,
@@ -65,10 +67,8 @@ def adapter(tmp_path) -> Path:
     bark = tiny_bark()
     add_adapters(bark, {"semantic": lora_config(rank=2)})
     folder = save_adapters(bark, tmp_path / "run" / "adapter", base_model="suno/bark", voice_prompt=tiny_prompt())
-    template = (ROOT / "model_cards" / "adapter.md").read_text()
-    for field in publishing.re.findall(r"\{(\w+)\}", template):
-        template = template.replace("{" + field + "}", {"license_line": "", "base_line": ""}.get(field, "x"))
-    (folder / "README.md").write_text(template)
+    fields = re.findall(r"\{\{ (\w+) \}\}", card_template("adapter").read_text())
+    (folder / "README.md").write_text(render_card(card_template("adapter"), dict.fromkeys(fields, "x")))
     (tmp_path / "run" / "report.json").write_text(json.dumps(REPORT))
     return folder
 
@@ -207,10 +207,12 @@ def test_results_that_are_measured_again_are_replaced_and_others_stay():
     assert sorted(r.metric_value for r in card.data.eval_results) == [0.2512, 0.5, 0.5, 0.9, 1.2, 2.5124]
 
 
-def test_a_card_is_rendered_without_results_as_it_stands(tmp_path):
-    (tmp_path / "t.md").write_text("---\nlicense: {license}\n---\n{a} and {b}\n")
-    values = {"license": "mit", "a": "1", "b": "2"}
-    assert render_card(tmp_path / "t.md", values) == "---\nlicense: mit\n---\n1 and 2\n"
+def test_a_card_is_rendered_with_its_metadata(tmp_path):
+    (tmp_path / "t.md").write_text("---\ntags: [a]\n---\n{{ a }} and {{ b }}\n")
+    card = render_card(tmp_path / "t.md", {"a": "1", "b": "{{ 2 }}"}, metadata={"license": "mit", "base_model": None})
+    assert card == "---\ntags:\n- a\nlicense: mit\n---\n1 and {{ 2 }}\n"
+    with pytest.raises(ValueError, match="t.md has fields without a value: b"):
+        render_card(tmp_path / "t.md", {"a": "1"})
 
 
 @pytest.mark.parametrize("name", ["encoder", "adapter", "corpus"])
@@ -225,7 +227,7 @@ def test_templates_speak_of_consent_and_licences(name):
         (None, "There is no card"),
         (CARD.replace("license: mit", "tags: [a]"), "names no licence"),
         (CARD.replace("onsent", "onditions"), "consent"),
-        (CARD + "{rows} rows", r"nobody filled in: \{rows\}"),
+        (CARD + "{{ rows }} rows", r"nobody filled in: \{\{ rows \}\}"),
         (CARD.replace("license: mit", "license: [mit"), "metadata of README.md cannot be read"),
         (CARD.replace("license: mit", "- mit"), "metadata of README.md cannot be read"),
         (CARD.replace("mit", "mit\nmodel-index: [{name: a, results: [{task: {type: b}}]}]"), "cannot be read"),

@@ -25,9 +25,6 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
     plan, recipe, total = description["plan"], description["recipe"], summarize_records(shard_records(folder))
     rows, speech_s = total["rows"], total["speech_s"]
     values = {
-        "license": f"license: {license_id}\n" if license_id else "",
-        "languages": ", ".join(sorted(speech_s.keys() - {"unknown"})),
-        "size_category": next((name for limit, name in SIZE_CATEGORIES if rows < limit), "n>1M"),
         "name": folder.resolve().name,
         "rows": f"{rows:,}",
         "hours": f"{sum(speech_s.values()) / 3600:.2f}",
@@ -50,7 +47,9 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
         "judges": ", ".join(f"{name} by {model}" for name, model in recipe["judges"].items()) or "none was used",
         "compute_hours": f"{total['compute_s'] / 3600:.2f}",
     }
-    return render_card(template, values)
+    size = next((name for limit, name in SIZE_CATEGORIES if rows < limit), "n>1M")
+    metadata = {"license": license_id, "language": sorted(speech_s.keys() - {"unknown"}), "size_categories": [size]}
+    return render_card(template, values, metadata=metadata)
 
 
 def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple]:

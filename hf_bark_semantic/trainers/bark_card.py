@@ -42,8 +42,6 @@ def adapter_card(config: BarkTrainingConfig, report: Mapping[str, Any], template
     loras = {stage: lora_config(**config.of_stage("lora", stage)) for stage in config.stages}
     values = {
         "name": Path(config.output_dir).resolve().name,
-        "base_line": f"base_model: {base}\n" if "/" in base else "",
-        "license_line": f"license: {config.license}\n" if config.license else "",
         "base": base,
         "stages": ", ".join(
             f"{stage} (rank {lora.r}, alpha {lora.lora_alpha:g}{', DoRA' if lora.use_dora else ''})"
@@ -56,4 +54,5 @@ def adapter_card(config: BarkTrainingConfig, report: Mapping[str, Any], template
         "replay": f"{config.replay.share:.0%}",
         "tables": report_tables(report["stages"]),
     }
-    return render_card(template, values)
+    metadata = {"license": config.license or None, "base_model": base if "/" in base else None}
+    return render_card(template, values, metadata=metadata)

@@ -18,6 +18,7 @@ alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_sy
 import argparse
 import json
 import statistics
+import sys
 import time
 
 import numpy as np
@@ -28,12 +29,13 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
 from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
-from benchmark_train import COMMUNITY_HEAD, add_arguments, benchmark_train
+from benchmark_train import COMMUNITY_HEAD, PRECISION, add_arguments, benchmark_train
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
 from hf_bark_semantic.conversion.formats import fold_intermediate
 from hf_bark_semantic.packaged import default_encoder, example_recording
+from hf_bark_semantic.precision import choose_precision
 
 
 def main(arguments=None):
@@ -62,7 +64,7 @@ def main(arguments=None):
     )
     synthesis.add_argument("--coarse-window", type=int, metavar="N", help="of ours; it changes what is said")
     synthesis.add_argument("--rounds", type=int, default=2)
-    synthesis.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"], help="of both sides")
+    synthesis.add_argument("--dtype", default="auto", choices=["auto", *PRECISION], help="of both sides")
     synthesis.set_defaults(benchmark=benchmark_synthesis)
     training = commands.add_parser("train", help="training, against the community's loop")
     add_arguments(training)
@@ -75,6 +77,10 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.dtype == "auto":
+        precision, reason = choose_precision("cpu")
+        args.dtype = next(dtype for dtype, name in PRECISION.items() if name == precision)
+        print(f"{args.dtype}: {reason}", file=sys.stderr)
     print(json.dumps(args.benchmark(args), indent=1))
 
 

@@ -55,7 +55,7 @@ def add_arguments(parser):
     parser.add_argument("--steps", type=int, help="of ours in a round; by default one pass over the clips")
     parser.add_argument("--crops", type=int, default=16, help="of 256 tokens, in a batch of ours")
     parser.add_argument("--head", default="recurrent", choices=list(OUR_HEADS), help="of ours")
-    parser.add_argument("--dtype", default="bfloat16", choices=list(PRECISION), help="of ours; theirs is float32")
+    parser.add_argument("--dtype", default="auto", choices=["auto", *PRECISION], help="of ours; theirs is float32")
     parser.add_argument("--passes", type=int, default=20, help="over the clips, that the features are computed for")
 
 
