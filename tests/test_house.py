@@ -4,11 +4,13 @@ Imports are read from the source: those inside functions and under TYPE_CHECKING
 """
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import hf_bark_semantic
+from hf_bark_semantic.environment import REQUIREMENTS
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(hf_bark_semantic.__file__).parent
@@ -29,8 +31,7 @@ FLOORS = [  # from the bottom: files import from their own room and from lower o
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "bark", "voices", "pipelines", "__init__"}
 NEED_PEFT = {"bark/adapters", "bark/adapter_bundle"}
-REQUIRED = {"huggingface_hub", "lazy_loader", "numpy", "safetensors", "soundfile", "torch", "torchaudio", "tqdm"}
-REQUIRED |= {"transformers"}
+REQUIRED = {re.match(r"[\w-]+", text)[0].replace("-", "_") for text in REQUIREMENTS}
 
 
 def syntax(folder: Path) -> dict[str, ast.Module]:
