@@ -128,15 +128,17 @@ def test_full_training_learns_and_leaves_a_bark_that_any_program_loads(config, t
     assert BarkProcessor.from_pretrained(tmp_path / "run" / "bark").available_voice_presets
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch, method):
-    options = {"method": method, "stages": ["semantic", "coarse"], "probe": {"texts": []}, "samples": []}
+@pytest.mark.parametrize(("method", "average"), [("lora", 0.0), ("lora", 0.5), ("full", 0.0)])
+def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch, method, average):
+    training = {"steps": 6, "learning_rate": 0.01, "checkpoint_every": 2, "average": average, "average_from": 0}
+    options = {"method": method, "stages": ["semantic", "fine"], "probe": {"texts": []}, "samples": []}
+    options["training"] = training
     run(config(**options), "--output", str(tmp_path / "whole"))
     original, calls = finetuning.ReplayBatches.__getitem__, []
 
     def killed(self, step):
         calls.append((self.stage, step))
-        if calls.count((self.stage, step)) == 1 and (self.stage, step) in (("semantic", 3), ("coarse", 5)):
+        if calls.count((self.stage, step)) == 1 and (self.stage, step) in (("semantic", 3), ("fine", 5)):
             raise KeyboardInterrupt
         return original(self, step)
 
@@ -145,14 +147,14 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             run(config(**options), "--output", str(tmp_path / "killed"))
     if method == "lora":
-        checkpoint = tmp_path / "killed" / "coarse" / "checkpoint"
+        checkpoint = tmp_path / "killed" / "fine" / "checkpoint"
         assert "model.safetensors" not in {file.name for file in checkpoint.iterdir()}
     run(config(**options), "--output", str(tmp_path / "killed"))
     assert calls == [
-        *(("semantic", step) for step in (0, 1, 2, 3, 2, 3, 4, 5)), *(("coarse", step) for step in (0, 1, 2, 3, 4, 5)),
-        ("coarse", 4), ("coarse", 5),
+        *(("semantic", step) for step in (0, 1, 2, 3, 2, 3, 4, 5)), *(("fine", step) for step in (0, 1, 2, 3, 4, 5)),
+        ("fine", 4), ("fine", 5),
     ]  # fmt: skip
-    for stage in ("semantic", "coarse"):
+    for stage in ("semantic", "fine"):
         whole, resumed = (
             load_file(tmp_path / name / stage / "best" / "trained.safetensors") for name in ("whole", "killed")
         )
