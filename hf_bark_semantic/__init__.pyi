@@ -13,6 +13,7 @@ from .pipelines.encoding import AudioToBarkSemanticPipeline
 from .processing_bark_semantic import BarkSemanticEncoderProcessor
 from .publishing import publish
 from .voices.provenance import Provenance, read_provenance
+from .voices.window import prompt_report
 
 __version__: str
 
@@ -39,6 +40,7 @@ __all__ = [
     "nano_bark",
     "nano_encoder",
     "nano_recording",
+    "prompt_report",
     "publish",
     "read_provenance",
     "save_audio",

@@ -42,19 +42,19 @@ class Job:
         self._cancelled.set()
 
     def check(self) -> None:
-        """Raise [`Cancelled`] if it was."""
+        """Raise [`Cancelled`] if the job was cancelled."""
         if self._cancelled.is_set():
             raise Cancelled
 
     def step(self, stage: str) -> None:
-        """One step of a stage of Bark begins."""
+        """Count a step of a stage, as `on_step` of the pipeline; show every tenth."""
         self.check()
         if self.num_steps % SHOWN_EVERY == 0:
             self.show(self.share_done(), _STAGES[stage])
         self.num_steps += 1
 
     def share_done(self) -> float:
-        """Estimated: the two stages that go token by token, with the pieces of a text side by side."""
+        """The estimated share of the steps of the text and the coarse stage, which compute up to 8 pieces at once."""
         rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
         expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
         return min(0.99, self.num_steps / expected) if expected else 0.0

@@ -4,7 +4,7 @@
     encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
     read_lines    pasted text -> lines to speak
 
-Nothing here belongs to one visitor but the jobs, which are kept by session; voices and texts are passed in.
+Of a visitor only the jobs are kept here, by session; voices and texts are arguments.
 """
 
 import threading
@@ -39,7 +39,7 @@ class Studio:
     """Speaks for all visitors of the page, one computation at a time.
 
     Args:
-        bark (`str`): the Bark to begin with: Hub id, folder or `"nano"`.
+        bark (`str`): the first Bark of the menu: Hub id, folder or `"nano"`.
         encoder (`str`, *optional*): Hub id or folder; by default the packaged one that fits the Bark.
         adapters (`Mapping[str, str]`, *optional*): names and folders or Hub ids of fine-tuned adapters.
         device (`str`, *optional*), dtype (`str`): as in transformers' `pipeline`.
@@ -69,14 +69,14 @@ class Studio:
     def work(
         self, bark: str, adapter: str | None = None, *, job: Job, session: str = "", num_cancelled: int | None = None
     ) -> Iterator[VoiceCloningPipeline]:
-        """Have a Bark to oneself, with its adapter set.
+        """Lend a Bark to one job alone, with its adapter set.
 
         Args:
             bark (`str`), adapter (`str`, *optional*): one of `barks`; one of the names of `adapters`.
-            job (`Job`): hears of every step, and may be cancelled at each.
+            job (`Job`): is asked at every step whether it was cancelled.
             session (`str`): whose job it is.
-            num_cancelled (`int`, *optional*): what [`cancel`] gave that session last when the job was asked for; a job
-                that has waited in a queue since before a later one does not begin.
+            num_cancelled (`int`, *optional*): what [`cancel`] had returned to that session when the job was asked for.
+                A job that was still in a queue when its session cancelled again does not begin.
 
         Raises:
             Cancelled: by [`cancel`].
@@ -105,7 +105,7 @@ class Studio:
                     del self._jobs[session]
 
     def cancel(self, session: str) -> int:
-        """Stop what a visitor is having computed; gives how often that was asked for in this session."""
+        """Stop the jobs of a session; returns how often that session has cancelled."""
         with self._registering:
             self._num_cancelled[session] = self._num_cancelled.get(session, 0) + 1
             for job in self._jobs.get(session, ()):
@@ -113,13 +113,13 @@ class Studio:
             return self._num_cancelled[session]
 
     def load_all(self) -> None:
-        """Load the Bark to begin with and try every adapter on it, so that what is wrong is known at once."""
+        """Load the first Bark and every adapter on it, so that errors come before the page opens."""
         for adapter in self.adapters or [None]:
             with self.work(self.bark, adapter, job=Job()):
                 pass
 
     def voices(self, speaker: VoiceCloningPipeline, *, has_cloned: bool) -> list[tuple[str, str]]:
-        """Labels and values of the voices that there are: the last argument's, the adapter's, the Bark's."""
+        """Labels and values of the voices to choose from: the visitor's clone, the adapter's, the Bark's, none."""
         voices = [("the voice that I cloned", CLONED)] if has_cloned else []
         if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
             voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
@@ -140,7 +140,7 @@ class Studio:
         """Speak a text, or what a recording says.
 
         Args:
-            speaker: that [`work`] gave.
+            speaker (`VoiceCloningPipeline`): from [`work`].
             voice (`str`): a value of [`voices`].
             cloned (`VoicePrompt`, *optional*): the visitor's.
             text, convert, options: as in the pipeline.
@@ -229,7 +229,7 @@ def encode_part(
         )
     check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])
     clip = waveform[round(start_s * CODEC_SAMPLING_RATE) : round(end_s * CODEC_SAMPLING_RATE)]
-    clip = load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # is it one, too?
+    clip = load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # checks the part
     return clip, encode_clip(clip, speaker.encoder, codec=speaker.bark.codec_model)
 
 
@@ -240,7 +240,7 @@ def prompt_of_part(speaker: VoiceCloningPipeline, encoded: Mapping[str, np.ndarr
 
 
 def read_lines(text: str | None) -> list[str]:
-    """The lines of a text that hold something.
+    """The lines of a text that are not empty.
 
     Raises:
         ValueError: none, or more than `MAX_LINES`.

@@ -164,7 +164,7 @@ class VoiceCloningPipeline(Pipeline):
 
     @property
     def voice_presets(self) -> list[str]:
-        """Names of the voices that the Bark brings along."""
+        """Names of the voices that come with the Bark."""
         return self.bark_processor.available_voice_presets
 
     def _sanitize_parameters(self, source_sampling_rate=None, reference_text=None, num_pieces=None, **options):
@@ -178,7 +178,7 @@ class VoiceCloningPipeline(Pipeline):
         return preprocess, {**options, **{name: value for name, value in forward.items() if value is not None}}, {}
 
     def preprocess(self, inputs: dict[str, Any], source_sampling_rate: int | None = None) -> dict[str, Any]:
-        """Say what the voice is: `voice_prompt`, or `recordings`; and give bare arrays their rate."""
+        """Tell a voice prompt (`voice_prompt`) from `recordings`, and give bare arrays their rate."""
         voice, convert = inputs["voice"], inputs["convert"]
         prompt = self._voice_prompt(voice)
         recordings = None if voice is None or prompt is not None else voice
@@ -235,7 +235,7 @@ class VoiceCloningPipeline(Pipeline):
         return model_outputs
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """Save the encoder and its processor; the Bark stays where it came from."""
+        """Save the encoder and its processor; the Bark is not saved."""
         self.encoder.save_pretrained(save_directory, **kwargs)
 
     def _voice_prompt(self, voice: Any) -> VoicePrompt | None:
@@ -310,7 +310,7 @@ def _is_packaged(model: BarkSemanticEncoderModel) -> bool:
 
 
 def _packaged_encoder_for(vocab_size: int, model: BarkSemanticEncoderModel, processor):
-    """Of the packaged encoders the one that fits, where `pipeline` chose the other: it does not know the Bark."""
+    """The packaged encoder that fits the Bark, where `pipeline`, which does not know the Bark, chose the other one."""
     if getattr(model.config, "vocab_size", None) == vocab_size or not _is_packaged(model):
         return model, processor
     folder = packaged.encoder_for(vocab_size)

@@ -19,6 +19,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .. import packaged
 from ..audio import load_audio
+from ..bark.loading import check_encoder, load_bark
+from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
@@ -117,7 +119,7 @@ class AudioToBarkSemanticPipeline(Pipeline):
         decoder = self._decoder_of(bark)
         top_k = self._forward_params.get("top_k") if top_k is None else top_k
         if top_k is not None and top_k < 1 or not decoder.weight and decoder.prior is None:
-            return self(inputs, top_k=top_k, **kwargs)  # which refuses the former; the latter has nothing to say
+            return self(inputs, top_k=top_k, **kwargs)  # which refuses such a top_k; such a decoder changes nothing
         results = self(inputs, top_k=max(top_k or 1, decoder.top_k), **kwargs)
         for result, words in zip(results if many else [results], texts, strict=True):
             candidates, confidence = result.pop("top_k_tokens"), result.pop("top_k_confidence")
@@ -127,11 +129,8 @@ class AudioToBarkSemanticPipeline(Pipeline):
                 result |= {"top_k_tokens": candidates[:, :top_k], "top_k_confidence": confidence[:, :top_k]}
         return results
 
-    def _decoder_of(self, bark: Any):
-        """The decoder that `bark` is or stands for; one that was named is loaded once."""
-        from ..bark.loading import check_encoder, load_bark
-        from ..bark.text_informed import TextInformedDecoder
-
+    def _decoder_of(self, bark: Any) -> TextInformedDecoder:
+        """The decoder that `bark` is or stands for; a Bark is loaded once for the calls that name it."""
         if isinstance(bark, (str, os.PathLike)):
             if self._named_decoder[0] != str(bark):
                 model, processor = load_bark(bark)

@@ -66,8 +66,8 @@ def clone_voice(
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 
-    Of each recording the best window is taken, of what the Bark reads: 5.13 to 6.83 s, which several recordings share
-    equally.
+    The best window of each recording is taken. Together they last as long as Bark reads, 5.13 to 6.83 s of Suno's, and
+    each has an equal share.
 
     Args:
         recordings: what [`load_audio`] reads, or a list of that; the last one weighs most.

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import BarkModel
 
 from ..audio import open_sound
 from ..bark.voice_prompt import VoicePrompt
@@ -27,6 +26,7 @@ from ..environment import installed_version
 
 if TYPE_CHECKING:
     import soundfile
+    from transformers import BarkModel
 
 SOFTWARE = "hf_bark_semantic"
 MARK = "synthetic speech"  # what the comment begins with
@@ -87,7 +87,7 @@ class Provenance:
 
     @classmethod
     def of_speech(
-        cls, bark: BarkModel, voice_prompt: VoicePrompt | None, *, adapter: str | None = None
+        cls, bark: "BarkModel", voice_prompt: VoicePrompt | None, *, adapter: str | None = None
     ) -> "Provenance":
         """The provenance of what a Bark has just spoken.
 
@@ -146,9 +146,9 @@ def prompt_sha256(prompt: VoicePrompt) -> str:
 
 
 def model_name(place: str | os.PathLike) -> str:
-    """A Hub id as it is; of a folder its own name alone, because its path is nobody's business.
+    """A Hub id as it is; of a folder its name alone, because its path says things about the machine and its user.
 
-    What cannot be printed becomes "?".
+    Characters that cannot be printed become "?".
     """
     place = str(place)
     if os.path.isdir(place) or os.path.isabs(place):
