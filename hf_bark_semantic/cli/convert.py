@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..conversion.formats import convert
+    from ..conversion.convert import convert
 
     options = {"backbone": arguments.backbone, "layer": arguments.layer}
     options = {name: value for name, value in options.items() if value is not None}

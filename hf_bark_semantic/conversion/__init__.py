@@ -1,1 +1,1 @@
-"""Checkpoints of other programs, read without running anything in them."""
+"""Other people's checkpoints as Transformers models."""

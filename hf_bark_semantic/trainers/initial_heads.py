@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
-from ..conversion.formats import convert_quantizer
+from ..conversion.quantizer import convert_quantizer
 from ..corpus.rows import Clip
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .encoder_batches import CropBatches, Piece, collate

@@ -439,9 +439,9 @@ def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
 
 def test_convert_hands_over_what_was_given(monkeypatch, tmp_path, capsys):
     calls = []
-    conversion = types.ModuleType("hf_bark_semantic.conversion.formats")
+    conversion = types.ModuleType("hf_bark_semantic.conversion.convert")
     conversion.convert = lambda *args, **kwargs: calls.append((args, kwargs))
-    monkeypatch.setitem(sys.modules, "hf_bark_semantic.conversion.formats", conversion)
+    monkeypatch.setitem(sys.modules, "hf_bark_semantic.conversion.convert", conversion)
     source, target = tmp_path / "quantizer.pth", tmp_path / "encoder"
     assert cli.main(["convert", str(source), "--output", str(target)]) == 0
     more = ["--backbone", "facebook/hubert-base-ls960", "--layer", "9", "--overwrite"]

@@ -28,15 +28,13 @@ from transformers import (
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import num_semantic_tokens_of_samples
-from hf_bark_semantic.conversion.formats import (
-    CheckpointError,
-    convert,
-    convert_autoregressive,
-    convert_encodec,
-    convert_quantizer,
-    convert_whisper_ctranslate2,
-    detect_format,
-)
+from hf_bark_semantic.conversion.autoregressive import convert_autoregressive
+from hf_bark_semantic.conversion.checkpoint import CheckpointError
+from hf_bark_semantic.conversion.convert import convert
+from hf_bark_semantic.conversion.ctranslate2 import convert_whisper_ctranslate2
+from hf_bark_semantic.conversion.encodec import convert_encodec
+from hf_bark_semantic.conversion.formats import detect_format
+from hf_bark_semantic.conversion.quantizer import convert_quantizer
 from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
 from quantizers import SIZES, VOCAB, Quantizer, quantizer_file, save_quantizer, seeded
 from tiny import backbone_config, noise

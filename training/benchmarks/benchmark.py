@@ -33,7 +33,7 @@ from benchmark_train import COMMUNITY_HEAD, PRECISION, add_arguments, benchmark_
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
-from hf_bark_semantic.conversion.formats import fold_intermediate
+from hf_bark_semantic.conversion.quantizer import fold_intermediate
 from hf_bark_semantic.packaged import default_encoder, example_recording
 from hf_bark_semantic.precision import choose_precision
 

@@ -1,0 +1,46 @@
+"""The original EnCodec 24 kHz: `.th` files (facebookresearch/encodec)."""
+
+import os
+import re
+
+import torch
+from transformers import (
+    EncodecConfig,
+    EncodecModel,
+)
+
+from .checkpoint import check_shapes, shapes_of
+from .formats import open_archive
+
+
+def convert_encodec(path: str | os.PathLike, *, config: EncodecConfig | None = None) -> EncodecModel:
+    """The original EnCodec checkpoint (facebookresearch/encodec, `encodec_24khz-*.th`) as an `EncodecModel`.
+
+    Args:
+        path (`str` or `os.PathLike`): the `.th` file, a state dict of the `encodec` package's 24 kHz model.
+        config (`EncodecConfig`, *optional*): of a model that was trained with other sizes. None: the 24 kHz model.
+
+    Raises:
+        CheckpointError: the file is no intact checkpoint of that model.
+    """
+    archive = open_archive(path, "encodec")
+    config = EncodecConfig() if config is None else config
+    with torch.device("meta"):
+        expected = shapes_of(EncodecModel(config))
+    check_shapes(archive.path, archive.shapes(_encodec_name), expected)
+    weights = archive.weights(_encodec_name)
+    model = EncodecModel(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _encodec_name(name: str) -> str:
+    """The `encodec` package's names of convolutions, weight norms and codebooks -> transformers'."""
+    name = re.sub(r"^(encoder|decoder)\.model\.", r"\1.layers.", name)
+    name = re.sub(r"\.(conv|convtr)\.\1\.", ".conv.", name)
+    name = re.sub(r"\.weight_g$", ".parametrizations.weight.original0", name)
+    name = re.sub(r"\.weight_v$", ".parametrizations.weight.original1", name)
+    return re.sub(r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook.", name)
+
+
+__all__ = ["convert_encodec"]
