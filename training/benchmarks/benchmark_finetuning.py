@@ -7,10 +7,11 @@
 A case is a model (semantic, coarse, fine), a method (all weights or LoRA), gradient checkpointing on or off, and
 float32 or autocast to bfloat16 (weights and optimizer stay in float32). Each runs in a process of its own, which
 builds that one model only, so its peak of memory is the case's; on a CPU it is the process', libraries included
-(`idle_memory_gb`). A step is what `training_loop.train` does: forward, backward, clipping, AdamW, on batches of
+(`idle_memory_gb`). A step is what `trainers.loop.train` does: forward, backward, clipping, AdamW, on batches of
 `UtteranceBatches`. The cases take turns for `--rounds`; a case's time is the median of all its steps. `speedup` and
-`memory_ratio` are to the first case of the same model: by default all weights in float32 without checkpointing. Prints
-one JSON object.
+`memory_ratio` are relative to the first case of the same model: by default all weights in float32 without
+checkpointing. bfloat16 is left out by default where the device doesn't multiply in it: it takes some 60 times as long.
+Prints one JSON object.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from hf_bark_semantic.bark.adapters import add_adapters, lora_config
 from hf_bark_semantic.bark.configs import STAGES, BarkGenerationConfigs, bark_generation_configs, bark_stage
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.losses import LOSSES
+from hf_bark_semantic.precision import choose_precision
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, parameter_groups
 
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--checkpointing", nargs="+", default=list(CHECKPOINTING), choices=CHECKPOINTING)
-    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="by default those that the device multiplies in")
     parser.add_argument("--rank", type=int, default=16, help="of LoRA")
     parser.add_argument("--num-positions", type=int, default=2_048, help="of a batch")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each utterance")
@@ -71,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def benchmark_finetuning(args) -> dict:
     """Run the cases that the options of [`add_arguments`] name, one process after the other."""
-    cases = [Case(*values) for values in product(args.stages, args.methods, args.checkpointing, args.dtypes)]
+    precision, reason = choose_precision(args.device)
+    dtypes = args.dtypes or DTYPES[: 1 + (precision == "bf16")]
+    cases = [Case(*values) for values in product(args.stages, args.methods, args.checkpointing, dtypes)]
     runs = {case: [] for case in cases}
     for _ in range(args.rounds):
         for case in cases:
@@ -89,6 +93,7 @@ def benchmark_finetuning(args) -> dict:
         "what": f"a training step of {args.num_positions} positions, bark-{args.shape} shapes, random weights, "
         f"utterances of {args.seconds:g} s, LoRA of rank {args.rank}, {args.device}",
         "threads": args.threads or torch.get_num_threads(),
+        "precision": reason,
         "rows": rows,
     }
 
@@ -105,7 +110,7 @@ def _pooled(runs: list[dict]) -> dict:
 
 
 def _in_own_process(case: Case, args) -> dict:
-    """What [`run_case`] gives there; where the process fails, such as for want of memory, `{"error": ...}`."""
+    """What [`run_case`] returns there; where the process fails, say because memory runs out, `{"error": ...}`."""
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(asdict(case))]
     for name in ("shape", "rank", "num_positions", "seconds", "steps", "device", "threads"):
         if getattr(args, name) is not None:
