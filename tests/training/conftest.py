@@ -11,9 +11,9 @@ from tiny import TINY_WORDS
 
 @pytest.fixture
 def voices(tmp_path) -> Path:
-    """Fifteen clips of each voice, which all say the same texts; the first five texts are held out."""
+    """Fifteen clips of each voice, which all say the same texts; the first three texts are held out."""
     texts = [" ".join(TINY_WORDS[number % 7 : number % 7 + 3 + number // 7]) for number in range(15)]
-    return save_voices(tmp_path / "speech", texts, seconds=1.7, held_out=5)
+    return save_voices(tmp_path / "speech", texts, seconds=1.7, held_out=3)
 
 
 @pytest.fixture
