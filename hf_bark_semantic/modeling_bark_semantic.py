@@ -14,6 +14,7 @@ log-probabilities and the model returns their weighted mean.
 import copy
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__(config)
-        self.backbone = build_backbone(config) if config.backbone_config is not None else None
+        self.backbone: Any = build_backbone(config) if config.backbone_config is not None else None
         self.codec_front_end = CodecFrontEnd(config) if config.codec_hidden_size else None
         self.head = build_head(config)
         self._backbone_frozen = False
@@ -263,7 +264,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
                 tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]
                 confidence[window.row, window.keep_from : window.keep_to] = best_confidence[i, inside]
-                if output_embeddings:
+                if embeddings is not None:
                     vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
                     embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
         return BarkSemanticTokens(

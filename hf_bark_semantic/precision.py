@@ -47,7 +47,8 @@ def bf16_time() -> float:
 def _product_s(dtype: torch.dtype) -> float:
     a, b = torch.ones(2, _SIZE, _SIZE, dtype=dtype)
     torch.mm(a, b)  # compiles the kernel
-    times, started = [], time.perf_counter()
+    times: list[float] = []
+    started = time.perf_counter()
     while not times or time.perf_counter() - started < _MEASURED_S:
         before = time.perf_counter()
         torch.mm(a, b)

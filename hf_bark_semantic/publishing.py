@@ -356,7 +356,7 @@ def render_card(
     fields = find_undeclared_variables(jinja2.Environment().parse(template.read_text(encoding="utf-8")))
     if missing := sorted(fields - values.keys()):
         raise ValueError(f"{template.name} has fields without a value: {', '.join(missing)}.")
-    card = ModelCard.from_template(ModelCardData(), template_path=str(template), **values)
+    card: Any = ModelCard.from_template(ModelCardData(), template_path=str(template), **values)
     for key, value in (metadata or {}).items():
         if value is not None:
             card.data[key] = value
@@ -377,7 +377,7 @@ def add_results(card: str, results: Iterable[EvalResult], *, name: str) -> str:
     return str(loaded)
 
 
-def _add_results(card: ModelCard, results: Sequence[EvalResult], name: str | None) -> None:
+def _add_results(card: Any, results: Sequence[EvalResult], name: str | None) -> None:
     if not results:
         return
     new = {(result.unique_identifier, result.metric_name) for result in results}

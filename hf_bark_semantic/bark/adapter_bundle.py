@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BarkModel
 
-from ..environment import installed_version
+from ..environment import VERSION
 from ..files import differences, write_json
 from ..publishing import ADAPTER, public_name
 from .adapters import (
@@ -124,7 +124,7 @@ def save_adapters(
     if voice_prompt is not None:
         voice_prompt.save(folder / VOICE)
     content = {"format": FORMAT, "base_model": base_model, "base": base_description(bark), "ranks": ranks}
-    content["package_version"] = installed_version("hf-bark-semantic")
+    content["package_version"] = VERSION
     write_json(folder / BUNDLE, content)
     return folder
 

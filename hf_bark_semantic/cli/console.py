@@ -23,6 +23,11 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 # what a file or a model can be guilty of
 FAILURES: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError)
 FAILURES += (MemoryError, SafetensorError, zipfile.BadZipFile, zlib.error)
+_UNUSABLE: tuple[type[Exception], ...] = (
+    *FAILURES,
+    KeyError,
+    AssertionError,
+)  # torch asserts that it was built with CUDA
 
 
 class UsageError(Exception):
@@ -34,7 +39,7 @@ def usage_errors(what: str = "") -> Iterator[None]:
     """A failure inside means that the command cannot be done at all."""
     try:
         yield
-    except (*FAILURES, KeyError, AssertionError) as error:  # torch asserts that it was built with CUDA
+    except _UNUSABLE as error:
         raise UsageError(what + message(error)) from error
 
 

@@ -99,7 +99,7 @@ class VoiceCloningPipeline(Pipeline):
             from ..bark.adapter_bundle import load_adapters  # needs peft, which is an extra
 
             self.adapter = load_adapters(self.bark, adapter)
-        self.vocabularies = configs.vocabularies
+        self.vocabularies: dict[str, Any] = configs.vocabularies
         model, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, model, processor)
         self.encoder = AudioToBarkSemanticPipeline(model, processor, device=device)
         if not _is_packaged(model):  # which `pipeline` chooses where none is named; presets need no encoder
@@ -199,23 +199,23 @@ class VoiceCloningPipeline(Pipeline):
         on_step: Callable[[str], Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        options = SpeechOptions(**options)
+        settings = SpeechOptions(**options)
         prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
         if reference_text is not None:
-            prompt = self._prompt_from_transcript(recordings, reference_text, options)
-            options = dataclasses.replace(options, prompt_mode="full")  # its tokens are the recording's words
-        elif recordings and (options.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
+            prompt = self._prompt_from_transcript(recordings, reference_text, settings)
+            settings = dataclasses.replace(settings, prompt_mode="full")  # its tokens are the recording's words
+        elif recordings and (settings.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
             prompt = clone_voice(
                 recordings, self.encoder, codec=self.bark.codec_model, histories=self.histories
             ).prompt
         speaks = inputs["text"] is not None or inputs["convert"] is not None
-        if speaks and options.prompt_mode == "none":
+        if speaks and settings.prompt_mode == "none":
             prompt = None
         elif prompt is None:
             raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
 
-        speaking = {"options": options, "batch_size": batch_size, "on_step": on_step}
+        speaking: dict[str, Any] = {"options": settings, "batch_size": batch_size, "on_step": on_step}
         if inputs["text"] is not None:
             tokenizer = self.bark_processor.tokenizer
             speech = speak_text(self.bark, inputs["text"], prompt, tokenizer=tokenizer, **speaking)

@@ -54,7 +54,7 @@ class AudioToBarkSemanticPipeline(Pipeline):
     _load_tokenizer = False
     _load_image_processor = False
     _load_video_processor = False
-    _named_decoder = (None, None)  # of the Bark that was named last
+    _named_decoder: tuple[str | None, Any] = (None, None)  # of the Bark that was named last
 
     def __init__(
         self, model: BarkSemanticEncoderModel, processor: BarkSemanticEncoderProcessor | None = None, **kwargs
@@ -163,7 +163,7 @@ class AudioToBarkSemanticPipeline(Pipeline):
         """Encode one preprocessed input, or the lists that transformers makes of several."""
         audio, codes = model_inputs["audio"], model_inputs["audio_codes"]
         rows = list(zip(audio, codes, strict=True)) if isinstance(audio, list) else [(audio, codes)]
-        results = [None] * len(rows)
+        results: list[Any] = [None] * len(rows)
         for indices in self._alike(rows):
             audio, codes = zip(*(rows[i] for i in indices), strict=True)
             audio = None if audio[0] is None else list(audio)
@@ -250,7 +250,10 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
 
 
 def _duration_s(audio: np.ndarray | None, audio_codes: np.ndarray | None) -> float:
-    return len(audio) / SAMPLING_RATE if audio is not None else audio_codes.shape[-1] / CODEC_RATE_HZ
+    if audio is not None:
+        return len(audio) / SAMPLING_RATE
+    assert audio_codes is not None  # one of both is there
+    return audio_codes.shape[-1] / CODEC_RATE_HZ
 
 
 def _result(output, row: int, audio: np.ndarray | None, audio_codes: np.ndarray | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..audio import open_sound
 from ..bark.voice_prompt import VoicePrompt
-from ..environment import installed_version
+from ..environment import VERSION
 
 if TYPE_CHECKING:
     import soundfile
@@ -35,10 +35,6 @@ MAX_COMMENT_BYTES = 2_000  # libsndfile reads no comment of 2,048 bytes or more 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def _software() -> str:
-    return f"{SOFTWARE} {installed_version('hf-bark-semantic') or ''}".strip()
 
 
 def _now() -> str:
@@ -74,7 +70,7 @@ class Provenance:
     adapter: str | None = None
     voice_prompt_sha256: str | None = None
     created: str = field(default_factory=_now)
-    software: str = field(default_factory=_software)
+    software: str = f"{SOFTWARE} {VERSION}"
 
     def __post_init__(self):
         for name, value in asdict(self).items():

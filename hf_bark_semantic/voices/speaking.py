@@ -94,9 +94,12 @@ class SpeechOptions:
         content = {"prompt_mode": self.prompt_mode, **content}
         return SynthesisRequest(**content, seed=_derived_seed(self.seed, number, 0), **self._samplings())
 
-    def _samplings(self) -> dict[str, Sampling]:
+    def _samplings(self) -> dict[str, Any]:
         """How the three stages sample."""
-        guidance = {"guidance_scale": self.guidance_scale, "voice_guidance_scale": self.voice_guidance_scale}
+        guidance: dict[str, Any] = {
+            "guidance_scale": self.guidance_scale,
+            "voice_guidance_scale": self.voice_guidance_scale,
+        }
         return {
             "semantic": Sampling(self.semantic_temperature, min_eos_p=self.min_eos_p, **guidance),
             "coarse": Sampling(self.coarse_temperature, **guidance),
@@ -211,7 +214,8 @@ def convert_speech(
         AudioError: the recording cannot be used.
     """
     waveform = load_audio(recording, CODEC_SAMPLING_RATE)
-    parts, pieces = [], []
+    parts: list[np.ndarray | None] = []
+    pieces = []
     for clip in cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S):
         if on_step is not None:
             on_step("encoder")
@@ -349,8 +353,10 @@ class _Speaker:
         return results
 
     def _synthesize(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
-        options = {"tokenizer": self.tokenizer, "batch_size": self.batch_size, "on_step": self.on_step}
-        return list(synthesize(self.bark, requests, **options))
+        results = synthesize(
+            self.bark, requests, tokenizer=self.tokenizer, batch_size=self.batch_size, on_step=self.on_step
+        )
+        return list(results)
 
     def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult) -> VoicePrompt | None:
         if not len(result.semantic_tokens):

@@ -107,7 +107,7 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
     levels = _breaks(text)
     pieces, start = [], 0
     while start < len(text):
-        end = _last_break(start, levels, lambda end, start=start: fits(piece(start, end)))
+        end = _last_break(start, levels, lambda end, start=start: fits(piece(start, end)))  # type: ignore[misc]
         pieces.append(piece(start, end))
         start = end + len(text[end:]) - len(text[end:].lstrip())
     return pieces

@@ -115,6 +115,7 @@ def prompt_report(
     warnings = _length_warnings(prompt.num_tokens, histories)
     if waveform is not None:
         waveform = _check_mono(waveform, sampling_rate)
+        assert sampling_rate is not None  # a waveform without one was refused
         duration_s = len(waveform) / sampling_rate
         difference = abs(duration_s - prompt.duration_s)
         if difference > LENGTH_TOLERANCE * prompt.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
@@ -215,6 +216,7 @@ def best_window(
                 clipped_share=float(clipping[i]),
                 ends_at_pause=bool(pause_ends[ends[i]]),
             )
+    assert best is not None  # there is a window of the shortest length
     return best
 
 
