@@ -187,20 +187,8 @@ def train(
     step = resume(accelerator, output_dir, average)
     started, first = time.perf_counter(), step
     for parts in _batches_from(batches, step, arguments):
-        model.train()
         torch.manual_seed(arguments.seed * 1_000_003 + step * 1_009 + accelerator.process_index)
-        loss = sum(
-            _backward(accelerator, model, inputs, last=number == len(parts)) for number, inputs in enumerate(parts, 1)
-        )
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"The loss is {loss} at step {step}; lower the learning rate or check the data.")
-        accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
-        factor = learning_rate_factor(step, arguments)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["highest_lr"] * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        loss = _optimizer_step(model, optimizers, parts=parts, step=step, arguments=arguments, accelerator=accelerator)
         step += 1
         if average is not None:
             averaging = step >= arguments.average_from * arguments.steps
@@ -304,6 +292,24 @@ def _batches_from(batches: Sequence, step: int, arguments: TrainingArguments) ->
     return iter(
         torch.utils.data.DataLoader(batches, batch_size=None, sampler=steps, num_workers=arguments.num_workers)
     )
+
+
+def _optimizer_step(model: nn.Module, optimizers: list, *, parts, step, arguments, accelerator) -> float:
+    """Train on one batch and return its loss."""
+    model.train()
+    loss = sum(
+        _backward(accelerator, model, inputs, last=number == len(parts)) for number, inputs in enumerate(parts, 1)
+    )
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"The loss is {loss} at step {step}; lower the learning rate or check the data.")
+    accelerator.clip_grad_norm_(model.parameters(), arguments.max_grad_norm)
+    factor = learning_rate_factor(step, arguments)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["highest_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss
 
 
 def _backward(accelerator: Accelerator, model: nn.Module, inputs: dict, last: bool) -> float:
