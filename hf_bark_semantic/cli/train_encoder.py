@@ -27,11 +27,10 @@ folder.
 import argparse
 from pathlib import Path
 
-from accelerate import PartialState
-
 from ..corpus.stream import StreamedCorpus
 from ..trainers.encoder import train_or_resume
 from ..trainers.encoder_config import read_encoder_config
+from ..trainers.loop import process_state
 from ..trainers.splits import corpus_fingerprint, open_training_corpus, training_clips
 
 
@@ -49,7 +48,7 @@ def main(arguments=None):
     config = read_encoder_config(args.config, args.set, corpus=args.corpus, training=overrides)
     corpus = open_training_corpus(config)
     clips, held_out = training_clips(config, corpus, args.fold)
-    say = PartialState().print
+    say = process_state().print
     if isinstance(clips, StreamedCorpus):
         say("training on a stream")
     else:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import nn
 from transformers import BarkModel, BarkProcessor, BitsAndBytesConfig
 
@@ -37,7 +37,7 @@ from .bark_batches import ReplayBatches, judged_batches, minutes, split_held_out
 from .bark_card import adapter_card, report_tables
 from .bark_config import BarkTrainingConfig
 from .bark_speech import Probe, speak_probe, speak_samples
-from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, train
+from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, process_state, train
 from .settings import fingerprint, remember_settings
 from .trained_weights import checkpoint_trained_weights_only, load_weights, save_weights, trainable
 from .validation import Validation
@@ -66,7 +66,7 @@ class FineTuning:
     """
 
     def __init__(self, config: BarkTrainingConfig):
-        self.config, self.output_dir, self.state = config, Path(config.output_dir), PartialState()
+        self.config, self.output_dir, self.state = config, Path(config.output_dir), process_state()
         self.template = None if config.method == "full" else card_template("adapter")
         self.configs, processor = load_configs(config.bark), load_bark_processor(config.bark)
         utterances, self.replay = (

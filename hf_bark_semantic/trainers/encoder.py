@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 
@@ -32,7 +32,7 @@ from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
 from .initial_heads import start_head
-from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, train
+from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, process_state, train
 from .settings import remember_settings
 from .trained_weights import save_weights
 from .validation import Validation
@@ -61,7 +61,7 @@ def train_or_resume(
     Raises:
         ValueError: other settings have begun, or finished, what the folder holds; the message names them.
     """
-    training, state = config.training, PartialState()
+    training, state = config.training, process_state()
     folder = Path(training.output_dir)
     finished = (folder / "model.safetensors").exists()
     precision = chosen_precision(training)

@@ -27,7 +27,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import LoggerType, broadcast_object_list, set_seed
+from accelerate.utils import LoggerType, broadcast_object_list, parse_flag_from_env, set_seed
 from torch import nn
 
 from .. import precision
@@ -114,12 +114,17 @@ def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -
     return accelerator
 
 
+def process_state() -> PartialState:
+    """The processes and the device that [`new_accelerator`] will have, before there is one."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # PartialState() ignores the variable
+
+
 def chosen_precision(arguments: TrainingArguments) -> str:
     """The `mixed_precision` of the arguments; for `"auto"`, what the main process chooses, which is printed.
 
     Bf16 that is asked for on a CPU where it is slower than float32 makes a warning.
     """
-    state = PartialState()
+    state = process_state()
     if arguments.mixed_precision == "auto":
         choice = [precision.choose_precision(state.device)]
         broadcast_object_list(choice)

@@ -341,6 +341,7 @@ def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path, monkey
     folder = killed_in_step_5(config, tmp_path, monkeypatch)
     on_two_processes(run, config, tmp_path, "--output", str(folder))
     assert "resumed from step 4" in capfd.readouterr().out
+    assert json.loads((folder / "settings.json").read_text())["num_processes"] == 2
     assert_same_weights(one, folder, 2e-4)
 
 
@@ -425,6 +426,7 @@ def test_two_processes_train_as_one_does(config, tmp_path, way):
 
 @pytest.mark.slow
 def test_torchrun_trains_as_one_process_does(config, tmp_path):
+    config["training"]["mixed_precision"] = "no"
     one = run(config, tmp_path, name="one")
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(TRAINING_FOLDER.parent)}
     script = [str(TRAINING_FOLDER / "train_encoder.py"), str(tmp_path / "one.yaml"), "--output", str(tmp_path / "two")]
