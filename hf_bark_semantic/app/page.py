@@ -27,7 +27,7 @@ TITLE = "Voices for Bark"
 HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
-MAX_WAITING = 16  # jobs in the queue; whoever comes then is told to come back
+MAX_WAITING = 16  # jobs in the queue; later ones are refused
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
 CSS = "#tokens {max-height: 16em; overflow-y: auto}"
 

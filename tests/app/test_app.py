@@ -394,7 +394,7 @@ def test_barks_in_the_cache_are_found_and_nothing_else(tmp_path):
     assert cached_barks(tmp_path) == {"suno/bark-small": "1.5K"}
 
 
-def test_adapters_are_offered_heard_and_named(bark_folder, encoder, tmp_path, visitor):
+def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, visitor):
     adapters = pytest.importorskip("hf_bark_semantic.bark.adapters")
     from hf_bark_semantic.bark.adapter_bundle import save_adapters
 

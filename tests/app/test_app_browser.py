@@ -231,8 +231,8 @@ def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
     hashes = set()
     for source in sources:
         with urllib.request.urlopen(source) as answer:
-            (tmp_path / "heard.wav").write_bytes(answer.read())
-        hashes.add(read_provenance(tmp_path / "heard.wav")["voice_prompt_sha256"])
+            (tmp_path / "downloaded.wav").write_bytes(answer.read())
+        hashes.add(read_provenance(tmp_path / "downloaded.wav")["voice_prompt_sha256"])
     assert len(hashes) == 2
 
 

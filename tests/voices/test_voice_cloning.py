@@ -65,7 +65,7 @@ def test_number_of_recordings_is_limited(encode, codec, count):
 
 
 def test_codec_is_loaded_from_encodec_and_from_bark_alike(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)  # or caplog hears nothing
+    monkeypatch.setattr(logging.get_logger("transformers"), "propagate", True)  # or caplog receives nothing
     bark = tiny_bark()
     bark.save_pretrained(tmp_path / "bark")
     bark.codec_model.save_pretrained(tmp_path / "encodec")

@@ -56,7 +56,7 @@ def test_the_report_of_a_short_prompt_names_the_length_that_starts_right():
     assert prompt_report(make_prompt(209).tail(208)).starts_on_right_codebook
 
 
-def test_the_report_hears_clipping_silence_and_a_cut_word():
+def test_the_report_warns_of_clipping_silence_and_a_cut_word():
     waveform = noise(6.0, level=0.8)
     clipped = prompt_report(make_prompt(300), np.clip(waveform, -1, 1), 16_000)
     assert "clipped" in " ".join(clipped.warnings)
