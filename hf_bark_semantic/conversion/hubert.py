@@ -23,7 +23,6 @@ def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> Pr
         raise CheckpointError(
             f"The quantizer reads features {width} wide, but the `backbone` makes {config.hidden_size}. Name the "
             f"HuBERT that it was trained on, mostly {HUBERT_BASE!r}."
-            f"HuBERT that it was trained on, mostly {HUBERT_BASE!r}."
         )
     return backbone if isinstance(backbone, PreTrainedModel) else HubertModel.from_pretrained(os.fspath(backbone))
 
@@ -41,8 +40,7 @@ def read_hubert_config(backbone: str | os.PathLike | PreTrainedModel | Pretraine
         kind = getattr(config, "model_type", type(config).__name__)
         raise CheckpointError(
             f"The `backbone` is a {kind} model, but these checkpoints read HuBERT's features. Name the HuBERT that "
-            f"it was trained on, mostly {HUBERT_BASE!r}."
-            f"it was trained on, mostly {HUBERT_BASE!r}."
+            f"they were trained on, mostly {HUBERT_BASE!r}."
         )
     return config
 
