@@ -154,7 +154,7 @@ def _only_record(path: Path, records: list[zipfile.ZipInfo], ending: str, most: 
 
 
 def _check_pickle(path: Path, pickled: bytes) -> frozenset[str]:
-    """The strings of a pickle that imports nothing but what weights need; its operations are listed, not run."""
+    """Check that a pickle imports nothing but what weights need, and give its strings; its operations are not run."""
     strings, imports = [], []
     try:
         for operation, argument, _ in pickletools.genops(pickled):

@@ -1,7 +1,6 @@
 """Autoregressive encoders: `.pt` files with a HuBERT of their own (github.com/huynhnhathao)."""
 
 import os
-import re
 
 import torch
 from torch import nn
@@ -14,7 +13,16 @@ from transformers import (
 from ..configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, BarkSemanticEncoderConfig
 from ..heads_bark_semantic import AutoregressiveHead
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
-from .checkpoint import CheckpointError, below, check_shapes, count_layers, dimension, error_about, shapes_of
+from .checkpoint import (
+    CheckpointError,
+    below,
+    check_shapes,
+    count_layers,
+    dimension,
+    error_about,
+    new_weight_norm,
+    shapes_of,
+)
 from .formats import open_archive
 from .hubert import read_hubert_config
 
@@ -28,7 +36,7 @@ def convert_autoregressive(
 ) -> BarkSemanticEncoderModel:
     """An encoder with a decoder that reads its own tokens (github.com/huynhnhathao), its HuBERT included.
 
-    The original samples until it draws its end token; ours is greedy and makes as many tokens as the audio has.
+    The original samples until it draws its end token; ours is greedy and predicts as many tokens as the audio has.
 
     Args:
         path (`str` or `os.PathLike`): the `.pt` file.
@@ -84,11 +92,7 @@ def _autoregressive_name(name: str) -> str:
     """`hubert.model.*` -> `hubert.*` as transformers names it today, all others -> `head.*`."""
     if not name.startswith("hubert.model."):
         return f"head.{name}"
-    name = name.replace("hubert.model.", "hubert.", 1)
-    if ".pos_conv_embed." in name:  # torch renamed its weight norm
-        name = re.sub(r"\.weight_g$", ".parametrizations.weight.original0", name)
-        name = re.sub(r"\.weight_v$", ".parametrizations.weight.original1", name)
-    return name
+    return new_weight_norm(name.replace("hubert.model.", "hubert.", 1))
 
 
 __all__ = ["convert_autoregressive"]

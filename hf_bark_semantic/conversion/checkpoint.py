@@ -31,7 +31,7 @@ def error_about(path: Path, text: str) -> CheckpointError:
 
 
 def check_file(path: str | os.PathLike) -> tuple[Path, bytes]:
-    """The file and its first 512 bytes, once it may be a checkpoint by them."""
+    """Check that a path leads to a file that may be a checkpoint; give the file and its first 512 bytes."""
     path = Path(path)
     if "\0" in str(path):
         raise error_about(path, "has a zero byte, which no path can have. Check where it comes from.")
@@ -78,7 +78,7 @@ def why_no_fairseq(path: Path) -> str:
 
 
 def count_layers(path: Path, names: Iterable[str], pattern: str) -> int:
-    """How many layers the names count, which must be 0, 1, 2 and so on."""
+    """Count the layers that `pattern` finds in names of weights; they must be numbered 0, 1, 2 and so on."""
     found = {int(match[1]) for match in (re.fullmatch(pattern, name) for name in names) if match and len(match[1]) < 6}
     if not found or len(found) > MAX_LAYERS or found != set(range(len(found))):
         raise error_about(
@@ -90,7 +90,7 @@ def count_layers(path: Path, names: Iterable[str], pattern: str) -> int:
 
 
 def dimension(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str, axis: int) -> int:
-    """One dimension of a weight, once it is there and of a sensible size."""
+    """One dimension of a weight, which must be there and of a sensible size."""
     shape = shapes.get(name)
     if shape is None:
         raise error_about(path, f"lacks {name}. It is not complete; get it from its author again.")
@@ -132,6 +132,13 @@ def check_finite(path: Path, weights: Mapping[str, torch.Tensor]):
 
 def below(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def new_weight_norm(name: str) -> str:
+    """The name of a weight that torch renamed when it made weight norm a parametrization."""
+    for old, number in (("weight_g", 0), ("weight_v", 1)):
+        name = re.sub(rf"\.{old}$", f".parametrizations.weight.original{number}", name)
+    return name
 
 
 def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:

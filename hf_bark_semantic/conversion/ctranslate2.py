@@ -67,15 +67,19 @@ def convert_whisper_ctranslate2(path: str | os.PathLike) -> WhisperModel:
         max_source_positions=dimension(path, sizes, "position_encodings/encodings", 0),
         **_empty_decoder(num_heads),
     )
+    with torch.device("meta"):
+        shapes = shapes_of(WhisperModel(config))
+    names = _whisper_names(num_layers)
+    stacked = {theirs: (len(ours), shapes[f"encoder.{ours[0]}"]) for theirs, ours in names.items()}
     sizes = {name: shape for name, shape in sizes.items() if not name.endswith("/weight_scale")}
-    check_shapes(path, sizes, _ctranslate2_shapes(config))
+    check_shapes(path, sizes, {name: (number * shape[0], *shape[1:]) for name, (number, shape) in stacked.items()})
     _check_growth(path, sizes)
     weights = _ctranslate2_floats(path, stored)
-    with torch.device("meta"):
-        decoder = shapes_of(WhisperModel(config).decoder)
-    state = {f"encoder.{name}": weight for name, weight in _whisper_names(weights, num_layers).items()}
-    check_finite(path, state)
-    state |= {f"decoder.{name}": torch.zeros(shape) for name, shape in decoder.items()}
+    check_finite(path, weights)
+    state = {name: torch.zeros(shape) for name, shape in shapes.items() if name.startswith("decoder.")}
+    for theirs, ours in names.items():
+        parts = weights[theirs].chunk(len(ours))
+        state |= {f"encoder.{name}": part for name, part in zip(ours, parts, strict=True) if name is not None}
     model = WhisperModel(config)
     model.load_state_dict(state)
     return model.eval()
@@ -207,51 +211,27 @@ def _ctranslate2_floats(path: Path, stored: Mapping[str, np.ndarray]) -> dict[st
     return weights
 
 
-def _ctranslate2_shapes(config: WhisperConfig) -> dict[str, tuple[int, ...]]:
-    width, wide = config.d_model, config.encoder_ffn_dim
-    shapes = {
-        "conv1/weight": (width, config.num_mel_bins, 3),
-        "conv1/bias": (width,),
-        "conv2/weight": (width, width, 3),
-        "conv2/bias": (width,),
-        "position_encodings/encodings": (config.max_source_positions, width),
-        "layer_norm/gamma": (width,),
-        "layer_norm/beta": (width,),
-    }
-    for layer in range(config.encoder_layers):
-        for part in ("self_attention", "ffn"):
-            shapes[f"layer_{layer}/{part}/layer_norm/gamma"] = (width,)
-            shapes[f"layer_{layer}/{part}/layer_norm/beta"] = (width,)
-        linears = {"self_attention/linear_0": (3 * width, width), "self_attention/linear_1": (width, width)}
-        linears |= {"ffn/linear_0": (wide, width), "ffn/linear_1": (width, wide)}
-        for name, shape in linears.items():
-            shapes[f"layer_{layer}/{name}/weight"], shapes[f"layer_{layer}/{name}/bias"] = shape, shape[:1]
-    return shapes
+def _whisper_names(num_layers: int) -> dict[str, list[str | None]]:
+    """CTranslate2's weights, and the weights of transformers' `WhisperEncoder` that each of them stacks.
 
-
-def _whisper_names(weights: Mapping[str, torch.Tensor], num_layers: int) -> dict[str, torch.Tensor]:
-    """CTranslate2's names and stacked projections -> those of transformers' `WhisperEncoder`."""
-    state = {"embed_positions.weight": weights["position_encodings/encodings"]}
-    pairs = [(name, name, "weight") for name in ("conv1", "conv2")] + [("layer_norm", "layer_norm", "gamma")]
+    `None` is the bias of the keys, which transformers leaves out: it would add the same to every score of a query,
+    which the softmax takes away again.
+    """
+    names = {"position_encodings/encodings": ["embed_positions.weight"]}
+    modules = {name: name for name in ("conv1", "conv2", "layer_norm")}
     for layer in range(num_layers):
         theirs, ours = f"layer_{layer}", f"layers.{layer}"
-        pairs += [
-            (f"{theirs}/self_attention/layer_norm", f"{ours}.self_attn_layer_norm", "gamma"),
-            (f"{theirs}/self_attention/linear_1", f"{ours}.self_attn.out_proj", "weight"),
-            (f"{theirs}/ffn/layer_norm", f"{ours}.final_layer_norm", "gamma"),
-            (f"{theirs}/ffn/linear_0", f"{ours}.fc1", "weight"),
-            (f"{theirs}/ffn/linear_1", f"{ours}.fc2", "weight"),
-        ]
-        names = [f"{ours}.self_attn.{part}_proj" for part in "qkv"]
-        parts = weights[f"{theirs}/self_attention/linear_0/weight"].chunk(3)
-        state |= {f"{name}.weight": part for name, part in zip(names, parts, strict=True)}
-        biases = weights[f"{theirs}/self_attention/linear_0/bias"].chunk(3)
-        # The keys have none: it would add the same to every score of a query, which the softmax takes away again.
-        state |= {f"{names[0]}.bias": biases[0], f"{names[2]}.bias": biases[2]}
-    for theirs, ours, weight in pairs:
-        state[f"{ours}.weight"] = weights[f"{theirs}/{weight}"]
-        state[f"{ours}.bias"] = weights[f"{theirs}/{'beta' if weight == 'gamma' else 'bias'}"]
-    return state
+        modules[f"{theirs}/self_attention/layer_norm"] = f"{ours}.self_attn_layer_norm"
+        modules[f"{theirs}/self_attention/linear_1"] = f"{ours}.self_attn.out_proj"
+        modules[f"{theirs}/ffn/layer_norm"] = f"{ours}.final_layer_norm"
+        modules[f"{theirs}/ffn/linear_0"], modules[f"{theirs}/ffn/linear_1"] = f"{ours}.fc1", f"{ours}.fc2"
+        projections = [f"{ours}.self_attn.{part}_proj" for part in "qkv"]
+        names[f"{theirs}/self_attention/linear_0/weight"] = [f"{name}.weight" for name in projections]
+        names[f"{theirs}/self_attention/linear_0/bias"] = [f"{projections[0]}.bias", None, f"{projections[2]}.bias"]
+    for theirs, ours in modules.items():
+        weight, bias = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+        names[f"{theirs}/{weight}"], names[f"{theirs}/{bias}"] = [f"{ours}.weight"], [f"{ours}.bias"]
+    return names
 
 
 def _empty_decoder(num_heads: int) -> dict[str, Any]:

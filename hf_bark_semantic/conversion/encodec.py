@@ -9,7 +9,7 @@ from transformers import (
     EncodecModel,
 )
 
-from .checkpoint import check_shapes, shapes_of
+from .checkpoint import check_shapes, new_weight_norm, shapes_of
 from .formats import open_archive
 
 
@@ -38,9 +38,8 @@ def _encodec_name(name: str) -> str:
     """The `encodec` package's names of convolutions, weight norms and codebooks -> transformers'."""
     name = re.sub(r"^(encoder|decoder)\.model\.", r"\1.layers.", name)
     name = re.sub(r"\.(conv|convtr)\.\1\.", ".conv.", name)
-    name = re.sub(r"\.weight_g$", ".parametrizations.weight.original0", name)
-    name = re.sub(r"\.weight_v$", ".parametrizations.weight.original1", name)
-    return re.sub(r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook.", name)
+    name = re.sub(r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook.", name)
+    return new_weight_norm(name)
 
 
 __all__ = ["convert_encodec"]

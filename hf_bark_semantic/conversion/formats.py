@@ -44,12 +44,14 @@ def detect_format(path: str | os.PathLike) -> CheckpointFormat:
     raise error_about(path, f"starts with {head[:8]!r}, which no known format does. What can be converted: {known}.")
 
 
-def open_archive(path: str | os.PathLike, wanted: CheckpointFormat) -> "TorchArchive":
+def open_archive(path: str | os.PathLike, wanted: CheckpointFormat) -> TorchArchive:
+    """Open a `torch.save` file that must be of one format."""
     found = detect_format(path)
     if found != wanted:
         description, converter = FORMATS[found]
         raise error_about(
-            path, f"is {description}, not {FORMATS[wanted][0]}. Use `{converter}`, or `convert`, which finds out."
+            path,
+            f"is {description}, not {FORMATS[wanted][0]}. Use `{converter}`, or `convert`, which detects the format.",
         )
     return TorchArchive.open(Path(path))
 
@@ -71,7 +73,11 @@ def _format_of_names(path: Path, words: frozenset[str]) -> CheckpointFormat:
 
 
 def ctranslate2_spec(path: Path, head: bytes) -> str | None:
-    """The model's name in a CTranslate2 file that is a Whisper of the known version; None for another kind of file."""
+    """The model's name in a CTranslate2 file; `None` for another kind of file.
+
+    Raises:
+        CheckpointError: it is not a Whisper, or of another version.
+    """
     if len(head) < 8:
         return None
     version, length = struct.unpack_from("<IH", head)

@@ -17,7 +17,7 @@ HUBERT_BASE = "facebook/hubert-base-ls960"  # what the community's quantizers we
 
 
 def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> PreTrainedModel:
-    """HuBERT with all its layers, from a Hub id, a folder or as it is."""
+    """Load a HuBERT with all its layers from a Hub id or a folder; a loaded model is returned as it is."""
     config = read_hubert_config(backbone)
     if config.hidden_size != width:
         raise CheckpointError(
