@@ -1,6 +1,5 @@
 """The four stages of Bark over many rows at once: each takes items and gives them on with a new value.
 
-    BarkSetup      a Bark, its generation configs and how it is to be run
     StageItem      a request on its way through the stages
     run_stage      one stage over any number of items, in any order, with smaller batches when memory runs out
     text_stage     text ids -> semantic tokens      rows enter as others leave
@@ -14,162 +13,35 @@ Nothing here is ours: lengths, windows and paddings are those of suno-ai/bark, g
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import BarkModel
 from transformers.models.bark.generation_configuration_bark import (
-    BarkCoarseGenerationConfig,
     BarkFineGenerationConfig,
-    BarkSemanticGenerationConfig,
 )
 
-from .configs import BarkGenerationConfigs, bark_generation_configs
 from .prompting import (
-    check_text,
     coarse_codes,
     coarse_columns,
     coarse_history,
     coarse_inputs,
     coarse_window,
     fine_history,
-    longest_generation,
     num_fine_windows,
     semantic_columns,
     text_prefix,
-    text_to_ids,
 )
 from .request import SynthesisRequest
-from .sampling import Guidance, Sampling, View, pick_tokens
-from .transformer import DecodingBatch, FineDecoder, Savings, legal_head
+from .sampling import Sampling, View, pick_tokens
+from .setup import BarkSetup
+from .transformer import DecodingBatch, FineDecoder, legal_head
 from .voice_prompt import VoicePrompt
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")  # CUDA, CPU on Windows, CPU elsewhere
 CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most so many times as long as the shortest
-
-
-@dataclass(frozen=True)
-class BarkSetup:
-    """A Bark with its generation configs, typed, and how it is to be run."""
-
-    bark: BarkModel
-    configs: BarkGenerationConfigs
-    batch_size: int
-    savings: Savings
-    transformers_rules: bool
-    offload: bool
-    on_step: Callable[[str], Any]
-
-    @classmethod
-    def of(
-        cls,
-        bark: BarkModel,
-        *,
-        batch_size: int,
-        savings: Savings,
-        transformers_rules: bool = False,
-        offload: bool,
-        on_step: Callable[[str], Any] | None = None,
-    ) -> "BarkSetup":
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}; it must be 1 or more.")
-        if any(isinstance(module, nn.Dropout) and module.training and module.p for module in bark.modules()):
-            raise ValueError("Bark is in training mode and drops values at random. Call bark.eval() first.")
-        if offload and not torch.accelerator.is_available():
-            raise ValueError("`offload=True` needs an accelerator, and torch finds none. Leave it out.")
-        configs, on_step = bark_generation_configs(bark), on_step or (lambda stage: None)
-        setup = cls(bark, configs, batch_size, savings, transformers_rules, offload, on_step)
-        setup._check()
-        return setup
-
-    def _check(self) -> None:
-        bark, semantic, coarse, fine = self.bark, self.semantic, self.coarse, self.fine
-        coarse_end = semantic.semantic_vocab_size + coarse.n_coarse_codebooks * self.codebook_size
-        coarse_window = coarse.max_coarse_input_length + coarse.max_coarse_history + coarse.sliding_window_len
-        rules = [  # what the generation config asks for, and what the model has
-            ("text ids", semantic.max_input_semantic_length + 1, bark.semantic.config.block_size),
-            ("semantic ids", semantic.semantic_pad_token + 1, bark.semantic.config.output_vocab_size),
-            ("coarse ids", coarse_end, bark.coarse_acoustics.config.output_vocab_size),
-            ("positions of the coarse stage", coarse_window, bark.coarse_acoustics.config.block_size),
-            ("fine ids", self.codebook_size, bark.fine_acoustics.config.output_vocab_size),
-            ("positions of the fine stage", fine.max_fine_input_length, bark.fine_acoustics.config.block_size),
-            ("frames of fine history", fine.max_fine_history_length, fine.max_fine_input_length),
-            ("semantic tokens per second", semantic.semantic_rate_hz, coarse.coarse_rate_hz),
-        ]
-        for name, needed, present in rules:
-            if needed > present:
-                raise ValueError(
-                    f"`bark.generation_config` needs {needed} {name}, but there are only {present}. It belongs to "
-                    "another Bark; load the model with its own generation_config.json."
-                )
-        if coarse.sliding_window_len % coarse.n_coarse_codebooks:
-            raise ValueError(
-                f"`sliding_window_len` is {coarse.sliding_window_len}; it must hold whole frames of "
-                f"{coarse.n_coarse_codebooks} coarse codebooks."
-            )
-
-    @property
-    def semantic(self) -> BarkSemanticGenerationConfig:
-        return self.configs.semantic
-
-    @property
-    def coarse(self) -> BarkCoarseGenerationConfig:
-        return self.configs.coarse
-
-    @property
-    def fine(self) -> BarkFineGenerationConfig:
-        return self.configs.fine
-
-    @property
-    def codebook_size(self) -> int:
-        return self.configs.codebook_size
-
-    @property
-    def sampling_rate(self) -> int:
-        return self.bark.generation_config.sample_rate
-
-    @property
-    def max_semantic_tokens(self) -> int:
-        """See [`longest_generation`]."""
-        return longest_generation(self.configs, self.bark.semantic.config.block_size)
-
-    def text_ids(self, text: str, tokenizer: Any, name: str = "The text") -> np.ndarray:
-        """Read a text: see [`text_to_ids`].
-
-        Raises:
-            ValueError: it has no ids, more than this Bark reads at once, or ids that it lacks.
-        """
-        ids = text_to_ids(text, tokenizer)
-        if not len(ids):
-            raise ValueError(f"{name} {text!r} has no token. Write words, or leave the text out.")
-        check_text(len(ids), self.configs, f"{name} {text[:40]!r}...")
-        vocab_size = self.bark.semantic.config.input_vocab_size
-        if ids.max() + self.semantic.text_encoding_offset >= vocab_size:
-            raise ValueError(
-                f"{name}: the tokenizer gives id {ids.max()}, beyond the {vocab_size} inputs of this Bark. Pass the "
-                "tokenizer that belongs to it."
-            )
-        return ids
-
-    def sampling(self, stage: str, request: SynthesisRequest | None) -> Sampling | None:
-        """How a request wants a stage to pick its tokens, at the Bark's own temperature where it leaves that open."""
-        sampling = getattr(request, stage, None)
-        if sampling is None or sampling.temperature is not None:
-            return sampling
-        return replace(sampling, temperature=self.configs.temperatures[stage])
-
-    def guidance(self, stage: str, sampling: Sampling) -> Guidance:
-        """What the sampling asks for or, where it leaves that open, the Bark."""
-        own = (1.0, 1.0) if self.transformers_rules else self.configs.guidance_scales(stage)
-        asked = (sampling.guidance_scale, sampling.voice_guidance_scale)
-        return Guidance(*(scale if wanted is None else wanted for scale, wanted in zip(own, asked, strict=True)))
-
-    def token_limit(self, request: SynthesisRequest) -> int:
-        return request.max_semantic_tokens or self.max_semantic_tokens
 
 
 class StageItem(NamedTuple):
@@ -555,4 +427,4 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
             yield item._replace(value=waveform[: item.value.shape[1] * hop_length].copy())
 
 
-__all__ = ["BarkSetup", "StageItem", "run_stage"]
+__all__ = ["StageItem", "run_stage"]

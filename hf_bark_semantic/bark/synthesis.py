@@ -34,7 +34,8 @@ import numpy as np
 from transformers import BarkModel
 
 from .request import SynthesisRequest, SynthesisResult, checked_tokens
-from .stages import BarkSetup, StageItem, run_stage
+from .setup import BarkSetup
+from .stages import StageItem, run_stage
 from .transformer import Savings
 
 ALL_SAVINGS = Savings()

@@ -22,7 +22,7 @@ import torch
 from transformers import BarkModel
 
 from .prompting import text_prefix
-from .stages import BarkSetup
+from .setup import BarkSetup
 from .transformer import DecodingBatch, Savings, legal_head
 from .voice_prompt import VoicePrompt
 

@@ -19,7 +19,7 @@ from hf_bark_semantic.bark import stages as bark_stages
 from hf_bark_semantic.bark.examples import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
-from hf_bark_semantic.bark.stages import BarkSetup
+from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.synthesis import codes_to_waveform, semantic_to_codes, synthesize, text_to_semantic
 from hf_bark_semantic.bark.transformer import DecodingBatch, Savings, attend
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames

@@ -34,7 +34,8 @@ from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
-from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.setup import BarkSetup
+from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, synthesize
 from hf_bark_semantic.bark.voice_prompt import SUNO, VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames

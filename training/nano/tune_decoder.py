@@ -23,7 +23,8 @@ from transformers import BarkModel, EncodecModel
 from transformers.utils import ModelOutput
 
 from hf_bark_semantic.bark.request import SynthesisRequest
-from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.setup import BarkSetup
+from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 

@@ -45,7 +45,8 @@ from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
-from hf_bark_semantic.bark.stages import BarkSetup, StageItem, run_stage
+from hf_bark_semantic.bark.setup import BarkSetup
+from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, text_to_semantic
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
