@@ -1,7 +1,7 @@
 """A Bark with its generation configs, checked against each other, and how it is to be run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,39 +27,36 @@ from .transformer import Savings
 
 @dataclass(frozen=True)
 class BarkSetup:
-    """A Bark with its generation configs, typed, and how it is to be run."""
+    """A Bark that fits its generation config, and how it is to be run.
+
+    Args:
+        bark, batch_size, savings, transformers_rules, offload, on_step: see [`synthesize`].
+
+    Raises:
+        ValueError: a value outside of its range, a Bark in training mode, or one whose models have fewer ids or
+            positions than its generation config needs.
+    """
 
     bark: BarkModel
-    configs: BarkGenerationConfigs
-    batch_size: int
-    savings: Savings
-    transformers_rules: bool
-    offload: bool
-    on_step: Callable[[str], Any]
+    batch_size: int = 1
+    _: KW_ONLY
+    savings: Savings = Savings()
+    transformers_rules: bool = False
+    offload: bool = False
+    on_step: Callable[[str], Any] | None = None
+    configs: BarkGenerationConfigs = field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        bark: BarkModel,
-        *,
-        batch_size: int,
-        savings: Savings,
-        transformers_rules: bool = False,
-        offload: bool,
-        on_step: Callable[[str], Any] | None = None,
-    ) -> "BarkSetup":
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` is {batch_size}; it must be 1 or more.")
-        if any(isinstance(module, nn.Dropout) and module.training and module.p for module in bark.modules()):
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"`batch_size` is {self.batch_size}; it must be 1 or more.")
+        if any(isinstance(module, nn.Dropout) and module.training and module.p for module in self.bark.modules()):
             raise ValueError("Bark is in training mode and drops values at random. Call bark.eval() first.")
-        if offload and not torch.accelerator.is_available():
+        if self.offload and not torch.accelerator.is_available():
             raise ValueError("`offload=True` needs an accelerator, and torch finds none. Leave it out.")
-        configs, on_step = bark_generation_configs(bark), on_step or (lambda stage: None)
-        setup = cls(bark, configs, batch_size, savings, transformers_rules, offload, on_step)
-        setup._check()
-        return setup
+        object.__setattr__(self, "configs", bark_generation_configs(self.bark))
+        self._check_sizes()
 
-    def _check(self) -> None:
+    def _check_sizes(self) -> None:
         bark, semantic, coarse, fine = self.bark, self.semantic, self.coarse, self.fine
         coarse_end = semantic.semantic_vocab_size + coarse.n_coarse_codebooks * self.codebook_size
         coarse_window = coarse.max_coarse_input_length + coarse.max_coarse_history + coarse.sliding_window_len
@@ -134,6 +131,11 @@ class BarkSetup:
         if sampling is None or sampling.temperature is not None:
             return sampling
         return replace(sampling, temperature=self.configs.temperatures[stage])
+
+    def announce(self, stage: str) -> None:
+        """Call `on_step`: a step of the stage begins."""
+        if self.on_step is not None:
+            self.on_step(stage)
 
     def guidance(self, stage: str, sampling: Sampling) -> Guidance:
         """What the sampling asks for or, where it leaves that open, the Bark."""

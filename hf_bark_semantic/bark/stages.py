@@ -177,7 +177,7 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
             embeds = model.input_embeds_layer(prefixes)  # (num_slots, 2, length, hidden_size)
             slots = range(len(views) * first_new, len(views) * len(rows))
             batch.prefill(slots, embeds.sum(1), [length] * len(slots))
-        setup.on_step("semantic")
+        setup.announce("semantic")
         last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
         logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end in the last column
         held = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
@@ -268,7 +268,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
         views = [view for row in rows for view in row.views]
         _prefill_moved_windows(setup, model, batch, views)
         for offset in range(config.sliding_window_len):
-            setup.on_step("coarse")
+            setup.announce("coarse")
             codebook = offset % config.n_coarse_codebooks
             last_ids = [view.last_id for row in rows for view in row.views]
             logits = guidance.logits(heads[codebook](batch.step(last_ids)))
@@ -367,7 +367,7 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
 
     embeds = sum(layers[codebook](codes[..., codebook]) for codebook in range(num_coarse))
     for codebook in range(num_coarse, config.n_fine_codebooks):
-        setup.on_step("fine")
+        setup.announce("fine")
         last = ends if codebook == config.n_fine_codebooks - 1 and setup.savings.needed_positions else length
         embed, wanted = layers[codebook], slice(first, last)
         logits = decoder.logits(codebook, embeds + embed(codes[..., codebook]), wanted)
@@ -412,7 +412,7 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
         else:
             chunks.append([item])
     for chunk in chunks:
-        setup.on_step("codec")
+        setup.announce("codec")
         num_frames = max(item.value.shape[1] for item in chunk)
         if num_frames == 0:
             yield chunk[0]._replace(value=np.zeros(0, np.float32))

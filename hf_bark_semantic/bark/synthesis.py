@@ -74,8 +74,14 @@ def synthesize(
     """
     if look_ahead < 1:
         raise ValueError(f"`look_ahead` is {look_ahead}; it must be 1 or more.")
-    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
-    setup = BarkSetup.of(bark, batch_size=batch_size, on_step=on_step, **options)
+    setup = BarkSetup(
+        bark,
+        batch_size,
+        savings=savings,
+        transformers_rules=transformers_rules,
+        offload=offload,
+        on_step=on_step,
+    )
     return _synthesize(setup, iter(requests), tokenizer, batch_size * look_ahead)
 
 
@@ -147,8 +153,7 @@ def text_to_semantic(
     Returns:
         `list[tuple[np.ndarray, str]]`: int64 tokens, `(num_tokens,)`, and the finish reason of each request.
     """
-    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
-    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    setup = BarkSetup(bark, batch_size, savings=savings, transformers_rules=transformers_rules, offload=offload)
     items = [_read_request(setup, request, index, tokenizer) for index, request in enumerate(requests)]
     said = _semantic_tokens(setup, items)
     return [said[index] for index in range(len(items))]
@@ -175,8 +180,7 @@ def semantic_to_codes(
     Returns:
         `list[np.ndarray]`: int64 codes of shape `(8, num_frames)`.
     """
-    options = {"savings": savings, "transformers_rules": transformers_rules, "offload": offload}
-    setup = BarkSetup.of(bark, batch_size=batch_size, **options)
+    setup = BarkSetup(bark, batch_size, savings=savings, transformers_rules=transformers_rules, offload=offload)
     tokens = [checked_tokens(row, may_be_empty=True) for row in semantic_tokens]
     if requests is not None and len(requests) != len(tokens):
         raise ValueError(f"{len(tokens)} rows of tokens and {len(requests)} requests were given; give as many.")
@@ -208,7 +212,7 @@ def codes_to_waveform(
     Returns:
         `list[np.ndarray]`: float32 waveforms of shape `(num_samples,)`.
     """
-    setup = BarkSetup.of(bark, batch_size=batch_size, savings=savings, offload=offload)
+    setup = BarkSetup(bark, batch_size, savings=savings, offload=offload)
     items = [StageItem(index, None, np.asarray(codes)) for index, codes in enumerate(audio_codes)]
     for index, _, codes in items:
         shape, num_codebooks = codes.shape, setup.fine.n_fine_codebooks

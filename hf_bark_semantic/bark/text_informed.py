@@ -23,7 +23,7 @@ from transformers import BarkModel
 
 from .prompting import text_prefix
 from .setup import BarkSetup
-from .transformer import DecodingBatch, Savings, legal_head
+from .transformer import DecodingBatch, legal_head
 from .voice_prompt import VoicePrompt
 
 DEFAULT_WEIGHT = 0.5  # not measured on Suno's Bark; training/studies/evaluate_text_informed.py chooses one
@@ -89,7 +89,7 @@ class TextInformedDecoder:
 
     @property
     def _setup(self) -> BarkSetup:
-        return BarkSetup.of(self.bark, batch_size=1, savings=Savings(), offload=False)
+        return BarkSetup(self.bark)
 
     def decode(
         self,

@@ -314,7 +314,7 @@ def test_immediate_end_gives_an_empty_result(bark, tokenizer):
 
 
 def test_frame_count_is_that_of_the_package(bark):
-    setup = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False)
+    setup = BarkSetup(bark)
     assert [setup.configs.num_frames(n) for n in range(3000)] == [num_codec_frames(n) for n in range(3000)]
 
 
@@ -394,7 +394,7 @@ def test_guidance_of_the_text_stage(bark, tokenizer, scales, num_prompt_tokens):
     plain = text_to_semantic(bark, [replace(r, semantic=GREEDY) for r in requests], tokenizer=tokenizer)
     changed = any(list(tokens) != list(unguided) for (tokens, _), (unguided, _) in zip(results, plain, strict=True))
     assert changed == (prompt is not None or scales[0] > 1)
-    configs = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False).configs
+    configs = BarkSetup(bark).configs
     history = None if prompt is None else Utterance(np.zeros(0), prompt.semantic_tokens)
     embed = bark.semantic.input_embeds_layer
     for text, (tokens, reason) in zip(TEXTS, results, strict=True):
@@ -422,7 +422,7 @@ def test_guidance_of_the_coarse_stage(bark, scales, num_prompt_tokens):
     results = semantic_to_codes(bark, said, requests, batch_size=2)
     plain = semantic_to_codes(bark, said, [replace(request, coarse=GREEDY) for request in requests])
     assert any((guided[:2] != unguided[:2]).any() for guided, unguided in zip(results, plain, strict=True))
-    configs = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False).configs
+    configs = BarkSetup(bark).configs
     history = prompt and Utterance(np.zeros(0), prompt.semantic_tokens, prompt.audio_codes)
     pad, length = configs.coarse.coarse_semantic_pad_token, configs.coarse.max_coarse_input_length
     for tokens, codes in zip(said, results, strict=True):
@@ -470,14 +470,14 @@ def test_temperatures_are_the_barks_own_unless_asked_for(bark):
     cool.generation_config.fine_acoustics_config["speech_temperature"] = 0.3
 
     def temperatures(bark, **samplings):
-        setup = BarkSetup.of(bark, batch_size=1, savings=Savings(), offload=False)
+        setup = BarkSetup(bark)
         request = SynthesisRequest(text="the dog", **samplings)
         return [setup.sampling(stage, request).temperature for stage in ("semantic", "coarse", "fine")]
 
     assert temperatures(bark) == [0.7, 0.7, 0.5]
     assert temperatures(cool) == [0.7, 0.4, 0.3]
     assert temperatures(cool, coarse=Sampling(0.6), fine=Sampling(0, top_k=3)) == [0.7, 0.6, 0]
-    setup = BarkSetup.of(cool, batch_size=1, savings=Savings(), offload=False)
+    setup = BarkSetup(cool)
     assert setup.sampling("coarse", SynthesisRequest(text="a", coarse=Sampling(top_k=3))) == Sampling(0.4, top_k=3)
     assert setup.sampling("codec", None) is None
 

@@ -36,7 +36,7 @@ from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, synthesize
+from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import SUNO, VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
 from hf_bark_semantic.packaged import NANO
@@ -140,7 +140,7 @@ def random_prompt(bark, seed: int) -> VoicePrompt:
 
 
 def our_stages(bark, prompts, num_tokens: int) -> dict[str, float]:
-    setup = BarkSetup.of(bark, batch_size=len(prompts), savings=ALL_SAVINGS, offload=False)
+    setup = BarkSetup(bark, batch_size=len(prompts))
     items = []
     for index, prompt in enumerate(prompts):
         request = SynthesisRequest(

@@ -25,7 +25,6 @@ from transformers.utils import ModelOutput
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 CROP_FRAMES, GUESSED = 48, 0.5
@@ -60,7 +59,7 @@ def main(arguments=None):
 
 def guessed_codes(bark: BarkModel, all_codes: list[np.ndarray]) -> list[np.ndarray]:
     """Codes `(8, num_frames)` of which the fine model made up all but the coarse ones."""
-    setup = BarkSetup.of(bark, batch_size=16, savings=ALL_SAVINGS, offload=False)
+    setup = BarkSetup(bark, batch_size=16)
     num_coarse = setup.coarse.n_coarse_codebooks
     items = [
         StageItem(index, SynthesisRequest(text="known", seed=index), codes[:num_coarse])

@@ -47,7 +47,7 @@ from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
-from hf_bark_semantic.bark.synthesis import ALL_SAVINGS, text_to_semantic
+from hf_bark_semantic.bark.synthesis import text_to_semantic
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     Maker,
@@ -221,7 +221,7 @@ def greedy_stages(
     seconds, start = {}, time.perf_counter()
     said = [tokens for tokens, _ in text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=batch_size)]
     seconds["semantic"], outputs = time.perf_counter() - start, {"semantic": said}
-    setup = BarkSetup.of(bark, batch_size=batch_size, savings=ALL_SAVINGS, offload=False)
+    setup = BarkSetup(bark, batch_size=batch_size)
     for before, stage in zip(STAGES, STAGES[1:], strict=False):
         values = (inputs or outputs)[before]
         items = [StageItem(i, request, value) for i, (request, value) in enumerate(zip(requests, values, strict=True))]
