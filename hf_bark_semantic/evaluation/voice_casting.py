@@ -8,11 +8,12 @@ enrols with two parts of it (`CastVoice.one_recording`): its similarity hears th
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from .sequences import normalize_text
-from .voice_clips import KINDS, TEST_CLIP_S, VoiceClip
+from .voice_clips import KINDS, TEST_CLIP_S, VoiceClip, load_texts, load_voice_clips
 
 REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
 
@@ -130,8 +131,56 @@ def _alternating(clips: Sequence[VoiceClip], first_kind: int) -> list[VoiceClip]
     return sorted(clips, key=lambda clip: ranks[clip.id])
 
 
-__all__ = [
-    "CastVoice",
-    "can_test",
-    "cast_voices",
-]
+def choose_voices(
+    sources: Sequence[str | Path],
+    *,
+    texts: Path | None = None,
+    tests: int = 8,
+    per_source: int | None = None,
+    seed: int = 0,
+) -> tuple[list[CastVoice], list[str]]:
+    """Read recordings and give them their roles.
+
+    Args:
+        sources (sequence of `str` or `Path`): see [`load_voice_clips`].
+        texts (`Path`, *optional*): a file of sentences for voices whose recordings have no texts; by default they say
+            the test clips' texts of the other voices.
+        tests (`int`), seed (`int`): as in [`cast_voices`].
+        per_source (`int`, *optional*): take a random choice of so many voices of each source.
+
+    Returns:
+        The voices, and the names of those that have too few recordings.
+
+    Raises:
+        ValueError: there are fewer than two usable voices; or as in [`load_voice_clips`] and [`load_texts`].
+    """
+    clips = load_voice_clips(*sources)
+    if texts is not None:
+        sentences = load_texts(texts)
+    else:
+        sentences = list(dict.fromkeys(clip.text for clip in clips if clip.held_out_voice and can_test(clip)))
+    voices, left_out = cast_voices(clips, tests=tests, seed=seed, texts=sentences)
+    if per_source is not None:
+        voices = some_of_each_source(voices, per_source, seed)
+    if len(voices) < 2:
+        raise ValueError(
+            f"{', '.join(map(str, sources))}: {len(voices)} usable held-out voices; there must be two or more. Each "
+            "needs 6 s of recordings to be prompted with, 6 s to be compared with, and texts (its own, or --texts). "
+            f"Left out: {', '.join(left_out) or 'none'}."
+        )
+    return voices, left_out
+
+
+def some_of_each_source(voices: Sequence[CastVoice], count: int, seed: int) -> list[CastVoice]:
+    """`count` voices of each source at random, in their order."""
+    by_source = {}
+    for voice in voices:
+        by_source.setdefault(voice.source, []).append(voice.name)
+    chosen = set()
+    for source, names in by_source.items():
+        rng = np.random.default_rng([seed, zlib.crc32(source.encode())])
+        chosen.update(names[i] for i in rng.permutation(len(names))[:count])
+    return [voice for voice in voices if voice.name in chosen]
+
+
+__all__ = ["CastVoice", "can_test", "cast_voices", "choose_voices", "some_of_each_source"]

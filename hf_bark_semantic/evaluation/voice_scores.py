@@ -13,7 +13,14 @@ import numpy as np
 
 from ..audio import MIN_DURATION_S, SILENCE_PEAK, resample
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
-from .judges import MosPredictor, SpeakerEmbedder, Transcriber
+from .judges import (
+    MosPredictor,
+    SpeakerEmbedder,
+    Transcriber,
+    load_mos_predictor,
+    load_speaker_embedder,
+    load_transcriber,
+)
 from .sequences import letter_errors, normalize_text, repetition_share, word_errors
 from .speech import (
     energy_correlation,
@@ -35,12 +42,21 @@ class Scorers:
 
     Args:
         transcribe (`Transcriber`, *optional*), embedders (`dict[str, SpeakerEmbedder]`), mos (`MosPredictor`,
-            *optional*): see scorers.py.
+            *optional*): see judges.py.
     """
 
     transcribe: Transcriber | None = None
     embedders: Mapping[str, SpeakerEmbedder] = field(default_factory=dict)
     mos: MosPredictor | None = None
+
+    @classmethod
+    def load(cls, transcriber: str, speaker_models: Sequence[str], mos: str, *, device: str = "cpu") -> "Scorers":
+        """Load models by the names that judges.py knows; `"none"` for no transcriber or no predictor."""
+        return cls(
+            transcribe=None if transcriber == "none" else load_transcriber(transcriber, device=device),
+            embedders={name: load_speaker_embedder(name, device=device) for name in speaker_models},
+            mos=None if mos == "none" else load_mos_predictor(mos, device=device),
+        )
 
 
 class Enrolment:

@@ -18,7 +18,7 @@ from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.cli import evaluate_voice
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
-from hf_bark_semantic.evaluation.voice_casting import cast_voices
+from hf_bark_semantic.evaluation.voice_casting import cast_voices, some_of_each_source
 from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_texts, load_voice_clips
 from hf_bark_semantic.evaluation.voice_figures import badness, compare, figure, format_table, summarize
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers, score_trial
@@ -174,14 +174,14 @@ def test_trials_of_other_weights_are_not_mixed(options, scorers, tmp_path):
     options = [*options, "--parts", "original", "--limit", "1"]
     evaluate_voice.main(options, scorers)
     os.utime(next((tmp_path / "bark").glob("*.safetensors")), (1e9, 1e9))
-    with pytest.raises(ValueError, match="bark_weights .* .now '2001-09-09 01:46:40'."):
+    with pytest.raises(SystemExit, match="bark_weights .* .now '2001-09-09 01:46:40'."):
         evaluate_voice.main(options, scorers)
 
 
 def test_random_semantic_tokens_are_the_donors_in_the_length_of_ones_own(options, tmp_path, voices):
     cast, _ = cast_voices(load_voice_clips(voices))
     args = evaluate_voice.parse(options, evaluate_voice.argument_parser(""))
-    maker = evaluate_voice.Maker.load(args, cast, ["clone"], torch.device("cpu"))
+    maker = evaluate_voice.load_maker(args, cast, ["clone"], torch.device("cpu"))
     trials = plan_trials(cast, parts=["clone"], conditions=["full", "random", "shuffled", "none"], limit=1)
     (full, mode), (random, _), (shuffled, _), (nothing, no_mode) = map(maker.condition, trials)
     donor = maker.cloned(trials[0].distractors[0])
@@ -312,9 +312,9 @@ def test_twenty_unseen_voices_of_two_sources_in_five_conditions():
     clips = [replace(clip, source="a", held_out_text=int(clip.id[-1]) < 4) for clip in clips]
     clips += [VoiceClip(f"b{v}", Path(f"b{v}.wav"), "", f"b{v}", 14.0, source="b") for v in range(40)]
     cast, _ = cast_voices(clips, tests=3, texts=["one two", "the dog runs"])
-    chosen = evaluate_voice.some_of_each_source(cast, 10, 0)
+    chosen = some_of_each_source(cast, 10, 0)
     assert [sum(voice.source == name for voice in chosen) for name in "ab"] == [10, 10]
-    assert chosen == evaluate_voice.some_of_each_source(cast, 10, 0)
+    assert chosen == some_of_each_source(cast, 10, 0)
     trials = plan_trials(chosen, parts=["clone"], conditions=ablate_prompts.CONDITIONS, seeds=2)
     assert set(ablate_prompts.CONDITIONS) == {"full", "acoustic", "semantic", "random", "none"}
     assert len(trials) == sum(len(voice.tests) for voice in chosen) * 2 * 5

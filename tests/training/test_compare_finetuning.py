@@ -83,22 +83,22 @@ def test_trained_validated_and_tested_recordings_are_different_ones(options, voi
 
 
 def test_a_killed_study_goes_on_and_a_finished_one_does_nothing(options, scorers, tmp_path, monkeypatch):
-    options, original = [*options, "--conditions", "zero-shot", "lora", "full"], compare_finetuning.run
+    options, original = [*options, "--conditions", "zero-shot", "lora", "full"], compare_finetuning.run_trials
 
-    def killed(trials, *arguments):
+    def killed(trials, *arguments, **made_with):
         if trials[0].condition.startswith("full"):
             raise KeyboardInterrupt
-        original(trials, *arguments)
+        original(trials, *arguments, **made_with)
 
-    monkeypatch.setattr(compare_finetuning, "run", killed)
+    monkeypatch.setattr(compare_finetuning, "run_trials", killed)
     with pytest.raises(KeyboardInterrupt):
         compare_finetuning.main(options, scorers)
     before = journal(tmp_path)
-    monkeypatch.setattr(compare_finetuning, "run", original)
+    monkeypatch.setattr(compare_finetuning, "run_trials", original)
     monkeypatch.setattr(FineTuning, "tune", None)  # both trainings are done
     summary = compare_finetuning.main(options, scorers)
     assert journal(tmp_path)[: len(before)] == before and summary["trials"] == summary["planned"]
-    monkeypatch.setattr(compare_finetuning, "run", None)
+    monkeypatch.setattr(compare_finetuning, "run_trials", None)
     monkeypatch.setattr(compare_finetuning, "load_tuned", None)
     assert compare_finetuning.main(options, scorers)["rows"] == summary["rows"]
     with pytest.raises(ValueError, match=r"steps 2 .now 3"):

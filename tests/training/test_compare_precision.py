@@ -35,7 +35,7 @@ def test_conditions_are_compared_with_float32_and_what_changes_nothing_has_no_di
     out = capsys.readouterr().out
     assert "| window=60 | coarse | 100.0% [100.0, 100.0] | 2 of 2 |" in out
     assert json.loads((tmp_path / "study" / "summary.json").read_text())["tokens"] == summary["tokens"]
-    monkeypatch.setattr(compare_precision, "run", None)
+    monkeypatch.setattr(compare_precision, "run_trials", None)
     monkeypatch.setattr(compare_precision, "greedy_stages", None)
     assert compare_precision.main(options, scorers)["rows"] == summary["rows"]
 

@@ -34,7 +34,6 @@ from hf_bark_semantic.audio import resample
 from hf_bark_semantic.bark.loading import load_bark, load_codec
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.synthesis import synthesize
-from hf_bark_semantic.cli.evaluate_voice import codec_trip, load_scorers
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames
 from hf_bark_semantic.evaluation.report import MAX_SOUNDS, Sound, Table, how_made, required_packages, write_results
 from hf_bark_semantic.evaluation.sequences import word_errors
@@ -47,6 +46,7 @@ from hf_bark_semantic.evaluation.voice_figures import compare, figure, format_es
 from hf_bark_semantic.evaluation.voice_report import scores
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers, score_trial
 from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
+from hf_bark_semantic.evaluation.voice_waveforms import codec_trip
 from hf_bark_semantic.trainers.augmentation import add_noise
 from hf_bark_semantic.voices.cloning import encode_codes
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
             f"needed. Left out: {', '.join(left_out) or 'none'}."
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scorers = load_scorers(args, device) if scorers is None else scorers
+    scorers = scorers or Scorers.load(args.asr, args.speaker_models, args.mos, device=str(device))
     enrolment = Enrolment(voices, scorers.embedders)
     rungs = Rungs.load(args, voices, device)
     records, sounds = [], []

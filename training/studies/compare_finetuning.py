@@ -62,15 +62,12 @@ from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.bark.losses import LOSSES
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
-    Maker,
     argument_parser,
     cast,
     load_scorers,
-    run,
     seeds_of,
     settings_of,
     summary_of,
-    write_roles,
 )
 from hf_bark_semantic.cli.finetune_bark import main as train
 from hf_bark_semantic.corpus.preparation import prepare_recordings
@@ -84,8 +81,10 @@ from hf_bark_semantic.evaluation.voice_casting import CastVoice
 from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_voice_clips
 from hf_bark_semantic.evaluation.voice_figures import format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
+from hf_bark_semantic.evaluation.voice_run import run_trials, write_roles
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers
 from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
+from hf_bark_semantic.evaluation.voice_waveforms import Maker
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.packaged import encoder_for
 from hf_bark_semantic.pipelines.encoding import TASK
@@ -329,7 +328,8 @@ class Study:
             trials = [trial for trial in trials if trial.id not in done]
             if trials:
                 print(f"{arm.name if arm else 'original'}: {len(trials)} trials", flush=True)
-                run(trials, make(arm), self.scorers, self.enrolment, self.journal, self.args.batch_size)
+                made_with = {"scorers": self.scorers, "enrolment": self.enrolment, "journal": self.journal}
+                run_trials(trials, make(arm), **made_with, batch_size=self.args.batch_size)
 
     def encoder(self, tokens: str):
         args = self.args

@@ -50,23 +50,23 @@ from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import text_to_semantic
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
-    Maker,
     argument_parser,
     cast,
+    load_maker,
     load_scorers,
-    run,
     seeds_of,
     settings_of,
     summary_of,
-    write_roles,
 )
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.voice_figures import compare, format_estimate, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
+from hf_bark_semantic.evaluation.voice_run import run_trials, write_roles
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers
 from hf_bark_semantic.evaluation.voice_trials import Trial, plan_trials
+from hf_bark_semantic.evaluation.voice_waveforms import Maker
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.publishing import markdown_table
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     conditions = list(dict.fromkeys([REFERENCE, *args.conditions]))
     options = {"parts": ["original", "clone"], "seeds": args.seeds, "limit": args.limit, "seed": args.seed}
     trials = plan_trials(voices, conditions=conditions, **options)
-    reference = VariantMaker.load(args, voices, ["clone"], device)
+    reference = load_maker(args, voices, ["clone"], device, VariantMaker)
     variants = {name: variant_of(reference.bark, name) for name in conditions}
 
     tokens = measured_tokens(args, reference, variants, trials)
@@ -95,10 +95,10 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     missing = [trial for trial in trials if trial.id not in done]
     if missing:
         scorers = load_scorers(args, device) if scorers is None else scorers
-        enrolment = Enrolment(voices, scorers.embedders)
+        made_with = {"scorers": scorers, "enrolment": Enrolment(voices, scorers.embedders), "journal": journal}
         for name in conditions:
             part = [trial for trial in missing if (trial.condition if trial.part == "clone" else REFERENCE) == name]
-            run(part, reference.with_bark(variants[name]), scorers, enrolment, journal, args.batch_size)
+            run_trials(part, reference.with_bark(variants[name]), **made_with, batch_size=args.batch_size)
 
     summary = {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out, "tokens": tokens}
     pairs = [(name, REFERENCE) for name in conditions[1:]]
