@@ -118,7 +118,9 @@ def converted(value: Any, hint: Any, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _converted_to_one_of(value, parts, name, wrong)
     if origin is Literal:
-        if value not in parts or isinstance(value, bool):  # YAML reads `no` and `off` as false
+        if value is False and "no" in parts:
+            return "no"  # as the user wrote it: YAML reads `no` as false
+        if value not in parts or isinstance(value, bool):
             raise ValueError(f"{wrong} Quote a word that YAML reads as true or false." if value is False else wrong)
         return value
     if is_dataclass(hint):

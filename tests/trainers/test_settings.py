@@ -87,7 +87,9 @@ def test_rates_as_yaml_reads_them_are_numbers(tmp_path):
     file.write_text("training: {output_dir: x, learning_rate: 1e-4, learning_rates: {head: 2e-3}}")
     config = read_config(file)
     set_value(config, "training.weight_decay=5e-5")
+    set_value(config, "training.mixed_precision=no")
     arguments = arguments_of(TrainingArguments, config["training"], "training")
+    assert arguments.mixed_precision == "no"
     assert (arguments.learning_rate, arguments.learning_rates, arguments.weight_decay) == (1e-4, {"head": 2e-3}, 5e-5)
 
 
