@@ -79,9 +79,9 @@ class BarkGenerationConfigs:
         return {"semantic_vocab_size": self.semantic.semantic_vocab_size, "codebook_size": self.codebook_size}
 
     def guidance_scales(self, stage: str) -> tuple[float, float]:
-        """This Bark's own guidance of `"semantic"` or `"coarse"` by what is said and by the voice; 1 for none.
+        """This Bark's own guidance of `"semantic"` or `"coarse"` by the content and by the voice; 1 for none.
 
-        The keys are ours: by its own `guidance_scale` transformers would guide by something else.
+        The keys are this package's: transformers' own `guidance_scale` means another guidance.
         """
         config = getattr(self, stage)
         return tuple(

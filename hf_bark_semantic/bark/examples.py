@@ -34,7 +34,7 @@ JOINT = "+"  # between the ids of joined utterances
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """One clip of speech, as Bark's models see it.
+    """One clip of speech, as Bark's models read it.
 
     Args:
         text_ids (`np.ndarray` of shape `(num_text_ids,)`): the tokenizer's ids, without special tokens and offset.
@@ -70,7 +70,7 @@ class Utterance:
 def semantic_example(
     utterance: Utterance, history: Utterance | None, configs: BarkGenerationConfigs
 ) -> dict[str, np.ndarray]:
-    """What the semantic model sees of an utterance: the text and the voice's last tokens, whose embeddings it adds up.
+    """What the semantic model reads of an utterance: the text and the voice's last tokens, whose embeddings it adds.
 
     Tokens beyond `max_new_tokens` are left out, as inference would never reach them; then the end is no target.
 
@@ -104,7 +104,7 @@ def coarse_example(
     past_targets: bool = True,
     history_targets: bool = False,
 ) -> dict[str, np.ndarray]:
-    """What the coarse model sees when it has generated `num_generated` ids of an utterance and continues.
+    """What the coarse model reads after it has generated `num_generated` ids of an utterance.
 
     Inference rebuilds its input for every window of `sliding_window_len` ids: a window of semantic tokens, padded; the
     infer token; the last `max_coarse_history` coarse ids, of which the voice history's end lags by one frame.
@@ -157,7 +157,7 @@ def fine_example(
     known_targets: bool = False,
     tail_codes: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the fine model sees of a window of the history's end and the utterance when it predicts a codebook.
+    """What the fine model reads to predict a codebook of a window over the history's end and the utterance.
 
     Codebooks below `codebook` are known; `codebook` itself and those above only in the first `num_known` frames.
 
@@ -167,7 +167,7 @@ def fine_example(
         start (`int`): first frame of the window, counted from the history's first frame that is used.
         num_known (`int`, *optional*): the default is the history's.
         known_targets (`bool`): known frames are targets too. Where inference's windows overlap, it predicts frames
-            anew that it sees; a model that never learnt to copy spoils them.
+            anew that it can read; a model that never learnt to copy spoils them.
         tail_codes (`np.ndarray` of shape `(n_fine_codebooks, num_frames)`, *optional*): codes behind the clip's end.
             Inference has its own guesses there in the codebooks between the coarse ones and this one.
 
@@ -210,7 +210,7 @@ def join_utterances(utterances: Sequence[Utterance], configs: BarkGenerationConf
 
 
 def collate(examples: Sequence[dict[str, np.ndarray]], configs: BarkGenerationConfigs) -> dict[str, torch.Tensor]:
-    """Stack examples of one stage, right-padded: the causal models never see what is behind a row's last label."""
+    """Stack examples of one stage, right-padded: the causal models never read what is behind a row's last label."""
     pads = {"input_ids": configs.semantic.semantic_pad_token, "labels": IGNORED}
     batch = {}
     for name in examples[0]:

@@ -25,7 +25,7 @@ TRAINING = Savings(packed_weights=False)  # packed weights have no gradient
 
 @dataclass
 class BarkLossOutput(ModelOutput):
-    """The mean loss over targets; how many they are; and, outside training, how many the model would say greedily.
+    """The mean loss over targets, their number and, outside training, how many of them the model finds likeliest.
 
     Args:
         loss (`torch.FloatTensor` of shape `()`), num_targets (`torch.LongTensor` of shape `()`), num_correct

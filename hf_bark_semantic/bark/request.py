@@ -1,4 +1,4 @@
-"""What Bark is asked to say, and what came of it.
+"""What Bark is asked to say, and its answer.
 
 SynthesisRequest    a text or semantic tokens, a voice, a seed, and how the stages pick their tokens
 SynthesisResult     its tokens, codes and waveform
@@ -94,7 +94,7 @@ class SynthesisResult:
 
 
 def checked_tokens(semantic_tokens: Any, *, may_be_empty: bool = False) -> np.ndarray:
-    """Semantic tokens as int64 of shape `(num_tokens,)`; a `ValueError` for what is none."""
+    """Semantic tokens as int64 of shape `(num_tokens,)`; a `ValueError` for anything else."""
     tokens = np.asarray(semantic_tokens)
     if may_be_empty and tokens.size == 0:
         return np.zeros(0, np.int64)

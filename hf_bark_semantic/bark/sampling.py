@@ -26,9 +26,9 @@ class Sampling:
         top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
         min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
             have no end to predict and ignore it.
-        guidance_scale (`float`, *optional*): how much what is to be said counts: the text for the text stage, its
-            tokens for the coarse stage; 1 as the model says, more for clearer words. See [`Guidance`]. `None`: what
-            the Bark's generation config says, `condition_guidance_scale`; Suno's say nothing, so 1.
+        guidance_scale (`float`, *optional*): of the guidance by the content: the text in the text stage, the semantic
+            tokens in the coarse stage. 1 for none, more for clearer words, see [`Guidance`]. `None`: what the Bark's
+            generation config says, `condition_guidance_scale`; Suno's says nothing, so 1.
         voice_guidance_scale (`float`, *optional*): the same for the voice prompt, and `voice_guidance_scale` there.
 
     Raises:
@@ -62,9 +62,9 @@ class Sampling:
 
 
 class View(NamedTuple):
-    """How much of a request a row of a batch knows, and how much its log-probabilities count."""
+    """Which parts of a request the model reads in a row of a batch, and the weight of its log-probabilities."""
 
-    content: bool  # what is to be said
+    content: bool  # the text or the semantic tokens
     voice: bool  # the voice prompt
     weight: float
 
@@ -73,8 +73,8 @@ class View(NamedTuple):
 class Guidance:
     """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598) by two conditions, one after the other.
 
-    Every row is computed as up to three views: with all that it is asked for, without the voice prompt, and without
-    what it is to say either. Their log-probabilities are added up as in Brooks et al., 2023, arXiv:2211.09800:
+    Every row is computed as up to three views: with all conditions, without the voice prompt, and without the voice
+    prompt and the content. Their log-probabilities are added up as in Brooks et al., 2023, arXiv:2211.09800:
     `nothing + content * (no_voice - nothing) + voice * (all - no_voice)`.
 
     Args:
@@ -86,7 +86,7 @@ class Guidance:
 
     @cached_property
     def views(self) -> list[View]:
-        """Those that count."""
+        """The views whose weight is not 0."""
         everything = View(True, True, self.voice)
         rest = (View(True, False, self.content - self.voice), View(False, False, 1 - self.content))
         return [everything, *(view for view in rest if view.weight)]

@@ -15,11 +15,7 @@ from transformers.models.bark.generation_configuration_bark import (
 )
 
 from .configs import BarkGenerationConfigs, bark_generation_configs
-from .prompting import (
-    check_text,
-    longest_generation,
-    text_to_ids,
-)
+from .prompting import check_text, longest_generation, text_to_ids
 from .request import SynthesisRequest
 from .sampling import Guidance, Sampling
 from .transformer import Savings

@@ -1,13 +1,13 @@
-"""The four stages of Bark over many rows at once: each takes items and gives them on with a new value.
+"""The four stages of Bark over many rows at once: each takes items and returns them with a new value.
 
     StageItem      a request on its way through the stages
     run_stage      one stage over any number of items, in any order, with smaller batches when memory runs out
     text_stage     text ids -> semantic tokens      rows enter as others leave
     coarse_stage   semantic tokens -> coarse codes  window by window, rows enter between windows
     fine_stage     coarse codes -> codes            windows of one length, so rows need no padding
-    codec_stage    codes -> waveform                padded on the right, where a causal decoder does not look
+    codec_stage    codes -> waveform                padded on the right, which a causal decoder never reads
 
-Nothing here is ours: lengths, windows and paddings are those of suno-ai/bark, generation.py, as transformers has them.
+What a stage reads, its lengths, windows and paddings, is worked out in `prompting`.
 """
 
 import contextlib
@@ -19,9 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from transformers.models.bark.generation_configuration_bark import (
-    BarkFineGenerationConfig,
-)
+from transformers.models.bark.generation_configuration_bark import BarkFineGenerationConfig
 
 from .prompting import (
     coarse_codes,
@@ -45,7 +43,7 @@ CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most so m
 
 
 class StageItem(NamedTuple):
-    """A request on its way: `value` is what the next stage reads (text ids, tokens, coarse codes, codes)."""
+    """A request between two stages: `value` is what the next one reads (text ids, tokens, coarse codes, codes)."""
 
     index: int
     request: SynthesisRequest | None
@@ -57,14 +55,14 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
 
     Args:
         name (`str`): `"semantic"`, `"coarse"`, `"fine"` or `"codec"`.
-        setup (`BarkSetup`): the model, and how to run it.
-        items (`list[StageItem]`): with what the stage reads.
+        setup (`BarkSetup`): the Bark, and how to run it.
+        items (`list[StageItem]`): their values are the stage's input.
 
     Returns:
-        `Iterator[StageItem]`: with what it makes of that, as soon as it is ready.
+        `Iterator[StageItem]`: the items, each as soon as its value, the stage's output, is ready.
 
     Raises:
-        MemoryError: there is not enough memory for one item.
+        MemoryError: there is not enough memory for a single item.
     """
     stage, model = {
         "semantic": (text_stage, setup.bark.semantic),
@@ -94,7 +92,7 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
                             "split the text."
                         ) from error
                     batch_size //= 2
-                if pending:  # out of memory: the failed batch is garbage from here on
+                if pending:  # memory ran out; nothing refers to the failed batch any more
                     _free_memory()
 
 
@@ -122,17 +120,18 @@ def _on_accelerator(model: nn.Module, offload: bool):
 
 
 def _generator(request: SynthesisRequest, stage: int) -> torch.Generator:
-    """Random numbers of a row in a stage, on the CPU, so that every device draws the same."""
+    """The generator of a row's random numbers in a stage; on the CPU, so that every device draws the same."""
     seed = np.random.SeedSequence([request.seed, stage]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
 
-def _hears(item: StageItem, *modes: str) -> VoicePrompt | None:
+def _prompt_for(item: StageItem, *modes: str) -> VoicePrompt | None:
+    """The voice prompt of a request, if its mode is one of these."""
     return item.request.voice_prompt if item.request.prompt_mode in modes else None
 
 
 def _leave(batch: DecodingBatch, rows: list, place: int) -> None:
-    """Take a row out of a batch, of which every row has neighbouring slots; the last row takes its place."""
+    """Take a row out of a batch; the last row moves into its slots, one for each of its views."""
     last, views = len(rows) - 1, len(rows[place].views)
     if place != last:
         for view in range(views):
@@ -146,7 +145,7 @@ class _TextRow:
         self.item, self.tokens, self.views = item, [], views
         self.limit = setup.token_limit(item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
-        prompt = _hears(item, "full", "semantic")
+        prompt = _prompt_for(item, "full", "semantic")
         self.prefixes = [  # each (2, max_input_semantic_length)
             text_prefix(item.value if view.content else (), prompt if view.voice else None, setup.configs)
             for view in views
@@ -155,7 +154,7 @@ class _TextRow:
 
 @torch.inference_mode()
 def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
-    """Text ids to semantic tokens; `semantic_vocab_size` at the end says that the row ended by itself."""
+    """Text ids to semantic tokens, `(num_tokens,)`, and `semantic_vocab_size` behind them where the model ended."""
     model, config, vocab_size = setup.bark.semantic, setup.semantic, setup.semantic.semantic_vocab_size
     head = legal_head(model.lm_head, semantic_columns(setup.configs), setup.savings)
     if setup.savings.sort_by_length:  # a longer text takes longer to say
@@ -180,9 +179,9 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
         setup.announce("semantic")
         last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
         logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end in the last column
-        held = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
-        if held:
-            logits[held, -1] = float("-inf")
+        too_short = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
+        if too_short:
+            logits[too_short, -1] = float("-inf")
         picked = _pick(setup, sampling, logits, [row.uniforms[len(row.tokens)] for row in rows], predicts_end=True)
         for slot in reversed(range(len(rows))):
             row = rows[slot]
@@ -203,7 +202,7 @@ class _CoarseRow:
 
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
         self.item = item
-        history, ids = coarse_history(_hears(item, "full", "acoustic"), setup.configs)
+        history, ids = coarse_history(_prompt_for(item, "full", "acoustic"), setup.configs)
         if item.request.prompt_mode == "acoustic":
             history = np.full_like(history, setup.coarse.coarse_semantic_pad_token)
         self.ids, self.num_history_ids = ids.tolist(), len(ids)
@@ -217,7 +216,7 @@ class _CoarseRow:
 
 
 class _CoarseView:
-    """What a row knows, or knows without its voice or its tokens, and how much of that the model reads."""
+    """One view of a row: with or without its voice, with or without its semantic tokens."""
 
     def __init__(self, setup: BarkSetup, row: _CoarseRow, view: View, history: np.ndarray):
         self.setup, self.row, self.content = setup, row, view.content
@@ -228,7 +227,7 @@ class _CoarseView:
         self.cached_window = None
 
     def window(self) -> tuple[int, int]:
-        """Where the semantic tokens and the coarse ids begin that the next tokens depend on."""
+        """The first semantic token and the first coarse id that the model reads for the next ids."""
         row, num_history_ids = self.row, self.row.num_history_ids - self.first_id
         first_token, first_id = coarse_window(
             self.num_history_tokens, num_history_ids, row.num_generated, self.setup.configs
@@ -284,10 +283,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
 
 
 def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:
-    """Bring the keys and values of the views whose window is not the one they were computed for up to date.
-
-    A prefix goes in without its last id, which the next step appends.
-    """
+    """Compute the keys and values of those views anew whose window has moved, without the last id: the next step's."""
     moved = [
         slot for slot, view in enumerate(views) if not setup.savings.keep_cache or view.window() != view.cached_window
     ]
@@ -304,13 +300,13 @@ def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBa
 
 
 class _FineRow:
-    """Codes of a row, history first, which windows of a fixed length complete from left to right."""
+    """The codes of a row, those of its history first; windows of a fixed length complete them from left to right."""
 
     def __init__(self, setup: BarkSetup, item: StageItem, device: torch.device):
         config, self.item = setup.fine, item
         num_coarse, num_frames = item.value.shape
         self.generator = _generator(item.request, 2)
-        history = fine_history(_hears(item, "full", "acoustic"), setup.configs)
+        history = fine_history(_prompt_for(item, "full", "acoustic"), setup.configs)
         self.clip = slice(history.shape[1], history.shape[1] + num_frames)
         length = max(self.clip.stop, config.max_fine_input_length)
         codes = np.full((length, config.n_fine_codebooks), setup.codebook_size, np.int64)
@@ -320,7 +316,7 @@ class _FineRow:
         self.num_windows, self.num_done = num_fine_windows(self.clip.stop, setup.configs), 0
 
     def window(self, config: BarkFineGenerationConfig) -> tuple[int, int, int]:
-        """First frame of the next window; within it, the first frame to fill and the end of the clip."""
+        """The first frame of the next window; within the window, the first frame to predict and the clip's end."""
         start = min(self.num_done * config.max_fine_history_length, len(self.codes) - config.max_fine_input_length)
         fill = min(
             self.clip.start + self.num_done * config.max_fine_history_length,
@@ -350,8 +346,8 @@ def fine_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
 def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, rows: list[_FineRow]) -> None:
     """Fill the next window of each row, codebook after codebook.
 
-    The padding behind a clip gets codes as well, because the codebooks after see them; only of the last codebook they
-    are never read.
+    The padding behind a clip gets codes as well, because the codebooks after this one read them; those of the last
+    codebook are read by none.
     """
     config, num_coarse = setup.fine, setup.coarse.n_coarse_codebooks
     layers = setup.bark.fine_acoustics.input_embeds_layers
@@ -389,8 +385,8 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
 def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
     """Codes to waveforms, `(num_samples,)`.
 
-    A causal decoder never looks at what follows a clip, so padding on the right changes nothing, but it reflects the
-    first frames of a clip: one that is not longer than the kernel is decoded by itself.
+    A causal decoder never reads what follows a clip, so padding on the right changes nothing. But it pads a clip on
+    the left with a reflection of its first frames, so a clip no longer than the kernel is decoded alone.
     """
     codec, config = setup.bark.codec_model, setup.bark.codec_model.config
     device = next(codec.parameters()).device

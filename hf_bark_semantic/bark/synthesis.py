@@ -8,8 +8,8 @@
     SynthesisRequest ──> text stage ──> coarse stage ──> fine stage ──> codec ──> SynthesisResult
                          rows enter as others leave      window by window         padded on the right
 
-A request's result does not depend on its company in a batch: every row has its own prompt, lengths and random numbers.
-Ids, rates and window lengths come from `bark.generation_config`, so a Bark with others works as well.
+A request's result does not depend on the other rows of its batch: every row has its own prompt, lengths and random
+numbers. Ids, rates and window lengths come from `bark.generation_config`, so a Bark with others works as well.
 
 Where the rules of Suno's program and of transformers differ, Suno's hold, unless `transformers_rules=True`:
 
@@ -22,8 +22,8 @@ Where the rules of Suno's program and of transformers differ, Suno's hold, unles
     | fine stage, temperature 1    | samples                               | takes the likeliest               |
     | guidance, see [`Sampling`]   | by our keys of the generation config  | none                              |
 
-Sampling draws from one generator per row and stage, so that it repeats; transformers' random numbers are others. What
-is computed in float16 or bfloat16, or by int8 layers, is up to the model that is passed; only float32 repeats exactly.
+Sampling draws from one generator per row and stage, so that it repeats; transformers draws other random numbers. The
+model that is passed decides about float16, bfloat16 and int8 layers; only float32 repeats exactly.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,7 +104,7 @@ def _synthesize(
                 while position in finished:
                     yield finished.pop(position)
                     position += 1
-        except KeyboardInterrupt:  # what is ready is delivered, although results between are missing
+        except KeyboardInterrupt:  # finished results are returned, although some between them are missing
             for index in sorted(finished):
                 yield finished[index]
             raise
@@ -113,7 +113,7 @@ def _synthesize(
 
 
 def _speak(setup: BarkSetup, window: list[StageItem]) -> Iterator[SynthesisResult]:
-    """All stages over some requests; results come as they are ready."""
+    """Run all stages over some requests; a result is returned as soon as it is ready."""
     said = _semantic_tokens(setup, window)
 
     def result(item: StageItem, codes: np.ndarray, waveform: np.ndarray) -> SynthesisResult:
@@ -147,7 +147,7 @@ def text_to_semantic(
     """Run the text stage.
 
     Args:
-        requests (`Sequence[SynthesisRequest]`): those with tokens get them back.
+        requests (`Sequence[SynthesisRequest]`): of those with tokens, the tokens are returned.
         bark, tokenizer, batch_size, savings, transformers_rules, offload: see [`synthesize`].
 
     Returns:
@@ -183,7 +183,9 @@ def semantic_to_codes(
     setup = BarkSetup(bark, batch_size, savings=savings, transformers_rules=transformers_rules, offload=offload)
     tokens = [checked_tokens(row, may_be_empty=True) for row in semantic_tokens]
     if requests is not None and len(requests) != len(tokens):
-        raise ValueError(f"{len(tokens)} rows of tokens and {len(requests)} requests were given; give as many.")
+        raise ValueError(
+            f"{len(tokens)} rows of tokens and {len(requests)} requests were passed; pass one request for each row."
+        )
     items = []
     for index, row in enumerate(tokens):
         if len(row):
@@ -263,7 +265,7 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
         )
     if request.max_semantic_tokens is not None and not 1 <= request.max_semantic_tokens <= most:
         raise ValueError(
-            f"Request {index}: `max_semantic_tokens` is {request.max_semantic_tokens}; this Bark makes 1 to {most}."
+            f"Request {index}: `max_semantic_tokens` is {request.max_semantic_tokens}; it must be from 1 to {most}."
         )
     if request.min_semantic_tokens > (request.max_semantic_tokens or most):
         raise ValueError(
@@ -273,7 +275,7 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
 
 
 def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, tuple[np.ndarray, str]]:
-    """Tokens and finish reasons by index; the text stage is run for those that have none yet."""
+    """Tokens and finish reasons by index; the text stage runs for requests with a text."""
     said = {item.index: (item.value, "given") for item in items if item.request.text is None}
     texts = [item for item in items if item.request.text is not None]
     for item in run_stage("semantic", setup, texts):

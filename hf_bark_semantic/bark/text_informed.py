@@ -1,15 +1,15 @@
-"""Semantic tokens of a recording whose words are known: the encoder recognizes them, Bark's text stage expects them.
+"""Semantic tokens of a recording with a known text: Bark's text stage as the language model of the encoder's search.
 
-    TextInformedDecoder    a Bark as the judge of the encoder's candidates; `decode` finds the tokens
-    log_unigram            how common tokens are, as a prior to be taken out again
+    TextInformedDecoder    `decode` finds the tokens
+    log_unigram            log-frequencies of tokens, as a prior to be subtracted
 
-The score of tokens t_1 ... t_n, of which a beam search finds (nearly) the highest, is the sum over all positions of
+A beam search finds the tokens t_1 ... t_n of (nearly) the highest score, the sum over all positions of
 
     log p_encoder(t_i | audio) + weight * log p_bark(t_i | text, voice, t_1 ... t_i-1) - prior[t_i]
 
-where only the encoder's likeliest tokens of a position are candidates. The audio tells how many tokens there are, so
-the end is no candidate either: Bark's probabilities are those of tokens that are followed by others.
-How likely Bark finds the result is measured by `evaluation.semantic_likelihood`.
+where only the encoder's likeliest tokens of a position are candidates. The audio determines the number of tokens, so
+the end is no candidate: Bark's probabilities are normalized over semantic tokens. How likely Bark finds the result,
+`evaluation.semantic_likelihood` measures.
 """
 
 import hashlib
@@ -33,16 +33,16 @@ DEFAULT_TOP_K = 16
 
 @dataclass(frozen=True, eq=False)
 class TextInformedDecoder:
-    """Bark's text stage, as the judge of an encoder's candidates.
+    """A beam search over an encoder's candidates, scored by Bark's text stage.
 
     Args:
         bark (`BarkModel`): in evaluation mode; of the encoder's tokens.
         tokenizer: Bark's, or its processor.
-        weight (`float`): of Bark's log-probabilities; 0 leaves the encoder's tokens as they are, unasked.
-        beam_size (`int`): beginnings that are kept at every position; 1 is greedy.
+        weight (`float`): of Bark's log-probabilities; 0 returns the encoder's tokens without running Bark.
+        beam_size (`int`): hypotheses that are kept at every position; 1 is greedy.
         top_k (`int`): candidates of every position.
-        prior (`np.ndarray` of shape `(vocab_size,)`, *optional*): is taken from the score of every token, such as
-            `0.3 * log_unigram(...)`: encoder and Bark both know which tokens are common, and together count it twice.
+        prior (`np.ndarray` of shape `(vocab_size,)`, *optional*): is subtracted from the score of every token, such as
+            `0.3 * log_unigram(...)`: encoder and Bark both prefer common tokens, and their sum counts that twice.
 
     Raises:
         ValueError: a value outside of its range.
@@ -77,7 +77,7 @@ class TextInformedDecoder:
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens that Bark says at once."""
+        """The most tokens that Bark generates at once."""
         return self._setup.max_semantic_tokens
 
     def description(self) -> dict[str, Any]:
@@ -154,22 +154,23 @@ class TextInformedDecoder:
         head = legal_head(model.lm_head, slice(0, self.vocab_size), setup.savings)
         batch = DecodingBatch(model, self.beam_size, length + num_tokens, setup.savings)
         batch.prefill([0], model.input_embeds_layer(prefix.to(batch.device)).sum(0)[None], [length])
-        said = np.full((1, num_tokens), setup.semantic.semantic_infer_token)  # beginnings; what was said last is last
-        totals = np.zeros(1)  # of each beginning
+        # the first hypothesis, whose last token stands for the one before its first
+        hypotheses = np.full((1, num_tokens), setup.semantic.semantic_infer_token)
+        totals = np.zeros(1)  # of each hypothesis
         for position in range(num_tokens):
-            hidden = batch.step(said[:, position - 1].tolist())
+            hidden = batch.step(hypotheses[:, position - 1].tolist())
             columns = torch.from_numpy(candidates[position]).to(batch.device)
             expected = head(hidden).float().log_softmax(-1)[:, columns].cpu().double().numpy()
-            continued = totals[:, None] + scores[position] + self.weight * expected  # (num_beginnings, num_candidates)
+            continued = totals[:, None] + scores[position] + self.weight * expected  # (num_hypotheses, num_candidates)
             best = (-continued).argsort(axis=None, kind="stable")[: self.beam_size]
             parents, choices = _in_slots_of_parents(*np.unravel_index(best, continued.shape), batch)
-            said, totals = said[parents], continued[parents, choices]
-            said[:, position] = candidates[position][choices]
-        return said[totals.argmax()].astype(np.int64)
+            hypotheses, totals = hypotheses[parents], continued[parents, choices]
+            hypotheses[:, position] = candidates[position][choices]
+        return hypotheses[totals.argmax()].astype(np.int64)
 
 
 def _in_slots_of_parents(parents: np.ndarray, choices: np.ndarray, batch: DecodingBatch) -> tuple[np.ndarray, ...]:
-    """Order beginnings so that the first child of each stays in its slot, and copy keys and values for the others."""
+    """Order hypotheses so that the first child of each parent stays in its slot; copy keys and values for others."""
     num_rows = len(parents)
     slots, others = [-1] * num_rows, []
     for child, parent in enumerate(parents):

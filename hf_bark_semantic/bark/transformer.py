@@ -3,12 +3,12 @@
     Savings              computations that can be left out without changing a token
     Block, attend        one block, and the attention in it; training runs them, too
     DecodingBatch        rows of a causal stage with their keys and values: prefill, step, move
-    FineDecoder          the fine stage, which sees all positions at once
+    FineDecoder          the fine stage, in which every position attends to all
     legal_head           the rows of a language model head that may be picked
 
 Blocks are run through their own modules, so adapters and quantized layers work; only the attention between them is
-replaced, and plain linear layers on a CPU by packed ones. A row's place in the batch and its neighbours have no
-influence on it.
+replaced, and plain linear layers on a CPU by packed ones. A row's result depends neither on its place in a batch nor
+on the other rows.
 """
 
 import math
@@ -196,8 +196,8 @@ class DecodingBatch:
         batch_size (`int`): number of slots.
         capacity (`int`): positions per slot.
         savings (`Savings`): `needed_positions`, `fused_attention` and `packed_weights` are read.
-        num_views (`int`): kinds of rows, which take turns in the slots. Those of a kind are about as long as each
-            other, so they are attended to together, and apart from the others.
+        num_views (`int`): views of a request ([`Guidance`]), which take turns in the slots. Rows of one view have
+            about the same length, so attention is computed for each view apart.
     """
 
     def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings, num_views: int = 1):
@@ -242,7 +242,7 @@ class DecodingBatch:
             self.keys[layer, index, :, :num_positions] = key
             self.values[layer, index, :, :num_positions] = value
             if layer == last and self.savings.needed_positions:
-                break  # nothing reads what the last block says of these positions
+                break  # nothing reads the last block's output at these positions
             attended = attend(query, key, value, causal=True, fused=self.savings.fused_attention)
             hidden = block.finish(hidden, attended)
 
@@ -282,7 +282,7 @@ class DecodingBatch:
         return self.model.layernorm_final(hidden)[:, 0]
 
     def _mask(self, positions: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor | None, int]:
-        """What hides the leftovers behind rows that end at `positions`, `(num_rows, 1, 1, longest)`, and `longest`."""
+        """A mask over what is behind rows that end at `positions`, `(num_rows, 1, 1, longest)`, and `longest`."""
         longest = max(lengths) + 1
         if min(lengths) == longest - 1:
             return None, longest

@@ -1,4 +1,4 @@
-"""Adapters: what was trained is what is saved, loaded, mixed, merged and heard in batched synthesis."""
+"""Adapters: what was trained is what is saved, loaded, mixed, merged and run in batched synthesis."""
 
 import copy
 import functools
@@ -93,12 +93,12 @@ def test_loss_and_speech_are_the_same_trained_reloaded_and_merged(tmp_path, opti
     merge_adapters(reloaded).save_pretrained(tmp_path / "merged")
     merged = BarkModel.from_pretrained(tmp_path / "merged").eval()
     assert merged.state_dict().keys() == base.state_dict().keys()
-    expected, heard = losses(trained), spoken(trained)
+    expected, speech = losses(trained), spoken(trained)
     assert min(abs(a - b) for a, b in zip(expected, losses(base), strict=True)) > 1e-3
-    assert heard != spoken(base)
+    assert speech != spoken(base)
     for bark in (reloaded, merged):
         assert losses(bark) == pytest.approx(expected, abs=1e-5)
-        assert spoken(bark) == heard
+        assert spoken(bark) == speech
 
 
 def test_a_bundle_says_what_it_is_and_peft_reads_it(tmp_path):

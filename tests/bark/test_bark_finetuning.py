@@ -448,7 +448,7 @@ def test_gradients_reach_the_embeddings_of_what_is_seen_and_every_layer(stage):
         assert torch.allclose(kept.grad, computed_again.grad, atol=1e-6), name
 
 
-def test_adapters_are_heard_and_trained():
+def test_adapters_are_run_and_trained():
     peft = pytest.importorskip("peft")
     loss, clip = stage_loss("coarse"), utterance(20)
     batch = collate([coarse_example(clip, None, CONFIGS)], CONFIGS)

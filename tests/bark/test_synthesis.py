@@ -432,8 +432,8 @@ def test_guidance_of_the_coarse_stage(bark, scales, num_prompt_tokens):
             wanted = ids[start : start + configs.coarse.sliding_window_len]
 
             def logits_of(content, voice, utterance=utterance, start=start, wanted=wanted):
-                num_new, heard = len(wanted), history if voice else None
-                example = coarse_example(utterance, heard, configs, num_generated=start)
+                num_new, voice_read = len(wanted), history if voice else None
+                example = coarse_example(utterance, voice_read, configs, num_generated=start)
                 input_ids = torch.from_numpy(example["input_ids"])
                 if not content:
                     input_ids[:length] = pad
@@ -698,8 +698,8 @@ def test_request_takes_only_voice_prompts():
     "values, message",
     [
         ({"semantic_tokens": [0, 500]}, r"from 0 to 500; this Bark's lie in \[0, 500\)"),
-        ({"text": "a", "max_semantic_tokens": 61}, "makes 1 to 60"),
-        ({"text": "a", "max_semantic_tokens": 0}, "makes 1 to 60"),
+        ({"text": "a", "max_semantic_tokens": 61}, "must be from 1 to 60"),
+        ({"text": "a", "max_semantic_tokens": 0}, "must be from 1 to 60"),
         ({"text": "a", "min_semantic_tokens": 61}, "above the maximum of 60"),
         ({"text": "a", "max_semantic_tokens": 5, "min_semantic_tokens": 6}, "above the maximum of 5"),
     ],

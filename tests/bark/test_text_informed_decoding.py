@@ -41,7 +41,7 @@ def encode():
     return AudioToBarkSemanticPipeline(tiny_encoder(window_s=2.0, overlap_s=0.4), device="cpu")
 
 
-def heard(num_tokens: int, num_candidates: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def random_candidates(num_tokens: int, num_candidates: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Candidates and probabilities as an encoder gives them, best first."""
     probabilities = torch.rand(num_tokens, 50, generator=torch.Generator().manual_seed(seed)).mul(4).softmax(-1)
     best = probabilities.topk(num_candidates)
@@ -82,7 +82,7 @@ def scores_of(bark, sequences, candidates, probabilities, weight, prior=None, vo
 
 @pytest.mark.parametrize("voice_prompt", [None, tiny_prompt()])
 def test_a_wide_beam_finds_what_exhaustive_search_finds(bark, voice_prompt):
-    candidates, probabilities = heard(5, 3)
+    candidates, probabilities = random_candidates(5, 3)
     prior = 0.5 * log_unigram(np.arange(120) % 7, 50)
     decoder = TextInformedDecoder(bark, TOKENIZER, weight=0.7, beam_size=3**5, top_k=3, prior=prior)
     found = decoder.decode(candidates, probabilities, TEXT, voice_prompt)
@@ -93,7 +93,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(bark, voice_prompt):
 
 
 def test_a_beam_of_one_is_greedy(bark):
-    candidates, probabilities = heard(30, 6)
+    candidates, probabilities = random_candidates(30, 6)
     found = TextInformedDecoder(bark, TOKENIZER, weight=0.6, beam_size=1, top_k=6).decode(
         candidates, probabilities, TEXT
     )
@@ -106,14 +106,14 @@ def test_a_beam_of_one_is_greedy(bark):
 
 
 def test_a_narrow_beam_is_an_ordinary_beam_search(bark):
-    """Every beginning is scored anew by transformers' forward, so keys and values have followed their rows."""
-    candidates, probabilities = heard(12, 4)
+    """Every hypothesis is scored anew by transformers' forward, so keys and values have followed their rows."""
+    candidates, probabilities = random_candidates(12, 4)
     decoder = TextInformedDecoder(bark, TOKENIZER, weight=0.8, beam_size=3, top_k=4)
     beams = [()]
     for position in range(12):
-        heard_so_far = (candidates[: position + 1], probabilities[: position + 1])
+        so_far = (candidates[: position + 1], probabilities[: position + 1])
         continued = [(*tokens, token) for tokens in beams for token in candidates[position].tolist()]
-        scores = scores_of(bark, continued, *heard_so_far, 0.8)
+        scores = scores_of(bark, continued, *so_far, 0.8)
         beams = [continued[i] for i in np.argsort(scores)[::-1][:3]]
     assert tuple(decoder.decode(candidates, probabilities, TEXT)) == beams[0]
 
@@ -140,12 +140,12 @@ def test_without_weight_the_tokens_are_the_encoders(bark, encode, weight):
     )
     assert plain["semantic_tokens"].tolist() == informed["semantic_tokens"].tolist()
     assert np.allclose(plain["confidence"], informed["confidence"], atol=1e-6)
-    candidates, probabilities = heard(20, 50)
+    candidates, probabilities = random_candidates(20, 50)
     assert decoder.decode(candidates, probabilities, TEXT).tolist() == candidates[:, 0].tolist()
 
 
 def test_more_weight_makes_tokens_that_bark_finds_likelier(bark):
-    candidates, probabilities = heard(40, 16)
+    candidates, probabilities = random_candidates(40, 16)
     text_ids = np.array(TOKENIZER(TEXT, add_special_tokens=False)["input_ids"])
     nll = []
     for weight in (0.0, 0.5, 4.0):
@@ -226,7 +226,7 @@ def test_an_encoder_of_another_bark_is_refused(bark, encode):
     with pytest.raises(ValueError, match="vocabulary of 50"):
         encode({"array": noise(1.0), "sampling_rate": 16_000}, text=TEXT, bark=(other, TOKENIZER))
     with pytest.raises(ValueError, match="tokens 0 to 39"):
-        TextInformedDecoder(other, TOKENIZER).decode(*heard(5, 50), TEXT)
+        TextInformedDecoder(other, TOKENIZER).decode(*random_candidates(5, 50), TEXT)
 
 
 @pytest.mark.parametrize(
