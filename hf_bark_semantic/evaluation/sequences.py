@@ -1,7 +1,6 @@
 """Two sequences, of words, letters or semantic tokens: where they differ, how often, and what they repeat.
 
-edit_alignment     the fewest edits that make one sequence of the other
-error_counts       those edits, counted; their rate is the word, letter or unit error rate
+error_counts       the fewest edits that make one sequence of the other, and their rate: the word or unit error rate
 word_errors        of two texts, after normalize_text
 letter_errors
 normalize_text     case, punctuation, contractions and numbers as one way of writing: "3-71" is "three seven one"
@@ -16,6 +15,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .extras import required
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
@@ -54,48 +55,18 @@ class ErrorCounts:
         return self.errors / self.num_reference
 
 
-def edit_alignment(
-    reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
-) -> list[tuple[int | None, int | None]]:
-    """Align two sequences with the fewest substitutions, deletions and insertions.
+def error_counts(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
+    """Count the fewest edits between two sequences; of several ways with as few, one is counted.
 
     Args:
         reference, hypothesis (sequences): words, letters, or arrays of token ids of shape `(num_tokens,)`.
 
-    Returns:
-        `list[tuple]`: pairs of positions in their order, with `None` beside a unit that the other sequence lacks.
-            Of several shortest alignments, one that matches late units first.
+    Raises:
+        ImportError: rapidfuzz, of the extra `eval`, is missing.
     """
-    first, second = _as_ids(reference, hypothesis)
-    cost = np.zeros((len(first) + 1, len(second) + 1), np.int32)
-    cost[0] = columns = np.arange(len(second) + 1)
-    for i, unit in enumerate(first, 1):
-        row = cost[i - 1] + 1  # deletion
-        row[1:] = np.minimum(row[1:], cost[i - 1, :-1] + (second != unit))
-        cost[i] = np.minimum.accumulate(row - columns) + columns  # insertion: one more per column
-    pairs, i, j = [], len(first), len(second)
-    while i or j:
-        if i and j and cost[i, j] == cost[i - 1, j - 1] + (first[i - 1] != second[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
-        elif i and cost[i, j] == cost[i - 1, j] + 1:
-            i -= 1
-            pairs.append((i, None))
-        else:
-            j -= 1
-            pairs.append((None, j))
-    return pairs[::-1]
-
-
-def error_counts(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
-    """Count the edits between two sequences of words, letters or token ids; `.rate` is the unit error rate."""
-    pairs = edit_alignment(reference, hypothesis)
-    return ErrorCounts(
-        substitutions=sum(i is not None and j is not None and reference[i] != hypothesis[j] for i, j in pairs),
-        deletions=sum(j is None for _, j in pairs),
-        insertions=sum(i is None for i, _ in pairs),
-        num_reference=len(reference),
-    )
+    sequences = (row.tolist() if isinstance(row, np.ndarray) else row for row in (reference, hypothesis))
+    edits = [edit.tag for edit in required("rapidfuzz.distance.Levenshtein").editops(*sequences)]
+    return ErrorCounts(edits.count("replace"), edits.count("delete"), edits.count("insert"), len(reference))
 
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
@@ -216,18 +187,10 @@ def codebook_usage(tokens: np.ndarray, vocab_size: int) -> CodebookUsage:
     return CodebookUsage(len(shares), len(shares) / vocab_size, entropy, 2**entropy)
 
 
-def _as_ids(first: Sequence[Hashable], second: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """Both sequences as integers that are equal where the units are."""
-    ids = {}
-    rows = [row.tolist() if isinstance(row, np.ndarray) else row for row in (first, second)]
-    return tuple(np.array([ids.setdefault(unit, len(ids)) for unit in row], np.int64) for row in rows)
-
-
 __all__ = [
     "CodebookUsage",
     "ErrorCounts",
     "codebook_usage",
-    "edit_alignment",
     "error_counts",
     "letter_errors",
     "normalize_text",

@@ -8,7 +8,6 @@ Waveforms are float32 of shape `(num_samples,)`. Where two are compared and not 
 they are brought together by dynamic time warping of their mel cepstra.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from ..audio import SILENCE_PEAK, resample
 from ..configuration_bark_semantic import SAMPLING_RATE
+from .extras import required
 
 HOP_S = 0.01
 NUM_MELS, NUM_CEPSTRA = 80, 13
@@ -25,20 +25,6 @@ MIN_PITCH_HZ, MAX_PITCH_HZ = 60.0, 500.0
 APERIODICITY = 0.2  # YIN's threshold; de Cheveigne and Kawahara 2002 use 0.1 to 0.2
 MIN_VOICED_FRAMES = 10
 PAUSE_DB = 30.0
-
-
-def required(package: str):
-    """Import a package of the extra `eval`.
-
-    Raises:
-        ImportError: it is missing or broken; the message says what to type.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f'This needs {package}, whose import failed: {error}. Run `pip install "hf_bark_semantic[eval]"`.'
-        ) from error
 
 
 def cosine_similarity(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """Metrics on cases whose answer is known."""
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from hf_bark_semantic.evaluation import encoder
 from hf_bark_semantic.evaluation.encoder import RunScore
 from hf_bark_semantic.evaluation.sequences import (
     codebook_usage,
-    edit_alignment,
     error_counts,
     letter_errors,
     normalize_text,
@@ -111,24 +109,17 @@ def test_likelihood_is_that_of_greedy_generation_and_falls_for_noise():
         semantic_likelihood(bark, [spoken, spoken], [None])
 
 
-def test_edit_alignment_is_shortest_and_its_pairs_are_in_order():
-    assert edit_alignment("kitten", "sitting") == [(i, i) for i in range(6)] + [(None, 6)]
-    assert edit_alignment(np.array([5, 6, 7]), np.array([5, 7])) == [(0, 0), (1, None), (2, 1)]
-    assert edit_alignment("", "ab") == [(None, 0), (None, 1)] and edit_alignment("", "") == []
-    counts = error_counts(np.array([1, 2, 3, 4]), np.array([1, 9, 3]))
-    assert (counts.substitutions, counts.deletions, counts.insertions, counts.rate) == (1, 1, 0, 0.5)
+def test_errors_are_the_fewest_edits():
+    def edits(first, second):
+        counts = error_counts(first, second)
+        return counts.substitutions, counts.deletions, counts.insertions
+
+    assert edits("kitten", "sitting") == (2, 0, 1) and edits("", "ab") == (0, 0, 2) and edits("", "") == (0, 0, 0)
+    assert edits(np.array([5, 6, 7]), np.array([5, 7])) == (0, 1, 0)
+    assert edits(np.array([1, 2, 3, 4]), np.array([1, 9, 3])) == (1, 1, 0)
+    assert edits(["the", "dog", "runs"], ["dog", "runs", "the"]) == (0, 1, 1)
+    assert error_counts(np.array([1, 2, 3, 4]), np.array([1, 9, 3])).rate == 0.5
     assert (error_counts("", "").rate, error_counts("", "a").rate) == (0.0, 1.0)
-
-
-def test_word_errors_are_those_of_jiwer():
-    jiwer = pytest.importorskip("jiwer")
-    draw = random.Random(0)
-    for _ in range(200):
-        reference, hypothesis = (draw.choices("abcde", k=draw.randint(low, 12)) for low in (1, 0))
-        theirs = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
-        ours = error_counts(reference, hypothesis)
-        assert ours.errors == theirs.substitutions + theirs.deletions + theirs.insertions
-        assert ours.rate == pytest.approx(theirs.wer)
 
 
 @pytest.mark.parametrize(
