@@ -66,7 +66,8 @@ setup(
     },
     package_data={
         "hf_bark_semantic": [
-            *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "evaluation/metrics/*/*.py", "recordings/*")
+            *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "recordings/*"),
+            *("evaluation/*.jinja", "evaluation/metrics/*/*.py"),
         ],
         "hf_bark_semantic.model_cards": ["*.md"],
         "hf_bark_semantic.recipes": ["*.yaml"],

