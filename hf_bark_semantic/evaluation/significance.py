@@ -2,6 +2,7 @@
 
     ratio_estimate       a mean, a rate or a word error rate with its interval
     paired_difference    two conditions on the same trials: difference, interval, p-value
+    holm                 p-values that allow for their number
 
 Every figure of an evaluation is a ratio of sums: words wrong by words spoken, trials won by trials. Trials of one
 voice resemble each other, so whole groups (voices) are resampled and flipped, never single trials of them.
@@ -101,6 +102,15 @@ def paired_difference(
     return PairedDifference(float(tops.sum() / bottoms.sum()), float(low), float(high), p_value, num_trials, len(tops))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment: the smallest of n p-values times n, the next times n - 1, ..., never falling, at most 1."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
 def _group_sums(numerators, denominators, groups) -> tuple[np.ndarray, np.ndarray, int]:
     """Numerators and denominators added up by group, `(num_groups,)` each, and the number of trials."""
     tops = np.asarray(numerators, float)
@@ -139,4 +149,4 @@ def _sign_flip_p_value(differences: np.ndarray, samples: int, seed: int) -> floa
     return float((1 + (np.abs(signs @ differences) >= observed).sum()) / (1 + samples))
 
 
-__all__ = ["Estimate", "PairedDifference", "paired_difference", "ratio_estimate"]
+__all__ = ["Estimate", "PairedDifference", "holm", "paired_difference", "ratio_estimate"]

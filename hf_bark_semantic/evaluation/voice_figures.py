@@ -3,17 +3,22 @@
 summarize           trials -> figures
 figure              one of them
 compare             two conditions on the same trials: difference and significance
+compare_pairs       all figures of several pairs of conditions; comparisons_table shows them
 format_table        figures as text
 badness             how bad a trial is
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from .significance import Estimate, PairedDifference, paired_difference, ratio_estimate
+from ..publishing import markdown_table
+from .significance import Estimate, PairedDifference, holm, paired_difference, ratio_estimate
 from .voice_clips import KINDS
+
+COMPARED = ("identified", "similarity", "wer", "mos")
 
 
 def summarize(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> list[dict[str, Any]]:
@@ -68,6 +73,36 @@ def compare(
             by_trial.setdefault((record["clip"], record["seed"]), {})[record["condition"]] = record
     pairs = [(both[first], both[second]) for both in by_trial.values() if first in both and second in both]
     return _paired(pairs, name, seed) if pairs else None
+
+
+def compare_pairs(
+    rows: Sequence[dict], records: Sequence[dict], pairs: Sequence[tuple[str, str]], *, seed: int
+) -> list[dict]:
+    """Figures of clones in the first condition of each pair minus those in its second, on the same trials.
+
+    Args:
+        rows (sequence of `dict`), records (sequence of `dict`): of `summarize`, and what it read.
+        pairs (sequence of two `str`): the conditions; Holm's p-value allows for all pairs that a figure has.
+        seed (`int`): of the bootstrap.
+    """
+    names = dict.fromkeys(name for row in rows if row["part"] == "clone" for name in row["figures"])
+    compared = []
+    for name in names:
+        if name.partition("/")[0] not in COMPARED:
+            continue
+        found = [(pair, compare(records, *pair, name, seed=seed)) for pair in pairs]
+        found = [(pair, difference) for pair, difference in found if difference is not None]
+        adjusted = holm([difference.p_value for _, difference in found])
+        for ((first, second), difference), p_holm in zip(found, adjusted, strict=True):
+            row = {"figure": name, "first": first, "second": second, "shown": format_estimate(name, difference)}
+            compared.append({**row, **asdict(difference), "p_holm": p_holm})
+    return compared
+
+
+def comparisons_table(rows: Sequence[dict]) -> str:
+    names = ("figure", "first", "second", "shown")
+    cells = [[*(row[name] for name in names), f"{row['p_value']:.4f}", f"{row['p_holm']:.4f}"] for row in rows]
+    return markdown_table(["figure", "condition", "minus", "difference", "p", "p (Holm)"], cells)
 
 
 def _above_original(own: Sequence[Mapping], records: Sequence[Mapping]) -> dict[str, PairedDifference]:
@@ -184,6 +219,8 @@ def is_share(name: str) -> bool:
 __all__ = [
     "badness",
     "compare",
+    "compare_pairs",
+    "comparisons_table",
     "figure",
     "figures_table",
     "format_estimate",

@@ -18,6 +18,7 @@ from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.cli import evaluate_voice
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.significance import holm
 from hf_bark_semantic.evaluation.voice_casting import cast_voices, some_of_each_source
 from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_texts, load_voice_clips
 from hf_bark_semantic.evaluation.voice_figures import badness, compare, figure, format_table, summarize
@@ -384,5 +385,5 @@ def test_worst_trials_come_first():
 
 
 def test_holm_adjusts_for_the_number_of_pairs():
-    assert ablate_prompts.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert ablate_prompts.holm([0.6, 0.7]) == [1.0, 1.0] and ablate_prompts.holm([]) == []
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []

@@ -21,17 +21,15 @@ differences are under `comparisons` in summary.json. Claims need 20 voices or mo
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import combinations
 
 from hf_bark_semantic.cli.evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
 from hf_bark_semantic.evaluation.report import how_made
-from hf_bark_semantic.evaluation.voice_figures import compare, format_estimate, format_table
+from hf_bark_semantic.evaluation.voice_figures import compare_pairs, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voice_scores import Scorers
 
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
-COMPARED = ("identified", "similarity", "wer", "mos")
 
 
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
@@ -42,7 +40,8 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     summary = evaluate(args, ("original", "clone"), args.conditions, scorers)
     if not summary:
         return {}
-    comparisons = compare_conditions(summary, args.conditions, seed=args.seed)
+    pairs = list(combinations(args.conditions, 2))
+    comparisons = compare_pairs(summary["rows"], summary["records"], pairs, seed=args.seed)
     summary["comparisons"] = comparisons
     made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
     write_voice_results(args.output, "What of a prompt carries the voice", made, summary, columns=SHOWN)
@@ -53,34 +52,6 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
         print(f"{pair} {row['shown']:28s} p = {row['p_value']:.4f}, Holm {row['p_holm']:.4f}")
     print(f"\n{args.output / 'report.html'}")
     return summary
-
-
-def compare_conditions(summary: dict, conditions: Sequence[str], *, seed: int) -> list[dict]:
-    """Differences of every figure that clones have between every two conditions.
-
-    `p_holm` is Holm's (1979) step-down p-value over the pairs of conditions of one figure.
-    """
-    names = dict.fromkeys(name for row in summary["rows"] if row["part"] == "clone" for name in row["figures"])
-    rows = []
-    for name in names:
-        if name.partition("/")[0] not in COMPARED:
-            continue
-        pairs = {pair: compare(summary["records"], *pair, name, seed=seed) for pair in combinations(conditions, 2)}
-        pairs = {pair: difference for pair, difference in pairs.items() if difference is not None}
-        adjusted = holm([difference.p_value for difference in pairs.values()])
-        for ((first, second), difference), p_holm in zip(pairs.items(), adjusted, strict=True):
-            row = {"figure": name, "first": first, "second": second, "shown": format_estimate(name, difference)}
-            rows.append({**row, **asdict(difference), "p_holm": p_holm})
-    return rows
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment: the smallest of n p-values times n, the next times n - 1, ..., never falling, at most 1."""
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ import torch
 import yaml
 from transformers import BarkModel, pipeline
 
-from compare_precision import compare_pairs, comparisons_table
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark.adapter_bundle import load_adapters
 from hf_bark_semantic.bark.adapters import merge_adapters
@@ -79,7 +78,7 @@ from hf_bark_semantic.evaluation.sequences import normalize_text
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.voice_casting import CastVoice
 from hf_bark_semantic.evaluation.voice_clips import VoiceClip, load_voice_clips
-from hf_bark_semantic.evaluation.voice_figures import format_table
+from hf_bark_semantic.evaluation.voice_figures import compare_pairs, comparisons_table, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voice_run import run_trials, write_roles
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers

@@ -40,7 +40,6 @@ import torch
 from torch import nn
 from transformers import BarkModel
 
-from ablate_prompts import COMPARED, holm
 from hf_bark_semantic.bark.coarse_window import with_window
 from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
 from hf_bark_semantic.bark.request import SynthesisRequest
@@ -61,7 +60,7 @@ from hf_bark_semantic.cli.evaluate_voice import (
 from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.evaluation.report import how_made, required_packages
 from hf_bark_semantic.evaluation.significance import ratio_estimate
-from hf_bark_semantic.evaluation.voice_figures import compare, format_estimate, format_table
+from hf_bark_semantic.evaluation.voice_figures import compare_pairs, comparisons_table, format_table
 from hf_bark_semantic.evaluation.voice_report import write_voice_results
 from hf_bark_semantic.evaluation.voice_run import run_trials, write_roles
 from hf_bark_semantic.evaluation.voice_scores import Enrolment, Scorers
@@ -281,36 +280,6 @@ def agreement(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int | No
 
 
 # ---- what came of it
-
-
-def compare_pairs(
-    rows: Sequence[dict], records: Sequence[dict], pairs: Sequence[tuple[str, str]], *, seed: int
-) -> list[dict]:
-    """Figures of clones in the first condition of each pair minus those in its second, on the same trials.
-
-    Args:
-        rows (sequence of `dict`), records (sequence of `dict`): of `summarize`, and what it read.
-        pairs (sequence of two `str`): the conditions; Holm's p-value allows for all pairs that a figure has.
-        seed (`int`): of the bootstrap.
-    """
-    names = dict.fromkeys(name for row in rows if row["part"] == "clone" for name in row["figures"])
-    compared = []
-    for name in names:
-        if name.partition("/")[0] not in COMPARED:
-            continue
-        found = [(pair, compare(records, *pair, name, seed=seed)) for pair in pairs]
-        found = [(pair, difference) for pair, difference in found if difference is not None]
-        adjusted = holm([difference.p_value for _, difference in found])
-        for ((first, second), difference), p_holm in zip(found, adjusted, strict=True):
-            row = {"figure": name, "first": first, "second": second, "shown": format_estimate(name, difference)}
-            compared.append({**row, **asdict(difference), "p_holm": p_holm})
-    return compared
-
-
-def comparisons_table(rows: Sequence[dict]) -> str:
-    names = ("figure", "first", "second", "shown")
-    cells = [[*(row[name] for name in names), f"{row['p_value']:.4f}", f"{row['p_holm']:.4f}"] for row in rows]
-    return markdown_table(["figure", "condition", "minus", "difference", "p", "p (Holm)"], cells)
 
 
 def tokens_table(rows: Sequence[dict]) -> str:
