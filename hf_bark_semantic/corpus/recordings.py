@@ -43,6 +43,11 @@ class Recording:
     read: Callable[[], Any]
     stamp: str = ""
 
+    @classmethod
+    def of_file(cls, id: str, text: str, voice: str, file: Path) -> "Recording":
+        stat = file.stat()
+        return cls(id, text, voice, partial(Path, file), f"{stat.st_size} {stat.st_mtime_ns}")
+
 
 class RecordingFlaw(ValueError):
     """Why a recording is left out: in a word (`kind`) and in a sentence."""
@@ -84,17 +89,15 @@ def _recordings_of_table(path: Path) -> list[Recording]:
     for row in read_table(path, AUDIO_COLUMNS, without_header=LJSPEECH_COLUMNS):
         row = {name.lower(): value for name, value in row.items()}
         name = str(_column(row, AUDIO_COLUMNS, path) or "")
+        text, voice = str(_column(row, TEXT_COLUMNS, path) or ""), str(_column(row, VOICE_COLUMNS) or "")
         try:
             file = _file_inside(path.parent, name)
             if name in seen:
                 raise RecordingFlaw("duplicate", f"{name!r} is listed twice.")
-            stat = file.stat()
-            read, stamp = partial(Path, file), f"{stat.st_size} {stat.st_mtime_ns}"
+            recordings.append(Recording.of_file(name, text, voice, file))
         except RecordingFlaw as flaw:
-            read, stamp = partial(_raise, flaw), str(flaw)
+            recordings.append(Recording(name, text, voice, partial(_raise, flaw), stamp=str(flaw)))
         seen.add(name)
-        text, voice = _column(row, TEXT_COLUMNS, path), _column(row, VOICE_COLUMNS)
-        recordings.append(Recording(name, str(text or ""), str(voice or ""), read, stamp))
     return recordings
 
 

@@ -165,7 +165,7 @@ def test_a_benchmark_case_trains_what_its_method_says(monkeypatch):
     assert checkpointed["loss"] == full["loss"] and len(full["times"]) == 1
 
 
-def test_benchmark_ratios_are_to_the_first_case_and_a_failure_is_told(monkeypatch):
+def test_benchmark_ratios_are_to_the_first_case_and_a_failure_is_reported(monkeypatch):
     def row(case, args):
         if case.checkpointing == "on":
             return {"error": "exit code -9: no message"}

@@ -245,7 +245,7 @@ class Study:
         for condition in self.args.conditions:
             whole = Arm.of(condition, tokens=tokens)
             if whole == Arm(None, False, tokens=tokens) and tokens != TOKENS[0]:
-                continue  # hears no tokens of recordings
+                continue  # which reads no tokens of recordings
             own += [replace(whole, stages=stages) for stages in self._stages(whole.method)]
         tuned = [replace(arm, prompted=True, others=True) for arm in own if arm.method]
         return own + list(dict.fromkeys([tuned[0].baseline, *tuned] if tuned else []))
@@ -340,7 +340,7 @@ class Study:
 
     def prepare(self, folder: Path, clips: Sequence[VoiceClip], encoder) -> None:
         flaws = prepare_recordings(
-            [recording_of(clip) for clip in clips],
+            [Recording.of_file(clip.id, clip.text, clip.voice, clip.audio) for clip in clips],
             folder,
             encoder=encoder,
             codec=self.bark.codec_model,
@@ -474,8 +474,8 @@ def training_clips(voice: CastVoice, clips: Sequence[VoiceClip], minutes: float)
     """
     tested = {normalize_text(clip.text) for clip in voice.tests}
     taken = {clip.id for clip in (*voice.prompt, *voice.enrolment, *voice.tests)}
-    heard = {clip.audio for clip in (*voice.enrolment, *voice.tests)}
-    free = [clip for clip in clips if clip.voice == voice.name and clip.id not in taken and clip.audio not in heard]
+    used = {clip.audio for clip in (*voice.enrolment, *voice.tests)}
+    free = [clip for clip in clips if clip.voice == voice.name and clip.id not in taken and clip.audio not in used]
     free.sort(key=lambda clip: zlib.crc32(clip.id.encode()))
     chosen, seconds = [], 0.0
     for clip in (*voice.prompt, *free):
@@ -488,11 +488,6 @@ def training_clips(voice: CastVoice, clips: Sequence[VoiceClip], minutes: float)
             "needed. Name a voice with more, lower --texts-per-voice, or mark the tests by a column `held_out_text`."
         )
     return chosen
-
-
-def recording_of(clip: VoiceClip) -> Recording:
-    stat = clip.audio.stat()
-    return Recording(clip.id, clip.text, clip.voice, partial(Path, clip.audio), f"{stat.st_size} {stat.st_mtime_ns}")
 
 
 def load_tuned(bark: str, folder: Path) -> BarkModel:
