@@ -1,6 +1,7 @@
 """What a Bark's generation config says: the ids, lengths and rates of its stages. Nothing of Suno's is assumed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -74,7 +75,7 @@ class BarkGenerationConfigs:
         )
 
     @property
-    def vocabularies(self) -> dict[str, int]:
+    def vocabularies(self) -> dict[str, Any]:
         """The two vocabulary sizes that a voice prompt must fit: its keyword arguments."""
         return {"semantic_vocab_size": self.semantic.semantic_vocab_size, "codebook_size": self.codebook_size}
 
@@ -84,9 +85,8 @@ class BarkGenerationConfigs:
         The keys are this package's: transformers' own `guidance_scale` means another guidance.
         """
         config = getattr(self, stage)
-        return tuple(
-            getattr(config, name, None) or 1.0 for name in ("condition_guidance_scale", "voice_guidance_scale")
-        )
+        condition = getattr(config, "condition_guidance_scale", None)
+        return condition or 1.0, getattr(config, "voice_guidance_scale", None) or 1.0
 
     @property
     def temperatures(self) -> dict[str, float]:
@@ -121,8 +121,8 @@ def bark_generation_configs(bark) -> BarkGenerationConfigs:
             "fine_acoustics_config and codebook_size."
         )
     parts = [getattr(config, name) for name in classes]
-    typed = [_typed(part, class_) for part, class_ in zip(parts, classes.values(), strict=True)]
-    return BarkGenerationConfigs(*typed, codebook_size=config.codebook_size)
+    semantic, coarse, fine = (_typed(part, class_) for part, class_ in zip(parts, classes.values(), strict=True))
+    return BarkGenerationConfigs(semantic, coarse, fine, config.codebook_size)
 
 
 def _typed(part, class_):

@@ -34,8 +34,11 @@ SPARE_SHARE = 0.91  # of the longest generation, because Bark may speak more slo
 class Voice(Protocol):
     """Speech in Bark's tokens: a `VoicePrompt`, or an `Utterance`, which may be without codes."""
 
-    semantic_tokens: np.ndarray  # (num_tokens,)
-    audio_codes: np.ndarray | None  # (num_codebooks, num_frames)
+    @property
+    def semantic_tokens(self) -> np.ndarray: ...  # (num_tokens,)
+
+    @property
+    def audio_codes(self) -> Any: ...  # (num_codebooks, num_frames), or None
 
 
 def text_to_ids(text: str, tokenizer: Any) -> np.ndarray:
@@ -59,7 +62,9 @@ def check_text(num_text_ids: int, configs: "BarkGenerationConfigs", name: str = 
         raise ValueError(f"{name} has {num_text_ids} ids; Bark reads {longest} at once. Split it.")
 
 
-def text_prefix(text_ids: Sequence[int], voice: Voice | None, configs: "BarkGenerationConfigs") -> np.ndarray:
+def text_prefix(
+    text_ids: Sequence[int] | np.ndarray, voice: Voice | None, configs: "BarkGenerationConfigs"
+) -> np.ndarray:
     """The first positions of the text stage, where it adds up two embeddings: one of the text, one of the voice.
 
     Args:
@@ -134,10 +139,10 @@ def coarse_ids(audio_codes: np.ndarray, configs: "BarkGenerationConfigs") -> np.
     return (audio_codes[: len(offsets)] + offsets[:, None]).T.reshape(-1)
 
 
-def coarse_codes(ids: Sequence[int], configs: "BarkGenerationConfigs") -> np.ndarray:
+def coarse_codes(ids: Sequence[int] | np.ndarray, configs: "BarkGenerationConfigs") -> np.ndarray:
     """The codes `(n_coarse_codebooks, num_frames)` of whole frames of ids: the inverse of [`coarse_ids`]."""
-    ids = np.asarray(ids, np.int64).reshape(-1, configs.coarse.n_coarse_codebooks)
-    return (ids.T - configs.semantic.semantic_vocab_size) % configs.codebook_size
+    frames = np.asarray(ids, np.int64).reshape(-1, configs.coarse.n_coarse_codebooks)
+    return (frames.T - configs.semantic.semantic_vocab_size) % configs.codebook_size
 
 
 def coarse_history(voice: Voice | None, configs: "BarkGenerationConfigs") -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +200,9 @@ def coarse_window(num_tokens: int, num_ids: int, num_generated: int, configs: "B
     return first_token, np.maximum(0, num_ids + num_generated - configs.history_lengths.coarse_ids)
 
 
-def coarse_inputs(semantic_tokens: Sequence[int], ids: Sequence[int], configs: "BarkGenerationConfigs") -> np.ndarray:
+def coarse_inputs(
+    semantic_tokens: Sequence[int] | np.ndarray, ids: Sequence[int] | np.ndarray, configs: "BarkGenerationConfigs"
+) -> np.ndarray:
     """The input of the coarse stage: the semantic tokens of a window, padded; a mark; the coarse ids so far.
 
     Args:
@@ -224,7 +231,7 @@ def num_fine_windows(num_frames: int, configs: "BarkGenerationConfigs") -> int:
     return 1 + -(-beyond // configs.fine.max_fine_history_length)
 
 
-def join_clips(clips: Sequence[Voice], num_frames: Callable[[int], int]) -> tuple[np.ndarray, np.ndarray | None]:
+def join_clips(clips: Sequence[Voice], num_frames: Callable[[int], int]) -> tuple[np.ndarray, Any]:
     """Tokens and codes of clips one after another.
 
     Sums of rounded lengths would drift: where a clip has a frame too few for all its tokens, it gives up its last one.
@@ -250,6 +257,6 @@ def join_clips(clips: Sequence[Voice], num_frames: Callable[[int], int]) -> tupl
     return np.concatenate(tokens), np.concatenate(codes, axis=1) if len(codes) == len(tokens) else None
 
 
-def padded(ids: Sequence[int], length: int, pad: int) -> np.ndarray:
+def padded(ids: Sequence[int] | np.ndarray, length: int, pad: int) -> np.ndarray:
     """Ids with padding behind them: int64 of shape `(length,)`."""
     return np.concatenate([ids, np.full(length - len(ids), pad)]).astype(np.int64)

@@ -131,6 +131,7 @@ def pick_tokens(
         scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
         probabilities = (scores / sampling.temperature).softmax(-1)
     if probabilities is not None:
+        assert uniforms is not None  # of which greedy rows alone need none
         cumulative = probabilities.cumsum(-1)
         # below the total also after rounding, so that the token found has a probability
         thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)

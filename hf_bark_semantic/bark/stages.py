@@ -14,7 +14,7 @@ import contextlib
 import gc
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,8 +46,8 @@ class StageItem(NamedTuple):
     """A request between two stages: `value` is what the next one reads (text ids, tokens, coarse codes, codes)."""
 
     index: int
-    request: SynthesisRequest | None
-    value: np.ndarray
+    request: Any  # the SynthesisRequest; `None` where tokens or codes were given
+    value: Any
 
 
 def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[StageItem]:

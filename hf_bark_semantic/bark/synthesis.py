@@ -274,7 +274,7 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
         )
 
 
-def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, tuple[np.ndarray, str]]:
+def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, tuple[np.ndarray, Any]]:
     """Tokens and finish reasons by index; the text stage runs for requests with a text."""
     said = {item.index: (item.value, "given") for item in items if item.request.text is None}
     texts = [item for item in items if item.request.text is not None]

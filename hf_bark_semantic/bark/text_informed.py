@@ -82,7 +82,7 @@ class TextInformedDecoder:
 
     def description(self) -> dict[str, Any]:
         """All that its tokens depend on beside the Bark, small enough for a file."""
-        values = {"weight": self.weight, "beam_size": self.beam_size, "top_k": self.top_k}
+        values: dict[str, Any] = {"weight": self.weight, "beam_size": self.beam_size, "top_k": self.top_k}
         if self.prior is not None:
             values["prior"] = hashlib.sha256(np.asarray(self.prior, np.float64).tobytes()).hexdigest()
         return values
@@ -163,7 +163,8 @@ class TextInformedDecoder:
             expected = head(hidden).float().log_softmax(-1)[:, columns].cpu().double().numpy()
             continued = totals[:, None] + scores[position] + self.weight * expected  # (num_hypotheses, num_candidates)
             best = (-continued).argsort(axis=None, kind="stable")[: self.beam_size]
-            parents, choices = _in_slots_of_parents(*np.unravel_index(best, continued.shape), batch)
+            parents, choices = np.unravel_index(best, continued.shape)
+            parents, choices = _in_slots_of_parents(parents, choices, batch)
             hypotheses, totals = hypotheses[parents], continued[parents, choices]
             hypotheses[:, position] = candidates[position][choices]
         return hypotheses[totals.argmax()].astype(np.int64)

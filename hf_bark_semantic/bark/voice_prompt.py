@@ -119,7 +119,7 @@ class VoicePrompt:
             self.audio_codes, other.audio_codes
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"VoicePrompt({self.num_tokens} tokens, {self.num_frames} frames, {self.duration_s:.2f} s)"
@@ -189,7 +189,8 @@ class VoicePrompt:
         if isinstance(source, np.lib.npyio.NpzFile):
             raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
         if isinstance(source, Mapping):
-            name, arrays = "The dict", {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
+            name = "The dict"
+            arrays: Mapping = {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
             found = [str(key) for key in source]
         elif isinstance(source, str | os.PathLike):
             name = repr(Path(source).name)

@@ -31,6 +31,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -123,8 +124,8 @@ def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Sco
     share = [trial for trial in trials[state.process_index :: state.num_processes] if trial.id not in done]
     if share:
         scorers = load_scorers(args, state.device) if scorers is None else scorers
-        made_with = {"scorers": scorers, "enrolment": Enrolment(voices, scorers.embedders), "journal": journal}
-        run_trials(share, maker, **made_with, batch_size=args.batch_size)
+        enrolment = Enrolment(voices, scorers.embedders)
+        run_trials(share, maker, scorers=scorers, enrolment=enrolment, journal=journal, batch_size=args.batch_size)
     state.wait_for_everyone()
     if not state.is_main_process:
         return {}
@@ -164,7 +165,7 @@ def load_scorers(args, device: torch.device) -> Scorers:
 
 def settings_of(args, voices: Sequence[CastVoice]) -> dict:
     """What trials depend on: options, the choice of recordings, and the age of weights that lie in a folder."""
-    settings = {name: str(getattr(args, name)) for name in ("bark", "encoder", "asr", "mos", "seed")}
+    settings: dict[str, Any] = {name: str(getattr(args, name)) for name in ("bark", "encoder", "asr", "mos", "seed")}
     settings["voices"] = ", ".join(args.voices)
     settings |= {"speaker_models": args.speaker_models, "texts_per_voice": args.texts_per_voice}
     settings["recordings"] = zlib.crc32(repr(voices).encode())

@@ -20,6 +20,7 @@ import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -155,13 +156,13 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
 def make_recipe(args, place: str, device: torch.device) -> Recipe:
     """The Bark, the judges, and what is kept."""
     model, revision = model_revision(place, args.revision)
-    judges, device = {}, str(device)
+    judges: dict[str, Any] = {}
     if args.asr in TRANSCRIBERS:
         judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr), args.asr, languages=("en",))
     elif args.asr:
-        judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr, device=device), args.asr)
+        judges["word_error_rate"] = WordErrorRate(load_transcriber(args.asr, device=str(device)), args.asr)
     if args.speaker_check:
-        embed = load_speaker_embedder(args.speaker_check, device=device)
+        embed = load_speaker_embedder(args.speaker_check, device=str(device))
         codes_to_waveform = partial(decode_codes, codec=load_codec(args.bark, revision=args.revision))
         judges["speaker_similarity"] = SpeakerSimilarity(embed, codes_to_waveform, args.speaker_check)
     return Recipe(

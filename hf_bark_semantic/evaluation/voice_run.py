@@ -6,6 +6,7 @@ results_of      what the journal holds of a plan, and its figures
 age_of_weights  part of the settings of a journal: other weights of the same name make other trials
 """
 
+import os
 import re
 import sys
 import time
@@ -90,7 +91,7 @@ def results_of(trials: Sequence[Trial], journal: Journal, *, seed: int = 0) -> d
     return {"planned": len(trials), "trials": len(records), "rows": rows, "records": records}
 
 
-def age_of_weights(folder: str | Path | None) -> str | None:
+def age_of_weights(folder: str | os.PathLike | None) -> str | None:
     """When the newest weights in a folder were written, in UTC; `None` where it is no folder, as with a Hub id."""
     ages = [file.stat().st_mtime_ns for file in Path(folder).glob("*.safetensors")] if folder else []
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(max(ages) / 1e9)) if ages else None
