@@ -31,8 +31,8 @@ REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the o
     "packaging",
     "safetensors",
     "soundfile",
-    "torch>=2.6",
-    "torchaudio>=2.6",
+    "torch>=2.7",
+    "torchaudio>=2.7",
     "tqdm",
     "transformers>=5.23,!=5.24.0",
 )

@@ -129,7 +129,7 @@ def test_working_torchaudio_is_no_problem():
 
 
 @pytest.mark.parametrize(
-    ("package", "version"), [("transformers", "5.17.0"), ("transformers", "5.24.0"), ("torch", "2.5.1+cu124")]
+    ("package", "version"), [("transformers", "5.17.0"), ("transformers", "5.24.0"), ("torch", "2.6.0+cu124")]
 )
 def test_a_release_that_is_excluded_is_a_problem(monkeypatch, package, version):
     found = environment.installed_version
