@@ -15,7 +15,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 import hf_bark_semantic
 from hf_bark_semantic import BarkSemanticEncoderConfig, VoicePrompt
-from hf_bark_semantic.bark import voice_prompt
+from hf_bark_semantic.bark.configs import SUNO_HISTORIES
 
 PACKAGE = Path(hf_bark_semantic.__file__).parent
 SUNO_IDS = ("10000", "10048", "129595", "129599", "12048", "12050", "11024")
@@ -54,9 +54,9 @@ def test_the_search_finds_what_it_looks_for():
 
 def test_defaults_are_those_of_transformers():
     semantic, coarse, fine = BarkSemanticGenerationConfig(), BarkCoarseGenerationConfig(), BarkFineGenerationConfig()
-    assert semantic.max_input_semantic_length == voice_prompt.SUNO.semantic_tokens
-    assert coarse.max_coarse_history == voice_prompt.SUNO.coarse_ids
-    assert fine.max_fine_history_length == voice_prompt.SUNO.fine_frames
+    assert semantic.max_input_semantic_length == SUNO_HISTORIES.semantic_tokens
+    assert coarse.max_coarse_history == SUNO_HISTORIES.coarse_ids
+    assert fine.max_fine_history_length == SUNO_HISTORIES.fine_frames
     config = BarkSemanticEncoderConfig(codec_hidden_size=16)
     prompt = VoicePrompt([1, 2], [[3, 4, 5]] * 8)
     assert config.vocab_size == prompt.semantic_vocab_size == semantic.semantic_vocab_size

@@ -1,11 +1,12 @@
 """What a Bark's generation config says: the ids, lengths and rates of its stages. Nothing of Suno's is assumed."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import BarkModel
+from transformers import BarkModel, GenerationConfig
 from transformers.models.bark.generation_configuration_bark import (
     BarkCoarseGenerationConfig,
     BarkFineGenerationConfig,
@@ -49,6 +50,9 @@ class HistoryLengths:
         """Seconds that fill the histories of the semantic and the coarse stage, and all that any stage reads."""
         shortest = max(self.semantic_tokens, self.coarse_tokens + 1) / SEMANTIC_RATE_HZ
         return shortest, max(shortest, self.fine_frames / CODEC_RATE_HZ)
+
+
+SUNO_HISTORIES = HistoryLengths()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +138,33 @@ def _typed(part, class_):
     return config
 
 
+def with_coarse_window(bark: BarkModel, length: int) -> GenerationConfig:
+    """A Bark's generation config with another window of the coarse stage, and the longest history that fits beside it.
+
+    With a longer window, the coarse stage computes its whole input anew less often, and picks other tokens.
+
+    Args:
+        bark (`BarkModel`): it stays as it is.
+        length (`int`): coarse ids that are generated before the window moves, `sliding_window_len`.
+
+    Raises:
+        ValueError: the window splits a frame, or leaves no room for a history of its length.
+    """
+    coarse = bark_generation_configs(bark).coarse
+    room = bark.coarse_acoustics.config.block_size - coarse.max_coarse_input_length - length
+    history = min(coarse.max_coarse_history, room - room % coarse.n_coarse_codebooks)
+    if length % coarse.n_coarse_codebooks or history < length:
+        raise ValueError(
+            f"A window of {length} ids does not fit: it must hold whole frames of {coarse.n_coarse_codebooks}, and a "
+            f"history that is no shorter must fit beside it into the {room + length} positions of the coarse stage."
+        )
+    config = deepcopy(bark.generation_config)
+    part = config.coarse_acoustics_config
+    part = part if isinstance(part, dict) else part.to_dict()
+    config.coarse_acoustics_config = {**part, "sliding_window_len": length, "max_coarse_history": history}
+    return config
+
+
 def bark_stage(bark: BarkModel, stage: str) -> nn.Module:
     """The model of "semantic", "coarse" or "fine"."""
     return {"semantic": bark.semantic, "coarse": bark.coarse_acoustics, "fine": bark.fine_acoustics}[stage]
@@ -141,9 +172,11 @@ def bark_stage(bark: BarkModel, stage: str) -> nn.Module:
 
 __all__ = [
     "STAGES",
+    "SUNO_HISTORIES",
     "SUNO_TEMPERATURES",
     "BarkGenerationConfigs",
     "HistoryLengths",
     "bark_generation_configs",
     "bark_stage",
+    "with_coarse_window",
 ]

@@ -32,10 +32,8 @@ from ..configuration_bark_semantic import (
     num_semantic_tokens,
 )
 from ..files import atomic_write, foreign_content
-from .configs import HistoryLengths
+from .configs import SUNO_HISTORIES
 from .prompting import join_clips
-
-SUNO = HistoryLengths()
 
 MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
 LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
@@ -269,7 +267,7 @@ class VoicePrompt:
         return VoicePrompt(self.semantic_tokens[-num_tokens:], self.audio_codes[:, -num_frames:], **self.vocabularies)
 
 
-def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO.most_tokens) -> VoicePrompt:
+def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO_HISTORIES.most_tokens) -> VoicePrompt:
     """Make one prompt of several clips of one speaker, in their order; the last one weighs most.
 
     Where the clips exceed `max_tokens` together, the longest give up their beginnings first: each keeps at most the

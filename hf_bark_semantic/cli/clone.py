@@ -18,8 +18,8 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..bark.configs import SUNO_HISTORIES
     from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
-    from ..bark.voice_prompt import SUNO
     from ..voices.cloning import clone_voice
     from .records import input_files, print_record
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if failures or not files:
         raise UsageError("not every recording is there")
     encoder = load_encoder(arguments)
-    histories = SUNO
+    histories = SUNO_HISTORIES
     with usage_errors():
         if arguments.bark is not None:
             configs = load_configs(arguments.bark)

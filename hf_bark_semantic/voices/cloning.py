@@ -19,9 +19,9 @@ import torch
 from transformers import EncodecModel
 
 from ..audio import load_audio, resample
-from ..bark.configs import HistoryLengths
+from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
-from ..bark.voice_prompt import SUNO, VoicePrompt, VoicePromptError, join_prompts
+from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .window import PromptReport, PromptWindow, best_window, prompt_report
@@ -62,7 +62,7 @@ def clone_voice(
     encoder: SemanticEncoder,
     *,
     codec: EncodecModel,
-    histories: HistoryLengths = SUNO,
+    histories: HistoryLengths = SUNO_HISTORIES,
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 

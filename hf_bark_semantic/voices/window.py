@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bark.configs import HistoryLengths
+from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.prompting import coarse_history_lengths
-from ..bark.voice_prompt import LENGTH_TOLERANCE, LENGTH_TOLERANCE_FRAMES, SUNO, VoicePrompt, VoicePromptError
+from ..bark.voice_prompt import LENGTH_TOLERANCE, LENGTH_TOLERANCE_FRAMES, VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_codec_frames
 
 FRAME_S = 0.02  # the grid on which loudness is measured
@@ -96,7 +96,7 @@ def prompt_report(
     waveform: np.ndarray | None = None,
     sampling_rate: int | None = None,
     *,
-    histories: HistoryLengths = SUNO,
+    histories: HistoryLengths = SUNO_HISTORIES,
 ) -> PromptReport:
     """Say what Bark reads of a prompt, and what would make it a better one.
 
@@ -159,8 +159,8 @@ def best_window(
     waveform: np.ndarray,
     sampling_rate: int,
     *,
-    min_s: float = SUNO.window_s[0],
-    max_s: float = SUNO.window_s[1],
+    min_s: float = SUNO_HISTORIES.window_s[0],
+    max_s: float = SUNO_HISTORIES.window_s[1],
 ) -> PromptWindow:
     """Find the part of a recording that makes the best voice prompt.
 

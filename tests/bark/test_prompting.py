@@ -9,7 +9,7 @@ from transformers.models.bark.generation_configuration_bark import BarkGeneratio
 from transformers.models.bark.modeling_bark import BarkCoarseModel
 
 from hf_bark_semantic import VoicePrompt
-from hf_bark_semantic.bark.configs import HistoryLengths, bark_generation_configs
+from hf_bark_semantic.bark.configs import HistoryLengths, bark_generation_configs, with_coarse_window
 from hf_bark_semantic.bark.prompting import (
     coarse_codes,
     coarse_columns,
@@ -27,6 +27,7 @@ from hf_bark_semantic.bark.prompting import (
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.voices.window import prompt_report
+from tiny import tiny_bark
 
 PARTS = ("semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codebook_size")
 DEFAULTS = {name: BarkGenerationConfig().to_dict()[name] for name in PARTS}
@@ -129,3 +130,15 @@ def test_joined_clips_have_as_many_frames_as_their_tokens_make():
         assert sum(lengths) - len(lengths) < len(tokens) <= sum(lengths)
     clips[2] = SimpleNamespace(semantic_tokens=np.arange(7), audio_codes=None)
     assert join_clips(clips, num_codec_frames)[1] is None
+
+
+@pytest.mark.parametrize(("length", "history"), [(60, 630), (138, 630), (140, 628), (300, 468)])
+def test_a_longer_window_keeps_as_much_history_as_fits(length, history):
+    config = with_coarse_window(tiny_bark(), length).coarse_acoustics_config
+    assert (config["sliding_window_len"], config["max_coarse_history"]) == (length, history)
+
+
+@pytest.mark.parametrize("length", [61, 500])
+def test_a_window_that_does_not_fit_is_refused(length):
+    with pytest.raises(ValueError, match=f"window of {length} ids does not fit"):
+        with_coarse_window(tiny_bark(), length)

@@ -67,18 +67,6 @@ def test_variants_leave_the_bark_as_it_is():
     assert before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-@pytest.mark.parametrize(("length", "history"), [(60, 630), (138, 630), (140, 628), (300, 468)])
-def test_a_longer_window_keeps_as_much_history_as_fits(length, history):
-    config = compare_precision.with_window(tiny_bark(), length).coarse_acoustics_config
-    assert (config["sliding_window_len"], config["max_coarse_history"]) == (length, history)
-
-
-@pytest.mark.parametrize("length", [61, 500])
-def test_a_window_that_does_not_fit_is_refused(length):
-    with pytest.raises(SystemExit, match=f"window={length} does not fit"):
-        compare_precision.with_window(tiny_bark(), length)
-
-
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [([1, 2, 3], [1, 2, 3], (3, 3, None)), ([1, 9, 3], [1, 2, 3], (2, 3, 1)), ([1, 2], [1, 2, 3], (2, 3, 2))],

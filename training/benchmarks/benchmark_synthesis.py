@@ -29,15 +29,15 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from hf_bark_semantic.bark import transformer as bark_decoding
-from hf_bark_semantic.bark.coarse_window import with_window
+from hf_bark_semantic.bark import transformer
+from hf_bark_semantic.bark.configs import SUNO_HISTORIES, with_coarse_window
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import synthesize
-from hf_bark_semantic.bark.voice_prompt import SUNO, VoicePrompt
+from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_RATE_HZ, num_codec_frames
 from hf_bark_semantic.packaged import NANO
 
@@ -57,7 +57,7 @@ def benchmark_synthesis(args) -> dict:
     ours = bark
     if args.coarse_window:
         ours = copy(bark)  # the same weights
-        ours.generation_config = with_window(bark, args.coarse_window)
+        ours.generation_config = with_coarse_window(bark, args.coarse_window)
     if args.case == "mixed":
         return mixed_lengths(ours, args)
     if args.case == "scaling":
@@ -131,9 +131,9 @@ def random_bark(shape: str, dtype) -> BarkModel:
 def random_prompt(bark, seed: int) -> VoicePrompt:
     rng = np.random.default_rng(seed)
     vocab_size = bark.generation_config.semantic_config["semantic_vocab_size"]
-    codes = rng.integers(0, bark.generation_config.codebook_size, (8, SUNO.fine_frames))
-    tokens = rng.integers(0, vocab_size, SUNO.most_tokens)
-    return VoicePrompt(tokens, codes[:, : num_codec_frames(SUNO.most_tokens)])
+    codes = rng.integers(0, bark.generation_config.codebook_size, (8, SUNO_HISTORIES.fine_frames))
+    tokens = rng.integers(0, vocab_size, SUNO_HISTORIES.most_tokens)
+    return VoicePrompt(tokens, codes[:, : num_codec_frames(SUNO_HISTORIES.most_tokens)])
 
 
 # ---- the two sides: seconds by stage
@@ -247,7 +247,7 @@ def machine_rates(dtype) -> dict[str, float]:
 def counted_work(rates):
     """Sum up how long the linear layers of blocks must take: the longer of their arithmetic and the reading of their
     weights."""
-    work, layer_of = {"bound_s": 0.0}, bark_decoding._linear
+    work, layer_of = {"bound_s": 0.0}, transformer._linear
 
     def counted_layer(module, savings):
         linear, size = layer_of(module, savings), module.weight.numel()
@@ -260,11 +260,11 @@ def counted_work(rates):
 
         return run
 
-    bark_decoding._linear = counted_layer
+    transformer._linear = counted_layer
     try:
         yield work
     finally:
-        bark_decoding._linear = layer_of
+        transformer._linear = layer_of
 
 
 # ---- ours alone

@@ -40,8 +40,7 @@ import torch
 from torch import nn
 from transformers import BarkModel
 
-from hf_bark_semantic.bark.coarse_window import with_window
-from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs
+from hf_bark_semantic.bark.configs import STAGES, bark_generation_configs, with_coarse_window
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.setup import BarkSetup
@@ -154,7 +153,10 @@ def variant_of(bark: BarkModel, name: str) -> BarkModel:
         for model in MODELS:
             setattr(variant, model, quantized(getattr(variant, model)))
     else:
-        variant.generation_config = with_window(bark, int(name.partition("=")[2]))
+        try:
+            variant.generation_config = with_coarse_window(bark, int(name.partition("=")[2]))
+        except ValueError as error:
+            raise SystemExit(f"{name}: {error}") from error
     return variant.eval()
 
 
