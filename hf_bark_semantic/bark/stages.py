@@ -98,7 +98,7 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
 
 def _free_memory():
     gc.collect()
-    if torch.accelerator.is_available():  # torch 2.6 has no torch.accelerator.empty_cache
+    if torch.accelerator.is_available():  # torch.accelerator.empty_cache is newer than torch 2.7
         torch.get_device_module(torch.accelerator.current_accelerator()).empty_cache()
 
 
