@@ -1,12 +1,12 @@
 """How likely a Bark finds semantic tokens, given the words: its teacher-forced loss."""
 
-import datasets
 import evaluate
 import numpy as np
 
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.prompting import text_to_ids
+from hf_bark_semantic.evaluation.metric_info import TEXT, TOKENS, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 
@@ -24,14 +24,7 @@ Returns:
 
 class SemanticNll(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Negative log-likelihood per semantic token under Bark's text stage, in nats.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Sequence(datasets.Value("int64")), "references": datasets.Value("string")}
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=TOKENS, references=TEXT)
 
     def _compute(self, predictions, references, bark="nano", tokenizer=None, groups=None):
         if not hasattr(bark, "semantic"):

@@ -1,9 +1,10 @@
 """N-way identification: is the right voice the nearest of several?"""
 
-import datasets
 import evaluate
 import numpy as np
+from datasets import Sequence
 
+from hf_bark_semantic.evaluation.metric_info import EMBEDDING, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.speech import identify
 
@@ -20,17 +21,7 @@ Returns:
 
 class SpeakerIdentification(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Rate at which speech is nearer to its own voice than to all distractors.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float32")),
-                    "references": datasets.Sequence(datasets.Sequence(datasets.Value("float32"))),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=EMBEDDING, references=Sequence(EMBEDDING))
 
     def _compute(self, predictions, references, groups=None):
         pairs = zip(predictions, references, strict=True)

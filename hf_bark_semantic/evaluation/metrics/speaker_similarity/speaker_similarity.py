@@ -1,11 +1,11 @@
 """Cosine of speaker embeddings of two recordings."""
 
-import datasets
 import evaluate
 import numpy as np
 
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.evaluation.judges import load_speaker_embedder
+from hf_bark_semantic.evaluation.metric_info import WAVEFORM, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.speech import cosine_similarity
 
@@ -24,17 +24,7 @@ Returns:
 
 class SpeakerSimilarity(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Mean cosine of speaker embeddings.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float32")),
-                    "references": datasets.Sequence(datasets.Value("float32")),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=WAVEFORM, references=WAVEFORM)
 
     def _compute(self, predictions, references, sampling_rate=24_000, model="resemblyzer", groups=None):
         embed = model if callable(model) else load_speaker_embedder(model)

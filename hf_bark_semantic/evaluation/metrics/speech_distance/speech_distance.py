@@ -1,9 +1,9 @@
 """How a processed or resynthesized recording differs from the original."""
 
-import datasets
 import evaluate
 import numpy as np
 
+from hf_bark_semantic.evaluation.metric_info import WAVEFORM, metric_info
 from hf_bark_semantic.evaluation.speech import (
     energy_correlation,
     mel_cepstral_distortion,
@@ -26,17 +26,7 @@ Returns:
 
 class SpeechDistance(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Mel-cepstral distortion, F0 and energy correlation, PESQ and STOI.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("float32")),
-                    "references": datasets.Sequence(datasets.Value("float32")),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=WAVEFORM, references=WAVEFORM)
 
     def _compute(self, predictions, references, sampling_rate=24_000, aligned=True):
         pairs = [

@@ -1,11 +1,11 @@
 """What can be said of speech without an original: predicted opinion score, pauses, drift of the voice."""
 
-import datasets
 import evaluate
 import numpy as np
 
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder
+from hf_bark_semantic.evaluation.metric_info import WAVEFORM, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.speech import drift, silence
 
@@ -24,12 +24,7 @@ Returns:
 
 class SpeechQuality(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Mean opinion score, silence and, for long recordings, drift.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": datasets.Sequence(datasets.Value("float32"))}),
-        )
+        return metric_info(__doc__, INPUTS, predictions=WAVEFORM)
 
     def _compute(self, predictions, sampling_rate=24_000, mos="distillmos", drift_model=None, groups=None):
         waveforms = [np.array(waveform, np.float32) for waveform in predictions]

@@ -1,9 +1,9 @@
 """Word and letter error rates of transcripts, after digits, case and spelling are made alike."""
 
-import datasets
 import evaluate
 import numpy as np
 
+from hf_bark_semantic.evaluation.metric_info import TEXT, metric_info
 from hf_bark_semantic.evaluation.sequences import letter_errors, normalize_text, repetition_share, word_errors
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 
@@ -19,14 +19,7 @@ Returns:
 
 class SpeechWordErrors(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Word and letter error rates with intervals over voices.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=TEXT, references=TEXT)
 
     def _compute(self, predictions, references, groups=None):
         pairs = list(zip(references, predictions, strict=True))

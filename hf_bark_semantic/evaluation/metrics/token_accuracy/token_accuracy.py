@@ -1,9 +1,10 @@
 """Top-k accuracy of semantic tokens, clip by clip, with intervals over voices."""
 
-import datasets
 import evaluate
 import numpy as np
+from datasets import Sequence
 
+from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import top_k_accuracy
 
@@ -20,17 +21,7 @@ Returns:
 
 class TokenAccuracy(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Share of semantic tokens that are among the first k guesses.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Sequence(datasets.Value("int64"))),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=Sequence(TOKENS), references=TOKENS)
 
     def _compute(self, predictions, references, top_k=(1,), groups=None):
         lengths = [len(tokens) for tokens in references]

@@ -1,9 +1,9 @@
 """How near predicted tokens lie to the true ones in Bark's input embeddings."""
 
-import datasets
 import evaluate
 import numpy as np
 
+from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import embedding_cosine
 
@@ -20,17 +20,7 @@ Returns:
 
 class TokenEmbeddingCosine(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Mean cosine of predicted and true tokens in Bark's embedding space.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("int64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=TOKENS, references=TOKENS)
 
     def _compute(self, predictions, references, embeddings, groups=None):
         lengths = [len(tokens) for tokens in references]

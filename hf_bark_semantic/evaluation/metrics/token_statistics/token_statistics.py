@@ -1,9 +1,9 @@
 """How semantic tokens use their vocabulary: variety, runs, repetitions. No truth is needed."""
 
-import datasets
 import evaluate
 import numpy as np
 
+from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
 from hf_bark_semantic.evaluation.sequences import codebook_usage, repetition_share, run_lengths
 
 INPUTS = """
@@ -19,12 +19,7 @@ Returns:
 
 class TokenStatistics(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Codebook usage, run lengths and repetition of semantic tokens.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features({"predictions": datasets.Sequence(datasets.Value("int64"))}),
-        )
+        return metric_info(__doc__, INPUTS, predictions=TOKENS)
 
     def _compute(self, predictions, vocab_size=10_000, n=8):
         usage = codebook_usage(np.concatenate([np.array(tokens) for tokens in predictions]), vocab_size)

@@ -1,8 +1,8 @@
 """Edits between two token sequences of any lengths, per true token."""
 
-import datasets
 import evaluate
 
+from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
 from hf_bark_semantic.evaluation.sequences import error_counts
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 
@@ -19,17 +19,7 @@ Returns:
 
 class UnitErrorRate(evaluate.Metric):
     def _info(self):
-        return evaluate.MetricInfo(
-            description="Substitutions, deletions and insertions per true semantic token.",
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Sequence(datasets.Value("int64")),
-                    "references": datasets.Sequence(datasets.Value("int64")),
-                }
-            ),
-        )
+        return metric_info(__doc__, INPUTS, predictions=TOKENS, references=TOKENS)
 
     def _compute(self, predictions, references, groups=None):
         counts = [error_counts(reference, p) for p, reference in zip(predictions, references, strict=True)]
