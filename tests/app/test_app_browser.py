@@ -106,6 +106,12 @@ class Visitor:
         self.wait.until(lambda _: list(self.downloads.glob("speech*.wav")))
         return next(self.downloads.glob("speech*.wav"))
 
+    def begin_to_speak(self, text: str) -> None:
+        self.open_tab("Speak")
+        self.type("#text", text)
+        self.click("#speak")
+        self.wait_for_text(*STAGES)
+
     def requests(self) -> list[str]:
         messages = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
         sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
@@ -181,10 +187,7 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
 
 def test_speech_shows_its_progress_and_is_cancelled(visit, studio, long_text):
     visitor = visit()
-    visitor.open_tab("Speak")
-    visitor.type("#text", long_text)
-    visitor.click("#speak")
-    visitor.wait_for_text(*STAGES)
+    visitor.begin_to_speak(long_text)
     visitor.click("#stop-speak")
     visitor.wait_for_text("Cancelled")
     visitor.wait.until(lambda _: not studio._jobs)
@@ -195,10 +198,7 @@ def test_speech_shows_its_progress_and_is_cancelled(visit, studio, long_text):
 
 def test_work_for_a_page_that_was_closed_is_stopped(visit, studio, long_text):
     visitor = visit()
-    visitor.open_tab("Speak")
-    visitor.type("#text", long_text)
-    visitor.click("#speak")
-    visitor.wait_for_text(*STAGES)
+    visitor.begin_to_speak(long_text)
     assert studio._jobs
     visitor.browser.get("about:blank")
     visitor.wait.until(lambda _: not studio._jobs)

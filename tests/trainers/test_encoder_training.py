@@ -194,36 +194,27 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_the_run_goes_on(config, tm
     assert_same_weights(whole, run(config, tmp_path, name="full"))
 
 
-def killed_in_step_5(config: dict, tmp_path: Path, monkeypatch, *options: str) -> Path:
-    original = CropBatches.__getitem__
-
-    def killed(self, step):
-        if step == 5:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CropBatches, "__getitem__", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path, *options, name="killed")
+def killed_in_step_5(config: dict, tmp_path: Path, interrupted, *options: str) -> Path:
+    with interrupted(step=5):
+        run(config, tmp_path, *options, name="killed")
     return tmp_path / "killed"
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "model.safetensors", "step.json"])
-def test_a_damaged_checkpoint_is_left_out_for_the_one_before(config, tmp_path, monkeypatch, capsys, name):
+def test_a_damaged_checkpoint_is_left_out_for_the_one_before(config, tmp_path, interrupted, capsys, name):
     whole = run(config, tmp_path, name="whole")
-    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    folder = killed_in_step_5(config, tmp_path, interrupted)
     file = folder / "checkpoint" / name
     content = file.read_bytes()
     file.write_bytes(content[:-4] + bytes(4))  # as long as before
-    killed_in_step_5(config, tmp_path, monkeypatch)
+    killed_in_step_5(config, tmp_path, interrupted)
     assert "resumed from step 2" in capsys.readouterr().out
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
     assert "resumed from step 4" in capsys.readouterr().out
 
 
-def test_damaged_checkpoints_are_not_mistaken_for_none(config, tmp_path, monkeypatch):
-    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+def test_damaged_checkpoints_are_not_mistaken_for_none(config, tmp_path, interrupted):
+    folder = killed_in_step_5(config, tmp_path, interrupted)
     for file in folder.glob("checkpoint*/model.safetensors"):
         file.write_bytes(b"torn")
     with pytest.raises(ValueError, match=r"damaged. Remove checkpoint and checkpoint.old"):
@@ -268,8 +259,8 @@ def test_a_run_whose_codec_front_end_was_trained_first_resumes(config, tmp_path,
         ({"validation": {"fold": 1}}, ("--fold", "0"), "validation.fold: None there, 1 here"),
     ],
 )
-def test_a_killed_run_does_not_go_on_with_other_settings(config, tmp_path, monkeypatch, change, options, message):
-    killed_in_step_5(config, tmp_path, monkeypatch, "--fold", "0")
+def test_a_killed_run_does_not_go_on_with_other_settings(config, tmp_path, interrupted, change, options, message):
+    killed_in_step_5(config, tmp_path, interrupted, "--fold", "0")
     for section, values in change.items():
         config[section] = {**config.get(section, {}), **values}
     with pytest.raises(ValueError, match=message):
@@ -290,11 +281,11 @@ def test_a_finished_encoder_is_not_taken_for_one_of_other_settings(config, tmp_p
         run(config, tmp_path, "--fold", "0")
 
 
-def test_a_codec_front_end_of_another_training_is_not_taken(config, tmp_path, monkeypatch):
+def test_a_codec_front_end_of_another_training_is_not_taken(config, tmp_path, interrupted):
     AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "whisper")
     config["model"].update(backbone=str(tmp_path / "whisper"), codec_hidden_size=16, codec_output="spectrogram")
     config["codec_training"] = {"crops": {"pair": 2}, "steps": 2}
-    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    folder = killed_in_step_5(config, tmp_path, interrupted)
     for checkpoint in folder.glob("checkpoint*"):
         shutil.rmtree(checkpoint)
     assert (folder / "codec_front_end" / "codec_front_end.safetensors").exists()
@@ -304,10 +295,10 @@ def test_a_codec_front_end_of_another_training_is_not_taken(config, tmp_path, mo
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, monkeypatch, spoken, streaming):
+def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, interrupted, spoken, streaming):
     config["streaming"] = streaming
     whole = run(config, tmp_path, name="whole")
-    killed_in_step_5(config, tmp_path, monkeypatch)
+    killed_in_step_5(config, tmp_path, interrupted)
     rows = [corpus_row(seed, num_tokens=90 + seed, fold=seed % 3, text=f"Sentence {seed}.") for seed in range(12, 24)]
     Dataset.from_list(rows).save_to_disk(tmp_path / "other")
     shutil.move(spoken, tmp_path / "moved")
@@ -317,18 +308,18 @@ def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, monkeypatch, spoke
     assert_same_weights(whole, run({**config, "corpus": str(tmp_path / "moved")}, tmp_path, name="killed"))
 
 
-def test_a_killed_run_may_become_longer(config, tmp_path, monkeypatch, capsys):
-    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+def test_a_killed_run_may_become_longer(config, tmp_path, interrupted, capsys):
+    folder = killed_in_step_5(config, tmp_path, interrupted)
     config["training"].update(steps=8, log_every=2, checkpoint_every=3)
     run(config, tmp_path, name="killed")
     assert "resumed from step 4" in capsys.readouterr().out
     assert json.loads((folder / "training.json").read_text())["steps"] == 8
 
 
-def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(config, tmp_path, monkeypatch):
+def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(config, tmp_path, monkeypatch, interrupted):
     monkeypatch.setattr(precision, "choose_precision", lambda device: ("bf16", "measured"))
     whole = run(config, tmp_path, name="whole")
-    killed_in_step_5(config, tmp_path, monkeypatch)
+    killed_in_step_5(config, tmp_path, interrupted)
     monkeypatch.setattr(precision, "choose_precision", lambda device: ("no", "measured again"))
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
     with pytest.raises(AssertionError):
@@ -336,9 +327,9 @@ def test_a_run_goes_on_in_the_precision_that_it_was_begun_in(config, tmp_path, m
 
 
 @pytest.mark.slow  # forks
-def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path, monkeypatch, capfd):
+def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path, interrupted, capfd):
     one = run(config, tmp_path, name="one")
-    folder = killed_in_step_5(config, tmp_path, monkeypatch)
+    folder = killed_in_step_5(config, tmp_path, interrupted)
     on_two_processes(run, config, tmp_path, "--output", str(folder))
     assert "resumed from step 4" in capfd.readouterr().out
     assert json.loads((folder / "settings.json").read_text())["num_processes"] == 2

@@ -14,7 +14,6 @@ import benchmark_synthesis
 import compare_heads
 from hf_bark_semantic import BarkSemanticEncoderModel, load_bark
 from hf_bark_semantic.cli import evaluate_encoder, train_encoder
-from hf_bark_semantic.trainers.encoder_batches import CropBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, learning_rate_factor, parameter_groups
 from tiny import backbone_config
 
@@ -79,19 +78,10 @@ def test_training_learns_writes_its_log_and_scores_the_fold_it_held_out(config, 
     assert "top-1" in capsys.readouterr().out
 
 
-def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, interrupted):
     train_encoder.main([str(config), "--output", str(tmp_path / "whole")])
-    original = CropBatches.__getitem__
-
-    def killed_at_5(self, step):
-        if step == 5:
-            raise KeyboardInterrupt
-        return original(self, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CropBatches, "__getitem__", killed_at_5)
-        with pytest.raises(KeyboardInterrupt):
-            train_encoder.main([str(config), "--output", str(tmp_path / "killed")])
+    with interrupted(step=5):
+        train_encoder.main([str(config), "--output", str(tmp_path / "killed")])
     assert (tmp_path / "killed" / "checkpoint").exists()
     train_encoder.main([str(config), "--output", str(tmp_path / "killed")])
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
