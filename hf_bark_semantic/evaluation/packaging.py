@@ -1,0 +1,101 @@
+"""A trained encoder with its measured accuracy as the folder that is published: float16 weights, figures and card."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..files import write_json
+from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..packaged import card_template
+from ..processing_bark_semantic import BarkSemanticEncoderProcessor
+from ..publishing import encoder_results, markdown_table, render_card, strip_paths
+from .encoder import FIELDS, format_interval
+
+NAME = "bark-encoder"
+KINDS = {  # in the order of the card's table
+    "english": "English speech",
+    "other": "Japanese and odd voices",
+    "music": "music and noise",
+    "prompt": "voice prompts (many languages)",
+}
+TRAINING_DATA = """\
+Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
+JonathanFly/bark), {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and others){sweep}. Noises
+and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings: `training/README.md`,
+`training/configs/builtin.yaml`."""
+
+
+def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
+    """Write the folder of an encoder for the Hub.
+
+    Args:
+        run (`Path`): the folder of a training without a held-out fold.
+        scores (`dict`): what `evaluate_encoder` measured over the folds.
+        output (`Path`): the folder to write.
+
+    Returns:
+        `str`: the accuracy in one sentence, which `bark-semantic encode` prints.
+
+    Raises:
+        ValueError: the run held a fold out.
+    """
+    record = json.loads((run / "training.json").read_text())
+    if record["fold"] is not None:
+        raise ValueError(f"{run} held fold {record['fold']} out; train without --fold for the published weights.")
+    model = BarkSemanticEncoderModel.from_pretrained(run)
+    model.config.input_level_db = scores["input_level_db"]  # the encoder as it was measured
+    model.half().save_pretrained(output)
+    config_file = output / "config.json"  # stored in half the space, but computed with in float32 unless asked
+    config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+    BarkSemanticEncoderProcessor.from_pretrained(run).save_pretrained(output)
+    line = accuracy_line(scores["table"])
+    kept = {name: value for name, value in scores.items() if name != "clips"}
+    write_json(output / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
+    strip_paths(output)
+    card = encoder_card(model, output / "model.safetensors", scores["table"], record)
+    (output / "README.md").write_text(card, encoding="utf-8")
+    return line
+
+
+def accuracy_line(table: Mapping) -> str:
+    """The accuracy on English audio in one sentence."""
+    english = table["english, audio"]
+    return (
+        f"Measured accuracy of this encoder on English voices and sentences that its training did not contain: "
+        f"{english['top_1']['mean']:.1%} of the tokens right (95 % interval {english['top_1']['low']:.1%} to "
+        f"{english['top_1']['high']:.1%}), {english['top_5']['mean']:.1%} among its first five; "
+        f"{english['clips']} real Bark clips."
+    )
+
+
+def encoder_card(model: BarkSemanticEncoderModel, weights: Path, table: Mapping, record: Mapping) -> str:
+    """The model card; the table and the metadata hold the measured accuracy."""
+    seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
+    sweep = record["clips"].get("sweep", 0)
+    values = {
+        "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
+        "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
+        "layers": ", ".join(map(str, model.config.backbone_layers)),
+        "head_layers": str(model.config.num_hidden_layers),
+        "seeds": "one seed" if seeds == 1 else f"{seeds} seeds",
+        "table": accuracy_of_kinds(table),
+        "training": TRAINING_DATA.format(
+            pairs=record["clips"]["pair"],
+            prompts=record["clips"]["prompt"],
+            sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
+        ),
+    }
+    return render_card(card_template("encoder"), values, name=NAME, results=encoder_results(table))
+
+
+def accuracy_of_kinds(table: Mapping) -> str:
+    """The rows of `summarize` as a table in Markdown."""
+    kinds, rows = list(KINDS), []
+    for name, row in sorted(table.items(), key=lambda item: kinds.index(item[0].split(", ")[0])):
+        kind, inputs = name.split(", ")
+        accuracies = [format_interval(row[field]) for field in FIELDS]
+        rows.append([KINDS[kind], inputs, *accuracies, f"{row['clips']}, {row['tokens']:,}"])
+    return markdown_table(["clips", "read from", *FIELDS.values(), "clips, tokens"], rows)
+
+
+__all__ = ["accuracy_line", "package_encoder"]
