@@ -5,16 +5,14 @@
     embedding_cosine            how near a wrong token lies to the right one in Bark's eyes
     semantic_likelihood         how likely Bark's text stage finds tokens, given the words
     unigram_distance, agreement, front_end_agreement    without truth
-    metric_path                 this package's metrics as modules for `evaluate.load`
 
 Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from
-a bootstrap over groups (voices), because tokens of one clip are anything but independent. Sequences of other lengths
-than the truth's: sequence_metrics.py; speech: speech_metrics.py, scorers.py and voice_evaluation.py.
+a bootstrap over groups (voices), because tokens of one clip are anything but independent. Sequences of other
+lengths than the truth's: sequences.py; speech: speech.py and judges.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +25,6 @@ from ..corpus.rows import Clip
 from ..trainers.encoder_batches import collate
 
 TOP_K = 5
-METRICS = Path(__file__).parent / "metrics"
 INPUTS = {
     "audio": ("input_values", "attention_mask"),
     "codes": ("audio_codes", "audio_codes_mask"),
@@ -226,16 +223,3 @@ def semantic_likelihood(
             output = loss(**{name: tensor.to(bark.device) for name, tensor in batch.items()})
         results.append(TokenLikelihood(float(output.loss), int(output.num_targets), int(output.num_correct)))
     return results
-
-
-def metric_path(name: str) -> Path:
-    """Where a metric is that `evaluate.load(str(metric_path(name)))` loads, without a network.
-
-    Raises:
-        ValueError: there is no such metric; the message lists them.
-    """
-    folder = METRICS / name
-    if not (folder / f"{name}.py").is_file():
-        names = ", ".join(sorted(file.stem for file in METRICS.glob("*/*.py")))
-        raise ValueError(f"There is no metric {name!r}; there are {names}.")
-    return folder

@@ -13,6 +13,7 @@ from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.cli import evaluate_encoder
 from hf_bark_semantic.evaluation import encoder
 from hf_bark_semantic.evaluation.encoder import RunScore
+from hf_bark_semantic.evaluation.metric_scripts import METRICS, metric_path
 from hf_bark_semantic.evaluation.sequences import (
     codebook_usage,
     error_counts,
@@ -24,13 +25,11 @@ from hf_bark_semantic.evaluation.sequences import (
 )
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.tokens import (
-    METRICS,
     ClipScore,
     accuracy,
     agreement,
     bootstrap_interval,
     embedding_cosine,
-    metric_path,
     semantic_likelihood,
     summarize,
     top_k_accuracy,

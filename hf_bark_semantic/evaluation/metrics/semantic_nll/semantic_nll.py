@@ -6,7 +6,7 @@ import numpy as np
 from hf_bark_semantic.bark.examples import Utterance
 from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.prompting import text_to_ids
-from hf_bark_semantic.evaluation.metric_info import TEXT, TOKENS, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import TEXT, TOKENS, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 

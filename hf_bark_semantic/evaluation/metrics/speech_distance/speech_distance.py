@@ -3,7 +3,7 @@
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.evaluation.metric_info import WAVEFORM, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import WAVEFORM, metric_info
 from hf_bark_semantic.evaluation.speech import (
     energy_correlation,
     mel_cepstral_distortion,

@@ -5,7 +5,7 @@ import numpy as np
 
 from hf_bark_semantic.audio import resample
 from hf_bark_semantic.evaluation.judges import load_mos_predictor, load_speaker_embedder
-from hf_bark_semantic.evaluation.metric_info import WAVEFORM, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import WAVEFORM, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.speech import drift, silence
 

@@ -3,7 +3,7 @@
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.evaluation.metric_info import TEXT, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import TEXT, metric_info
 from hf_bark_semantic.evaluation.sequences import letter_errors, normalize_text, repetition_share, word_errors
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 

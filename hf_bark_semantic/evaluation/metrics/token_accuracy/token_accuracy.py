@@ -4,7 +4,7 @@ import evaluate
 import numpy as np
 from datasets import Sequence
 
-from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import TOKENS, metric_info
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 from hf_bark_semantic.evaluation.tokens import top_k_accuracy
 

@@ -3,7 +3,7 @@
 import evaluate
 import numpy as np
 
-from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import TOKENS, metric_info
 from hf_bark_semantic.evaluation.sequences import codebook_usage, repetition_share, run_lengths
 
 INPUTS = """

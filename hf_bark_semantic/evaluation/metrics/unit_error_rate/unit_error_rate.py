@@ -2,7 +2,7 @@
 
 import evaluate
 
-from hf_bark_semantic.evaluation.metric_info import TOKENS, metric_info
+from hf_bark_semantic.evaluation.metric_scripts import TOKENS, metric_info
 from hf_bark_semantic.evaluation.sequences import error_counts
 from hf_bark_semantic.evaluation.significance import ratio_estimate
 

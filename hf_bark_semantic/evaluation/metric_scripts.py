@@ -1,0 +1,36 @@
+"""The scripts in `metrics/`, which `evaluate.load` loads: where they are, and what they share.
+
+metric_path    the folder of a metric by its name
+metric_info    what a script tells `evaluate` about itself; the types of inputs are above
+"""
+
+from pathlib import Path
+
+from datasets import Features, Sequence, Value
+from evaluate import MetricInfo
+
+METRICS = Path(__file__).parent / "metrics"
+TEXT = Value("string")
+TOKENS = Sequence(Value("int64"))
+WAVEFORM = EMBEDDING = Sequence(Value("float32"))
+
+
+def metric_path(name: str) -> Path:
+    """Where a metric is that `evaluate.load(str(metric_path(name)))` loads, without a network.
+
+    Raises:
+        ValueError: there is no such metric; the message lists them.
+    """
+    folder = METRICS / name
+    if not (folder / f"{name}.py").is_file():
+        names = ", ".join(sorted(file.stem for file in METRICS.glob("*/*.py")))
+        raise ValueError(f"There is no metric {name!r}; there are {names}.")
+    return folder
+
+
+def metric_info(description: str, inputs: str, **features) -> MetricInfo:
+    """Describe a metric: what it measures (its script's docstring), arguments and results, and types of inputs."""
+    return MetricInfo(description=description, citation="", inputs_description=inputs, features=Features(features))
+
+
+__all__ = ["EMBEDDING", "METRICS", "TEXT", "TOKENS", "WAVEFORM", "metric_info", "metric_path"]
