@@ -25,7 +25,7 @@ from ..corpus.rows import Clip, split_fold
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import default_encoder
 from .journal import Journal
-from .report import MAX_SOUNDS, IntervalPlot, Sound, Table
+from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table
 from .significance import Estimate
 from .tokens import ClipScore, accuracy, front_end_agreement, score_clips, summarize
 

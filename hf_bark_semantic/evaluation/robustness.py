@@ -17,7 +17,7 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..trainers.augmentation import add_noise, reverberate
-from .report import IntervalPlot, Sound, Table
+from .report_page import IntervalPlot, Sound, Table
 from .significance import Estimate, ratio_estimate
 from .tokens import agreement, unigram_distance
 

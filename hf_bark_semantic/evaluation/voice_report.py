@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .report import MAX_SOUNDS, IntervalPlot, Sound, Table, Text, write_results
+from .report import write_results
+from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table, Text
 from .voice_figures import badness, figure, figures_table, format_estimate, is_share, matching_figures, summarize
 
 WORST = "Worst first: failures, then word error rate plus the share of speaker models that hear somebody else."

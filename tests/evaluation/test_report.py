@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from hf_bark_semantic.evaluation import report
-from hf_bark_semantic.evaluation.report import (
-    IntervalPlot,
-    Sound,
-    Table,
-    Text,
-    how_made,
-    markdown_table,
-    render_report,
-    write_results,
-    write_trials,
-)
+from hf_bark_semantic.evaluation.report import how_made, markdown_table, write_results, write_trials
+from hf_bark_semantic.evaluation.report_page import IntervalPlot, Sound, Table, Text, render_report
 from hf_bark_semantic.evaluation.significance import Estimate
 from html_page import Page
 from tiny import noise

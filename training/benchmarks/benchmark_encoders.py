@@ -46,7 +46,8 @@ from hf_bark_semantic.evaluation.encoder import (
     with_truth,
 )
 from hf_bark_semantic.evaluation.journal import Journal
-from hf_bark_semantic.evaluation.report import IntervalPlot, Table, Text, how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.report import how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.report_page import IntervalPlot, Table, Text
 from hf_bark_semantic.evaluation.significance import paired_difference
 from hf_bark_semantic.evaluation.tokens import summarize
 

@@ -35,7 +35,8 @@ from hf_bark_semantic.bark.loading import load_bark, load_codec
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames
-from hf_bark_semantic.evaluation.report import MAX_SOUNDS, Sound, Table, how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.report import how_made, required_packages, write_results
+from hf_bark_semantic.evaluation.report_page import MAX_SOUNDS, Sound, Table
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.evaluation.significance import Estimate, paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.speech import cosine_similarity, equal_error_rate
