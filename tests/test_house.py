@@ -114,6 +114,11 @@ def test_the_files_that_travel_to_the_hub_need_each_other_and_three_libraries_al
         assert libraries(file, ast.walk(FILES[file])) <= {"torch", "numpy", "transformers"}
 
 
+def test_the_layout_of_barks_input_needs_numpy_alone():
+    at_import = list(run_at_import(FILES["bark/prompting"]))
+    assert libraries("bark/prompting", at_import) == {"numpy"} and not files_imported("bark/prompting", at_import)
+
+
 def test_extras_are_imported_where_they_are_used():
     """Only bark/adapters needs peft; it and the bundles are themselves imported where adapters are used."""
     at_import = {file: list(run_at_import(FILES[file])) for file in FILES if room_of(file) in WITHOUT_EXTRAS}

@@ -54,7 +54,7 @@ class Savings:
 
 
 class Block(NamedTuple):
-    """A block of a stage, as what it computes with; adapters, quantized layers and dropout are called as modules."""
+    """The functions of a `BarkBlock`: packed ones for plain linear layers, else its modules, adapters among them."""
 
     layernorm_1: nn.Module
     att_proj: Linear
