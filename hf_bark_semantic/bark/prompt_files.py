@@ -46,10 +46,12 @@ def read_entries(source: str | os.PathLike | Mapping) -> tuple[str, np.ndarray, 
         arrays, found = _read_npz(Path(source))
     else:
         raise TypeError(f"A voice prompt is loaded from a path or a dict, not from {type(source).__name__}.")
-    arrays = _rename_old_keys(arrays)
-    _check_keys(arrays, found, name)
-    ranks = zip(_KEYS, (1, 2, 2), strict=True)
-    return name, *(_drop_batch_axis(integers(arrays[key], key), ndim=ndim) for key, ndim in ranks)
+    entries = _rename_old_keys(arrays)
+    _check_keys(entries, found, name)
+    tokens, coarse, fine = (
+        _drop_batch_axis(integers(entries[key], key), ndim=ndim) for key, ndim in zip(_KEYS, (1, 2, 2), strict=True)
+    )
+    return name, tokens, coarse, fine
 
 
 def integers(value: Any, name: str) -> np.ndarray:
