@@ -21,7 +21,6 @@ benchmark_encoders.py compares several encoders.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +45,6 @@ from ..evaluation.robustness import human_blocks, human_changes, human_report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
     args = argument_parser().parse_args(arguments)
     if args.output:
         required_packages()
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.json.write_text(json.dumps(report, indent=1))
     if args.output:
         seeds = {"trainings": report.get("seeds", "not told"), "bootstraps and noises": 0}
-        made = how_made(["-m", "hf_bark_semantic.cli.evaluate_encoder", *arguments], seeds=seeds)
+        made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
         summary = {name: value for name, value in report.items() if name != "clips"}
         title = "Semantic tokens of " + ("human speech" if args.human else "held-out Bark clips")
         write_results(args.output, title, made=made, summary=summary, trials=trials, blocks=blocks, card=blocks[0])

@@ -59,11 +59,10 @@ PATIENCE = {"timeout": timedelta(days=7)}  # processes wait for the slowest one 
 
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
     """Run the command; `scorers` replaces the models that the options name."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     args = parse(arguments, argument_parser(__doc__))
     summary = evaluate(args, args.parts, args.conditions, scorers)
     if summary:
-        made = how_made(["-m", "hf_bark_semantic.cli.evaluate_voice", *arguments], seeds=seeds_of(args))
+        made = how_made("-m hf_bark_semantic.cli.evaluate_voice", arguments, seeds=seeds_of(args))
         write_voice_results(
             args.output, "Evaluation of a Bark's voices", made, summary, columns=SHOWN + SHOWN_OF_CODEC
         )

@@ -9,6 +9,7 @@ import json
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_write
+from ..publishing import markdown_table
 from .extras import required
 from .report_page import IntervalPlot, Table, Text, render_report
 
@@ -36,17 +38,19 @@ def required_packages() -> None:
         required(package)
 
 
-def how_made(command: Sequence[str], *, seeds: Mapping[str, Any]) -> dict[str, Any]:
+def how_made(program: str, arguments: Sequence[str] | None, *, seeds: Mapping[str, Any]) -> dict[str, Any]:
     """Where results come from.
 
     Args:
-        command (sequence of `str`): the script and its arguments.
+        program (`str`): what Python runs: `"training/studies/check_metrics.py"`, or `"-m"` and a module.
+        arguments (sequence of `str`, *optional*): of the program; by default those of this process.
         seeds (`dict`): every seed by what it seeds.
 
     Returns:
         `dict`: `command`, `seeds`, `date` (UTC), `python`, `platform`, and `packages` with their versions.
     """
-    made = {"command": shlex.join(["python", *command]), "seeds": dict(seeds)}
+    arguments = sys.argv[1:] if arguments is None else arguments
+    made = {"command": f"python {program} {shlex.join(arguments)}", "seeds": dict(seeds)}
     made["date"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     made |= {"python": platform.python_version(), "platform": platform.platform()}
     return {**made, "packages": {name: _version(name) for name in PACKAGES}}
@@ -83,7 +87,7 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "summary.json", json.dumps({"made": made, **summary}, indent=1))
     write_trials(folder / "trials.parquet", trials)
-    _write(folder / "model_card_rows.md", markdown_table(card.columns, card.rows))
+    _write(folder / "model_card_rows.md", card_rows(card.columns, card.rows))
     _write(folder / "report.html", render_report(title, blocks, made))
 
 
@@ -105,16 +109,15 @@ def _valid(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; what would end a cell or start a tag is escaped."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(map(_markdown_cell, line)) + " |\n" for line in lines)
+def card_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
+    """A table in Markdown for model cards; what would end a cell or start a tag is escaped."""
+    escaped = [[_escaped(cell) for cell in row] for row in (columns, *rows)]
+    return markdown_table(escaped[0], escaped[1:]) + "\n"
 
 
-def _markdown_cell(text: str | None) -> str:
+def _escaped(text: str | None) -> str:
     text = re.sub(r"\s+", " ", "" if text is None else str(text)).strip()
-    text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_{}\[\]|])", r"\\\1", text) if not re.fullmatch(r"-+", text) else text
+    return re.sub(r"([\\`*_{}\[\]|])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
 
 
-__all__ = ["how_made", "markdown_table", "required_packages", "write_results", "write_trials"]
+__all__ = ["card_rows", "how_made", "required_packages", "write_results", "write_trials"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hf_bark_semantic.evaluation import report
-from hf_bark_semantic.evaluation.report import how_made, markdown_table, write_results, write_trials
+from hf_bark_semantic.evaluation.report import card_rows, how_made, write_results, write_trials
 from hf_bark_semantic.evaluation.report_page import IntervalPlot, Sound, Table, Text, render_report
 from hf_bark_semantic.evaluation.significance import Estimate
 from html_page import Page
@@ -18,7 +18,7 @@ from tiny import noise
 pytest.importorskip("matplotlib"), pytest.importorskip("pyarrow")
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & | ` \x00\u202e"
-MADE = how_made(["train.py", "--name", "a b"], seeds={"choices": 7})
+MADE = how_made("train.py", ["--name", "a b"], seeds={"choices": 7})
 
 
 def content(address: str) -> io.BytesIO:
@@ -40,7 +40,7 @@ def test_hostile_text_stays_text_wherever_it_stands():
     rows = [[HOSTILE, Sound(noise(0.3), HOSTILE, 16_000), None]]
     plot = IntervalPlot(HOSTILE, [(HOSTILE[:30], Estimate(0.5, 0.4, 0.6, 1, 1))], note=HOSTILE)
     blocks = [Table(HOSTILE, [HOSTILE], rows, HOSTILE), plot, Text(HOSTILE, HOSTILE)]
-    html = render_report(HOSTILE, blocks, how_made([HOSTILE], seeds={HOSTILE: HOSTILE}))
+    html = render_report(HOSTILE, blocks, how_made("train.py", [HOSTILE], seeds={HOSTILE: HOSTILE}))
     page = Page(html)
     assert not page.of("script") and len(page.of("img")) == 1
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -103,7 +103,7 @@ def test_trials_of_different_columns_become_one_table(tmp_path):
 
 
 def test_markdown_rows_keep_their_columns():
-    lines = markdown_table(["a", "b"], [["x | y\nz", "<b>*"], [None, "1.0% [0, 2]"]]).splitlines()
+    lines = card_rows(["a", "b"], [["x | y\nz", "<b>*"], [None, "1.0% [0, 2]"]]).splitlines()
     assert lines[1] == "| --- | --- |" and len(lines) == 4
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines)
     assert lines[2] == "| x \\| y z | &lt;b>\\* |"

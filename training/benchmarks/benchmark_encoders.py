@@ -24,7 +24,6 @@ Writes summary.json, trials.parquet, report.html and model_card_rows.md; scoring
 
 import argparse
 import glob
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     print_table(card)
     trials = [{"entry": entry.name, **run.as_row()} for entry in entries for run in entry.runs]
     seeds = {"trainings": sorted({str(run.seed) for entry in entries for run in entry.runs}), "bootstraps": 0}
-    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds)
+    made = how_made("training/benchmarks/benchmark_encoders.py", arguments, seeds=seeds)
     blocks = [card, *plots(entries), comparisons_table(comparisons)]
     blocks += [accuracy_table(entry.table, entry.name) for entry in entries]
     blocks += [clips_table([run for entry in entries for run in entry.runs], clips)]

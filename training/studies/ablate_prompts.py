@@ -19,7 +19,6 @@ Voices, options, trials and resumption are those of evaluate_voice.py, and so ar
 differences are under `comparisons` in summary.json. Claims need 20 voices or more: name several sources of them.
 """
 
-import sys
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     pairs = list(combinations(args.conditions, 2))
     comparisons = compare_pairs(summary["rows"], summary["records"], pairs, seed=args.seed)
     summary["comparisons"] = comparisons
-    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+    made = how_made("training/studies/ablate_prompts.py", arguments, seeds=seeds_of(args))
     write_voice_results(args.output, "What of a prompt carries the voice", made, summary, columns=SHOWN)
     print(format_table(summary["rows"], SHOWN))
     print()

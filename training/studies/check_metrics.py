@@ -438,10 +438,8 @@ def report(args, arguments, checks: Sequence[Check], records: Sequence[dict], so
     note = f"{clips} clips of {len({record['voice'] for record in records})} voices. FAIL first; see check_metrics.py."
     card = Table("Checks", columns, lines, note, max_rows=len(lines))
     heard = Table("The first clips", ["voice", "text", "change", "heard", "sound"], sounds)
-    made = how_made(
-        [__file__, *(sys.argv[1:] if arguments is None else arguments)],
-        seeds={"choices, noises and syntheses": args.seed, "bootstraps": 0},
-    )
+    seeds = {"choices, noises and syntheses": args.seed, "bootstraps": 0}
+    made = how_made("training/studies/check_metrics.py", arguments, seeds=seeds)
     blocks = [card, heard]
     write_results(
         args.output, "Sanity of the metrics", made=made, summary=summary, trials=records, blocks=blocks, card=card

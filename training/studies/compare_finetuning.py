@@ -37,7 +37,6 @@ Started again, the command goes on where it was.
 import argparse
 import json
 import re
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +148,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
         for tokens in args.tokens:
             study.measure(target, tokens)
     summary = study.summary()
-    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+    made = how_made("training/studies/compare_finetuning.py", arguments, seeds=seeds_of(args))
     write_voice_results(args.output, "What fine-tuning on a voice brings", made, summary, columns=SHOWN)
     print(format_table(summary["rows"], SHOWN))
     print("\n" + comparisons_table(summary["comparisons"]))

@@ -28,7 +28,6 @@ Started again, the command goes on where it was.
 import argparse
 import json
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     summary = {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out, "tokens": tokens}
     pairs = [(name, REFERENCE) for name in conditions[1:]]
     summary["comparisons"] = compare_pairs(summary["rows"], summary["records"], pairs, seed=args.seed)
-    made = how_made([__file__, *(sys.argv[1:] if arguments is None else arguments)], seeds=seeds_of(args))
+    made = how_made("training/studies/compare_precision.py", arguments, seeds=seeds_of(args))
     write_voice_results(args.output, "What precision changes in a Bark's voices", made, summary, columns=SHOWN)
     print(format_table(summary["rows"], SHOWN))
     print("\n" + tokens_table(tokens))
