@@ -34,7 +34,7 @@ REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the o
     "torch>=2.7",
     "torchaudio>=2.7",
     "tqdm",
-    "transformers>=5.23,!=5.24.0",
+    "transformers>=5.23,!=5.24.0",  # whose add_adapter wants a peft that is not released, 0.22
 )
 PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 

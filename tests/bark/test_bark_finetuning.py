@@ -453,7 +453,8 @@ def test_adapters_are_run_and_trained():
     loss, clip = stage_loss("coarse"), utterance(20)
     batch = collate([coarse_example(clip, None, CONFIGS)], CONFIGS)
     before = loss(**batch).loss.item()
-    loss.model.add_adapter(peft.LoraConfig(r=2, target_modules=["att_proj", "out_proj", "in_proj"]))
+    config = peft.LoraConfig(r=2, target_modules=["att_proj", "out_proj", "in_proj"])
+    peft.inject_adapter_in_model(config, loss.model)
     assert loss(**batch).loss.item() == pytest.approx(before, abs=1e-6)
     loss(**batch).loss.backward()
     trained = {name: p for name, p in loss.named_parameters() if p.requires_grad}

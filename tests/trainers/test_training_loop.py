@@ -9,6 +9,8 @@ from transformers.utils import ModelOutput
 from hf_bark_semantic import precision
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, new_optimizers, train
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch 2.9 has Muon")
+
 
 class Regression(nn.Module):
     def __init__(self):
@@ -37,6 +39,7 @@ def one_process():
     torch.manual_seed(0)
 
 
+@needs_muon
 def test_muon_takes_the_matrices_of_layers_and_adamw_everything_else():
     model = Regression()
     adamw, muon = new_optimizers(model, TrainingArguments("unused", optimizer="muon"))
@@ -46,6 +49,7 @@ def test_muon_takes_the_matrices_of_layers_and_adamw_everything_else():
     assert taken[0] == set(names.values()) - taken[1]
 
 
+@needs_muon
 def test_muon_follows_rates_by_prefix():
     arguments = TrainingArguments("unused", optimizer="muon", learning_rates={"layers.0": 0.0, "layers.1": 0.5})
     _, muon = new_optimizers(Regression(), arguments)
@@ -57,7 +61,7 @@ def test_an_unknown_optimizer_is_refused():
         new_optimizers(Regression(), TrainingArguments("unused", optimizer="sgd"))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("muon", marks=needs_muon)])
 def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, tmp_path):
     class Killed(Exception):
         pass
