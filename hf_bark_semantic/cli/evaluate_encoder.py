@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
     if args.output:
-        seeds = {"trainings": report.get("seeds", "not told"), "bootstraps and noises": 0}
+        seeds = {"trainings": report.get("seeds", "unknown"), "bootstraps and noises": 0}
         made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
         summary = {name: value for name, value in report.items() if name != "clips"}
         title = "Semantic tokens of " + ("human speech" if args.human else "held-out Bark clips")

@@ -12,9 +12,9 @@
 Voices come from folders as training/nano/make_speech.py writes them, and from .jsonl and .csv with `audio`, `speaker`
 and `text`, several in one run. Of each held-out voice some recordings make the prompt (6 to 10 s), some the embedding
 that it is compared with, and the rest are test clips: digit strings and sentences in turn. A voice without any `text`
-prompts and enrols only; it says sentences of --texts, or the test clips' of the other sources. Parts:
+prompts and enrols only; its clones say sentences of --texts, or those of the other sources' test clips. Parts:
 
-    original   the test clips themselves: what the scorers say of real speech
+    original   the test clips themselves: the scores of real speech
     codec      the test clips through Bark's codec and back: also PESQ, STOI, mel-cepstral distortion
     presets    the texts of the test clips, spoken by Bark's presets in turn
     clone      the texts in the cloned voice, in each of --conditions

@@ -254,7 +254,7 @@ def clips_table(runs: Sequence[RunScore], clips: Sequence[Clip]) -> Table:
         names = [score.id, score.group, score.kind, score.inputs, run.encoder]
         lines.append([*names, *shares, str(score.num_tokens), sound])
     columns = ["clip", "voice", "kind", "read from", "encoder", "top-1", "top-5", "tokens", "sound"]
-    note = f"Lowest top-1 accuracy first. At most {MAX_SOUNDS} can be heard here; trials.parquet has every row."
+    note = f"Lowest top-1 accuracy first. At most {MAX_SOUNDS} have their sound here; trials.parquet has every row."
     return Table("Clips", columns, lines, note)
 
 

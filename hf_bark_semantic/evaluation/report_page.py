@@ -53,11 +53,11 @@ class Sound:
     """A table cell with a player and a spectrogram.
 
     Args:
-        source (`Path` or `np.ndarray` of shape `(num_samples,)`): the sound. A file that cannot be read is told of in
-            its place.
+        source (`Path` or `np.ndarray` of shape `(num_samples,)`): the sound. Where a file cannot be read, the cell
+            says why.
         caption (`str`): below it.
         sampling_rate (`int`): in Hz; files are resampled to it.
-        start_s (`float`), seconds (`float`, *optional*): the part of it that is heard; at most 15 s are kept.
+        start_s (`float`), seconds (`float`, *optional*): the part of it that is played; at most 15 s.
     """
 
     source: Path | np.ndarray
@@ -69,7 +69,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts and sounds, the most telling ones first: the report holds the first `max_rows`, and says so."""
+    """Rows of texts and sounds, the most important ones first: the page has the first `max_rows`, and says so."""
 
     title: str
     columns: Sequence[str]
@@ -98,9 +98,9 @@ def render_report(
     """Render a report.
 
     Args:
-        title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): what it says.
+        title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): its heading and its blocks.
         made (`dict`): from [`how_made`].
-        max_sounds (`int`): the first so many sounds are put into the file; the others are named only.
+        max_sounds (`int`): so many sounds, the first ones, are in the file; of the others only the captions.
 
     Returns:
         `str`: one HTML file without anything outside of it.

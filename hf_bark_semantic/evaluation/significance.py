@@ -1,4 +1,4 @@
-"""What a figure is worth: intervals, and whether two conditions really differ.
+"""How certain a figure is: intervals, and whether two conditions really differ.
 
     ratio_estimate       a mean, a rate or a word error rate with its interval
     paired_difference    two conditions on the same trials: difference, interval, p-value

@@ -1,4 +1,4 @@
-"""Measures of speech from waveforms and speaker embeddings; the models that make transcripts are in scorers.py.
+"""Measures of speech from waveforms and speaker embeddings; the models that make transcripts are in judges.py.
 
     of two recordings of one utterance    pitch_comparison, energy_correlation, mel_cepstral_distortion, pesq, stoi
     of speaker embeddings                 cosine_similarity, identify, equal_error_rate
@@ -20,7 +20,7 @@ from .extras import required
 
 HOP_S = 0.01
 NUM_MELS, NUM_CEPSTRA = 80, 13
-FLOOR_DB = -60.0  # below the loudest frame; quieter is as good as silent
+FLOOR_DB = -60.0  # below the loudest frame; quieter frames count as silence
 MIN_PITCH_HZ, MAX_PITCH_HZ = 60.0, 500.0
 APERIODICITY = 0.2  # YIN's threshold; de Cheveigne and Kawahara 2002 use 0.1 to 0.2
 MIN_VOICED_FRAMES = 10

@@ -1,13 +1,13 @@
-"""How good an encoder's tokens are: against the truth, against Bark, and what can be known without either.
+"""How good an encoder's tokens are: compared with the true ones, by Bark's likelihood, and without true tokens.
 
     score_clips, summarize      hits of an encoder on clips whose tokens are known
     top_k_accuracy              the same for arrays
-    embedding_cosine            how near a wrong token lies to the right one in Bark's eyes
+    embedding_cosine            how near a wrong token lies to the right one in Bark's embeddings
     semantic_likelihood         how likely Bark's text stage finds tokens, given the words
     unigram_distance, agreement, front_end_agreement    without truth
 
 Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from
-a bootstrap over groups (voices), because tokens of one clip are anything but independent. Sequences of other
+a bootstrap over groups (voices), because tokens of one clip depend on each other. Sequences of other
 lengths than the truth's: sequences.py; speech: speech.py and judges.py.
 """
 
@@ -76,11 +76,11 @@ def front_end_agreement(model, clips: Iterable[Clip]) -> float:
     same = total = 0
     for clip in clips:
         inputs = collate([clip], model.config.codebook_size)
-        heard, read = (
+        of_audio, of_codes = (
             model.encode(**{key: inputs[key].to(model.device) for key in INPUTS[name]}).semantic_tokens[0]
             for name in ("audio", "codes")
         )
-        same, total = same + int((heard == read).sum()), total + len(heard)
+        same, total = same + int((of_audio == of_codes).sum()), total + len(of_audio)
     return same / total
 
 
@@ -183,7 +183,7 @@ def embedding_cosine(predicted: np.ndarray, semantic_tokens: np.ndarray, embeddi
 
 @dataclass(frozen=True)
 class TokenLikelihood:
-    """What Bark's text stage thinks of a clip's tokens.
+    """How likely Bark's text stage finds a clip's tokens.
 
     Args:
         nll (`float`): mean negative log-likelihood per token in nats; a model that knows nothing has log(vocab_size).
@@ -201,7 +201,7 @@ def semantic_likelihood(
 ) -> list[TokenLikelihood]:
     """Teacher-forced likelihood of semantic tokens, given their text and a voice history, as inference lays them out.
 
-    Real tokens of Bark are likelier to it than an encoder's; the difference tells how foreign the encoder's are.
+    Bark's own tokens are likelier to it than an encoder's; the difference measures how unlike them the encoder's are.
 
     Args:
         bark (`BarkModel`): in evaluation mode.

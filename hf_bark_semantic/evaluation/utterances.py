@@ -36,14 +36,14 @@ class WordErrorRate:
         self.transcribe, self.description, self.languages = transcribe, description, languages
 
     def __call__(self, result: SynthesisResult, language: str | None) -> float | None:
-        said = normalize_text(_SPEAKER_TAG.sub(" ", result.request.text))
+        text = normalize_text(_SPEAKER_TAG.sub(" ", result.request.text))
         known = self.languages is None or language is None or language in self.languages
-        if not known or not said:
+        if not known or not text:
             return None
         transcript = normalize_text(self.transcribe(resample(result.waveform, result.sampling_rate, SAMPLING_RATE)))
         if language in UNSPACED_LANGUAGES:
-            return error_counts(said.replace(" ", ""), transcript.replace(" ", "")).rate
-        return error_counts(said.split(), transcript.split()).rate
+            return error_counts(text.replace(" ", ""), transcript.replace(" ", "")).rate
+        return error_counts(text.split(), transcript.split()).rate
 
 
 class SpeakerSimilarity:

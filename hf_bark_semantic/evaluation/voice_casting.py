@@ -2,7 +2,7 @@
 
 A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
 of the person. Only long recordings without a text are cut, and a voice that has no more than one of them prompts and
-enrols with two parts of it (`CastVoice.one_recording`): its similarity hears the room and the microphone, too.
+enrols with two parts of it (`CastVoice.one_recording`): its similarity then depends on room and microphone, too.
 """
 
 import zlib
@@ -26,8 +26,8 @@ class CastVoice:
         name (`str`): the voice.
         prompt (`tuple[VoiceClip, ...]`): what it is cloned from, 6 to 10 s.
         enrolment (`tuple[VoiceClip, ...]`): what its embedding is taken from, 6 to 10 s.
-        tests (`tuple[VoiceClip, ...]`): whose texts are said; the recordings, where there are any, are the ceiling of
-            every figure.
+        tests (`tuple[VoiceClip, ...]`): whose texts are spoken; scores of the recordings, where there are any, are
+            the best that a clone can reach.
     """
 
     name: str
@@ -52,13 +52,14 @@ def cast_voices(
     """Give the recordings of held-out voices their roles.
 
     Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols. Recordings
-    without a text never test; they are cut into parts of 6 to 10 s, so that a single one of 12 s does for a voice.
+    without a text never test; they are cut into parts of 6 to 10 s, so that one of 12 s is enough for a voice.
 
     Args:
-        clips (`Iterable[VoiceClip]`): voices that are not held out are passed over.
+        clips (`Iterable[VoiceClip]`): voices that are not held out are ignored.
         tests (`int`): test clips per voice at most.
         seed (`int`): of the choice.
-        texts (sequence of `str`): what voices say whose recordings have no texts; without any they are left out.
+        texts (sequence of `str`): what is spoken in voices whose recordings have no texts; these are left out
+            where there are none.
 
     Returns:
         The voices, and the names of those that have too few recordings (6 s each for prompt and enrolment and one test
@@ -71,14 +72,14 @@ def cast_voices(
     cast, left_out = [], []
     for name, own in sorted(by_voice.items()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        silent = not any(clip.text for clip in own)
+        without_texts = not any(clip.text for clip in own)
         own = [part for clip in own for part in _parts(clip)]
         own = [own[i] for i in rng.permutation(len(own))]
         prompt, rest = _take_seconds([clip for clip in own if not clip.held_out_text], own)
-        heard = {clip.audio for clip in prompt or ()}
-        others = [clip for clip in rest if clip.audio not in heard]
+        prompting = {clip.audio for clip in prompt or ()}
+        others = [clip for clip in rest if clip.audio not in prompting]
         enrolment, rest = _take_seconds([clip for clip in others if not clip.held_out_text] or others, rest)
-        fit = _borrowed(name, texts, tests, rng) if silent else [clip for clip in rest if can_test(clip)]
+        fit = _borrowed(name, texts, tests, rng) if without_texts else [clip for clip in rest if can_test(clip)]
         if not prompt or not enrolment or not fit:
             left_out.append(name)
         else:
@@ -112,7 +113,7 @@ def _borrowed(voice: str, texts: Sequence[str], count: int, rng: np.random.Gener
 def _take_seconds(
     preferred: list[VoiceClip], clips: list[VoiceClip]
 ) -> tuple[list[VoiceClip] | None, list[VoiceClip]]:
-    """Take the first clips that make 6 to 10 s together, and give the others; `None` if there are none."""
+    """The first clips that last 6 to 10 s together (`None` where they do not), and the others."""
     order = preferred + [clip for clip in clips if clip not in preferred]
     taken, seconds = [], 0.0
     for clip in order:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from ..audio import AudioError, load_audio
 from ..voices.splitting import estimate_duration_s
@@ -30,7 +31,7 @@ class VoiceClip:
     Args:
         id (`str`): its own.
         audio (`Path`, *optional*): the recording; `None` for a text that was never recorded.
-        text (`str`): what is said; empty where nobody knows.
+        text (`str`): what is said; empty where it is unknown.
         voice (`str`): who says it.
         seconds (`float`), start_s (`float`): the part of the recording.
         held_out_voice (`bool`), held_out_text (`bool`): whether no stage has learnt from voice and text.
@@ -59,9 +60,9 @@ def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
     Args:
         sources (`str` or `Path`): each a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or
             one `.jsonl` or `.csv`. Columns: `audio` (or `file`), `speaker` (or `voice`); optionally `text`, `id`,
-            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. What does not say whether it
-            was held out counts as such. Voices of which no recording has a text can be prompted with and compared
-            with; see [`cast_voices`].
+            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. Without the last
+            two columns a row counts as held out. A voice without any text can still be cloned and compared with; see
+            [`cast_voices`].
 
     Raises:
         ValueError: no rows, a column is missing, a text that UTF-8 cannot hold, an id that occurs twice, or a voice
@@ -75,18 +76,15 @@ def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
         if not own:
             raise ValueError(f"{source} holds no rows. Name a folder with .jsonl tables, a .jsonl or a .csv.")
         clips += own
-    owners = {}
+    by_id, sources_of = {}, {}
     for clip in clips:
-        other = owners.setdefault(clip.id, clip)
-        if other is not clip:
+        if (other := by_id.setdefault(clip.id, clip)) is not clip:
             places = " and ".join(dict.fromkeys([other.source, clip.source]))
             raise ValueError(f"{places}: the id {clip.id!r} occurs twice. Give every recording its own.")
-    homes = {}
-    for clip in clips:
-        if homes.setdefault(clip.voice, clip.source) != clip.source:
+        if (source := sources_of.setdefault(clip.voice, clip.source)) != clip.source:
             raise ValueError(
-                f"The voice {clip.voice!r} is in {homes[clip.voice]} and in {clip.source}. Rename one of the two, or "
-                "put the recordings of one person into one table."
+                f"The voice {clip.voice!r} is in {source} and in {clip.source}. Rename one of the two, or put the "
+                "recordings of one person into one table."
             )
     return clips
 
@@ -122,7 +120,7 @@ def _voice_clip(row: Mapping[str, Any], table: Path, source: str) -> VoiceClip:
     audio, voice = (str(row.get(name) or row.get(other) or "") for name, other in names.items())
     if not audio or not voice:
         raise ValueError(
-            f"{table.name}: a row needs `audio` and `speaker`, and `text` for what is to be said again; this one has "
+            f"{table.name}: a row needs `audio` and `speaker`, and `text` for what a clone says; this one has "
             f"{sorted(map(str, row))}."
         )
     audio, text = table.parent / audio, str(row.get("text") or "").strip()
@@ -142,8 +140,6 @@ def _is_true(value: Any) -> bool:
 
 
 def _duration_s(audio: Path) -> float:
-    import soundfile
-
     try:
         return soundfile.info(audio).duration
     except (OSError, soundfile.LibsndfileError) as error:
@@ -156,7 +152,7 @@ def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarra
 
 
 def _waveform(clip: VoiceClip, sampling_rate: int) -> np.ndarray:
-    """Of a recording with a text all; of one without, the part that was taken."""
+    """All of a recording with a text; of one without, its part."""
     waveform = load_audio(clip.audio, sampling_rate)
     if clip.text:
         return waveform

@@ -1,4 +1,4 @@
-"""What scored trials say together: figures with intervals, by part and condition.
+"""Figures of scored trials with intervals, by part and condition.
 
 summarize           trials -> figures
 figure              one of them
@@ -188,8 +188,8 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> s
 def badness(record: Mapping[str, Any]) -> float:
     """How bad a trial is, for lists that begin with the worst: failures, then words and voices that went wrong.
 
-    The word error rate plus the share of speaker models that hear somebody else; 10 more for a failure, and less than
-    0.1 for how far similarities are from 1.
+    The word error rate plus the share of speaker models that find another voice nearer; 10 more for a failure, and
+    less than 0.1 for how far similarities are from 1.
     """
     ranks = [value for name, value in record.items() if name.startswith("rank/")]
     near = [value for name, value in record.items() if name.startswith("similarity/") and value is not None]
@@ -212,7 +212,7 @@ def format_estimate(name: str, estimate: Estimate | PairedDifference | None) -> 
 
 
 def is_share(name: str) -> bool:
-    """Whether a figure is a rate or a share, which is told in percent."""
+    """Whether a figure is a rate or a share, which is shown in percent."""
     return name.partition("/")[0] in _SHARES
 
 

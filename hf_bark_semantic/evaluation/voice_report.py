@@ -1,4 +1,4 @@
-"""The report of evaluate_voice.py and ablate_prompts.py: figures by condition; voices and trials, the worst first."""
+"""The report of voices, of evaluate_voice and of studies: figures by condition; voices and trials, the worst first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from .report import write_results
 from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table, Text
 from .voice_figures import badness, figure, figures_table, format_estimate, is_share, matching_figures, summarize
 
-WORST = "Worst first: failures, then word error rate plus the share of speaker models that hear somebody else."
+WORST = "Worst first: failures, then word error rate plus the share of speaker models that find another voice nearer."
 
 
 def write_voice_results(
@@ -25,9 +25,9 @@ def write_voice_results(
         columns (sequence of `str`): the figures to show, see `figures_table`.
     """
     records, rows = summary["records"], summary["rows"]
-    told = {name: value for name, value in summary.items() if name not in ("records", "rows", "voices")}
-    told["rows"] = [as_json(row) for row in rows]
-    told["voices_with_one_recording"] = [voice.name for voice in summary["voices"] if voice.one_recording]
+    kept = {name: value for name, value in summary.items() if name not in ("records", "rows", "voices")}
+    kept["rows"] = [as_json(row) for row in rows]
+    kept["voices_with_one_recording"] = [voice.name for voice in summary["voices"] if voice.one_recording]
     heads, lines = figures_table(rows, columns)
     voices = [str(row["voices"]) for row in rows]
     lines = [[*line[:2], number, *line[2:]] for line, number in zip(lines, voices, strict=True)]
@@ -37,7 +37,7 @@ def write_voice_results(
         blocks.append(comparisons_table(summary["comparisons"]))
     blocks += [*by_source(summary, columns), side_by_side(folder, records), voices_table(records, columns)]
     blocks.append(trials_table(records))
-    write_results(folder, title, made=made, summary=told, trials=records, blocks=blocks, card=card)
+    write_results(folder, title, made=made, summary=kept, trials=records, blocks=blocks, card=card)
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def overview(summary: Mapping[str, Any]) -> Text:
     if alone:
         sentences.append(
             f"Of {alone} voices there is a single recording; prompt and enrolment are two parts of it, so their "
-            "similarity hears its room and microphone, too."
+            "similarity depends on its room and microphone, too."
         )
     if summary["left_out"]:
         sentences.append(f"Left out for too few recordings or texts: {', '.join(summary['left_out'])}.")
@@ -138,12 +138,12 @@ def sound(folder: Path, record: Mapping[str, Any]) -> Sound | str:
 
 def scores(record: Mapping[str, Any]) -> list[str]:
     """The scores of a trial in words."""
-    told = [f"{record['word_errors']} of {record['num_words']} words wrong"] if "word_errors" in record else []
+    texts = [f"{record['word_errors']} of {record['num_words']} words wrong"] if "word_errors" in record else []
     for name, value in record.items():
         measure, _, model = name.partition("/")
         if measure == "rank":
-            told.append(f"{model}: rank {value} of {1 + len(record['distractors'])}")
-    return told + [f"{name.upper()} {record[name]:.2f}" for name in ("mos", "pesq") if record.get(name) is not None]
+            texts.append(f"{model}: rank {value} of {1 + len(record['distractors'])}")
+    return texts + [f"{name.upper()} {record[name]:.2f}" for name in ("mos", "pesq") if record.get(name) is not None]
 
 
 def voices_table(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
@@ -174,4 +174,4 @@ def trials_table(records: Sequence[Mapping[str, Any]]) -> Table:
         for r in sorted(records, key=lambda record: -badness(record))
     ]
     note = f"{WORST} trials.parquet has all of them with all scores."
-    return Table("Trials", ["voice", "condition", "seed", "text", "heard", "failed", "scores"], lines, note)
+    return Table("Trials", ["voice", "condition", "seed", "text", "transcript", "failed", "scores"], lines, note)

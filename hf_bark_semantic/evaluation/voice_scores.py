@@ -60,7 +60,7 @@ class Scorers:
 
 
 class Enrolment:
-    """Embeddings of the cast voices, computed when they are asked for.
+    """Embeddings of the cast voices, each computed when it is first needed.
 
     Args:
         voices (sequence of `CastVoice`), embedders (`dict[str, SpeakerEmbedder]`): whom, and by which models.
@@ -88,8 +88,8 @@ def score_trial(
 ) -> dict[str, Any]:
     """Score a waveform.
 
-    Nothing audible counts as a failure: all of its words are missing and the voice is not recognized; similarity and
-    opinion score, which need speech, are left out, so read them beside the number of failures.
+    A waveform without audible sound is a failure: all of its words are missing and the voice is not identified.
+    Similarity and opinion score need speech and are left out, so read them beside the number of failures.
 
     Args:
         trial (`Trial`): what it should be.
@@ -101,10 +101,10 @@ def score_trial(
         `dict`: flat and JSON-ready; `rank/<model>` and the like for every embedder.
     """
     failed = len(waveform) < MIN_DURATION_S * CODEC_SAMPLING_RATE or np.abs(waveform).max() < SILENCE_PEAK
-    heard = resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE) if not failed else None
+    at_16_khz = resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE) if not failed else None
     scores = {"seconds": round(len(waveform) / CODEC_SAMPLING_RATE, 3), "failed": bool(failed)}
     if scorers.transcribe is not None:
-        transcript = "" if failed else scorers.transcribe(heard)
+        transcript = "" if failed else scorers.transcribe(at_16_khz)
         words, letters = word_errors(trial.clip.text, transcript), letter_errors(trial.clip.text, transcript)
         scores |= {"transcript": transcript, "word_errors": words.errors, "num_words": words.num_reference}
         scores |= {"letter_errors": letters.errors, "num_letters": letters.num_reference}
@@ -114,12 +114,12 @@ def score_trial(
             scores[f"rank/{model}"] = 1 + len(trial.distractors)
             continue
         others = [enrolment(model, name) for name in trial.distractors]
-        result = identify(embed(heard), enrolment(model, trial.voice), others)
+        result = identify(embed(at_16_khz), enrolment(model, trial.voice), others)
         scores |= {f"{key}/{model}": value for key, value in asdict(result).items()}
     if failed:
         return scores
     if scorers.mos is not None:
-        scores["mos"] = scorers.mos(heard)
+        scores["mos"] = scorers.mos(at_16_khz)
     pauses = silence(waveform, CODEC_SAMPLING_RATE)
     scores |= {"silence": pauses.share, "longest_pause_s": pauses.longest_s}
     return scores | ({} if original is None else _codec_scores(original, waveform))
@@ -133,7 +133,7 @@ def _codec_scores(original: np.ndarray, waveform: np.ndarray) -> dict[str, Any]:
     scores["stoi"] = stoi(*pair)
     try:
         scores["pesq"] = pesq(*pair)
-    except ValueError:  # it heard no speech: then it has no opinion
+    except ValueError:  # PESQ found no speech
         scores["pesq"] = None
     return scores
 

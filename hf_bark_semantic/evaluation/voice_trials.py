@@ -26,7 +26,7 @@ class Trial:
         part (`str`): `"original"`: the recording itself. `"codec"`: through the codec and back. `"presets"`: its text
             by a preset. `"clone"`: its text in the cloned voice.
         condition (`str`): of a clone: how it is prompted.
-        voice (`str`): who should be heard; figures are resampled by it.
+        voice (`str`): the voice that it should have; intervals are over voices.
         clip (`VoiceClip`): the test clip.
         seed (`int`): of the synthesis; the same in all conditions.
         distractors (`tuple[str, ...]`): the other voices of the identification, of the same source as far as it has
@@ -52,10 +52,10 @@ def plan_trials(
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Trial]:
-    """All trials of an evaluation in a fixed order, voices in turn, so that its beginning is a fair part of it.
+    """All trials of an evaluation in a fixed order, voices in turn, so that the first ones represent all.
 
     Args:
-        voices (sequence of `CastVoice`): at least two where they are to be told apart.
+        voices (sequence of `CastVoice`): at least two where they are identified.
         parts (sequence of `str`): see [`Trial`].
         conditions (sequence of `str`): of the clones.
         presets (sequence of `str`): the presets that take turns.
@@ -89,7 +89,7 @@ def plan_trials(
 
 
 def trial_record(trial: Trial, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the [`Journal`](journal.py): what was to be said by whom, and what came of it."""
+    """A line of the [`Journal`](journal.py): the trial and its scores."""
     record = {key: value for key, value in asdict(trial).items() if key != "clip"}
     record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind}
     return record | dict(scores)

@@ -344,12 +344,12 @@ def test_benchmark_scores_every_entry_on_the_same_clips(runs, corpus, tmp_path, 
     ours, foreign, everything = summary["entries"]
     assert ours["table"] == foreign["table"] == everything["table"]  # the same weights on the same clips
     assert ours["table"]["english, audio"]["clips"] == 4
-    assert (ours["training"], foreign["training"]) == ("other folds", "not told here")
-    assert everything["training"] == "has seen these clips" and not everything["comparable"]
+    assert (ours["training"], foreign["training"]) == ("other folds", "unknown")
+    assert everything["training"] == "trained on these clips" and not everything["comparable"]
     assert {(row["first"], row["second"]) for row in summary["comparisons"]} == {("ours", "foreign")}
     assert all(row["value"] == 0 and row["p_value"] == 1 and row["count"] == 4 for row in summary["comparisons"])
     printed = capsys.readouterr().out
-    assert "To add an encoder" in printed and "has seen these clips" in printed
+    assert "To add an encoder" in printed and "trained on these clips" in printed
     page = Page((tmp_path / "benchmark" / "report.html").read_text())
     assert "To add an encoder" in page.text and page.of("svg") and not page.of("script")
 

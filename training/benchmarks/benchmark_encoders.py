@@ -9,7 +9,7 @@ Every entry is NAME=PLACE, or PLACE alone. A place is
     a folder or Hub id of any other encoder      scored on the clips of all folds; see that none was in its training
     builtin                                      the packaged encoder
 
-An encoder that was trained on all folds is scored, marked as having seen the clips, and left out of comparisons. The
+An encoder that was trained on all folds is scored, marked as trained on these clips, and left out of comparisons. The
 first entry is compared with each other one on the clips that both have: difference, interval, p-value (whole voices
 swapped). To add an encoder:
 
@@ -125,7 +125,7 @@ def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> 
         if fold is None:
             chosen = [clip for clip in clips if clip.in_folds and clip.fold >= 0]
             entry.comparable &= record is None
-            entry.training = "not told here" if record is None else "has seen these clips"
+            entry.training = "unknown" if record is None else "trained on these clips"
         else:
             chosen = split_fold(clips, fold)[1]
             entry.training = "other folds"

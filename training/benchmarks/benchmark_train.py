@@ -79,14 +79,14 @@ def benchmark_train(args, waveforms: Sequence[np.ndarray], hubert_config: Hubert
         "ours": lambda: our_loop(model, batches, args.dtype),
         "ours, features cached": lambda: our_loop(HeadOnFeatures(model), features, args.dtype),
     }
-    heard = {"community": seconds, "ours": seconds_of(batches), "ours, features cached": seconds_of(features)}
+    audio_s = {"community": seconds, "ours": seconds_of(batches), "ours, features cached": seconds_of(features)}
     times = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, side in sides.items():
             start = time.perf_counter()
             side()
             times[name].append(time.perf_counter() - start)
-    cost = {name: statistics.median(values) / heard[name] for name, values in times.items()}  # per second of audio
+    cost = {name: statistics.median(values) / audio_s[name] for name, values in times.items()}  # per second of audio
     whole = f"ours, features cached and computed, {args.passes} passes"
     cost[whole] = cost["ours, features cached"] + features_s / seconds / args.passes
     speeds = {name: round(1 / value, 2) for name, value in cost.items()}

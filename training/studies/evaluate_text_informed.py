@@ -1,4 +1,4 @@
-"""Does it help an encoder to know the words? Plain and text-informed tokens of clips whose tokens are known.
+"""Whether knowing the words helps an encoder: plain and text-informed tokens of clips whose tokens are known.
 
     python training/studies/evaluate_text_informed.py outputs/nano/encoder --bark outputs/nano/bark \\
         --corpus outputs/nano/generated --fold 19 --json outputs/nano/text_informed.json
@@ -118,7 +118,7 @@ def read_clips(corpus: str, fold: int, decoder: TextInformedDecoder) -> tuple[li
         elif clip.waveform is None:
             left_out["no sound"] += 1
         elif clip.num_tokens > decoder.max_tokens:
-            left_out["longer than Bark says at once"] += 1
+            left_out["longer than one generation of Bark"] += 1
         elif not 0 < len(text_to_ids(clip.text, decoder.tokenizer)) <= longest:
             left_out["no text, or longer than Bark reads"] += 1
         else:
@@ -143,8 +143,8 @@ def trials(model, clip: Clip, decoders: dict, *, with_nll: bool) -> list[Trial]:
     inputs = collate([replace(clip, audio_codes=None)], model.config.codebook_size)
     labels = inputs.pop("labels")[0].numpy()
     first = next(iter(decoders.values()))
-    heard = model.encode(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, top_k=first.top_k)
-    candidates, probabilities = heard.top_k_tokens[0].cpu().numpy(), heard.top_k_confidence[0].cpu().numpy()
+    encoded = model.encode(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, top_k=first.top_k)
+    candidates, probabilities = encoded.top_k_tokens[0].cpu().numpy(), encoded.top_k_confidence[0].cpu().numpy()
     found = {setting: decoder.decode(candidates, probabilities, clip.text) for setting, decoder in decoders.items()}
     nll = dict.fromkeys(found)
     if with_nll:  # of tokens alone: the end is not what differs

@@ -1,4 +1,4 @@
-"""How likely a Bark finds semantic tokens, given the words: its teacher-forced loss."""
+"""Negative log-likelihood per semantic token under Bark's text stage, given the words, in nats."""
 
 import evaluate
 import numpy as np

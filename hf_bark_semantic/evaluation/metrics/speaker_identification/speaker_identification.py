@@ -1,4 +1,4 @@
-"""N-way identification: is the right voice the nearest of several?"""
+"""N-way identification: how often the right voice is the nearest of several."""
 
 import evaluate
 import numpy as np

@@ -1,4 +1,4 @@
-"""How a processed or resynthesized recording differs from the original."""
+"""Distance of a processed recording from the original: mel cepstra, F0, energy, PESQ and STOI."""
 
 import evaluate
 import numpy as np

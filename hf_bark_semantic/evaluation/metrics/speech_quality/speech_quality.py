@@ -1,4 +1,4 @@
-"""What can be said of speech without an original: predicted opinion score, pauses, drift of the voice."""
+"""Quality of speech without a reference: predicted opinion score, pauses, drift of the voice."""
 
 import evaluate
 import numpy as np
