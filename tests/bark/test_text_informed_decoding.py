@@ -330,7 +330,7 @@ def test_the_evaluation_chooses_on_one_half_and_reports_on_the_other(
     options += ["--weights", "0.5", "4", "--priors", "0", "0.3", "--beam-size", "2", "--top-k", "8"]
     evaluate_text_informed.main([encoder_folder, *options])
     report = json.loads((tmp_path / "e.json").read_text())
-    assert report["left_out"] == {"longer than Bark says at once": 1, "no text, or longer than Bark reads": 1}
+    assert report["left_out"] == {"longer than one generation of Bark": 1, "no text, or longer than Bark reads": 1}
     tried = {(row["weight"], row["prior"]): row["accuracy"] for row in report["accuracy_where_it_was_chosen"]}
     assert tried.keys() == {(0, 0), (0.5, 0), (0.5, 0.3), (4, 0), (4, 0.3)}
     chosen = tuple(report["chosen"].values())
