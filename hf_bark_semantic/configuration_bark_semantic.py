@@ -29,6 +29,7 @@ _FRAMES_PER_TOKEN = (500, 499)
 WAVEFORM_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 SPECTROGRAM_BACKBONES = ("whisper", "wav2vec2-bert")
 BACKBONES = WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES
+INPUT_KINDS = ("audio", "codes", "audio+codes")
 HEAD_TYPES = ("linear", "recurrent", "transformer", "embedding", "autoregressive")
 AUTOREGRESSIVE_POSITIONS = 2_000  # github.com/huynhnhathao: tokens that its decoder has positions for, 40 s
 
@@ -107,6 +108,9 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         frame_offset (`int`): see [`token_frames`].
         input_level_db (`float`, *optional*): bring every waveform to this level (RMS, in dB of full scale) before it
             is read, so that a quiet recording gets the tokens of a loud one. `None`: leave it as it is.
+        temperatures (`dict[str, float]`, *optional*): what `encode` divides the logits by before it computes the
+            confidence, for each way of reading: `"audio"`, `"codes"` and `"audio+codes"`; 1 where one is missing.
+            The tokens and their order stay the same.
         window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which
             neighbours share `overlap_s`.
 
@@ -141,6 +145,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         label_smoothing=0.0,
         frame_offset=0,
         input_level_db=None,
+        temperatures=None,
         window_s=20.0,
         overlap_s=2.0,
         **kwargs,
@@ -169,6 +174,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.label_smoothing = label_smoothing
         self.frame_offset = frame_offset
         self.input_level_db = input_level_db
+        self.temperatures = temperatures
         self.window_s = window_s
         self.overlap_s = overlap_s
         self._check()
@@ -225,6 +231,10 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         level = self.input_level_db
         within = level is None or (_is_number(level) and -80 <= level <= 0)
         yield "input_level_db", within, "None, or between -80 and 0"
+        yield (
+            "temperatures", self.temperatures is None or _are_temperatures(self.temperatures),
+            f"None, or numbers between 0.1 and 10 for some of {', '.join(INPUT_KINDS)}",
+        )  # fmt: skip
         offset = self.frame_offset
         yield "frame_offset", _is_count(offset, -49) and offset <= 49, "a whole number within ±49"
         yield from self._rules_of_inputs()
@@ -289,6 +299,12 @@ def _config_from_dict(values: dict) -> PretrainedConfig:
             f"`backbone_config` is of the `model_type` {model_type!r}; it must be one of {', '.join(BACKBONES)}."
         )
     return AutoConfig.for_model(model_type, **values)
+
+
+def _are_temperatures(values) -> bool:
+    if not isinstance(values, dict) or not set(values) <= set(INPUT_KINDS):
+        return False
+    return all(_is_number(value) and 0.1 <= value <= 10 for value in values.values())
 
 
 def _is_count(value, least: int) -> bool:

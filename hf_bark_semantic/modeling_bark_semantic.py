@@ -69,8 +69,8 @@ class BarkSemanticTokens(ModelOutput):
     Args:
         semantic_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens)`): the most probable tokens.
         num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row, as many as Bark has for that duration.
-        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, 0 in the
-            padding.
+        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, at the
+            temperature that the config has for what was read; 0 in the padding.
         top_k_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens, top_k)`, *optional*): best first.
         top_k_confidence (`torch.FloatTensor` of the same shape, *optional*): their probabilities.
         embeddings (`torch.FloatTensor` of shape `(batch, max_num_tokens, embedding_size)`, *optional*): of an
@@ -250,6 +250,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         sequential = isinstance(self.head, (RecurrentHead, AutoregressiveHead))
         head_batch_size = max(batch_size, 8) if sequential else batch_size
         inputs = (input_values, num_samples, audio_codes, num_frames)
+        kind = "+".join(k for k, v in (("audio", input_values), ("codes", audio_codes)) if v is not None)
+        temperature = (self.config.temperatures or {}).get(kind, 1.0)
         for start in range(0, len(windows), head_batch_size):
             group = windows[start : start + head_batch_size]
             parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
@@ -259,7 +261,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             mask = length_mask(num_read if padded else None, sources[0].shape[1])
             _, logits = self._read_out(sources, mask)
             best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
-            best_confidence = (best.values.float() - logits.float().logsumexp(-1, keepdim=True)).exp()
+            values, logits = best.values.float() / temperature, logits.float() / temperature
+            best_confidence = (values - logits.logsumexp(-1, keepdim=True)).exp()
             for i, window in enumerate(group):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
                 tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]

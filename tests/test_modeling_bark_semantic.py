@@ -45,6 +45,7 @@ WRONG = {  # of each field of the config: values that its rule refuses, with the
     "codebook_size": [{"codebook_size": True}],
     "label_smoothing": [{"label_smoothing": 1}],
     "frame_offset": [{"frame_offset": 50}, {"frame_offset": 0.5}],
+    "temperatures": [{"temperatures": t} for t in (1.5, {"video": 1.0}, {"codes": 0.0}, {"audio": float("nan")})],
     "input_level_db": [{"input_level_db": 3}, {"input_level_db": float("-inf")}],
     "window_s": [
         {"window_s": 2.4},
@@ -248,6 +249,21 @@ def test_top_k_starts_with_the_token_and_its_confidence():
     assert (result.top_k_confidence.diff(dim=-1) <= 0).all()
     n = int(result.num_tokens[1])
     assert (result.semantic_tokens[1, n:] == -100).all() and (result.confidence[1, n:] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["audio", "codes", "audio+codes"])
+def test_a_temperature_changes_the_confidence_of_its_kind_of_input_and_no_token(kind):
+    model, given = tiny_encoder(codec_hidden_size=16), {"audio": noise(1.0), "audio_codes": random_codes(75)}
+    inputs = processor(**{name: given[name] for name in given if name.removeprefix("audio_") in kind.split("+")})
+    plain = model.encode(**inputs, top_k=50)
+    model.config.temperatures = {name: 3.0 for name in ("audio", "codes", "audio+codes") if name != kind}
+    assert all(torch.equal(value, plain[name]) for name, value in model.encode(**inputs, top_k=50).items())
+    model.config.temperatures = {kind: 2.0}
+    tempered = model.encode(**inputs, top_k=50)
+    assert torch.equal(tempered.top_k_tokens, plain.top_k_tokens)
+    expected = (plain.top_k_confidence.log() / 2).softmax(-1)  # all 50 tokens of the vocabulary
+    torch.testing.assert_close(tempered.top_k_confidence, expected)
+    assert torch.equal(tempered.confidence, tempered.top_k_confidence[..., 0])
 
 
 def test_embedding_head_reads_out_the_nearest_row_and_the_float_prompt():
