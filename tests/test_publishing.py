@@ -43,6 +43,12 @@ REPORT = {
         }
     }
 }  # fmt: skip
+CALIBRATION = {
+    "calibration": {
+        "audio": {"temperature": 1.5, "errors": {"all": {"before": 0.06, "after": 0.02}}},
+        "codes": {"errors": {"all": {"before": 0.07}}},  # of one fold, to which nothing is fitted
+    }
+}
 
 
 @pytest.fixture
@@ -50,11 +56,12 @@ def encoder(tmp_path) -> Path:
     """An encoder packaged from a run by the script."""
     model = tiny_encoder(codec_hidden_size=16)
     model.config.backbone_config._name_or_path = "outputs/my_hubert"
+    model.config.temperatures = {"audio": 2.0, "codes": 1.2}
     model.save_pretrained(tmp_path / "run")
     BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "run")
     record = {"config": "x.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"pair": 3, "prompt": 4}}
     (tmp_path / "run" / "training.json").write_text(json.dumps(record))
-    scores = {"input_level_db": None, "runs": ["outputs/fold0"], "table": TABLE, "clips": []}
+    scores = {"input_level_db": None, "runs": ["outputs/fold0"], "table": TABLE, "clips": [], **CALIBRATION}
     (tmp_path / "scores.json").write_text(json.dumps(scores))
     options = ["--scores", str(tmp_path / "scores.json"), "--output", str(tmp_path / "encoder")]
     package_encoder.main([str(tmp_path / "run"), *options])
@@ -172,6 +179,11 @@ def test_publishing_takes_the_paths_of_this_machine_out_of_the_folder(encoder, h
 
 
 # ---- cards
+
+
+def test_packaging_multiplies_the_configs_temperatures_by_the_fitted_ones(encoder):
+    assert json.loads((encoder / "config.json").read_text())["temperatures"] == {"audio": 3.0, "codes": 1.2}
+    assert "audio: 6.0% before, 2.0% after; codes: 7.0% before." in (encoder / "README.md").read_text()
 
 
 def test_an_encoders_card_holds_what_was_measured(encoder):

@@ -24,6 +24,7 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 from ..corpus.rows import Clip, split_fold
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import default_encoder
+from .calibration import TEMPERATURES, calibration_lines, calibration_report, calibration_table
 from .journal import Journal
 from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table
 from .significance import Estimate
@@ -43,7 +44,7 @@ class RunScore:
 
     def as_row(self) -> dict:
         """Flat, with the accuracy of the clip."""
-        row = {"encoder": self.encoder, "fold": self.fold, "training_seed": self.seed, **asdict(self.score)}
+        row = {"encoder": self.encoder, "fold": self.fold, "training_seed": self.seed, **self.score.as_row()}
         return {**row, **{f"{name}_accuracy": row[name] / row["num_tokens"] for name in FIELDS}}
 
 
@@ -84,6 +85,7 @@ def score_journal(folder: Path | None, clips: Sequence[Clip], **settings) -> Ite
         clips (sequence of `Clip`): the whole corpus; another one needs another folder.
         settings: what else the scores depend on.
     """
+    settings["temperatures"] = TEMPERATURES
     settings["clips"] = zlib.crc32(b"".join(clip.id.encode() + clip.semantic_tokens.tobytes() for clip in clips))
     with tempfile.TemporaryDirectory() as temporary:
         yield Journal(folder or Path(temporary), settings, process=PartialState().process_index)
@@ -168,7 +170,8 @@ def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> di
     table = summarize([run.score for run in runs])
     for name, row in table.items():
         row["top_1_of_seeds"] = accuracy_of_seeds(runs, name)
-    report = {"table": table, "clips": [asdict(run.score) for run in runs]}
+    report = {"table": table, "clips": [run.score.as_row() for run in runs]}
+    report["calibration"] = calibration_report([run.score for run in runs], [run.fold for run in runs])
     report["seeds"] = sorted({run.seed for run in runs})
     if agreements:
         report["agreement_of_audio_and_codes"] = float(np.mean(agreements))
@@ -195,7 +198,7 @@ def report_lines(report: Mapping) -> list[str]:
     if "agreement_of_audio_and_codes" in report:
         share = report["agreement_of_audio_and_codes"]
         lines.append(f"audio and codes of a held-out clip give equal tokens: {share:.1%}")
-    return lines
+    return lines + calibration_lines(report["calibration"])
 
 
 def held_out_blocks(report: Mapping, runs: Sequence[RunScore], clips: Sequence[Clip]) -> list[Table | IntervalPlot]:
@@ -205,7 +208,13 @@ def held_out_blocks(report: Mapping, runs: Sequence[RunScore], clips: Sequence[C
         IntervalPlot(f"Top-{k} accuracy", [(name, as_estimate(row, f"top_{k}")) for name, row in table.items()], True)
         for k in (1, 5)
     ]
-    return [accuracy_table(table), *plots, runs_table(runs), clips_table(runs, clips)]
+    return [
+        accuracy_table(table),
+        *plots,
+        calibration_table(report["calibration"]),
+        runs_table(runs),
+        clips_table(runs, clips),
+    ]
 
 
 def accuracy_table(table: Mapping[str, dict], title: str = "Accuracy on held-out voices and sentences") -> Table:

@@ -30,7 +30,7 @@ def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
 
     Args:
         run (`Path`): the folder of a training without a held-out fold.
-        scores (`dict`): what `evaluate_encoder` measured over the folds.
+        scores (`dict`): what `evaluate_encoder` measured over the folds; its temperatures become the config's.
         output (`Path`): the folder to write.
 
     Returns:
@@ -44,6 +44,10 @@ def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
         raise ValueError(f"{run} held fold {record['fold']} out; train without --fold for the published weights.")
     model = BarkSemanticEncoderModel.from_pretrained(run)
     model.config.input_level_db = scores["input_level_db"]  # the encoder as it was measured
+    own = model.config.temperatures or {}
+    fitted = {kind: row["temperature"] for kind, row in scores.get("calibration", {}).items() if "temperature" in row}
+    if fitted:
+        model.config.temperatures = {**own, **{kind: own.get(kind, 1.0) * fitted[kind] for kind in fitted}}
     model.half().save_pretrained(output)
     config_file = output / "config.json"  # stored in half the space, but computed with in float32 unless asked
     config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
@@ -52,7 +56,7 @@ def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
     kept = {name: value for name, value in scores.items() if name != "clips"}
     write_json(output / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
     strip_paths(output)
-    card = encoder_card(model, output / "model.safetensors", scores["table"], record)
+    card = encoder_card(model, output / "model.safetensors", scores, record)
     (output / "README.md").write_text(card, encoding="utf-8")
     return line
 
@@ -68,8 +72,9 @@ def accuracy_line(table: Mapping) -> str:
     )
 
 
-def encoder_card(model: BarkSemanticEncoderModel, weights: Path, table: Mapping, record: Mapping) -> str:
+def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping, record: Mapping) -> str:
     """The model card; the table and the metadata hold the measured accuracy."""
+    table = scores["table"]
     seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
     sweep = record["clips"].get("sweep", 0)
     values = {
@@ -79,6 +84,7 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, table: Mapping,
         "head_layers": str(model.config.num_hidden_layers),
         "seeds": "one seed" if seeds == 1 else f"{seeds} seeds",
         "table": accuracy_of_kinds(table),
+        "calibration": calibration_sentence(scores.get("calibration", {})),
         "training": TRAINING_DATA.format(
             pairs=record["clips"]["pair"],
             prompts=record["clips"]["prompt"],
@@ -86,6 +92,15 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, table: Mapping,
         ),
     }
     return render_card(card_template("encoder"), values, name=NAME, results=encoder_results(table))
+
+
+def calibration_sentence(calibration: Mapping) -> str:
+    """How far the confidence can be believed."""
+    if not calibration:
+        return "How far its confidence can be believed was not measured."
+    errors = {inputs: row["errors"]["all"] for inputs, row in calibration.items()}
+    figures = "; ".join(f"{k}: " + ", ".join(f"{v:.1%} {n}" for n, v in row.items()) for k, row in errors.items())
+    return f"Expected calibration error of its confidence, before and after the config's temperatures: {figures}."
 
 
 def accuracy_of_kinds(table: Mapping) -> str:

@@ -12,7 +12,7 @@ lengths than the truth's: sequences.py; speech: speech.py and judges.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..bark.examples import collate as collate_examples
 from ..bark.losses import SemanticLoss
 from ..corpus.rows import Clip
 from ..trainers.encoder_batches import collate
+from .calibration import ClipStatistics, clip_statistics
 
 TOP_K = 5
 INPUTS = {
@@ -34,7 +35,7 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Hits of one clip, read one way."""
+    """Hits of one clip, read one way, and what its confidence comes to (`calibration.py`)."""
 
     id: str
     group: str
@@ -43,6 +44,11 @@ class ClipScore:
     num_tokens: int
     top_1: int
     top_5: int
+    statistics: ClipStatistics | None = None
+
+    def as_row(self) -> dict:
+        """All but the statistics."""
+        return {name: value for name, value in asdict(self).items() if name != "statistics"}
 
 
 def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[ClipScore]:
@@ -64,10 +70,14 @@ def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[
                 continue
             if ("codes" in name and model.codec_front_end is None) or ("audio" in name and model.backbone is None):
                 continue
-            result = model.encode(**{key: inputs[key].to(model.device) for key in wanted}, top_k=TOP_K)
-            hits = result.top_k_tokens[0].cpu() == labels[0][:, None]  # (num_tokens, TOP_K)
+            whole = model.config.vocab_size  # the statistics need the probability of every token
+            result = model.encode(**{key: inputs[key].to(model.device) for key in wanted}, top_k=whole)
+            tokens, truth = result.top_k_tokens[0], labels[0].to(model.device)
+            hits = tokens[:, :TOP_K] == truth[:, None]  # (num_tokens, TOP_K)
             top_1, top_5 = int(hits[:, 0].sum()), int(hits.any(-1).sum())
-            scores.append(ClipScore(clip.id, clip.voice, clip.kind, name, clip.num_tokens, top_1, top_5))
+            statistics = clip_statistics(tokens, result.top_k_confidence[0], truth)
+            score = ClipScore(clip.id, clip.voice, clip.kind, name, clip.num_tokens, top_1, top_5, statistics)
+            scores.append(score)
     return scores
 
 

@@ -290,6 +290,9 @@ def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path
     written = json.loads((output / "summary.json").read_text())
     assert written["table"] == table and written["made"]["seeds"]["trainings"] == [3]
     page = Page((output / "report.html").read_text())
+    calibration = written["calibration"]["audio"]
+    assert calibration["temperature"] in calibration["temperatures_of_folds"] and "Expected calibration" in page.text
+    assert set(calibration["errors"]) == {"all", "english"} and 0 <= calibration["errors"]["all"]["after"] <= 1
     assert len(page.of("audio")) == 4 and not page.of("script")
     worst = min(rows, key=lambda row: row["top_1_accuracy"])["id"]
     assert page.text.index(worst) == min(page.text.index(row["id"]) for row in rows)

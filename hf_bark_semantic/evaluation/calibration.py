@@ -1,0 +1,157 @@
+"""How far an encoder's confidence can be believed, and the temperatures that mend it.
+
+    clip_statistics               what a clip tells about the confidence at every temperature of a fixed grid
+    expected_calibration_error    of clips at one temperature
+    fit_temperature               of clips: the temperature at which their true tokens are likeliest
+    calibration_report            errors before and after, each fold at the temperature of the other folds
+
+A temperature divides the logarithms of the probabilities that `encode` gives (with the config's own temperature, if it
+has one), so 1 is the encoder as it is. The error is that of Guo et al., "On Calibration of Modern Neural Networks"
+(2017): tokens are sorted into 15 bins of equal width by their confidence, and the distance between mean confidence and
+accuracy is averaged over the bins, each weighted by its share of the tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from .report_page import Table
+
+NUM_BINS = 15
+TEMPERATURES = tuple(round(2 ** (i / 8), 4) for i in range(-6, 12))  # 0.59 to 2.59, steps of 9 %
+_UNCHANGED = TEMPERATURES.index(1.0)
+_TOKENS_AT_ONCE = 256  # keeps the tensors of a long clip small
+
+
+class ClipStatistics(TypedDict):
+    """What the confidence of one clip comes to, at each of `TEMPERATURES`.
+
+    Args:
+        nll (`list`): sum over the tokens of the true token's negative log-probability, in nats.
+        bins (`list` of shape `(num_temperatures, NUM_BINS, 3)`): of the tokens in each bin of confidence their number,
+            the sum of their confidence and how many are right.
+    """
+
+    nll: list[float]
+    bins: list[list[list[float]]]
+
+
+def clip_statistics(tokens: torch.Tensor, probabilities: torch.Tensor, labels: torch.Tensor) -> ClipStatistics:
+    """Reduce the distributions of one clip to what calibration needs.
+
+    Args:
+        tokens (`torch.LongTensor` of shape `(num_tokens, vocab_size)`): the whole vocabulary, the likeliest first.
+        probabilities (`torch.FloatTensor` of the same shape): of these.
+        labels (`torch.LongTensor` of shape `(num_tokens,)`): the truth.
+    """
+    nll, bins = np.zeros(len(TEMPERATURES)), np.zeros((len(TEMPERATURES), NUM_BINS, 3))
+    for start in range(0, len(labels), _TOKENS_AT_ONCE):
+        part = slice(start, start + _TOKENS_AT_ONCE)
+        log_probabilities = probabilities[part].clamp(min=torch.finfo(torch.float32).tiny).log()
+        right = tokens[part] == labels[part, None]
+        log_of_label = log_probabilities[right]  # (num_tokens,): one token of the vocabulary is right
+        hits = right[:, 0].double().cpu().numpy()
+        for i, temperature in enumerate(TEMPERATURES):
+            total = (log_probabilities / temperature).logsumexp(-1)
+            nll[i] += float((total - log_of_label / temperature).sum(dtype=torch.float64))
+            confidence = (log_probabilities[:, 0] / temperature - total).exp().double().cpu().numpy()
+            index = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
+            for column, weights in enumerate((None, confidence, hits)):
+                bins[i, :, column] += np.bincount(index, weights, NUM_BINS)
+    return {"nll": nll.tolist(), "bins": bins.tolist()}
+
+
+def expected_calibration_error(bins: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy, in `[0, 1]`.
+
+    Args:
+        bins (`np.ndarray` of shape `(NUM_BINS, 3)`): of `ClipStatistics`, summed over clips.
+    """
+    num_tokens, confidence, hits = np.asarray(bins).T
+    return float(np.abs(confidence - hits).sum() / num_tokens.sum())
+
+
+def fit_temperature(statistics: Sequence[ClipStatistics]) -> float:
+    """The temperature of the grid at which the true tokens of the clips are likeliest.
+
+    Raises:
+        ValueError: no clips.
+    """
+    if not statistics:
+        raise ValueError("There is no clip to fit a temperature to.")
+    return TEMPERATURES[int(np.sum([clip["nll"] for clip in statistics], axis=0).argmin())]
+
+
+def calibration_report(scores: Sequence, folds: Sequence[int]) -> dict[str, dict]:
+    """Calibration of each way of reading, before and after its temperature.
+
+    Args:
+        scores (sequence of `ClipScore`): with their `statistics`.
+        folds (sequence of `int`): of each of them. What a fold scores "after" is at the temperature that the other
+            folds fit.
+
+    Returns:
+        `dict`: for each way of reading that there are two folds of, `temperature` (fitted to all folds, as a factor to
+            the config's), `temperatures_of_folds`, and `errors`: for each kind of clip, and for `"all"`, `before` and
+            `after`. With one fold, `before` alone.
+    """
+    report = {}
+    for inputs in dict.fromkeys(score.inputs for score in scores):
+        chosen = [(score, fold) for score, fold in zip(scores, folds, strict=True) if score.inputs == inputs]
+        of_fold = {}
+        for fold in sorted({fold for _, fold in chosen}):
+            others = [score.statistics for score, of in chosen if of != fold]
+            of_fold[fold] = fit_temperature(others) if others else None
+        row = {"errors": {}}
+        if len(of_fold) > 1:
+            row["temperature"] = fit_temperature([score.statistics for score, _ in chosen])
+            row["temperatures_of_folds"] = list(of_fold.values())
+        for kind in ["all", *dict.fromkeys(score.kind for score, _ in chosen)]:
+            part = [(score.statistics["bins"], of_fold[fold]) for score, fold in chosen if kind in ("all", score.kind)]
+            errors = {"before": expected_calibration_error(sum(np.array(bins[_UNCHANGED]) for bins, _ in part))}
+            if len(of_fold) > 1:
+                after = sum(np.array(bins[TEMPERATURES.index(temperature)]) for bins, temperature in part)
+                errors["after"] = expected_calibration_error(after)
+            row["errors"][kind] = errors
+        report[inputs] = row
+    return report
+
+
+def calibration_lines(report: Mapping[str, dict]) -> list[str]:
+    """The figures of [`calibration_report`] as lines of text."""
+    lines = [f"{f'{kind}, {inputs}':24s} calibration error {errors}" for inputs, kind, errors in _errors(report)]
+    for inputs, row in report.items():
+        if "temperature" in row:
+            folds = ", ".join(f"{value:g}" for value in row["temperatures_of_folds"])
+            lines.append(f"{inputs}: temperature {row['temperature']:g} (fitted without one fold: {folds})")
+    return lines
+
+
+def calibration_table(report: Mapping[str, dict]) -> Table:
+    """The errors of [`calibration_report`]."""
+    rows = [[kind, inputs, errors] for inputs, kind, errors in _errors(report)]
+    note = f"Of the first guess, {NUM_BINS} bins; before -> after the temperature that the other folds fit."
+    return Table("Expected calibration error", ["clips", "read from", "error"], rows, note)
+
+
+def _errors(report: Mapping[str, dict]) -> list[tuple[str, str, str]]:
+    return [
+        (inputs, kind, " -> ".join(f"{error:.1%}" for error in errors.values()))
+        for inputs, row in report.items()
+        for kind, errors in row["errors"].items()
+    ]
+
+
+__all__ = [
+    "NUM_BINS",
+    "TEMPERATURES",
+    "ClipStatistics",
+    "calibration_lines",
+    "calibration_report",
+    "calibration_table",
+    "clip_statistics",
+    "expected_calibration_error",
+    "fit_temperature",
+]

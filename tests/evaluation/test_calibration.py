@@ -1,0 +1,99 @@
+"""Statistics of single clips are enough to say how far confidence can be believed, and to mend it."""
+
+import numpy as np
+import pytest
+import torch
+
+from hf_bark_semantic.corpus.rows import Clip
+from hf_bark_semantic.evaluation import calibration
+from hf_bark_semantic.evaluation.calibration import (
+    NUM_BINS,
+    TEMPERATURES,
+    calibration_lines,
+    calibration_report,
+    clip_statistics,
+    expected_calibration_error,
+    fit_temperature,
+)
+from hf_bark_semantic.evaluation.tokens import ClipScore, score_clips
+from tiny import corpus_row, tiny_encoder
+
+
+def statistics_of(sharpness: float, num_tokens: int = 6_000, seed: int = 0):
+    """Of an encoder whose logits are `sharpness` times those that the truth is drawn from."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(num_tokens, 12, generator=generator)
+    labels = logits.softmax(-1).multinomial(1, generator=generator)[:, 0]
+    best = (sharpness * logits).softmax(-1).sort(descending=True)
+    return clip_statistics(best.indices, best.values, labels), sharpness * logits, labels
+
+
+def errors_of(statistics) -> list[float]:
+    return [expected_calibration_error(bins) for bins in statistics["bins"]]
+
+
+def score(statistics, *, inputs="audio", kind="english") -> ClipScore:
+    return ClipScore("clip", "voice", kind, inputs, 10, 1, 2, statistics)
+
+
+def test_error_is_the_weighted_distance_of_confidence_and_accuracy():
+    bins = np.zeros((NUM_BINS, 3))
+    bins[3], bins[9] = (30, 7.0, 10), (10, 6.5, 2)  # 3 hits too few, 4.5 too many, of 40 tokens
+    assert expected_calibration_error(bins) == pytest.approx(7.5 / 40)
+
+
+@pytest.mark.parametrize("tokens_at_once", [7, 10_000])
+def test_statistics_hold_likelihood_and_bins_at_every_temperature(tokens_at_once, monkeypatch):
+    monkeypatch.setattr(calibration, "_TOKENS_AT_ONCE", tokens_at_once)
+    statistics, logits, labels = statistics_of(1.3, num_tokens=100)
+    for temperature, nll, bins in zip(TEMPERATURES, statistics["nll"], np.array(statistics["bins"]), strict=True):
+        tempered = logits / temperature
+        expected = torch.nn.functional.cross_entropy(tempered, labels, reduction="sum")
+        assert nll == pytest.approx(float(expected), rel=1e-4)
+        confidence, guess = tempered.softmax(-1).max(-1)
+        assert bins.sum(0) == pytest.approx([100, float(confidence.sum()), int((guess == labels).sum())], rel=1e-4)
+        filled = np.flatnonzero(bins[:, 0])
+        means = bins[filled, 1] / bins[filled, 0]
+        assert (filled / NUM_BINS <= means).all() and (means <= (filled + 1) / NUM_BINS).all()
+
+
+@pytest.mark.parametrize("sharpness", [2.0, 1.0, 0.7071])
+def test_the_fitted_temperature_undoes_what_is_wrong_with_the_confidence(sharpness):
+    statistics, *_ = statistics_of(sharpness)
+    temperature, errors = fit_temperature([statistics]), errors_of(statistics)
+    assert temperature == pytest.approx(sharpness, rel=0.01)
+    assert errors[TEMPERATURES.index(temperature)] < 0.02
+    assert errors[TEMPERATURES.index(1.0)] > 0.05 or sharpness == 1
+
+
+def test_a_fold_is_reported_at_the_temperature_of_the_others():
+    sharp, right = statistics_of(2.0)[0], statistics_of(1.0, seed=1)[0]
+    scores = [score(sharp), score(right, kind="prompt"), score(sharp, inputs="codes")]
+    report = calibration_report(scores, [0, 1, 1])
+    audio = report["audio"]
+    assert audio["temperatures_of_folds"] == [1.0, 2.0] and 1 < audio["temperature"] < 2
+    before, worse = errors_of(sharp)[TEMPERATURES.index(1.0)], errors_of(right)[TEMPERATURES.index(2.0)]
+    assert audio["errors"]["english"] == pytest.approx({"before": before, "after": before})
+    assert audio["errors"]["prompt"]["after"] == pytest.approx(worse) and worse > 0.05
+    assert list(report["codes"]["errors"]["all"]) == ["before"] and "temperature" not in report["codes"]
+    lines = calibration_lines(report)
+    assert any(line.startswith("prompt, audio ") and " -> " in line for line in lines)
+    assert f"audio: temperature {audio['temperature']:g} (fitted without one fold: 1, 2)" in lines
+    with pytest.raises(ValueError, match="no clip"):
+        fit_temperature([])
+
+
+def test_scores_of_clips_say_what_encode_says_with_the_temperature():
+    row = corpus_row(0, num_tokens=60)
+    waveform, arrays = row.pop("audio"), {name: np.array(row[name]) for name in ("semantic_tokens", "audio_codes")}
+    model, clip = tiny_encoder(codec_hidden_size=16), Clip(**{**row, **arrays, "waveform": waveform})
+    scores = {found.inputs: found for found in score_clips(model, [clip])}
+    assert set(scores) == {"audio", "codes", "audio+codes"}
+    temperature = TEMPERATURES[-3]
+    model.config.temperatures = dict.fromkeys(scores, temperature)
+    for again in score_clips(model, [clip]):
+        before, after = (np.array(found.statistics["bins"]) for found in (scores[again.inputs], again))
+        unchanged = TEMPERATURES.index(1.0)
+        assert np.allclose(after[unchanged], before[TEMPERATURES.index(temperature)], atol=1e-3)
+        assert (again.top_1, again.top_5) == (scores[again.inputs].top_1, scores[again.inputs].top_5)
+        assert "statistics" not in again.as_row() and after[unchanged, :, 2].sum() == again.top_1
