@@ -4,10 +4,11 @@
 
     before                    after
     data/bark_pairs/          outputs/bark_artefacts/     a `datasets` folder with one row per clip:
-    data/bark_prompts.npz         id, source, kind, voice, fold, in_folds, semantic_tokens,
-    data/bark_token_sweep/        audio_codes (1024: unknown; or empty), audio (16 kHz; or empty)
+    data/bark_presets/            id, source, kind, language, voice, fold, in_folds, semantic_tokens,
+    data/bark_prompts.npz         community_tokens (or empty), audio_codes (1024: unknown; or empty),
+    data/bark_token_sweep/        audio (16 kHz; or empty)
 
-With --by-voice, clips that share a sentence but not a voice are dealt out to the folds one by one: how much those
+With --by-voice, pairs that share a sentence but not a voice are dealt out to the folds one by one: how much those
 sentences give away is one of the results.
 """
 
@@ -16,20 +17,23 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..corpus.bark_artefacts import pair_rows, prompt_rows, sweep_rows
+from ..corpus.bark_artefacts import pair_rows, preset_rows, prompt_rows, sweep_rows
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with bark_pairs/, bark_prompts.npz and bark_token_sweep/")
+    parser.add_argument(
+        "data", type=Path, help="folder with bark_pairs/, bark_presets/, bark_prompts.npz and bark_token_sweep/"
+    )
     parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--by-voice", action="store_true", help="folds may share sentences, not voices")
+    parser.add_argument("--by-voice", action="store_true", help="folds may share sentences of pairs, not voices")
     args = parser.parse_args(arguments)
     pairs = list(pair_rows(args.data / "bark_pairs", by_voice=args.by_voice))
+    presets = list(preset_rows(args.data / "bark_presets"))
     prompts = list(prompt_rows(args.data / "bark_prompts.npz", {tuple(row["semantic_tokens"]) for row in pairs}))
     sweep = list(sweep_rows(args.data / "bark_token_sweep"))
-    Dataset.from_list(pairs + prompts + sweep).save_to_disk(args.output)
-    for name, rows in [("pairs", pairs), ("prompts", prompts), ("sweep", sweep)]:
+    Dataset.from_list(pairs + presets + prompts + sweep).save_to_disk(args.output)
+    for name, rows in [("pairs", pairs), ("presets", presets), ("prompts", prompts), ("sweep", sweep)]:
         print(f"{name}: {len(rows)} clips, {sum(len(row['semantic_tokens']) for row in rows)} tokens")
     print(f"prompts in the folds: {sum(row['in_folds'] for row in prompts)}")
 

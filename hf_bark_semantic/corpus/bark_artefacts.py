@@ -1,25 +1,42 @@
 """Real artefacts of Bark that people have published, as rows in folds that share neither voice nor sentence.
 
     pair_rows      tokens and codes with the audio that Bark made of them
+    preset_rows    Suno's presets in 13 languages: tokens and codes with two renderings of their audio
     prompt_rows    voice prompts, without audio
     sweep_rows     audio of all tokens one after the other
 
-The folds of the pairs are a table here, because they were found by models that judge speech and by people's notes:
-voices by speaker embedding, sentences by transcript. Prompts fold by the name of the voice.
+The folds of pairs and presets are tables here, because they were found by models that judge speech and by people's
+notes: voices by speaker embedding, sentences by transcript. All presets of a language say the same sentence, so a
+language is in one fold, with all prompts that are named after it. Other prompts fold by the name of the voice.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..audio import load_audio
+from ..audio import load_audio, resample
 from ..bark.voice_prompt import VoicePrompt
-from ..configuration_bark_semantic import CODEBOOK_SIZE, NUM_CODEBOOKS, num_codec_frames
+from ..configuration_bark_semantic import (
+    CODEBOOK_SIZE,
+    CODEC_SAMPLING_RATE,
+    NUM_CODEBOOKS,
+    SAMPLING_RATE,
+    num_codec_frames,
+)
 
 NUM_FOLDS = 5
+# of presets and of the prompts named after a language; English is where the fewest English pairs are
+LANGUAGE_FOLDS = {
+    "ja": 0, "pl": 0, "zh": 0, "es": 1, "it": 1, "ru": 1, "de": 2, "pt": 2, "fr": 3, "ko": 3, "tr": 3,
+    "en": 4, "hi": 4,
+}  # fmt: skip
+PRESET_NAME = re.compile(r"(?:([a-z]{2})_)?speaker_\d")
+LANGUAGE_OF_UNNAMED = "zh"  # of speaker_0 to speaker_9: their runs of tokens recur in Chinese presets, in no others
+ENHANCED_DELAY = 1_198  # samples at 24 kHz by which the enhanced renderings are late; bark_presets/manifest.json
 # group of clips that share a voice or a sentence: (fold, parts of their names)
 GROUPS = {
     "sun voice, north wind": (0, ["15-53-35", "15-56-29", "16-02-54", "16-12-19", "16-19-37", "21-34-03"]),
@@ -35,6 +52,7 @@ GROUPS = {
     "mary": (4, ["20-40-23", "20-46-12", "20-55-18", "20-56-42", "06-05_15-25-17", "21-01-44"]),
     "reencode, konichi": (4, ["reencode", "konichi"]),
     "rock": (4, ["rock_maybe"]),
+    "en_speaker_0": (LANGUAGE_FOLDS["en"], ["v1_en_speaker_0"]),  # says what all English presets say
 }
 MUSIC = (
     "20-46-12", "20-55-18", "20-56-42", "06-05_15-25-17", "21-01-44",
@@ -43,9 +61,10 @@ MUSIC = (
 OTHER_SPEECH = ("12-18-01", "12-53-20", "13-12-18", "konichi", "reencode", "21-34-03")  # Japanese, or not intelligible
 TWINS = ("17-27-47", "17-28-38")  # token by token the same as 18-21-35 and 18-22-48
 SHARED_SENTENCES = ("universe", "seen things", "chicken", "duo, deep narrator")  # groups of several voices
-# Prompts whose voice or text may be that of a pair: they would leak into the folds.
+# Prompts and presets whose voice or text may be that of a pair: they would leak into the folds.
 RELATED_SOURCES = ("JonathanFly", "rsxdalv")
 RELATED_VOICES = ("hi_speaker_5", "narrator_deep")
+NO_CODES = np.zeros((NUM_CODEBOOKS, 0), int)
 
 
 def pair_rows(folder: Path, *, by_voice: bool = False, log: Callable[[str], None] = print) -> Iterator[dict]:
@@ -67,12 +86,42 @@ def pair_rows(folder: Path, *, by_voice: bool = False, log: Callable[[str], None
         if by_voice and group in SHARED_SENTENCES:
             group, fold, dealt = name, dealt % NUM_FOLDS, dealt + 1
         kind = "other" if _has(name, OTHER_SPEECH) else "music" if _has(name, MUSIC) else "english"
+        kind = "preset" if PRESET_NAME.fullmatch(group) else kind
         arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
         known = arrays["fine_prompt"] if entry["has_fine"] else arrays["coarse_prompt"]
         codes = np.full((NUM_CODEBOOKS, known.shape[1]), CODEBOOK_SIZE)
         codes[: len(known)] = known
         waveform = load_audio(folder / entry["audio"])
         yield _row(name, "pair", arrays["semantic_prompt"], codes, waveform, kind=kind, voice=group, fold=fold)
+
+
+def preset_rows(folder: Path, *, log: Callable[[str], None] = print) -> Iterator[dict]:
+    """Suno's presets in the folds of `LANGUAGE_FOLDS`.
+
+    A preset is a row of the source `preset`. Its enhanced rendering, if there is one, is a row of the source
+    `preset_enhanced` without codes, moved to where the tokens are; `community_tokens` are what the community's HuBERT
+    quantizer says of the file that was not moved, which is late by 50 ms.
+
+    Args:
+        folder (`Path`): with `manifest.json`, an `.npz` and an audio file of each preset, and `enhanced/`.
+        log (callable): prints the presets that are left out.
+    """
+    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+        name, language = entry["name"], entry["language"]
+        if language not in LANGUAGE_FOLDS:
+            log(f"{name} is left out: {language!r} is not in LANGUAGE_FOLDS, so any fold may have its sentence.")
+            continue
+        arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
+        tokens, codes = arrays["semantic_prompt"], arrays["fine_prompt"]
+        columns = {"voice": name, "language": language, "fold": LANGUAGE_FOLDS[language]}
+        columns["in_folds"] = not _has(name, RELATED_VOICES)
+        yield _row(name, "preset", tokens, codes, load_audio(folder / entry["audio"]), **columns)
+        if entry.get("enhanced"):
+            late = load_audio(folder / entry["enhanced"], CODEC_SAMPLING_RATE)
+            moved = np.pad(late[ENHANCED_DELAY:], (0, ENHANCED_DELAY))
+            waveform = resample(moved, CODEC_SAMPLING_RATE, SAMPLING_RATE)
+            columns["community_tokens"] = arrays["community_semantic"].tolist()
+            yield _row(f"{name}_enhanced", "preset_enhanced", tokens, NO_CODES, waveform, **columns)
 
 
 def prompt_rows(path: Path, tokens_of_pairs: Container[tuple[int, ...]]) -> Iterator[dict]:
@@ -91,9 +140,11 @@ def prompt_rows(path: Path, tokens_of_pairs: Container[tuple[int, ...]]) -> Iter
             prompt = VoicePrompt.from_tokens_and_codes(tokens, np.minimum(codes, CODEBOOK_SIZE - 1))
             tokens, codes = prompt.semantic_tokens, prompt.audio_codes
         voice = name.split("/")[-1].removesuffix(".npz")
-        fold = int(hashlib.md5(voice.encode()).hexdigest(), 16) % NUM_FOLDS
+        preset = PRESET_NAME.fullmatch(voice)
+        language = (preset[1] or LANGUAGE_OF_UNNAMED) if preset else ""
+        fold = LANGUAGE_FOLDS.get(language, int(hashlib.md5(voice.encode()).hexdigest(), 16) % NUM_FOLDS)
         related = name.startswith(RELATED_SOURCES) or _has(name, RELATED_VOICES)
-        yield _row(name, "prompt", tokens, codes, voice=voice, fold=fold, in_folds=not related)
+        yield _row(name, "prompt", tokens, codes, voice=voice, language=language, fold=fold, in_folds=not related)
 
 
 def sweep_rows(folder: Path) -> Iterator[dict]:
@@ -104,7 +155,7 @@ def sweep_rows(folder: Path) -> Iterator[dict]:
     """
     for i, tokens in enumerate(np.load(folder / "semantic.npz")["semantic_tokens"]):
         waveform = load_audio(folder / "wav" / f"{i:03d}.flac")
-        yield _row(f"sweep_{i:03d}", "sweep", tokens, np.zeros((NUM_CODEBOOKS, 0), int), waveform)
+        yield _row(f"sweep_{i:03d}", "sweep", tokens, NO_CODES, waveform)
 
 
 def _row(
@@ -114,10 +165,12 @@ def _row(
         "id": name,
         "source": source,
         "kind": source,
+        "language": "",
         "voice": source,
         "fold": -1,
         "in_folds": True,  # False: only in the training of the final model, where nothing is held out
         "semantic_tokens": tokens.tolist(),
+        "community_tokens": [],  # what the community's quantizer says of the same audio, where that is known
         "audio_codes": codes.tolist(),
         "audio": np.zeros(0, np.float32) if waveform is None else waveform,
     }
@@ -128,4 +181,4 @@ def _has(name: str, parts: Iterable[str]) -> bool:
     return any(part in name for part in parts)
 
 
-__all__ = ["pair_rows", "prompt_rows", "sweep_rows"]
+__all__ = ["pair_rows", "preset_rows", "prompt_rows", "sweep_rows"]

@@ -96,6 +96,9 @@ class Clip:
         text (`str`): what is said.
         finish_reason (`str`): of [`SynthesisResult`]; empty for recordings.
         failed_filters (`tuple[str, ...]`): names of the filters that it fails.
+        language (`str`): as in the row.
+        community_tokens (`np.ndarray` of shape `(num_community_tokens,)`, *optional*): int64; what the community's
+            quantizer says of the same audio, late by what [`preset_rows`] says.
     """
 
     id: str
@@ -110,6 +113,8 @@ class Clip:
     text: str = ""
     finish_reason: str = ""
     failed_filters: tuple[str, ...] = ()
+    language: str = ""
+    community_tokens: np.ndarray | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -178,6 +183,7 @@ def checked_corpus(dataset: Dataset | IterableDataset, place: str | os.PathLike)
 def clip_of_row(row: Mapping[str, Any]) -> Clip:
     """A row as a [`Clip`]; its lengths are checked as [`read_corpus`] says."""
     tokens, codes, failed = np.asarray(row["semantic_tokens"]), row["audio_codes"], row.get("failed_filters")
+    community = row.get("community_tokens")
     some = codes is not None and len(codes)
     codes = np.stack([np.asarray(codebook) for codebook in codes]) if some else np.zeros((0, 0), int)
     num_frames = num_codec_frames(len(tokens))
@@ -199,6 +205,8 @@ def clip_of_row(row: Mapping[str, Any]) -> Clip:
         text=str(row.get("text") or ""),
         finish_reason=str(row.get("finish_reason") or ""),
         failed_filters=() if failed is None else tuple(map(str, failed)),
+        language=str(row.get("language") or ""),
+        community_tokens=None if community is None or not len(community) else np.asarray(community, np.int64),
     )
 
 
