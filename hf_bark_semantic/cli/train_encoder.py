@@ -7,9 +7,10 @@
 A config has the sections `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
 config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments), and may have more:
 `validation` keeps the best model on held-out clips and stops when it gets no better; `codec_training` trains the codec
-front end first; `feature_copies` computes features once and trains the head on them; `streaming` reads the corpus row
-by row. `model.head_from` gives the head weights: `centroids`, another encoder, or a community quantizer;
-`batches.codec` decodes clips that have codes but no audio.
+front end first; `feature_copies` computes features once and trains the head on them; `distillation` learns from other
+encoders, too, and from recordings without tokens; `streaming` reads the corpus row by row. `model.head_from` gives the
+head weights: `centroids`, another encoder, or a community quantizer; `batches.codec` decodes clips that have codes but
+no audio.
 
 With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and
 `training.json` records the fold for `evaluate_encoder.py`.
@@ -28,6 +29,7 @@ import argparse
 from pathlib import Path
 
 from ..corpus.stream import StreamedCorpus
+from ..trainers.distillation import check_encoders, unlabelled_clips
 from ..trainers.encoder import train_or_resume
 from ..trainers.encoder_config import read_encoder_config
 from ..trainers.loop import process_state
@@ -57,7 +59,15 @@ def main(arguments=None):
         say(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
     origin = {"fold": args.fold, "corpus_fingerprint": corpus_fingerprint(corpus)}
     record = {"config": args.config.name, "fold": args.fold}
-    train_or_resume(config, clips, held_out, origin=origin, record=record)
+    teachers = None
+    if config.distillation is not None:
+        teachers = config.distillation.encoders_for(args.fold)
+        recordings = unlabelled_clips(config.distillation.recordings)
+        clips = [*clips, *recordings]
+        origin["teachers"] = check_encoders(teachers, args.fold)
+        origin["recordings"] = corpus_fingerprint(recordings)
+        record["teachers"] = teachers
+    train_or_resume(config, clips, held_out, origin=origin, record=record, teachers=teachers)
 
 
 if __name__ == "__main__":

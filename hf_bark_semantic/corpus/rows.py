@@ -15,7 +15,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,13 @@ def row_features(columns: Collection[str], *, sampling_rate: int | None = CODEC_
     return Features({name: feature for name, feature in features.items() if name in columns})
 
 
+class SoftLabels(NamedTuple):
+    """What other encoders find likely: `tokens` and `probabilities`, each `(num_tokens, top_k)`; rows add up to 1."""
+
+    tokens: np.ndarray
+    probabilities: np.ndarray
+
+
 @dataclass(frozen=True)
 class Clip:
     """A row of a corpus, as arrays.
@@ -99,6 +106,7 @@ class Clip:
         language (`str`): as in the row.
         community_tokens (`np.ndarray` of shape `(num_community_tokens,)`, *optional*): int64; what the community's
             quantizer says of the same audio, late by what [`preset_rows`] says.
+        soft_labels ([`SoftLabels`], *optional*): of a distillation; no corpus has them.
     """
 
     id: str
@@ -115,6 +123,7 @@ class Clip:
     failed_filters: tuple[str, ...] = ()
     language: str = ""
     community_tokens: np.ndarray | None = None
+    soft_labels: SoftLabels | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -262,6 +271,7 @@ __all__ = [
     "RECORDING_COLUMNS",
     "SPEECH_COLUMNS",
     "Clip",
+    "SoftLabels",
     "load_corpus",
     "open_dataset",
     "read_corpus",

@@ -9,7 +9,6 @@ held_out_blocks     the same as tables and plots of a report
 """
 
 import hashlib
-import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 from ..corpus.rows import Clip, split_fold
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import default_encoder
+from ..trainers.records import training_record
 from .calibration import TEMPERATURES, calibration_lines, calibration_report, calibration_table
 from .journal import Journal
 from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table
@@ -59,16 +59,6 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
     if input_level_db is not None:
         model.config.input_level_db = input_level_db
     return model.float().eval().to(PartialState().device)
-
-
-def training_record(place: str) -> dict | None:
-    """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
-    folder = default_encoder() if place == "builtin" else Path(place)
-    if (folder / "training.json").is_file():
-        return json.loads((folder / "training.json").read_text())
-    if (folder / "evaluation.json").is_file():
-        return json.loads((folder / "evaluation.json").read_text()).get("training")
-    return None
 
 
 def with_truth(clips: Sequence[Clip]) -> list[Clip]:

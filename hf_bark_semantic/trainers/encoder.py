@@ -28,6 +28,7 @@ from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncod
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .checkpoints import remove_checkpoints
+from .distillation import soft_label_loss, with_soft_labels
 from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
@@ -37,7 +38,7 @@ from .settings import remember_settings
 from .trained_weights import save_weights
 from .validation import Validation
 
-RESULTS = ("checkpoint*", "codec_front_end", "best", "validation.json", "model.safetensors")
+RESULTS = ("checkpoint*", "soft_labels", "codec_front_end", "best", "validation.json", "model.safetensors")
 MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
 MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
 
@@ -49,6 +50,7 @@ def train_or_resume(
     *,
     origin: Mapping[str, Any],
     record: Mapping[str, Any],
+    teachers: Mapping[str, float] | None = None,
 ) -> None:
     """Train an encoder into its `output_dir`, go on with what was begun there, or do nothing where it is finished.
 
@@ -57,6 +59,8 @@ def train_or_resume(
         origin (`Mapping`): what decides on the clips, such as the fold and [`corpus_fingerprint`]; it is remembered
             with the config.
         record (`Mapping`): further values for `training.json`.
+        teachers (`Mapping[str, float]`, *optional*): encoders to learn from, with weights, if the config has a
+            `distillation`.
 
     Raises:
         ValueError: other settings have begun, or finished, what the folder holds; the message names them.
@@ -80,6 +84,9 @@ def train_or_resume(
     if settings["precision"] != precision:
         state.print(f"the run goes on in {settings['precision']}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
+    if teachers:
+        wanted = [clip for clip in clips if clip.source in config.sources]
+        clips = with_soft_labels(wanted, teachers, config.distillation, folder / "soft_labels", accelerator)
     model = train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
     if accelerator.is_main_process:
         record = {**record, "seed": training.seed, "steps": training.steps}
@@ -168,7 +175,8 @@ def _head_on_features(
     set_seed(training.seed)
     code_copies = config.feature_copies.get(CODES_OF_PAIRS, 0)
     features = FeatureBatches(model, batches, copies=config.feature_copies, code_copies=code_copies)
-    return HeadOnFeatures(model), features, replace(training, learning_rates=rates)
+    soft_weight = 0.0 if config.distillation is None else config.distillation.weight
+    return HeadOnFeatures(model, soft_weight), features, replace(training, learning_rates=rates)
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: Mapping[str, Any] | None = None):
@@ -195,14 +203,23 @@ def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folde
 
 
 class HeadOnFeatures(torch.nn.Module):
-    """The head as a model of its own, which reads features that were computed before."""
+    """The head as a model of its own, which reads features that were computed before.
 
-    def __init__(self, model: BarkSemanticEncoderModel):
+    Args:
+        model ([`BarkSemanticEncoderModel`]): whose head it is.
+        soft_weight (`float`): of soft labels, where a batch has them; see [`soft_label_loss`].
+    """
+
+    def __init__(self, model: BarkSemanticEncoderModel, soft_weight: float = 0.0):
         super().__init__()
-        self.head, self.label_smoothing = model.head, model.config.label_smoothing
+        self.head, self.label_smoothing, self.soft_weight = model.head, model.config.label_smoothing, soft_weight
 
-    def forward(self, features, mask, labels):
-        loss, logits = self.head.loss(features.float(), mask, labels, self.label_smoothing)
+    def forward(self, features, mask, labels, soft_tokens=None, soft_probabilities=None):
+        if soft_tokens is None:
+            return BarkSemanticEncoderOutput(*self.head.loss(features.float(), mask, labels, self.label_smoothing))
+        logits = self.head(features.float(), mask)
+        valid = [tensor[mask] for tensor in (logits, labels, soft_tokens.long(), soft_probabilities.float())]
+        loss = soft_label_loss(*valid, weight=self.soft_weight, smoothing=self.label_smoothing)
         return BarkSemanticEncoderOutput(loss, logits)
 
 

@@ -25,7 +25,7 @@ from ..configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens,
 )
-from ..corpus.rows import Clip
+from ..corpus.rows import Clip, SoftLabels
 from ..corpus.stream import ClipStream, StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 
@@ -284,16 +284,25 @@ class FeatureBatches(torch.utils.data.Dataset):
         for source, (pool, probabilities) in self.batches.pools.items():
             for index in rng.choice(len(pool), plan.crops[source], p=probabilities):
                 copies = self.copies[source]
-                states, tokens = copies[rng.integers(len(copies))][index], pool[index].semantic_tokens
-                start = int(rng.integers(max(0, len(tokens) - plan.num_tokens) + 1))
+                states, clip = copies[rng.integers(len(copies))][index], pool[index]
+                start = int(rng.integers(max(0, clip.num_tokens - plan.num_tokens) + 1))
                 part = slice(start, start + plan.num_tokens)
-                rows.append((states[part].T.numpy(), tokens[part]))
+                rows.append((states[part].T.numpy(), clip.semantic_tokens[part], _soft_part(clip.soft_labels, part)))
         batch = []
-        for part, weight in self.batches.share(rows, [len(tokens) for _, tokens in rows]):
-            features, mask = _pad([features for features, _ in part], 0)
+        for part, weight in self.batches.share(rows, [len(tokens) for _, tokens, _ in rows]):
+            features, mask = _pad([features for features, _, _ in part], 0)
             inputs = {"features": features.transpose(1, 2), "mask": mask.bool()}
-            batch.append({**inputs, "labels": _pad([tokens for _, tokens in part], -100)[0], **_weight(weight)})
+            inputs["labels"] = _pad([tokens for _, tokens, _ in part], -100)[0]
+            if part[0][2] is not None:
+                for name in SoftLabels._fields:
+                    padded, _ = _pad([getattr(soft, name).T for _, _, soft in part], 0)
+                    inputs[f"soft_{name}"] = padded.transpose(1, 2)
+            batch.append({**inputs, **_weight(weight)})
         return batch
+
+
+def _soft_part(soft_labels: SoftLabels | None, part: slice) -> SoftLabels | None:
+    return None if soft_labels is None else SoftLabels(*(values[part] for values in soft_labels))
 
 
 def _weight(weight: float) -> dict[str, torch.Tensor]:

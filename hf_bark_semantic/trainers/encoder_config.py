@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ..configuration_bark_semantic import BarkSemanticEncoderConfig
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
+from .distillation import RECORDING, DistillationArguments
 from .encoder_batches import BatchPlan
 from .loop import TrainingArguments
 from .settings import arguments_of, checked_values, parameters_of, read_config, set_value
@@ -103,6 +104,7 @@ class EncoderTrainingConfig:
             [`TrainingArguments`].
         feature_copies (`dict[str, int]`, *optional*): train the head on features that are computed once, in so many
             copies of each source of clips; `codes_of_pairs` more copies of the pairs are read from their codes.
+        distillation ([`DistillationArguments`], *optional*): learn from other encoders, too; needs `feature_copies`.
         streaming ([`StreamArguments`] or `bool`, *optional*): read the corpus row by row.
 
     Raises:
@@ -116,6 +118,7 @@ class EncoderTrainingConfig:
     validation: ValidationArguments | None = None
     codec_training: dict[str, Any] | None = None
     feature_copies: dict[str, int] | None = None
+    distillation: DistillationArguments | None = None
     streaming: StreamArguments | bool | None = None
 
     def __post_init__(self):
@@ -138,6 +141,21 @@ class EncoderTrainingConfig:
                 )
         if self.codec_training is not None and self.model.get("codec_output") != "spectrogram":
             raise ValueError("`codec_training` learns spectrograms; give `model` a `codec_output: spectrogram`.")
+
+        self._check_distillation()
+
+    def _check_distillation(self):
+        if self.distillation is None:
+            return
+        if self.feature_copies is None:
+            raise ValueError("`distillation` trains a head on features: give `feature_copies` for each source.")
+        if self.model.get("head_type") in ("embedding", "autoregressive"):
+            raise ValueError(f"A {self.model['head_type']!r} head cannot learn from soft labels; take another one.")
+        if bool(self.distillation.recordings) != (RECORDING in self.sources):
+            raise ValueError(
+                f"`distillation.recordings` names folders and `batches.crops.{RECORDING}` how many crops of them make "
+                "a batch: give both or neither."
+            )
 
     @property
     def sources(self) -> set[str]:
