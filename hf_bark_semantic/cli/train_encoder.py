@@ -13,7 +13,8 @@ head weights: `centroids`, another encoder, or a community quantizer; `batches.c
 no audio.
 
 With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and
-`training.json` records the fold for `evaluate_encoder.py`.
+`training.json` records the fold for `evaluate_encoder.py`. `{fold}` in a value of the config stands for the number of
+that fold, and for `all` without one: so a distillation finds the teachers of its fold.
 
 A run that was killed continues when the same command is started again. Other settings are refused, except for more
 `training.steps` and for what does not change the weights: the number of processes, workers, logging, the corpus'
@@ -47,7 +48,7 @@ def main(arguments=None):
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as batches.crops.prompt=0")
     args = parser.parse_args(arguments)
     overrides = {"seed": args.seed, "output_dir": args.output, "steps": args.steps}
-    config = read_encoder_config(args.config, args.set, corpus=args.corpus, training=overrides)
+    config = read_encoder_config(args.config, args.set, corpus=args.corpus, training=overrides, fold=args.fold)
     corpus = open_training_corpus(config)
     clips, held_out = training_clips(config, corpus, args.fold)
     say = process_state().print
@@ -59,15 +60,13 @@ def main(arguments=None):
         say(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
     origin = {"fold": args.fold, "corpus_fingerprint": corpus_fingerprint(corpus)}
     record = {"config": args.config.name, "fold": args.fold}
-    teachers = None
     if config.distillation is not None:
-        teachers = config.distillation.encoders_for(args.fold)
         recordings = unlabelled_clips(config.distillation.recordings)
         clips = [*clips, *recordings]
-        origin["teachers"] = check_encoders(teachers, args.fold)
+        origin["teachers"] = check_encoders(config.distillation.encoders, args.fold)
         origin["recordings"] = corpus_fingerprint(recordings)
-        record["teachers"] = teachers
-    train_or_resume(config, clips, held_out, origin=origin, record=record, teachers=teachers)
+        record["teachers"] = config.distillation.encoders
+    train_or_resume(config, clips, held_out, origin=origin, record=record)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ The teachers read every clip as it was recorded; the student reads it augmented.
 Source of the idea: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class DistillationArguments:
 
     Args:
         encoders (`dict[str, float]`): the teachers, folders or Hub ids ("builtin" is the packaged one), and the weight
-            of each. `{fold}` in a name stands for the fold that is held out, and for `all` where none is.
+            of each.
         recordings (`list[str]`): folders of recordings without tokens, which become clips of the source `recording`.
         weight (`float`): of the soft labels in the loss of clips that have tokens; 1 minus it is that of the tokens.
         top_k (`int`): how many of the likeliest tokens each teacher passes on.
@@ -69,11 +69,6 @@ class DistillationArguments:
             raise ValueError(f"`distillation.top_k` is {self.top_k}; it must be 1 or more.")
         if self.temperature <= 0:
             raise ValueError(f"`distillation.temperature` is {self.temperature}; it must be above 0.")
-
-    def encoders_for(self, fold: int | None) -> dict[str, float]:
-        """The teachers of a training without this fold."""
-        name = "all" if fold is None else str(fold)
-        return {place.replace("{fold}", name): weight for place, weight in self.encoders.items()}
 
 
 def unlabelled_clips(folders: Sequence[str]) -> list[Clip]:
@@ -125,7 +120,6 @@ def check_encoders(places: Iterable[str], fold: int | None) -> dict[str, str]:
 
 def with_soft_labels(
     clips: Sequence[Clip],
-    encoders: Mapping[str, float],
     settings: DistillationArguments,
     folder: Path,
     accelerator: Accelerator,
@@ -134,16 +128,15 @@ def with_soft_labels(
 
     Args:
         clips (`Sequence[Clip]`): a teacher reads their audio, or their codes where they have no audio.
-        encoders (`Mapping[str, float]`): of `settings.encoders_for`.
-        settings ([`DistillationArguments`]): `top_k` and `temperature` count.
+        settings ([`DistillationArguments`]): names the teachers.
         folder (`Path`): keeps the answers of each teacher, so that a killed run need not ask again.
         accelerator (`Accelerator`): processes share the clips.
 
     Raises:
         ValueError: no teacher can read a clip, or one has another vocabulary than the others.
     """
-    answers, weights, sizes = [], list(encoders.values()), {}
-    for number, place in enumerate(encoders):
+    answers, weights, sizes = [], list(settings.encoders.values()), {}
+    for number, place in enumerate(settings.encoders):
         file = folder / f"{number}.safetensors"
         if not file.exists():
             model = BarkSemanticEncoderModel.from_pretrained(_folder(place)).eval().to(accelerator.device)

@@ -50,7 +50,6 @@ def train_or_resume(
     *,
     origin: Mapping[str, Any],
     record: Mapping[str, Any],
-    teachers: Mapping[str, float] | None = None,
 ) -> None:
     """Train an encoder into its `output_dir`, go on with what was begun there, or do nothing where it is finished.
 
@@ -59,8 +58,6 @@ def train_or_resume(
         origin (`Mapping`): what decides on the clips, such as the fold and [`corpus_fingerprint`]; it is remembered
             with the config.
         record (`Mapping`): further values for `training.json`.
-        teachers (`Mapping[str, float]`, *optional*): encoders to learn from, with weights, if the config has a
-            `distillation`.
 
     Raises:
         ValueError: other settings have begun, or finished, what the folder holds; the message names them.
@@ -84,9 +81,9 @@ def train_or_resume(
     if settings["precision"] != precision:
         state.print(f"the run goes on in {settings['precision']}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
-    if teachers:
+    if config.distillation is not None:
         wanted = [clip for clip in clips if clip.source in config.sources]
-        clips = with_soft_labels(wanted, teachers, config.distillation, folder / "soft_labels", accelerator)
+        clips = with_soft_labels(wanted, config.distillation, folder / "soft_labels", accelerator)
     model = train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
     if accelerator.is_main_process:
         record = {**record, "seed": training.seed, "steps": training.steps}

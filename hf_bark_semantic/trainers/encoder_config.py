@@ -169,6 +169,7 @@ def read_encoder_config(
     *,
     corpus: str | None = None,
     training: Mapping[str, Any] | None = None,
+    fold: int | None = None,
 ) -> EncoderTrainingConfig:
     """Read a config; the arguments win over what it says.
 
@@ -178,6 +179,7 @@ def read_encoder_config(
         assignments (`Iterable[str]`): such as `"batches.crops.pair=4"`; the section must exist.
         corpus (`str`, *optional*): instead of the file's.
         training (`Mapping`, *optional*): values for the `training` section; those that are `None` are left out.
+        fold (`int`, *optional*): what `{fold}` stands for in names and values; without it, for `all`.
 
     Raises:
         ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
@@ -189,4 +191,13 @@ def read_encoder_config(
         config["corpus"] = corpus
     if isinstance(config.get("training"), dict):
         config["training"].update({name: value for name, value in (training or {}).items() if value is not None})
-    return arguments_of(EncoderTrainingConfig, config, "")
+    return arguments_of(EncoderTrainingConfig, _of_fold(config, "all" if fold is None else str(fold)), "")
+
+
+def _of_fold(value: Any, fold: str) -> Any:
+    """The value with `{fold}` replaced in every text, also in keys."""
+    if isinstance(value, dict):
+        return {_of_fold(key, fold): _of_fold(part, fold) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_of_fold(part, fold) for part in value]
+    return value.replace("{fold}", fold) if isinstance(value, str) else value

@@ -165,7 +165,10 @@ def test_the_teacher_of_a_fold_is_found_by_its_name(config, tmp_path):
     config["distillation"]["encoders"] = {str(tmp_path / "fold{fold}"): 1}
     folder = run(config, tmp_path / "run", "--fold", "1")
     assert json.loads((folder / "training.json").read_text())["teachers"] == {str(tmp_path / "fold1"): 1}
-    assert DistillationArguments({"teacher-{fold}": 1}).encoders_for(None) == {"teacher-all": 1}
+    without = read_encoder_config(tmp_path / "run.yaml")
+    assert without.distillation == DistillationArguments(
+        {str(tmp_path / "foldall"): 1}, config["distillation"]["recordings"], top_k=5
+    )
 
 
 def test_a_clip_that_no_teacher_reads_is_named(config, tmp_path):

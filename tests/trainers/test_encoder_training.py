@@ -824,7 +824,7 @@ def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "builtin", "nano"])
+@pytest.mark.parametrize("name", [*RECIPES, "builtin", "teacher_base", "teacher_tiny", "nano"])
 def test_every_key_of_a_recipe_is_known(name):
     config = read_encoder_config(name, training={"steps": 3, "seed": None})
     assert config.sources and config.training.steps == 3 and config.training.seed == 0
