@@ -389,6 +389,8 @@ CLIPS = {
     "english": "Real Bark audio, English, unseen voices and sentences",
     "other": "Real Bark audio, Japanese and odd voices, unseen voices and sentences",
     "music": "Real Bark audio, music and noise, unseen clips",
+    "preset": "Suno's presets, 13 languages, unseen voices and sentences",
+    "preset_enhanced": "Suno's presets, enhanced, 13 languages, unseen voices and sentences",
     "prompt": "Bark's voice prompts, many languages, unseen voices",
 }
 

@@ -49,6 +49,15 @@ CALIBRATION = {
         "codes": {"errors": {"all": {"before": 0.07}}},  # of one fold, to which nothing is fitted
     }
 }
+PRESETS = {
+    "lag": 2,
+    "languages": {
+        "de": {
+            "clips": 3, "groups": 3, "tokens": 1200, "compared_clips": 2, "enhanced_top_1": SCORE, "community": SCORE,
+            "difference": {"mean": 0.031, "low": -0.01, "high": 0.07, "p_value": 0.2},
+        }
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -59,9 +68,10 @@ def encoder(tmp_path) -> Path:
     model.config.temperatures = {"audio": 2.0, "codes": 1.2}
     model.save_pretrained(tmp_path / "run")
     BarkSemanticEncoderProcessor().save_pretrained(tmp_path / "run")
-    record = {"config": "x.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"pair": 3, "prompt": 4}}
+    record = {"config": "x.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"pair": 3, "prompt": 4, "preset": 5}}
     (tmp_path / "run" / "training.json").write_text(json.dumps(record))
-    scores = {"input_level_db": None, "runs": ["outputs/fold0"], "table": TABLE, "clips": [], **CALIBRATION}
+    scores = {"input_level_db": None, "runs": ["outputs/fold0"], "table": TABLE, "clips": [], "presets": PRESETS}
+    scores |= CALIBRATION
     (tmp_path / "scores.json").write_text(json.dumps(scores))
     options = ["--scores", str(tmp_path / "scores.json"), "--output", str(tmp_path / "encoder")]
     package_encoder.main([str(tmp_path / "run"), *options])
@@ -197,6 +207,9 @@ def test_an_encoders_card_holds_what_was_measured(encoder):
     assert card.data.model_name == "bark-encoder" and card.data.license == "mit"
     assert card.data.eval_results[0].metric_args == {"interval_95": [0.2, 0.3]}
     assert "consent" in card.text and "| English speech | audio | 25.1% [20.0%, 30.0%] |" in card.text
+    interval = "25.1% [20.0%, 30.0%]"
+    assert f"| de | {interval} | {interval} | +3.1% [-1.0%, +7.0%] | 3 | 2 | 1,200 |" in card.text
+    assert "5 of Suno's presets" in card.text
 
 
 def test_an_adapters_card_gets_the_results_of_the_report_beside_it(adapter, hub):

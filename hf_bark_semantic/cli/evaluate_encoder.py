@@ -1,15 +1,18 @@
 """Stage 3. Measure an encoder on voices and sentences that it was not trained on.
 
     python training/evaluate_encoder.py outputs/cv/fold* --corpus outputs/bark_artefacts --json outputs/cv.json
+    python training/evaluate_encoder.py --corpus outputs/bark_artefacts
     python training/evaluate_encoder.py builtin --human ../shared/data/human/librispeech_251_speakers \\
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
 The first form scores every run on the fold that it was trained without, which training.json beside the weights names,
-and pools the folds. Runs of several seeds are pooled, too, and each seed's accuracy is printed. The second form needs
-no true tokens: it measures how far the tokens of human speech are from Bark's own, and how many of them stay the same
-under noise, a room, a change of level and resampling.
+and pools the folds. Runs of several seeds are pooled, too, and each seed's accuracy is printed. Where the corpus has
+Suno's presets, it also prints a table by language, beside the community's quantizer on the same clips; the second
+form prints that quantizer's figures alone. The third form needs no true tokens: it measures how far the tokens of
+human speech are from Bark's own, and how many of them stay the same under noise, a room, a change of level and
+resampling.
 
-With --output both write summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
+With --output all write summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
 report.html and model_card_rows.md. The first form also keeps the score of every clip there (trials-*.jsonl). Killed
 and started again, it goes on where it was, and several processes share the clips:
 
@@ -21,7 +24,7 @@ benchmark_encoders.py compares several encoders.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +43,10 @@ from ..evaluation.encoder import (
     score_runs,
     with_truth,
 )
+from ..evaluation.presets import preset_blocks, preset_report, preset_table
 from ..evaluation.report import how_made, required_packages, write_results
 from ..evaluation.robustness import human_blocks, human_changes, human_report
+from ..publishing import markdown_table
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes > 1 and (args.human or not args.output):
         raise SystemExit("Several processes share the clips by way of --output, and --human takes one process.")
-    report, trials, blocks = (of_human_speech if args.human else of_held_out_clips)(load_corpus(args.corpus), args)
+    if args.human and not args.encoders:
+        raise SystemExit("--human needs an encoder that reads the recordings, such as builtin.")
+    measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
+    report, trials, blocks = measure(load_corpus(args.corpus), args)
     if not state.is_main_process:
         return
     if args.json:
@@ -61,13 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
         summary = {name: value for name, value in report.items() if name != "clips"}
         title = "Semantic tokens of " + ("human speech" if args.human else "held-out Bark clips")
-        write_results(args.output, title, made=made, summary=summary, trials=trials, blocks=blocks, card=blocks[0])
+        cards = blocks[: 1 + ("presets" in report)]
+        write_results(args.output, title, made=made, summary=summary, trials=trials, blocks=blocks, cards=cards)
         print(args.output / "report.html")
 
 
 def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoders", nargs="+", help="folders or Hub ids; 'builtin' for the packaged one")
+    parser.add_argument("encoders", nargs="*", help="folders or Hub ids; 'builtin' for the packaged one")
     parser.add_argument(
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
@@ -99,7 +108,26 @@ def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
         return {}, [], []
     report = {"runs": args.encoders, "input_level_db": args.input_level_db, **held_out_report(runs, agreements)}
     print(*report_lines(report), sep="\n")
-    return report, [run.as_row() for run in runs], held_out_blocks(report, runs, clips)
+    blocks = held_out_blocks(report, runs, clips)
+    if presets := preset_report((run.score for run in runs), clips):
+        report["presets"] = presets
+        blocks[1:1] = preset_blocks(presets)
+        print_presets(presets)
+    return report, [run.as_row() for run in runs], blocks
+
+
+def of_community(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
+    """Figures and blocks of the community's quantizer, where no encoder is named."""
+    presets = preset_report([], clips)
+    if presets is None:
+        raise SystemExit(f"{args.corpus} has no tokens of the community's quantizer, so name an encoder to measure.")
+    print_presets(presets)
+    return {"presets": presets}, [], preset_blocks(presets)
+
+
+def print_presets(presets: Mapping) -> None:
+    table = preset_table(presets)
+    print(f"\n{markdown_table(table.columns, table.rows)}\n\n{table.note}")
 
 
 def of_human_speech(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:

@@ -10,19 +10,22 @@ from ..packaged import card_template
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..publishing import encoder_results, markdown_table, render_card, strip_paths
 from .encoder import FIELDS, format_interval
+from .presets import preset_table
 
 NAME = "bark-encoder"
 KINDS = {  # in the order of the card's table
     "english": "English speech",
     "other": "Japanese and odd voices",
     "music": "music and noise",
+    "preset": "Suno's presets",
+    "preset_enhanced": "the presets, enhanced",
     "prompt": "voice prompts (many languages)",
 }
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
-JonathanFly/bark), {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and others){sweep}. Noises
-and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings: `training/README.md`,
-`training/configs/builtin.yaml`."""
+JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and
+others){sweep}. Noises and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings:
+`training/README.md`, `training/configs/builtin.yaml`."""
 
 
 def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
@@ -76,18 +79,20 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping
     """The model card; the table and the metadata hold the measured accuracy."""
     table = scores["table"]
     seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
-    sweep = record["clips"].get("sweep", 0)
+    clips = record["clips"]
+    sweep, presets = clips.get("sweep", 0), clips.get("preset", 0)
     values = {
         "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
         "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
         "layers": ", ".join(map(str, model.config.backbone_layers)),
         "head_layers": str(model.config.num_hidden_layers),
         "seeds": "one seed" if seeds == 1 else f"{seeds} seeds",
-        "table": accuracy_of_kinds(table),
+        "table": accuracy_of_kinds(table) + accuracy_by_language(scores),
         "calibration": calibration_sentence(scores.get("calibration", {})),
         "training": TRAINING_DATA.format(
-            pairs=record["clips"]["pair"],
-            prompts=record["clips"]["prompt"],
+            pairs=clips["pair"],
+            presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
+            prompts=clips["prompt"],
             sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
         ),
     }
@@ -111,6 +116,14 @@ def accuracy_of_kinds(table: Mapping) -> str:
         accuracies = [format_interval(row[field]) for field in FIELDS]
         rows.append([KINDS[kind], inputs, *accuracies, f"{row['clips']}, {row['tokens']:,}"])
     return markdown_table(["clips", "read from", *FIELDS.values(), "clips, tokens"], rows)
+
+
+def accuracy_by_language(scores: Mapping) -> str:
+    """What `evaluate_encoder` measured on Suno's presets, as a table in Markdown with its note."""
+    if "presets" not in scores:
+        return ""
+    table = preset_table(scores["presets"])
+    return f"\n\n{table.title}:\n\n{markdown_table(table.columns, table.rows)}\n\n{table.note}"
 
 
 __all__ = ["accuracy_line", "package_encoder"]

@@ -71,7 +71,7 @@ def write_results(
     summary: Mapping[str, Any],
     trials: Sequence[Mapping[str, Any]],
     blocks: Iterable[Text | Table | IntervalPlot],
-    card: Table,
+    cards: Sequence[Table],
 ) -> None:
     """Write the results of an evaluation to a folder.
 
@@ -82,12 +82,12 @@ def write_results(
         summary (`dict`): JSON-ready; summary.json holds it with `made`.
         trials (sequence of `dict`): one per trial or clip, flat; the rows of trials.parquet.
         blocks (iterable of `Text`, `Table` and `IntervalPlot`): the report.
-        card ([`Table`]): the rows for model cards.
+        cards (sequence of `Table`): the rows for model cards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "summary.json", json.dumps({"made": made, **summary}, indent=1))
     write_trials(folder / "trials.parquet", trials)
-    _write(folder / "model_card_rows.md", card_rows(card.columns, card.rows))
+    _write(folder / "model_card_rows.md", "\n".join(card_rows(card.columns, card.rows) for card in cards))
     _write(folder / "report.html", render_report(title, blocks, made))
 
 

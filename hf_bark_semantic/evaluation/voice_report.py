@@ -37,7 +37,7 @@ def write_voice_results(
         blocks.append(comparisons_table(summary["comparisons"]))
     blocks += [*by_source(summary, columns), side_by_side(folder, records), voices_table(records, columns)]
     blocks.append(trials_table(records))
-    write_results(folder, title, made=made, summary=kept, trials=records, blocks=blocks, card=card)
+    write_results(folder, title, made=made, summary=kept, trials=records, blocks=blocks, cards=[card])
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,7 +111,9 @@ def test_markdown_rows_keep_their_columns():
 
 def test_results_are_four_files(tmp_path):
     table = Table("t", ["a"], [["1"]])
-    write_results(tmp_path / "out", "T", made=MADE, summary={"x": 1}, trials=[{"id": 1}], blocks=[table], card=table)
+    write_results(
+        tmp_path / "out", "T", made=MADE, summary={"x": 1}, trials=[{"id": 1}], blocks=[table], cards=[table]
+    )
     names = {"summary.json", "trials.parquet", "report.html", "model_card_rows.md"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == names
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {"made": MADE, "x": 1}

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     blocks += [clips_table([run for entry in entries for run in entry.runs], clips)]
     blocks += [Text("Adding an encoder", HOW_TO_ADD)]
     write_results(
-        args.output, "Benchmark of encoders", made=made, summary=summary, trials=trials, blocks=blocks, card=card
+        args.output, "Benchmark of encoders", made=made, summary=summary, trials=trials, blocks=blocks, cards=[card]
     )
     print(f"\n{HOW_TO_ADD}\n\n{args.output / 'report.html'}")
     return summary

@@ -440,7 +440,7 @@ def report(args, arguments, checks: Sequence[Check], records: Sequence[dict], so
     made = how_made("training/studies/check_metrics.py", arguments, seeds=seeds)
     blocks = [card, first]
     write_results(
-        args.output, "Sanity of the metrics", made=made, summary=summary, trials=records, blocks=blocks, card=card
+        args.output, "Sanity of the metrics", made=made, summary=summary, trials=records, blocks=blocks, cards=[card]
     )
     print(args.output / "report.html")
     return summary
