@@ -30,6 +30,7 @@ from ..bark.adapter_bundle import load_adapters
 from ..bark.adapters import merge_adapters, set_adapters
 from ..bark.loading import check_bark, check_encoder, load_bark, save_bark
 from ..bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
+from ..corpus.columns import COLUMNS_HELP, parse_columns
 from ..corpus.preparation import prepare_recordings
 from ..corpus.recordings import read_recordings
 from ..corpus.utterances import load_utterances
@@ -48,7 +49,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="recordings with transcripts to tokens and codes")
-    prepare.add_argument("recordings", help="folder with a metadata.csv, such a file, or a dataset's folder or Hub id")
+    prepare.add_argument("recordings", help="folder with a metadata.csv, a table, or a dataset's folder or Hub id")
+    prepare.add_argument("--columns", metavar="audio=..,text=..,speaker=..", help=COLUMNS_HELP)
+    prepare.add_argument("--audio-folder", help="that the paths of a table begin in; by default, the table's own")
     prepare.add_argument("--output", type=Path, required=True)
     prepare.add_argument("--bark", default=NANO, help="to be trained: Hub id, folder or nano")
     prepare.add_argument("--encoder", help="of its tokens; by default the packaged one")
@@ -86,7 +89,13 @@ def run_prepare(args) -> None:
     place = args.encoder or str(encoder_for(args.bark))
     encoder = pipeline(TASK, model=place, device=args.device)
     check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
-    recordings = read_recordings(args.recordings, split=args.split)
+    recordings = read_recordings(
+        args.recordings,
+        split=args.split,
+        columns=parse_columns(args.columns),
+        audio_folder=args.audio_folder,
+        log=print,
+    )
     decoder = None
     if args.text_informed is not None:
         decoder = TextInformedDecoder(bark.to(args.device), processor, weight=args.text_informed)

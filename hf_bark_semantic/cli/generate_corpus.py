@@ -11,7 +11,7 @@
 
 Killed anywhere, it goes on when the same command is started again, with any number of processes; all of them, on all
 machines, must see the same output folder. A higher --rows makes a finished corpus longer. `train_encoder.py` and
-`datasets.load_dataset` read the folder. Texts are .txt, .csv, .tsv (Common Voice), .jsonl, or a dataset's folder or
+`datasets.load_dataset` read the folder. Texts are a .txt, a table, whose columns are printed, or a dataset's folder or
 Hub id; voices are names of the Bark's presets, "presets" for all of them, .npz prompts, folders of them, or "none".
 """
 
@@ -31,6 +31,7 @@ from ..bark.configs import SUNO_TEMPERATURES
 from ..bark.loading import load_bark, load_bark_processor, load_codec, load_configs
 from ..bark.synthesis import synthesize
 from ..corpus.card import corpus_card, corpus_summary
+from ..corpus.columns import COLUMNS_HELP, parse_columns
 from ..corpus.cost import Speed, describe_cost, measured_speed, recorded_speed
 from ..corpus.filters import Filters
 from ..corpus.generation import Recipe, Speak, generate_corpus, model_revision
@@ -89,7 +90,7 @@ def main(arguments=None):
 def parse_arguments(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", nargs="+", required=True, help="files, folders or Hub ids")
-    parser.add_argument("--column", help="of the text, where it is neither text nor sentence")
+    parser.add_argument("--columns", metavar="text=..,language=..", help=COLUMNS_HELP)
     parser.add_argument("--language", help="of all texts, where neither a column nor a file's name gives it")
     parser.add_argument("--voices", nargs="+", default=["presets"], help="presets, .npz, folders, 'presets', 'none'")
     parser.add_argument("--any-language", action="store_true", help="voices speak texts of other languages, too")
@@ -133,7 +134,12 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
     configs = load_configs(place, revision=args.revision)
     block_size = AutoConfig.from_pretrained(place, revision=args.revision).semantic_config.block_size
     fits = fits_bark(processor.tokenizer, configs, block_size, with_sounds=args.sound_share > 0)
-    found = [s for source in args.texts for s in load_sentences(source, column=args.column, language=args.language)]
+    columns = parse_columns(args.columns)
+    found = [
+        sentence
+        for source in args.texts
+        for sentence in load_sentences(source, columns=columns, language=args.language, log=log)
+    ]
     sentences = speakable_sentences(found, fits)
     log(f"{len(found):,} texts; {len(sentences):,} without repetitions, long ones in pieces")
     if not sentences:

@@ -1,10 +1,11 @@
-"""Recordings with transcripts, as people keep them: LJSpeech, csv, tsv, jsonl, a `datasets` folder or Hub id.
+"""Recordings with transcripts, as people keep them: in a table, a `datasets` folder or on the Hub.
 
 read_recordings    -> recordings, none of them opened yet
 """
 
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,16 +15,19 @@ from datasets import Audio, Dataset
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 
+from ..audio import open_sound
+from .columns import AUDIO_ENDINGS, columns_by_name
 from .rows import open_dataset
 from .tables import TABLES, read_table
 from .untrusted import escapes
 
-METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
-LJSPEECH_COLUMNS = ("file_name", "text", "normalized_text")  # keithito.com/LJ-Speech-Dataset
-SUBFOLDERS = ("", "wavs", "clips")  # of LJSpeech and Common Voice
-AUDIO_COLUMNS = ("audio", "file_name", "filename", "path", "file", "audio_path", "audio_file", "wav")
-TEXT_COLUMNS = ("normalized_text", "text", "transcription", "transcript", "sentence")
-VOICE_COLUMNS = ("voice", "speaker", "speaker_id", "client_id")
+METADATA = tuple(f"metadata{ending}" for ending in TABLES)
+SUBFOLDERS = ("", "wavs", "wav", "clips")  # of LJSpeech, piper and Common Voice
+ENDINGS = ("", *AUDIO_ENDINGS, *map(str.upper, AUDIO_ENDINGS))
+ONE_SPEAKER = (
+    "{}: no column is the speaker, so all recordings are of one voice. If they are of several people, name it: "
+    "--columns speaker=NAME."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +47,6 @@ class Recording:
     read: Callable[[], Any]
     stamp: str = ""
 
-    @classmethod
-    def of_file(cls, id: str, text: str, voice: str, file: Path) -> "Recording":
-        stat = file.stat()
-        return cls(id, text, voice, partial(Path, file), f"{stat.st_size} {stat.st_mtime_ns}")
-
 
 class RecordingFlaw(ValueError):
     """Why a recording is left out: in a word (`kind`) and in a sentence."""
@@ -57,72 +56,110 @@ class RecordingFlaw(ValueError):
         self.kind = kind
 
 
-def read_recordings(source: str | os.PathLike, *, split: str = "train") -> list[Recording]:
+def read_recordings(
+    source: str | os.PathLike,
+    *,
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
+    audio_folder: str | os.PathLike | None = None,
+    log: Callable[[str], Any] = lambda line: None,
+) -> list[Recording]:
     """Find recordings and their transcripts.
 
     Args:
         source (`str` or `Path`): one of
-            a folder with a `metadata.csv` (LJSpeech's `id|text|normalized text`, or with a header), `metadata.tsv` or
-            `metadata.jsonl`, or such a file of any name: its paths are relative to it and may not leave its folder;
+            a folder with a `metadata.csv` (or `.tsv`, `.txt`, `.jsonl`, `.json`), or such a table of any name: its
+            paths are relative to it and may not leave its folder; names without an ending, and those of files in
+            `wavs/`, `wav/` or `clips/`, are found;
             a folder of `save_to_disk` or with Parquet files, or a Hub id.
         split (`str`): of a dataset.
+        columns (`Mapping[str, str]`, *optional*): names or 1-based numbers of the columns `audio`, `text`, `speaker`,
+            `offset` and `duration` (seconds; such rows are parts of a file), where [`read_table`] doesn't find them.
+        audio_folder (`str` or `Path`, *optional*): that a table's paths are relative to, instead of its own.
+        log: is passed lines that say which column is what.
 
     Returns:
-        `list[Recording]`: one per row, in order. The columns may have any of the names in `AUDIO_COLUMNS`,
-            `TEXT_COLUMNS` and `VOICE_COLUMNS`; without the last, all are of one voice.
+        `list[Recording]`: one per row, in order. Without a column of speakers, all are of one voice.
 
     Raises:
         ValueError: no recordings, no such column, or a table that cannot be read.
     """
-    path = Path(source)
+    path, columns = Path(source), columns or {}
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
-    if path.suffix.lower() in TABLES:
+    if path.suffix.lower() in TABLES and not path.is_dir():
         table = path
-    recordings = _recordings_of_dataset(str(source), split) if table is None else _recordings_of_table(table)
+    if table is None:
+        recordings = _recordings_of_dataset(str(source), split, columns, log)
+    else:
+        recordings = _recordings_of_table(table, Path(audio_folder or table.parent), columns, log)
     if not recordings:
         raise ValueError(f"{str(source)!r} holds no recordings.")
     return recordings
 
 
-def _recordings_of_table(path: Path) -> list[Recording]:
+def _recordings_of_table(path: Path, folder: Path, columns: Mapping[str, str], log: Callable) -> list[Recording]:
+    table = read_table(path, needed=("audio", "text"), columns=columns)
+    log(str(table))
+    if "speaker" not in table.roles:
+        log(ONE_SPEAKER.format(path))
     recordings, seen = [], set()
-    for row in read_table(path, AUDIO_COLUMNS, without_header=LJSPEECH_COLUMNS):
-        row = {name.lower(): value for name, value in row.items()}
-        name = str(_column(row, AUDIO_COLUMNS, path) or "")
-        text, voice = str(_column(row, TEXT_COLUMNS, path) or ""), str(_column(row, VOICE_COLUMNS) or "")
+    for row in table:
+        name = id = row["audio"]
+        stamp = ""
         try:
-            file = _file_inside(path.parent, name)
-            if name in seen:
-                raise RecordingFlaw("duplicate", f"{name!r} is listed twice.")
-            recordings.append(Recording.of_file(name, text, voice, file))
+            file, (offset_s, duration_s) = _file_inside(folder, name), _part_of_file(row)
+            if "offset" in row:
+                id, stamp = f"{name}@{offset_s:g}", f" {offset_s} {duration_s}"
+            if id in seen:
+                raise RecordingFlaw("duplicate", f"{id!r} is listed twice.")
+            if row.get("speaker") == "":
+                raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't. Fill it in.")
+            read = partial(_read_part, file, offset_s, duration_s) if stamp else partial(Path, file)
+            stamp = f"{file.stat().st_size} {file.stat().st_mtime_ns}{stamp}"
         except RecordingFlaw as flaw:
-            recordings.append(Recording(name, text, voice, partial(_raise, flaw), stamp=str(flaw)))
-        seen.add(name)
+            read, stamp = partial(_raise, flaw), str(flaw)
+        recordings.append(Recording(id, row["text"], row.get("speaker", ""), read, stamp))
+        seen.add(id)
     return recordings
 
 
-def _recordings_of_dataset(place: str, split: str) -> list[Recording]:
+def _recordings_of_dataset(place: str, split: str, columns: Mapping[str, str], log: Callable) -> list[Recording]:
     path = Path(place)
     if path.exists() and not (path / "state.json").exists() and not any(path.rglob("*.parquet")):
+        tables = ", ".join(sorted(file.name for file in path.glob("*") if file.suffix.lower() in TABLES))
         raise ValueError(
             f"{place!r} has no {', '.join(METADATA)} and is no dataset. Write a metadata.csv into it: a line "
-            "`file_name|text` for each recording, or a header with these two names."
+            "`file_name|text` for each recording, or a header with these two names"
+            + (f"; or name a table of it instead of the folder: {tables}." if tables else ".")
         )
     dataset = open_dataset(place, split=split)
-    column = next((name for name in AUDIO_COLUMNS if isinstance(dataset.features.get(name), Audio)), None)
+    names = dataset.column_names
+    roles = columns_by_name(names, place, needed=("audio", "text"), columns=columns)
+    column = next((names[c] for c in roles["audio"] if isinstance(dataset.features[names[c]], Audio)), None)
     if column is None:
-        raise _no_column(place, AUDIO_COLUMNS, dataset.column_names)
+        raise ValueError(
+            f"{place!r} has no column of audio; it has {', '.join(names)}. Name it: --columns audio=NAME."
+        )
+    wanted = {role: [names[c] for c in roles.get(role, ())] for role in ("text", "speaker")}
+    meanings = [f"{name!r} -> {role}" for role, found in wanted.items() for name in found]
+    log(f"{place}: {len(dataset):,} rows. Column {column!r} -> audio, {', '.join(meanings)}; others are not read.")
+    if not wanted["speaker"]:
+        log(ONE_SPEAKER.format(place))
     roots = [path] if path.exists() else [HF_HOME, HF_HUB_CACHE, HF_DATASETS_CACHE]
     sounds = dataset.cast_column(column, Audio(decode=False))  # load_audio decodes, without torchcodec
     return [
         Recording(
             id=f"{index:08d}",
-            text=str(_column(row, TEXT_COLUMNS, place) or ""),
-            voice=str(_column(row, VOICE_COLUMNS) or ""),
+            text=_first(row, wanted["text"]),
+            voice=_first(row, wanted["speaker"]),
             read=partial(_audio_of_row, sounds, index, column, roots),
         )
         for index, row in enumerate(dataset.remove_columns(column))
     ]
+
+
+def _first(row: Mapping, names: Sequence[str]) -> str:
+    return next((str(row[name]) for name in names if row[name]), "")
 
 
 def _audio_of_row(dataset: Dataset, index: int, column: str, roots: Sequence[str | os.PathLike]) -> Mapping:
@@ -134,29 +171,47 @@ def _audio_of_row(dataset: Dataset, index: int, column: str, roots: Sequence[str
     return audio
 
 
-def _column(row: Mapping, names: Sequence[str], place: Any = None) -> Any:
-    """The value of the first of the columns that is there and not empty; `place` is named if there is none."""
-    found = [row[name] for name in names if name in row]
-    if not found and place is not None:
-        raise _no_column(place, names, row)
-    return next((value for value in found if value), None)
-
-
-def _no_column(place: Any, names: Sequence[str], there: Iterable[str]) -> ValueError:
-    there = ", ".join(map(str, there)) or "none"
-    return ValueError(f"{str(place)!r} has no column {' or '.join(names)}; it has {there}. Rename one.")
-
-
 def _file_inside(root: Path, name: str) -> Path:
     """The recording that a table names; in its own words, "LJ001-0001" may stand for "wavs/LJ001-0001.wav"."""
-    path, outside = PurePosixPath(name.replace("\\", "/")), escapes(name)
-    candidates = [] if outside else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ("", ".wav")]
-    file = next((file for file in candidates if file.is_file()), None)
+    within = next((base for base in (root.absolute(), root.resolve()) if Path(name).is_relative_to(base)), None)
+    inner = name if within is None else str(Path(name).relative_to(within))  # NeMo's paths are absolute
+    path, outside = PurePosixPath(inner.replace("\\", "/")), escapes(inner)
+    candidates = [] if outside else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ENDINGS]
+    file = next((file for file in candidates if os.path.isfile(file)), None)
     if outside or (file is not None and not file.resolve().is_relative_to(root.resolve())):
-        raise RecordingFlaw("path", f"{name!r} lies outside of the table's folder, and is not read. Move it there.")
+        raise RecordingFlaw(
+            "path",
+            f"{name!r} lies outside of the table's folder, and is not read. Move it there, or name the folder "
+            "that it lies in: --audio-folder.",
+        )
     if file is None:
-        raise RecordingFlaw("no file", f"There is no file {name!r} in the table's folder.")
+        raise RecordingFlaw(
+            "no file",
+            f"There is no file {name!r} in {str(root)!r} or its {', '.join(SUBFOLDERS[1:])}. If the paths "
+            "begin in another folder, name it: --audio-folder.",
+        )
     return file
+
+
+def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:
+    """Offset and duration in seconds, as NeMo's manifests have them; no duration: up to the end."""
+    texts = row.get("offset") or "0", row.get("duration") or "inf"
+    try:
+        offset_s, duration_s = map(float, texts)
+    except ValueError:
+        offset_s = duration_s = math.nan
+    if not (0 <= offset_s < math.inf and duration_s > 0):
+        raise RecordingFlaw("offset", f"Offset {texts[0]!r} or duration {texts[1]!r} is no number of seconds.")
+    return offset_s, None if duration_s == math.inf else duration_s
+
+
+def _read_part(file: Path, offset_s: float, duration_s: float | None) -> dict[str, Any]:
+    with open_sound(file) as (_, sound):
+        rate = sound.samplerate
+        sound.seek(min(round(offset_s * rate), sound.frames))
+        num_samples = sound.frames if duration_s is None else round(min(duration_s * rate, sound.frames))
+        samples = sound.read(num_samples, dtype="float32")  # fewer where the file ends
+    return {"array": samples, "sampling_rate": rate}
 
 
 def _raise(error: Exception):

@@ -1,78 +1,247 @@
-"""Tables of texts and of recordings, as people have them: .txt, .csv, .tsv and .jsonl, in UTF-8."""
+"""Tables of texts and of recordings, as people have them, in one reader.
 
+read_table    .csv, .tsv, .txt (LJSpeech, piper, XTTS, VITS, Common Voice, Excel), .jsonl, .json (NeMo) -> Table
+Table         which column is what, and its rows
+"""
+
+import codecs
 import csv
+import io
 import json
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, zip_longest
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NamedTuple
 
-TABLES = (".csv", ".tsv", ".jsonl")
-SEPARATORS = ",;\t|"
+from .columns import Roles, columns_by_name, columns_by_values, has_file_names, has_header
+
+JSON_TABLES = (".jsonl", ".json")
+TABLES = (".csv", ".tsv", ".txt", *JSON_TABLES)
+SEPARATORS = {"|": "'|'", "\t": "tabs", ";": "';'", ",": "','"}  # in texts, the first are the rarest
+ONE_COLUMN = "\x1f"  # separates nothing
+SHOWN = 5
 
 
-def read_table(
-    path: Path, columns: Collection[str], *, without_header: Sequence[str] = ()
-) -> Iterator[dict[str, Any]]:
-    """Read a table row by row.
+class _Row(NamedTuple):
+    line: int
+    cells: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table whose columns are known. Iterating gives the text of each role for each row: `{"audio": "a.wav", ...}`.
 
     Args:
-        path (`Path`): a `.txt` (one text a line, column `text`), `.csv`, `.tsv` (as Common Voice's) or `.jsonl`. The
-            cells of a `.csv` may be separated by `,`, `;`, tabs or `|`.
-        columns (`Collection[str]`): names, some of which the header of a `.csv` has.
-        without_header (`Sequence[str]`): the columns of a `.csv` whose first line has none of them, and has a `|`.
+        path (`Path`): of the file.
+        layout (`str`): how its columns are separated.
+        names (`list[str]`, *optional*): of its columns; `None` if it has no header.
+        roles (`dict[str, list[int]]`): the columns of each role; the first that isn't empty counts.
+        rows (`list[list[str]]`): all cells, without spaces around them.
+    """
+
+    path: Path
+    layout: str
+    names: list[str] | None
+    roles: Roles
+    rows: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        for row in self.rows:
+            yield {role: next((row[c] for c in columns if row[c]), "") for role, columns in self.roles.items()}
+
+    def __str__(self) -> str:
+        """Which column is what, in a line."""
+        meanings = {}
+        for role, columns in self.roles.items():
+            for before, column in zip([None, *columns], columns, strict=False):
+                meaning = role if before is None else f"{role} where {before + 1} is empty"
+                meanings[column] = " and ".join(filter(None, (meanings.get(column), meaning)))
+        for column in self.roles.get("speaker", ()):
+            speakers = list(dict.fromkeys(row[column] for row in self.rows))
+            shown = ", ".join(speaker[:16] for speaker in speakers[:SHOWN]) + ", ..." * (len(speakers) > SHOWN)
+            meanings[column] += f" ({len(speakers):,} different: {shown})"
+        names = [""] * len(self.rows[0]) if self.names is None else [f" {name!r}" for name in self.names]
+        columns = [f"{i + 1}{name} -> {meanings.get(i, 'not read')}" for i, name in enumerate(names)]
+        header = "without" if self.names is None else "with"
+        return f"{self.path}: {len(self):,} rows, {self.layout}, {header} a header. Column {', '.join(columns)}."
+
+
+def read_table(path: Path, *, needed: Collection[str], columns: Mapping[str, str] | None = None) -> Table:
+    """Read a table.
+
+    The separator is the one with which all rows have the same number of columns. Where several do, one counts whose
+    first row has a known name, then one that leaves names of audio files, then `|` before tabs, `;` and `,`.
+
+    Args:
+        path (`Path`): a file with one of the endings in `TABLES`, in UTF-8, or in UTF-16 with a byte order mark.
+        needed (`Collection[str]`): roles that must be found, of `ROLES`. If it is the text alone, a `.txt` has one
+            text a line, unless `|` or tabs separate columns in it, of which the first has no spaces.
+        columns (`Mapping[str, str]`, *optional*): names or 1-based numbers of columns for some roles.
 
     Raises:
-        ValueError: the file cannot be read, is not in UTF-8, or has a line that is no row.
+        ValueError: the file cannot be read, it is not clear which column is what, or rows have other numbers of
+            columns than the others; the message names their lines.
     """
-    suffix = path.suffix.lower()
+    columns = columns or {}
+    text = _read_text(path)
+    if path.suffix.lower() in JSON_TABLES:
+        names, rows = _json_rows(text, path)
+        return _table(path, "JSON lines", names, rows, needed, columns)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            if suffix == ".txt":
-                yield from ({"text": line} for line in file)
-            elif suffix == ".jsonl":
-                yield from _json_rows(file)
-            elif suffix == ".tsv":
-                yield from _rows(file, "\t")
-            else:
-                yield from _csv_rows(file, columns, without_header)
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}. It must be {path.suffix} in UTF-8.") from error
+        separator, rows = _split(text, columns)
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a table: {error}.") from error
+    if path.suffix.lower() == ".txt" and tuple(needed) == ("text",) and not columns and not _is_list(separator, rows):
+        rows = [_Row(0, [line.strip()]) for line in io.StringIO(text, newline="") if line.strip()]
+        return _table(path, "one text a line", None, rows, needed, {"text": "1"})
+    layout = "one column" if separator == ONE_COLUMN else f"separated by {SEPARATORS[separator]}"
+    names = rows.pop(0).cells if rows and has_header([row.cells for row in rows], columns) else None
+    return _table(path, layout, names, rows, needed, columns)
 
 
-def _csv_rows(file: TextIO, columns: Collection[str], without_header: Sequence[str]) -> Iterator[dict]:
-    first = file.readline()
-    for separator in SEPARATORS:
-        names = {name.lower() for name in _names(next(csv.reader([first], delimiter=separator), []))}
-        if names & {column.lower() for column in columns}:
-            yield from _rows(chain([first], file), separator)
-            return
-    if without_header and "|" in first:
-        yield from _rows(chain([first], file), "|", without_header)
+def _table(path, layout: str, names: list[str] | None, rows: list[_Row], needed, columns) -> Table:
+    if not rows:
+        raise ValueError(f"{str(path)!r} holds no rows.")
+    width = _width([row.cells for row in rows]) if names is None else len(names)
+    rows = [_Row(row.line, _without_empty_end(row.cells, width)) for row in rows]
+    _refuse([row for row in rows if len(row.cells) > width], width, path, layout)
+    if names is not None:
+        roles = columns_by_name(names, path, needed=needed, columns=columns)
     else:
-        yield from _rows(chain([first], file), ",")
+        whole = [row.cells for row in rows if len(row.cells) == width]
+        roles = columns_by_values(whole, path, needed=needed, columns=columns)
+    short = [row for row in rows if any(min(found) >= len(row.cells) for found in roles.values())]
+    _refuse(short, width, path, layout)
+    filled = [row.cells + [""] * (width - len(row.cells)) for row in rows]
+    used = {role: _used(found, filled) for role, found in roles.items()}
+    kept = {role: used[role] or roles[role][:1] for role in roles if used[role] or role in (*needed, *columns)}
+    return Table(path, layout, names, kept, filled)
 
 
-def _rows(lines: Iterator[str], separator: str, header: Sequence[str] | None = None) -> Iterator[dict]:
-    quoting = csv.QUOTE_MINIMAL if separator in ",;" else csv.QUOTE_NONE  # LJSpeech and Common Voice quote nothing
-    rows = csv.reader(lines, delimiter=separator, quoting=quoting)
-    header = _names(next(rows, [])) if header is None else header
-    for row in rows:
-        if row:
-            yield dict(zip_longest(header, row[: len(header)]))
+def _used(columns: list[int], rows: list[list[str]]) -> list[int]:
+    """Those columns that some row needs, because the ones before are empty in it."""
+    used = []
+    for column in columns:
+        if any(row[column] for row in rows):
+            used.append(column)
+        rows = [row for row in rows if not row[column]]
+    return used
 
 
-def _names(row: list[str]) -> list[str]:
-    return [cell.strip() for cell in row]
+def _refuse(rows: list[_Row], width: int, path: Path, layout: str) -> None:
+    if rows:
+        lines = ", ".join(str(row.line) for row in rows[:SHOWN])
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        raise ValueError(
+            f"{str(path)!r} has {width} columns, {layout}, but {len(rows[0].cells)} in line {lines}{more}: "
+            f"{' | '.join(rows[0].cells)[:80]!r}. If its text has a separator of its own, write another character "
+            "there; if a column is missing, fill it in."
+        )
 
 
-def _json_rows(file: TextIO) -> Iterator[dict]:
-    for number, line in enumerate(file, 1):
+def _split(text: str, columns: Mapping[str, str]) -> tuple[str, list[_Row]]:
+    """The separator of the columns, and the rows."""
+    best, chosen = None, None
+    for separator in filter(text.__contains__, SEPARATORS):
+        rows = _rows(text, separator)
+        cells = [row.cells for row in rows]
+        is_named = bool(cells) and has_header(cells, columns)
+        width = len(cells[0]) if is_named else _width(cells)
+        if width > 1:
+            divides_all = separator in "|\t" and min(map(len, cells)) > 1  # also where a text has one more of them
+            constancy = sum(len(row) == width for row in cells) / len(cells)
+            fitness = (is_named, has_file_names(cells), divides_all, constancy)
+            if best is None or fitness > best:
+                best, chosen = fitness, (separator, rows)
+    return chosen or (ONE_COLUMN, _rows(text, ONE_COLUMN))
+
+
+def _rows(text: str, separator: str) -> list[_Row]:
+    """Rows with quotes as in CSV if all are, else with quotes as in sentences."""
+    plain = _read_rows(text, separator, csv.QUOTE_NONE)
+    if '"' not in text:
+        return plain
+    closed = re.sub(rf'(?<!")("(?:"")*) +(?={re.escape(separator)}|[\r\n]|$)', r"\1", text)  # spaces behind cells
+    try:
+        quoted = _read_rows(closed, separator, csv.QUOTE_MINIMAL)
+    except csv.Error:
+        return plain
+    has_quoted_newlines = len(quoted) < len(plain)
+    is_constant = len({len(row.cells) for row in plain}) == 1
+    return plain if separator in "|\t" and has_quoted_newlines and is_constant else quoted
+
+
+def _read_rows(text: str, separator: str, quoting) -> list[_Row]:
+    lines = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True
+    )
+    rows, line = [], 1
+    for cells in lines:
+        cells = [cell.strip() for cell in cells]
+        if any(cells):
+            rows.append(_Row(line, cells))
+        line = lines.line_num + 1
+    return rows
+
+
+def _is_list(separator: str, rows: list[_Row]) -> bool:
+    """Whether a .txt is no list of texts, but a list of files or ids with their texts."""
+    cells = [row.cells for row in rows]
+    is_constant = len({len(row) for row in cells}) == 1
+    ids = [row[0] for row in cells]
+    return separator in "|\t" and is_constant and (has_header(cells, {}) or not any(" " in name for name in ids))
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """The number of columns that most rows have; of two as frequent ones, the smaller."""
+    counts = Counter(map(len, rows))
+    return min(counts, key=lambda width: (-counts[width], width), default=0)
+
+
+def _without_empty_end(cells: list[str], width: int) -> list[str]:
+    """Excel ends rows with empty cells."""
+    return cells[:width] if not any(cells[width:]) else cells
+
+
+def _json_rows(text: str, path: Path) -> tuple[list[str], list[_Row]]:
+    objects = {}
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
         if line.strip():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+                json.dumps(row, ensure_ascii=False).encode()  # halves of surrogate pairs can't be written again
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"Line {number} of {str(path)!r} cannot be read: {error}.") from error
             if not isinstance(row, dict):
-                raise ValueError(f'Line {number} of {file.name!r} is no JSON object, such as {{"text": "Hello."}}.')
-            yield row
+                raise ValueError(f'Line {number} of {str(path)!r} is no JSON object, such as {{"text": "Hello."}}.')
+            objects[number] = row
+    names = list(dict.fromkeys(name for row in objects.values() for name in row))
+    cells = {number: [row.get(name) for name in names] for number, row in objects.items()}
+    return names, [_Row(n, ["" if c is None else str(c).strip() for c in row]) for n, row in cells.items()]
 
 
-__all__ = ["TABLES", "read_table"]
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    advice = "Save it in UTF-8 (Excel: 'CSV UTF-8'), or convert it: `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"Line {line} of {str(path)!r} is not in {encoding.removesuffix('-sig').upper()}. {advice}"
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{str(path)!r} has zero bytes, as UTF-16 without a byte order mark has. {advice}")
+    return text
+
+
+__all__ = ["TABLES", "Table", "read_table"]

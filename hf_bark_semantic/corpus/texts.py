@@ -1,19 +1,20 @@
 """Sentences for Bark to speak: read from the files that people have, cut to what Bark speaks at once.
 
-load_sentences        txt, csv, tsv (Common Voice), jsonl, a `datasets` folder or Hub id -> sentences
+load_sentences        a table that [`read_table`] reads, a .txt of texts, a `datasets` folder or Hub id -> sentences
 speakable_sentences   the same without repetitions, long ones cut
 fits_bark             whether a Bark can speak a text at once
 with_sound            a text with a laugh, a sigh or ♪ put in
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..bark.configs import BarkGenerationConfigs
 from ..bark.prompting import text_to_ids
 from ..voices.splitting import piece_fits, split_text
+from .columns import columns_by_name
 from .rows import open_dataset
 from .tables import TABLES, read_table
 
@@ -21,7 +22,6 @@ from .tables import TABLES, read_table
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
 # suno-ai/bark, README: "a list of some known non-speech sounds"
 SOUNDS = ("[laughter]", "[laughs]", "[sighs]", "[music]", "[gasps]", "[clears throat]", "♪")
-TEXT_COLUMNS, LANGUAGE_COLUMNS = ("text", "sentence"), ("language", "locale")
 
 _CLAUSE_END = re.compile(r"[.,;:!?…。、，！？।](?:\s+|(?=[^\x00-\x7f]))")
 
@@ -34,30 +34,40 @@ class Sentence(NamedTuple):
 
 
 def load_sentences(
-    source: str | Path, *, column: str | None = None, language: str | None = None, split: str = "train"
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    language: str | None = None,
+    split: str = "train",
+    log: Callable[[str], Any] = lambda line: None,
 ) -> list[Sentence]:
     """Read sentences from a file, a `datasets` folder or the Hub.
 
     Args:
-        source (`str` or `Path`): a `.txt` (one sentence a line), `.csv`, `.tsv` (as Common Voice's `validated.tsv`) or
-            `.jsonl`; a folder of `save_to_disk`; else what [`open_dataset`] opens.
-        column (`str`, *optional*): where the text is; by default `text` or `sentence`.
+        source (`str` or `Path`): a `.txt` (one sentence a line) or a table that [`read_table`] reads; a folder of
+            `save_to_disk`; else what [`open_dataset`] opens.
+        columns (`Mapping[str, str]`, *optional*): name or number of the column `text` or `language`, where it has none
+            of the names in `ROLES`.
         language (`str`, *optional*): of all sentences. By default that of a column `language` or `locale`, else what
             the name of the file begins with: `de.txt`, `en_harvard.txt`.
         split (`str`): of a dataset.
+        log: is passed a line that says which column is what.
 
     Raises:
         ValueError: no such column, no sentence, a language that Bark doesn't speak, or a file that cannot be read.
     """
     path = Path(source)
-    is_file = path.suffix.lower() in (".txt", *TABLES)
+    is_file = path.suffix.lower() in TABLES
     if is_file and not path.is_file():
         raise ValueError(f"There is no file {str(source)!r}. Check the spelling and the working directory.")
     if language is None and is_file and (named := re.match(r"([a-z]{2})(?![a-z])", path.stem)):
         language = named[1] if named[1] in LANGUAGES else None
-    columns = TEXT_COLUMNS if column is None else [column]
-    rows = read_table(path, columns) if is_file else _read_dataset(str(source), column, split)
-    sentences = [_sentence(row, columns, language, source) for row in rows]
+    if is_file:
+        rows: Iterable[Mapping] = read_table(path, needed=("text",), columns=columns)
+        log(str(rows))
+    else:
+        rows = _read_dataset(str(source), columns or {}, split)
+    sentences = [_sentence(row, language, source) for row in rows]
     sentences = [sentence for sentence in sentences if sentence.text]
     if not sentences:
         raise ValueError(f"{str(source)!r} holds no sentence.")
@@ -109,25 +119,23 @@ def with_sound(text: str, sound: int, place: int) -> str:
     return " ".join(part for part in (text[:position].strip(), mark, text[position:].strip()) if part)
 
 
-def _read_dataset(source: str, column: str | None, split: str) -> Iterator[dict]:
+def _read_dataset(source: str, columns: Mapping[str, str], split: str) -> Iterator[dict]:
     dataset = open_dataset(source, split=split)
-    wanted = {column, *TEXT_COLUMNS, *LANGUAGE_COLUMNS}
-    yield from dataset.select_columns([name for name in dataset.column_names if name in wanted])  # no audio
+    names = dataset.column_names
+    roles = columns_by_name(names, source, needed=("text",), columns=columns)
+    wanted = {role: [names[c] for c in roles.get(role, [])] for role in ("text", "language")}
+    for row in dataset.select_columns([name for found in wanted.values() for name in found]):  # no audio
+        yield {role: next((row[name] for name in found if row[name]), "") for role, found in wanted.items()}
 
 
-def _sentence(row: dict, names: Sequence[str], language: str | None, source) -> Sentence:
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise ValueError(
-            f"{str(source)!r} has no column {' or '.join(names)}; it has {', '.join(map(str, row))}. Name a `column`."
-        )
+def _sentence(row: Mapping, language: str | None, source: str | Path) -> Sentence:
     if language is None:
-        language = next((row[name] for name in LANGUAGE_COLUMNS if row.get(name)), None)
+        language = row.get("language") or None
     if language is not None:
         language = re.split("[-_]", str(language).lower())[0]
         if language not in LANGUAGES:
             raise ValueError(f"{str(source)!r}: Bark doesn't speak {language!r}; it speaks {', '.join(LANGUAGES)}.")
-    return Sentence(" ".join(str(row[name] or "").split()), language)
+    return Sentence(" ".join(str(row.get("text", "")).split()), language)
 
 
 __all__ = ["LANGUAGES", "SOUNDS", "Sentence", "fits_bark", "load_sentences", "speakable_sentences", "with_sound"]

@@ -32,19 +32,20 @@ def test_every_kind_of_file_gives_the_same_sentences(tmp_path):
     assert load_sentences(tmp_path / "de_short.txt") == expected
     for name in ("a.csv", "validated.tsv", "dataset"):
         assert load_sentences(tmp_path / name) == expected, name
-    assert load_sentences(tmp_path / "a.jsonl", column="said") == expected
-    assert load_sentences(tmp_path / "a.jsonl", column="said", language="en")[0].language == "en"
+    assert load_sentences(tmp_path / "a.jsonl", columns={"text": "said"}) == expected
+    assert load_sentences(tmp_path / "a.jsonl", columns={"text": "said"}, language="en")[0].language == "en"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "words\nhello\n", "no column text or sentence; it has words"),
-        ("a.txt", "\n\n", "holds no sentence"),
+        ("a.csv", "words\nhello\n", "no column normalized_text or text .*; it has words"),
+        ("a.txt", "\n\n", "holds no rows"),
+        ("a.csv", "text,id\n,1\n", "holds no sentence"),
         ("a.jsonl", "[1]\n", "Line 1 of .* is no JSON object"),
-        ("a.jsonl", "{", "cannot be read"),
+        ("a.jsonl", "{", "Line 1 of .* cannot be read"),
         ("a.csv", "text,language\nhej,sv\n", "Bark doesn't speak 'sv'"),
-        ("a.txt", b"\xff\xfe\x00", "UTF-8"),
+        ("a.txt", b"\xff\xfe\x00", "Line 1 of .* is not in UTF-16. Save it in UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_explained(tmp_path, name, content, message):

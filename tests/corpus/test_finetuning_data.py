@@ -117,10 +117,10 @@ def test_datasets_are_read_without_decoding_or_leaving_them(folder, tmp_path):
     ("name", "content", "message"),
     [
         ("notes.txt", "hello", "no metadata.csv"),
-        ("metadata.csv", "a.wav,hello\nb.wav,you\n", "no column audio or file_name"),
+        ("metadata.csv", "hello\nyou\n", "no column audio or file_name"),
         ("metadata.csv", "file_name,words\na.wav,hello\n", "no column normalized_text or text"),
-        ("metadata.csv", "file_name,text\n", "holds no recordings"),
-        ("metadata.csv", "", "holds no recordings"),
+        ("metadata.csv", "file_name,text\n", "holds no rows"),
+        ("metadata.csv", "", "holds no rows"),
         ("metadata.csv", "clip0|\xe9".encode("latin-1"), "UTF-8"),
         ("metadata.jsonl", "[1]\n", "Line 1 of .* is no JSON object"),
         ("metadata.jsonl", "{\n", "cannot be read"),

@@ -1,0 +1,216 @@
+"""Which column of a table holds what: by its name, by `--columns` or, without a header, by its values.
+
+columns_by_name      names of columns -> their roles
+columns_by_values    rows without a header -> the roles of their columns
+has_header           whether the first row names the columns
+parse_columns        "audio=1,text=3" of `--columns` -> the columns that a user names
+
+A role has a list of columns, the first of which that isn't empty counts.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from difflib import SequenceMatcher
+from statistics import fmean
+
+from ..audio import AUDIO_EXTENSIONS
+
+ROLES = {  # and the names that columns have for them, the preferred ones first
+    "audio": (
+        "audio", "file_name", "filename", "path", "file", "audio_path", "audio_file", "audio_filepath", "wav",
+        "wav_filename", "id",
+    ),
+    "text": ("normalized_text", "text", "transcription", "transcript", "sentence"),
+    "speaker": ("voice", "speaker", "speaker_id", "speaker_name", "client_id"),
+    "language": ("language", "locale"),
+    "offset": ("offset",),  # seconds, of NeMo's manifests
+    "duration": ("duration",),
+}  # fmt: skip
+AUDIO_ENDINGS = tuple(dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", *AUDIO_EXTENSIONS)))
+
+ALIKE = 0.6  # similarity of LJSpeech's text and its normalized text: 0.99; of different sentences: 0.3
+LONGEST_SPEAKER = 64  # characters
+SPEAKER_WORDS = 2  # a name has at most two; texts that are told from names by their length have more on average
+SMALL_TABLE = 10  # rows that may all be of different speakers
+COMPARED_ROWS = 200
+COLUMNS_HELP = "which columns they are, by name or number from 1, where a table doesn't tell"
+_WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\S+")  # a character of Chinese and Japanese counts as a word
+
+Roles = dict[str, list[int]]
+
+
+def columns_by_name(
+    names: Sequence[str], place: object, *, needed: Collection[str], columns: Mapping[str, str]
+) -> Roles:
+    """Find the columns of each role by their names, in any case: "Speaker ID" is `speaker_id`.
+
+    Args:
+        names (`Sequence[str]`): of all columns.
+        place: the table, for messages.
+        needed (`Collection[str]`): roles that must be found.
+        columns (`Mapping[str, str]`): what the user says: a name or a number for some roles.
+
+    Raises:
+        ValueError: no column has a role of `needed`, or there is none that the user names.
+    """
+    keys = [_key(name) for name in names]
+    said = {role: [_said_column(role, column, names, place)] for role, column in columns.items()}
+    taken = {index for found in said.values() for index in found}
+    found = {role: [keys.index(alias) for alias in aliases if alias in keys] for role, aliases in ROLES.items()}
+    roles = {role: [index for index in columns if index not in taken] for role, columns in found.items()} | said
+    missing = [role for role in needed if not roles[role]]
+    if missing:
+        raise ValueError(
+            f"{str(place)!r} has no column {' or '.join(ROLES[missing[0]])}; it has {', '.join(names) or 'none'}. "
+            f"Rename one, or say which it is: --columns {','.join(f'{role}=NAME' for role in missing)}."
+        )
+    if not roles["offset"]:
+        roles["duration"] = []  # of the file, which tells it itself
+    return {role: found for role, found in roles.items() if found}
+
+
+def columns_by_values(
+    rows: Sequence[Sequence[str]], place: object, *, needed: Collection[str], columns: Mapping[str, str]
+) -> Roles:
+    """Find the columns of a table without a header by what they hold; of those that a user names, only these.
+
+    Audio: the only column of file names, else the first one, if its values have no spaces. Of two others that are
+    alike, the second is LJSpeech's normalized text. Otherwise the speaker is the column of short values, few different
+    ones or single words, beside one of longer texts.
+
+    Args:
+        rows (`Sequence[Sequence[str]]`): of equal length.
+        place, needed, columns: as in [`columns_by_name`].
+
+    Raises:
+        ValueError: it cannot be told.
+    """
+    if columns:
+        missing = [role for role in needed if role not in columns]
+        if missing:
+            raise ValueError(
+                f"{str(place)!r} has no header, so --columns must name the {' and the '.join(missing)}, too, such as "
+                "--columns audio=1,text=2."
+            )
+        return {role: [_said_column(role, column, rows[0], place)] for role, column in columns.items()}
+    values = list(zip(*rows, strict=True))
+    if len(values) == 1:
+        return columns_by_name(rows[0], place, needed=needed, columns=columns)  # an error: it has no known name
+    audio = _audio_column(values)
+    texts = [index for index, column in enumerate(values) if index != audio and any(column)]
+    if audio is None or len(texts) > 2:
+        raise ValueError(
+            f"{str(place)!r} has no header, and its {len(values)} columns cannot be told apart: "
+            f"{' | '.join(cell[:40] for cell in rows[0])}. Say which is which, such as --columns "
+            f"{'audio=1,speaker=2,text=3' if 'audio' in needed else 'text=1'}; by names, if the first row is a header."
+        )
+    texts = texts or [index for index in range(len(values)) if index != audio][:1]
+    if len(texts) == 1:
+        return {"audio": [audio], "text": texts}
+    first, second = texts
+    if _are_alike(values[first], values[second]):
+        return {"audio": [audio], "text": [second, first]}
+    speakers = [
+        (speaker, text)
+        for speaker, text in ((first, second), (second, first))
+        if _names_speakers(values[speaker], values[text])
+    ]
+    if len(speakers) != 1:
+        raise ValueError(
+            f"{str(place)!r} has no header, and its rows don't tell the speaker from the text: column {first + 1} or "
+            f"{second + 1}? Say which is which: --columns audio={audio + 1},speaker={first + 1},text={second + 1}, or "
+            f"without a speaker: --columns audio={audio + 1},text={second + 1}."
+        )
+    speaker, text = speakers[0]
+    return {"audio": [audio], "speaker": [speaker], "text": [text]}
+
+
+def has_header(rows: Sequence[Sequence[str]], columns: Mapping[str, str]) -> bool:
+    """Whether the first row has a name of audio or text, or that a user names, or no file name where all others do."""
+    first = rows[0]
+    if any(_is_file_name(cell) for cell in first):
+        return False
+    named = {*ROLES["audio"], *ROLES["text"], *(_key(column) for column in columns.values() if not column.isdecimal())}
+    return not named.isdisjoint(map(_key, first)) or (
+        len(rows) > 1 and any(all(map(_is_file_name, column[1:])) for column in zip(*rows, strict=False))
+    )
+
+
+def has_file_names(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether one of the columns names audio files, by their endings."""
+    return any(_share_of_file_names(column) > 0.5 for column in zip(*rows, strict=False))
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """Read `--columns`, such as "audio=path,text=3": names or 1-based numbers of columns; without it, none.
+
+    Raises:
+        ValueError: it names no role, or none that exists.
+    """
+    columns = {}
+    for part in filter(None, (text or "").split(",")):
+        role, _, column = (word.strip() for word in part.partition("="))
+        if role not in ROLES or not column:
+            raise ValueError(
+                f"--columns takes {'=.., '.join(ROLES)}=.., separated by commas, with the name or the number of a "
+                f"column, not {part!r}."
+            )
+        columns[role] = column
+    return columns
+
+
+def _said_column(role: str, column: str, names: Sequence[str], place: object) -> int:
+    keys = [_key(name) for name in names]
+    if column.isdecimal() and 1 <= int(column) <= len(names):
+        return int(column) - 1
+    if _key(column) in keys:
+        return keys.index(_key(column))
+    there = ", ".join(f"{number} {name[:40]!r}" for number, name in enumerate(names, 1))
+    raise ValueError(f"{str(place)!r} has no column {column!r} for --columns {role}={column}; it has {there}.")
+
+
+def _audio_column(values: Sequence[Sequence[str]]) -> int | None:
+    files = [index for index, column in enumerate(values) if _share_of_file_names(column) > 0.5]
+    if len(files) == 1:
+        return files[0]
+    return None if any(" " in cell for cell in values[0]) else 0
+
+
+def _share_of_file_names(column: Sequence[str]) -> float:
+    return fmean(map(_is_file_name, column))
+
+
+def _is_file_name(cell: str) -> bool:
+    return cell.lower().endswith(AUDIO_ENDINGS)
+
+
+def _are_alike(first: Sequence[str], second: Sequence[str]) -> bool:
+    pairs = [(a.lower(), b.lower()) for a, b in zip(first, second, strict=True) if a and b][:COMPARED_ROWS]
+    return bool(pairs) and fmean(SequenceMatcher(None, *pair, autojunk=False).ratio() for pair in pairs) > ALIKE
+
+
+def _names_speakers(column: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether a column has short values, single words or few different ones, and the other one texts."""
+    words, words_of_other = (fmean(len(_WORD.findall(cell)) for cell in cells) for cells in (column, other))
+    if words_of_other <= max(words, SPEAKER_WORDS) or max(map(len, column)) > LONGEST_SPEAKER:
+        return False
+    different, num_rows = len(set(column)), len(column)
+    has_few = different <= num_rows / 2 and different < len(set(other))
+    are_single_words = not any(" " in value for value in column)
+    return has_few or (are_single_words and (different < num_rows or num_rows <= SMALL_TABLE))
+
+
+def _key(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+__all__ = [
+    "AUDIO_ENDINGS",
+    "COLUMNS_HELP",
+    "ROLES",
+    "columns_by_name",
+    "columns_by_values",
+    "has_file_names",
+    "has_header",
+    "parse_columns",
+]
