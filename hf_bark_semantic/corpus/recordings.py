@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import soundfile
 from datasets import Audio, Dataset
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 
-from ..audio import open_sound
+from ..audio import load_audio
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .columns import AUDIO_ENDINGS, columns_by_name
 from .rows import open_dataset
 from .tables import TABLES, read_table
@@ -206,11 +208,18 @@ def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:
 
 
 def _read_part(file: Path, offset_s: float, duration_s: float | None) -> dict[str, Any]:
-    with open_sound(file) as (_, sound):
-        rate = sound.samplerate
-        sound.seek(min(round(offset_s * rate), sound.frames))
-        num_samples = sound.frames if duration_s is None else round(min(duration_s * rate, sound.frames))
-        samples = sound.read(num_samples, dtype="float32")  # fewer where the file ends
+    def bounds(rate: int, length: int) -> tuple[int, int]:
+        start = round(min(offset_s * rate, length))
+        return start, length if duration_s is None else round(min(start + duration_s * rate, length))
+
+    try:
+        with soundfile.SoundFile(file) as sound:
+            rate, (start, stop) = sound.samplerate, bounds(sound.samplerate, sound.frames)
+            sound.seek(start)
+            samples = sound.read(stop - start, dtype="float32")
+    except soundfile.LibsndfileError:  # another format, which is read as a whole; or load_audio says what is wrong
+        rate, whole = CODEC_SAMPLING_RATE, load_audio(file, CODEC_SAMPLING_RATE)
+        samples = whole[slice(*bounds(rate, len(whole)))]
     return {"array": samples, "sampling_rate": rate}
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from datasets import Dataset
 
-from hf_bark_semantic import load_audio, save_audio
+from hf_bark_semantic import AudioError, load_audio, save_audio
 from hf_bark_semantic.cli import finetune_bark
+from hf_bark_semantic.corpus import recordings as recordings_module
 from hf_bark_semantic.corpus.columns import parse_columns
 from hf_bark_semantic.corpus.recordings import RecordingFlaw, read_recordings
 from hf_bark_semantic.corpus.tables import read_table
@@ -355,6 +357,25 @@ def test_offsets_of_a_manifest_cut_its_file(folder):
             recording.read()
         assert f"| {flaw.value} |" in README
     assert len({r.stamp for r in (middle, end, start)}) == 3
+    (folder / "clip9.wav").write_text("no sound")
+    (folder / "manifest.json").write_text(json_lines({**row, "offset": 0.5, "duration": 1e308}))
+    assert len(read_recordings(folder / "manifest.json")[0].read()["array"]) == RATE // 2
+    (folder / "manifest.json").write_text(json_lines({**row, "audio_filepath": "clip9.wav", "offset": 1e308}))
+    with pytest.raises(AudioError, match="clip9.wav"):
+        read_recordings(folder / "manifest.json")[0].read()
+
+
+def test_offsets_hold_for_files_that_only_load_audio_reads(folder, monkeypatch):
+    def fail(file):
+        raise soundfile.LibsndfileError(1)
+
+    whole = load_audio(folder / "wavs" / "clip0.wav", RATE)
+    row = {"audio_filepath": "clip0.wav", "text": "The dog", "offset": 0.25, "duration": 0.5}
+    (folder / "manifest.json").write_text(json_lines(row))
+    [recording] = read_recordings(folder / "manifest.json")
+    monkeypatch.setattr(recordings_module.soundfile, "SoundFile", fail)
+    monkeypatch.setattr(recordings_module, "load_audio", lambda file, sampling_rate: whole)
+    np.testing.assert_array_equal(load_audio(recording.read(), RATE), whole[6_000:18_000])
 
 
 def test_a_list_of_texts_is_no_table(tmp_path):
