@@ -162,6 +162,7 @@ def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> di
         row["top_1_of_seeds"] = accuracy_of_seeds(runs, name)
     report = {"table": table, "clips": [run.score.as_row() for run in runs]}
     report["calibration"] = calibration_report([run.score for run in runs], [run.fold for run in runs])
+    report["folds"] = sorted({run.fold for run in runs})
     report["seeds"] = sorted({run.seed for run in runs})
     if agreements:
         report["agreement_of_audio_and_codes"] = float(np.mean(agreements))

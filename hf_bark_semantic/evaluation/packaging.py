@@ -1,9 +1,10 @@
 """A trained encoder with its measured accuracy as the folder that is published: float16 weights, figures and card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..corpus.bark_artefacts import NUM_FOLDS
 from ..files import write_json
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import card_template
@@ -21,10 +22,11 @@ KINDS = {  # in the order of the card's table
     "preset_enhanced": "the presets, enhanced",
     "prompt": "voice prompts (many languages)",
 }
+WHISPER_OF_WIDTH = {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"}
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
 JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and
-others){sweep}. Noises and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings:
+others){sweep}{recordings}. Noises and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings:
 `training/README.md`, `training/configs/builtin.yaml`."""
 
 
@@ -80,9 +82,11 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping
     table = scores["table"]
     seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
     clips = record["clips"]
-    sweep, presets = clips.get("sweep", 0), clips.get("preset", 0)
+    sweep, presets, recordings = (clips.get(name, 0) for name in ("sweep", "preset", "recording"))
     values = {
         "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
+        "backbone": WHISPER_OF_WIDTH.get(model.config.backbone_hidden_size, "another size"),
+        "folds": folds_in_words(scores.get("folds", [])),
         "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
         "layers": ", ".join(map(str, model.config.backbone_layers)),
         "head_layers": str(model.config.num_hidden_layers),
@@ -93,10 +97,20 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping
             pairs=clips["pair"],
             presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
             prompts=clips["prompt"],
+            recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)"
+            if recordings
+            else "",
             sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
         ),
     }
     return render_card(card_template("encoder"), values, name=NAME, results=encoder_results(table))
+
+
+def folds_in_words(folds: Sequence[int]) -> str:
+    """Which folds the figures are of."""
+    if len(folds) == NUM_FOLDS or not folds:
+        return "Five folds"
+    return f"Fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {NUM_FOLDS}"
 
 
 def calibration_sentence(calibration: Mapping) -> str:
