@@ -239,7 +239,6 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
         num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
-        input_values = self._leveled(input_values, num_samples)
         batch, max_tokens, device = len(num_tokens), int(num_tokens.max()), num_tokens.device
         tokens = torch.full((batch, max_tokens, top_k or 1), -100, device=device)
         confidence = torch.zeros(tokens.shape, device=device)
@@ -247,19 +246,11 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         windows = [w for row, n in enumerate(num_tokens.tolist()) for w in plan_windows(n, self.config, row)]
         windows.sort(key=lambda window: window.num_tokens)
         batch_size = batch_size or (1 if device.type == "cpu" else 8)
-        sequential = isinstance(self.head, (RecurrentHead, AutoregressiveHead))
-        head_batch_size = max(batch_size, 8) if sequential else batch_size
+        head_batch_size = max(batch_size, 8) if self._goes_token_by_token() else batch_size
+        groups = [windows[i : i + head_batch_size] for i in range(0, len(windows), head_batch_size)]
         inputs = (input_values, num_samples, audio_codes, num_frames)
-        kind = "+".join(k for k, v in (("audio", input_values), ("codes", audio_codes)) if v is not None)
-        temperature = (self.config.temperatures or {}).get(kind, 1.0)
-        for start in range(0, len(windows), head_batch_size):
-            group = windows[start : start + head_batch_size]
-            parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
-            sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
-            num_read = torch.tensor([window.num_tokens for window in group], device=device)
-            padded = bool((num_read < sources[0].shape[1]).any())
-            mask = length_mask(num_read if padded else None, sources[0].shape[1])
-            _, logits = self._read_out(sources, mask)
+        temperature = self._temperature(input_values, audio_codes)
+        for group, logits, sources, mask in self._read_windows(groups, batch_size, *inputs):
             best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
             values, logits = best.values.float() / temperature, logits.float() / temperature
             best_confidence = (values - logits.logsumexp(-1, keepdim=True)).exp()
@@ -432,6 +423,24 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         logits = sum(weight * part.float().log_softmax(-1) for weight, part in zip(weights, logits, strict=True))
         loss = sum(weight * part for weight, part in zip(weights, losses, strict=True)) if losses else None
         return loss, logits
+
+    def _goes_token_by_token(self):
+        return isinstance(self.head, (RecurrentHead, AutoregressiveHead))
+
+    def _temperature(self, input_values, audio_codes):
+        kind = "+".join(k for k, v in (("audio", input_values), ("codes", audio_codes)) if v is not None)
+        return (self.config.temperatures or {}).get(kind, 1.0)
+
+    def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames):
+        """Yield each group of windows with its logits `(windows, tokens, vocab_size)`, features and mask of tokens."""
+        inputs = (self._leveled(input_values, num_samples), num_samples, audio_codes, num_frames)
+        for group in groups:
+            parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+            sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
+            num_read = torch.tensor([window.num_tokens for window in group], device=sources[0].device)
+            padded = bool((num_read < sources[0].shape[1]).any())
+            mask = length_mask(num_read if padded else None, sources[0].shape[1])
+            yield group, self._read_out(sources, mask)[1], sources, mask
 
     def _window_features(self, group, input_values, num_samples, audio_codes, num_frames):
         """Cut the windows out of the inputs and compute their features."""
