@@ -2,6 +2,7 @@
 
     default_encoder, nano_encoder, nano_bark    folders of models
     encoder_for                                 the one of the two encoders that has a Bark's tokens
+    named_encoder                               what encoders' names stand for: "builtin" for the packaged one
     bark_folder                                 what a Bark's name stands for: "nano" for the packaged one
     example_recording, nano_recording           files
     recipe, card_template                       text files, in the wheel and in a checkout
@@ -11,11 +12,13 @@ Nothing here imports torch or transformers.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
 NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
+BUILTIN = "builtin"  # stands for the packaged encoder on the command line
 BUILTIN_ENCODER = PACKAGE / "checkpoints" / "bark-encoder"
 NANO_BARK = PACKAGE / "checkpoints" / "nano"
 NANO_ENCODER = PACKAGE / "checkpoints" / "nano-encoder"
@@ -94,6 +97,23 @@ def encoder_for(bark: str | os.PathLike | int) -> Path:
     return nano_encoder() if vocab_size is not None and vocab_size == _vocab_size(NANO_ENCODER) else default_encoder()
 
 
+def named_encoder(names: Sequence[str], bark: str | os.PathLike | None = None) -> str | list[str]:
+    """What `pipeline` loads for the encoders that a user names: one, or a list that reads as one.
+
+    Args:
+        names (sequence of `str`): folders, Hub ids, and `"builtin"` for the packaged encoder.
+        bark (`str` or `Path`, *optional*): `"builtin"` is the one that fits it; see [`encoder_for`].
+
+    Raises:
+        FileNotFoundError: this installation lacks the packaged encoder.
+    """
+    places = []
+    for name in names:
+        is_packaged = name == BUILTIN
+        places.append(str(default_encoder() if bark is None else encoder_for(bark)) if is_packaged else name)
+    return places[0] if len(places) == 1 else places
+
+
 def recipe(name: str) -> Path:
     """The config of a training by its name, such as `"builtin"`; see `training/README.md`.
 
@@ -148,12 +168,14 @@ def _read_json(file: Path) -> dict:
 
 
 __all__ = [
+    "BUILTIN",
     "NANO",
     "bark_folder",
     "card_template",
     "default_encoder",
     "encoder_for",
     "example_recording",
+    "named_encoder",
     "nano_bark",
     "nano_encoder",
     "nano_recording",

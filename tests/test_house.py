@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 PACKAGE = Path(hf_bark_semantic.__file__).parent
 TRAVELLING = {f"{part}_bark_semantic" for part in ("backbones", "configuration", "heads", "modeling", "processing")}
 FLOORS = [  # from the bottom: files import from their own room and from lower ones; the ground floor is one room
-    {*TRAVELLING, "audio", "environment", "files", "import_hooks", "packaged", "precision"},
+    {*TRAVELLING, "audio", "ensemble", "environment", "files", "import_hooks", "packaged", "precision"},
     {"conversion", "publishing"},
     {"bark"},
     {"voices"},

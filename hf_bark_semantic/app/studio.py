@@ -9,7 +9,7 @@ Of a visitor only the jobs are kept here, by session; voices and texts are argum
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..bark.loading import check_encoder
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
-from ..packaged import NANO, bark_folder, encoder_for, nano_bark
+from ..packaged import BUILTIN, NANO, bark_folder, named_encoder, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
 from ..voices.cloning import encode_clip
 from ..voices.splitting import estimate_duration_s
@@ -40,7 +40,9 @@ class Studio:
 
     Args:
         bark (`str`): the first Bark of the menu: Hub id, folder or `"nano"`.
-        encoder (`str`, *optional*): Hub id or folder; by default the packaged one that fits the Bark.
+        encoder (`str` or sequence of `str`): Hub id or folder, or several that read as one; by default the packaged
+            one that fits the Bark.
+        encoder_weights (sequence of `float`, *optional*): one for each of several encoders.
         adapters (`Mapping[str, str]`, *optional*): names and folders or Hub ids of fine-tuned adapters.
         device (`str`, *optional*), dtype (`str`): as in transformers' `pipeline`.
     """
@@ -49,15 +51,17 @@ class Studio:
         self,
         bark: str = NANO,
         *,
-        encoder: str | None = None,
+        encoder: str | Sequence[str] = BUILTIN,
+        encoder_weights: Sequence[float] | None = None,
         adapters: Mapping[str, str] | None = None,
         device: str | None = None,
         dtype: str = "auto",
     ):
-        self.bark, self.encoder, self.adapters = bark, encoder, dict(adapters or {})
+        self.bark, self.adapters = bark, dict(adapters or {})
+        self.encoders = [encoder] if isinstance(encoder, str) else list(encoder)
         self.cached = cached_barks()
         self.barks = list(dict.fromkeys([bark, *_packaged_barks(), *self.cached]))
-        self._loading = {"dtype": dtype, **({} if device is None else {"device": device})}
+        self._loading = {"dtype": dtype, "weights": encoder_weights, **({} if device is None else {"device": device})}
         self._speakers: OrderedDict[str, VoiceCloningPipeline] = OrderedDict()
         self._bundles: dict[tuple[str, str], Any] = {}
         self._computing = threading.Lock()
@@ -166,11 +170,11 @@ class Studio:
         if bark not in self._speakers:
             job.show(0.0, f"loading {bark}")
             bark_folder(bark)  # without a nano, its error names the way out
-            encoder = self.encoder or encoder_for(bark)
+            encoder = named_encoder(self.encoders, bark)
             while len(self._speakers) >= MAX_LOADED:
                 name, _ = self._speakers.popitem(last=False)
                 self._bundles = {key: bundle for key, bundle in self._bundles.items() if key[0] != name}
-            self._speakers[bark] = pipeline(VOICE_CLONING_TASK, model=str(encoder), bark=bark, **self._loading)
+            self._speakers[bark] = pipeline(VOICE_CLONING_TASK, model=encoder, bark=bark, **self._loading)
         job.check()
         self._speakers.move_to_end(bark)
         return self._speakers[bark]

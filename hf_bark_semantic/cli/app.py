@@ -4,7 +4,7 @@ import argparse
 import os
 
 from ..packaged import NANO
-from .console import BUILTIN, OK, add_encoder_arguments, usage_errors
+from .console import OK, add_encoder_arguments, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         studio = Studio(
             arguments.bark,
-            encoder=None if arguments.encoder == BUILTIN else arguments.encoder,
+            encoder=arguments.encoder,
+            encoder_weights=arguments.encoder_weights,
             adapters=dict(arguments.adapter),
             device=arguments.device,
             dtype=arguments.dtype,

@@ -3,12 +3,20 @@
 import argparse
 from pathlib import Path
 
-from .console import OK, UsageError, add_encoder_arguments, load_encoder, make_folder, usage_errors
+from .console import (
+    OK,
+    UsageError,
+    add_encoder_arguments,
+    load_encoder,
+    make_folder,
+    usage_errors,
+    words_behind_encoder,
+)
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser("clone", help="recordings of a speaker to a voice prompt for Bark")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="recordings of one speaker; the last one weighs most")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one weighs most")
     parser.add_argument("--output", type=Path, required=True, metavar="VOICE.npz", help="the voice prompt to write")
     codec = parser.add_mutually_exclusive_group()
     codec.add_argument("--codec", metavar="ID", help="EnCodec: Hub id or folder (default: facebook/encodec_24khz)")
@@ -25,11 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
-    files, failures = input_files(arguments.files)
+    files, failures = input_files(arguments.files or words_behind_encoder(arguments))
     for record in failures:
         print_record(record)
     if failures or not files:
-        raise UsageError("not every recording is there")
+        raise UsageError("not every recording is there" if failures else "name recordings of one speaker")
     encoder = load_encoder(arguments)
     histories = SUNO_HISTORIES
     with usage_errors():

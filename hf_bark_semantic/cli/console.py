@@ -14,10 +14,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ..packaged import default_encoder, encoder_for
+from ..packaged import BUILTIN, named_encoder
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-BUILTIN = "builtin"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # what a file or a model can be guilty of
@@ -78,17 +77,28 @@ def positive(text: str) -> int:
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--encoder", default=BUILTIN, metavar="ID", help="encoder: Hub id or folder (default: the packaged one)"
+        "--encoder", nargs="+", default=[BUILTIN], metavar="ID",
+        help="encoder: Hub id or folder (default: the packaged one, builtin); several read as one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoder-weights", nargs="+", type=float, metavar="W", help="one for each of several (default: equal)"
     )
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: as saved)")
+
+
+def words_behind_encoder(arguments: argparse.Namespace) -> list[str]:
+    """Take back what `--encoder` has beyond its first value: the files of `encode --encoder ID FILE...`."""
+    words = arguments.encoder[1:]
+    arguments.encoder = arguments.encoder[:1]
+    return words
 
 
 def load_encoder(arguments: argparse.Namespace) -> Any:
     """The pipeline of the encoder that was asked for."""
     from ..pipelines.encoding import TASK
 
-    return load_pipeline(arguments, TASK, f"cannot load the encoder {arguments.encoder!r}")
+    return load_pipeline(arguments, TASK, f"cannot load the encoder {' '.join(arguments.encoder)!r}")
 
 
 def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options: Any) -> Any:
@@ -106,14 +116,11 @@ def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opti
         options["device"] = arguments.device
     bark = getattr(arguments, "bark", None)
     with usage_errors(f"{failure}: "):
-        name = arguments.encoder
-        if name == BUILTIN:
-            name = default_encoder() if bark is None else encoder_for(bark)
-        return pipeline(task, model=str(name), dtype=arguments.dtype, **options)
+        model = named_encoder(arguments.encoder, bark)
+        return pipeline(task, model=model, weights=arguments.encoder_weights, dtype=arguments.dtype, **options)
 
 
 __all__ = [
-    "BUILTIN",
     "FAILED",
     "FAILURES",
     "INTERRUPTED",
@@ -129,4 +136,5 @@ __all__ = [
     "positive",
     "say",
     "usage_errors",
+    "words_behind_encoder",
 ]

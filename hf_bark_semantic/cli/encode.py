@@ -18,6 +18,7 @@ from .console import (
     positive,
     say,
     usage_errors,
+    words_behind_encoder,
 )
 
 
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from . import records
 
+    if not arguments.files and not arguments.example:
+        arguments.files = words_behind_encoder(arguments)
     if not arguments.files and not arguments.example:
         raise UsageError("name recordings to encode, or try --example")
     paths = [*arguments.files, *([str(example_recording())] if arguments.example else [])]

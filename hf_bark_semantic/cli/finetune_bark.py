@@ -34,7 +34,7 @@ from ..corpus.columns import COLUMNS_HELP, parse_columns
 from ..corpus.preparation import prepare_recordings
 from ..corpus.recordings import read_recordings
 from ..corpus.utterances import load_utterances
-from ..packaged import NANO, encoder_for
+from ..packaged import BUILTIN, NANO, named_encoder
 from ..pipelines.encoding import TASK
 from ..publishing import public_name
 from ..trainers.bark import FineTuning
@@ -54,7 +54,11 @@ def main(arguments=None):
     prepare.add_argument("--audio-folder", help="that the paths of a table begin in; by default, the table's own")
     prepare.add_argument("--output", type=Path, required=True)
     prepare.add_argument("--bark", default=NANO, help="to be trained: Hub id, folder or nano")
-    prepare.add_argument("--encoder", help="of its tokens; by default the packaged one")
+    prepare.add_argument(
+        "--encoder", nargs="+", default=[BUILTIN],
+        help="of its tokens: Hub id or folder; several read as one; by default the packaged one, builtin",
+    )  # fmt: skip
+    prepare.add_argument("--encoder-weights", nargs="+", type=float, help="one for each of several; by default equal")
     prepare.add_argument("--split", default="train", help="of a dataset")
     prepare.add_argument(
         "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
@@ -86,8 +90,10 @@ def main(arguments=None):
 def run_prepare(args) -> None:
     bark, processor = load_bark(args.bark)
     configs = check_bark(bark)
-    place = args.encoder or str(encoder_for(args.bark))
-    encoder = pipeline(TASK, model=place, device=args.device)
+    model = named_encoder(args.encoder, args.bark)
+    encoder = pipeline(TASK, model=model, weights=args.encoder_weights, device=args.device)
+    names = public_name(model) if isinstance(model, str) else [public_name(place) for place in model]
+    weights = {} if args.encoder_weights is None else {"encoder_weights": args.encoder_weights}
     check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
     recordings = read_recordings(
         args.recordings,
@@ -107,7 +113,7 @@ def run_prepare(args) -> None:
             codec=bark.codec_model.to(args.device),
             tokenizer=processor.tokenizer,
             configs=configs,
-            description={"encoder": public_name(place), "bark": public_name(args.bark)},
+            description={"encoder": names, "bark": public_name(args.bark), **weights},
             decoder=decoder,
             on_row=lambda recording: bar.update(),
         )

@@ -64,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..audio import SAVED_FORMATS, save_audio
     from ..voices.provenance import Provenance
 
+    if arguments.text is arguments.file is arguments.convert is None and len(arguments.encoder) > 1:
+        arguments.text = arguments.encoder.pop()  # `--encoder ID TEXT`
     sources = [source for source in (arguments.text, arguments.file, arguments.convert) if source is not None]
     if len(sources) != 1:
         raise UsageError("say what to speak: a TEXT, - for stdin, --file PATH or --convert FILE, and one of them only")
@@ -105,7 +107,7 @@ def _load_speaker(arguments: argparse.Namespace):
     """The pipeline of the Bark that was asked for."""
     from ..pipelines.cloning import VOICE_CLONING_TASK
 
-    what = f"cannot load the Bark {arguments.bark!r} and the encoder {arguments.encoder!r}"
+    what = f"cannot load the Bark {arguments.bark!r} and the encoder {' '.join(arguments.encoder)!r}"
     options = {} if arguments.adapter is None else {"adapter": arguments.adapter}
     return load_pipeline(arguments, VOICE_CLONING_TASK, what, bark=arguments.bark, **options)
 

@@ -10,7 +10,7 @@ do the rest.
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_proce
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..ensemble import one_encoder
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import NANO
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
@@ -52,8 +53,10 @@ class VoiceCloningPipeline(Pipeline):
 
     Args:
         model (`BarkSemanticEncoderModel`): the encoder of the Bark's tokens; `pipeline` also takes a folder or a Hub
-            id. Without one, the packaged encoder that fits the Bark: nano's for nano, else the one for Suno's.
+            id, and a list of them reads as one. Without one, the packaged encoder that fits the Bark: nano's for nano,
+            else the one for Suno's.
         processor (`BarkSemanticEncoderProcessor`, *optional*): the encoder's; by default that of the model's folder.
+        weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         bark (`BarkModel`, `str` or `Path`): any Bark: the model, a folder, a Hub id, or `"nano"` for the packaged one.
         bark_processor (`BarkProcessor`, *optional*): its tokenizer and presets; by default those beside the Bark.
         adapter (`str` or `Path`, *optional*): a bundle of `training/finetune_bark.py` for this Bark, a folder or a Hub
@@ -76,9 +79,10 @@ class VoiceCloningPipeline(Pipeline):
 
     def __init__(
         self,
-        model: BarkSemanticEncoderModel,
+        model: BarkSemanticEncoderModel | Sequence[Any],
         processor: BarkSemanticEncoderProcessor | None = None,
         *,
+        weights: Sequence[float] | None = None,
         bark: BarkModel | str | os.PathLike = NANO,
         bark_processor: BarkProcessor | None = None,
         adapter: str | os.PathLike | None = None,
@@ -100,10 +104,11 @@ class VoiceCloningPipeline(Pipeline):
 
             self.adapter = load_adapters(self.bark, adapter)
         self.vocabularies: dict[str, Any] = configs.vocabularies
-        model, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, model, processor)
-        self.encoder = AudioToBarkSemanticPipeline(model, processor, device=device)
-        if not _is_packaged(model):  # which `pipeline` chooses where none is named; presets need no encoder
-            check_encoder(model, configs.semantic.semantic_vocab_size)
+        encoder = one_encoder(model, weights, dtype=dtype)
+        encoder, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, encoder, processor)
+        self.encoder = AudioToBarkSemanticPipeline(encoder, processor, device=device)
+        if not _is_packaged(encoder):  # which `pipeline` chooses where none is named; presets need no encoder
+            check_encoder(encoder, configs.semantic.semantic_vocab_size)
         super().__init__(model=self.encoder.model, processor=self.encoder.processor, device=device, **kwargs)
         if device is not None or self.bark is not bark:
             self.bark.to(self.device)

@@ -8,7 +8,7 @@ input is and which recordings are computed together.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..bark.loading import check_encoder, load_bark
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
+from ..ensemble import EncoderEnsemble, one_encoder
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
@@ -41,7 +42,9 @@ class AudioToBarkSemanticPipeline(Pipeline):
     ```
 
     Args:
-        model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id.
+        model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id. A list of models,
+            folders and Hub ids reads as one, by the mean of their log-probabilities: [`EncoderEnsemble`].
+        weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         processor (`BarkSemanticEncoderProcessor`, *optional*): by default that of the model's folder; the standard one
             for a model that was not loaded from anywhere.
         batch_size (`int`, *optional*): recordings, and windows of long ones, that are computed at once; by default 1
@@ -57,12 +60,18 @@ class AudioToBarkSemanticPipeline(Pipeline):
     _named_decoder: tuple[str | None, Any] = (None, None)  # of the Bark that was named last
 
     def __init__(
-        self, model: BarkSemanticEncoderModel, processor: BarkSemanticEncoderProcessor | None = None, **kwargs
+        self,
+        model: BarkSemanticEncoderModel | Sequence[Any],
+        processor: BarkSemanticEncoderProcessor | None = None,
+        *,
+        weights: Sequence[float] | None = None,
+        **kwargs,
     ):
-        if not hasattr(model, "encode") or getattr(model.config, "model_type", None) != "bark_semantic_encoder":
-            raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(model).__name__}.")
-        processor = _processor_of(model) if processor is None else processor
-        super().__init__(model=model.eval(), processor=processor, **kwargs)
+        encoder = one_encoder(model, weights, dtype=kwargs.get("dtype", "auto"))
+        if not hasattr(encoder, "encode") or getattr(encoder.config, "model_type", None) != "bark_semantic_encoder":
+            raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(encoder).__name__}.")
+        processor = _processor_of(encoder) if processor is None else processor
+        super().__init__(model=encoder.eval(), processor=processor, **kwargs)
 
     def __call__(
         self, inputs: Any, *, batch_size: int | None = None, text: Any = None, bark: Any = None, **kwargs
@@ -237,6 +246,11 @@ def register_pipeline() -> None:
 
 def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcessor:
     """The processor beside the model's weights; a new one for a model that came from nowhere."""
+    if isinstance(model, EncoderEnsemble):
+        first, *others = [_processor_of(member) for member in model.members]
+        if any(other.to_dict() != first.to_dict() for other in others):
+            raise ValueError("The processors of these encoders differ, so each expects other inputs. Pass processor=.")
+        return first
     place = model.config.name_or_path
     if not place:
         return BarkSemanticEncoderProcessor()

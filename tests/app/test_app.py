@@ -433,7 +433,7 @@ def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
     assert cli.main([*command, "--adapter", "a=b", "--adapter", "c=d=e"]) == 0
     ((studio, options),) = calls
     assert options == {"host": "127.0.0.1", "port": 7000}
-    assert (studio.bark, studio.encoder, studio.adapters) == (bark_folder, encoder, {"a": "b", "c": "d=e"})
+    assert (studio.bark, studio.encoders, studio.adapters) == (bark_folder, [encoder], {"a": "b", "c": "d=e"})
 
 
 def test_nano_is_the_default(package_with_nano, monkeypatch):

@@ -249,6 +249,50 @@ def test_encoder_that_cannot_be_loaded_exits_with_2(recordings, tmp_path, capsys
     assert "Name a folder or a Hub id, on the command line with --encoder" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> str:
+    """A folder with an encoder of another head."""
+    return save_tiny_encoder(tmp_path_factory.mktemp("other"), codec_hidden_size=16, head_type="recurrent")
+
+
+def test_several_encoders_read_as_one(encoder, other, recordings, capsys):
+    encode = pipeline(TASK, model=[encoder, other], weights=[1, 3], device="cpu")
+    expected = encode(str(recordings / "a.wav"))["semantic_tokens"].tolist()
+    arguments = ["encode", str(recordings / "a.wav"), "--json", "--encoder", encoder, other]
+    assert cli.main([*arguments, "--encoder-weights", "1", "3"]) == 0
+    output = capsys.readouterr()
+    assert lines(output.out)[0]["semantic_tokens"] == expected
+    assert "unseen voices" not in output.err  # the accuracy of one alone is not theirs
+    assert cli.main([*arguments, "--encoder-weights", "1"]) == 2
+    assert "2 encoders and the weights [1.0]" in capsys.readouterr().err
+
+
+def test_builtin_among_several_encoders_is_the_packaged_one(package_with_nano, recordings, tmp_path, capsys):
+    named = save_tiny_encoder(tmp_path / "named", vocab_size=40, head_type="recurrent")
+    tokens = []
+    for packaged in ("builtin", str(package_with_nano / "BUILTIN_ENCODER")):
+        assert cli.main(["encode", str(recordings / "a.wav"), "--json", "--encoder", packaged, named]) == 0
+        tokens.append(lines(capsys.readouterr().out)[0]["semantic_tokens"])
+    assert tokens[0] == tokens[1]
+    other = save_tiny_encoder(tmp_path / "other", vocab_size=50)
+    assert cli.main(["encode", str(recordings), "--encoder", "builtin", other]) == 2
+    assert "`vocab_size` of these encoders is [40, 50]" in capsys.readouterr().err
+
+
+def test_what_a_command_works_on_may_follow_its_encoder(encoder, recordings, codec, speak, tmp_path, capsys):
+    assert cli.main(["encode", "--encoder", encoder, str(recordings / "a.wav"), str(recordings / "b.flac")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    recording = str(save_audio(tmp_path / "me.wav", noise(8.0, sampling_rate=24_000), 24_000))
+    target = tmp_path / "me.npz"
+    assert cli.main(["clone", "--output", str(target), "--codec", codec, "--encoder", encoder, recording]) == 0
+    assert target.exists()
+    _, expected = speak("the dog")
+    _, audio = speak("--device", "cpu", encoder_and_text=[encoder, "the dog"])
+    assert np.array_equal(audio, expected)
+    assert cli.main(["clone", "--output", str(target), "--encoder", encoder]) == 2
+    assert "name recordings" in capsys.readouterr().err
+
+
 def test_impossible_options_exit_with_2(encoder, recordings, tmp_path, capsys):
     assert cli.main(["encode", str(recordings), "--encoder", encoder, "--top-k", "51"]) == 2
     assert "more than the 50 tokens" in capsys.readouterr().err
@@ -288,6 +332,20 @@ def test_several_recordings_make_one_voice(encoder, codec, tmp_path, capsys):
     assert VoicePrompt.load(target).num_tokens > 250
     output = capsys.readouterr().out
     assert all(f"{file}: " in output for file in files)
+
+
+def test_several_encoders_clone_and_speak_as_one(encoder, other, codec, speak, tmp_path, capsys):
+    recording = str(save_audio(tmp_path / "me.wav", noise(8.0, sampling_rate=24_000), 24_000))
+    prompts = []
+    for number, names in enumerate(([encoder], [other], [encoder, other])):
+        target = tmp_path / f"{number}.npz"
+        assert cli.main(["clone", recording, "--output", str(target), "--codec", codec, "--encoder", *names]) == 0
+        prompts.append(VoicePrompt.load(target))
+    assert prompts[2] not in prompts[:2]
+    assert speak("the dog", voices=[recording], encoder_and_text=[encoder, other])[0] == 0
+    wrong = save_tiny_encoder(tmp_path / "wrong", vocab_size=40)
+    assert speak("the dog", encoder_and_text=[encoder, wrong])[0] == 2
+    assert "`vocab_size` of these encoders is [50, 40]" in capsys.readouterr().err
 
 
 def test_clone_without_codec_says_what_to_type(encoder, recordings, tmp_path, capsys):
@@ -330,11 +388,12 @@ def test_clone_for_a_bark_takes_its_codec_and_for_nano_its_encoder(package_with_
 def speak(bark_folder, tmp_path, encoder):
     """Runs `speak` with the tiny Bark and a voice, and gives exit code and speech."""
     voice, target = str(tiny_prompt().save(tmp_path / "voice.npz")), tmp_path / "new" / "speech.wav"
-    models = ["--bark", bark_folder, "--encoder", encoder, "--output", str(target), "--device", "cpu"]
+    models = ["--bark", bark_folder, "--output", str(target), "--device", "cpu"]
 
-    def run(*arguments, voices=(voice,)):
+    def run(*arguments, voices=(voice,), encoder_and_text=(encoder,)):
         target.unlink(missing_ok=True)
-        code = cli.main(["speak", *arguments, *(part for voice in voices for part in ("--voice", voice)), *models])
+        chosen = [*(part for voice in voices for part in ("--voice", voice)), *models, "--encoder", *encoder_and_text]
+        code = cli.main(["speak", *arguments, *chosen])
         return code, soundfile.read(target, dtype="float32")[0] if target.exists() else None
 
     return run

@@ -10,9 +10,10 @@ from transformers import HubertConfig, HubertModel, pipeline
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder
 from hf_bark_semantic.audio import AudioError, load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
+from hf_bark_semantic.ensemble import EncoderEnsemble
 from hf_bark_semantic.packaged import BUILTIN_ENCODER
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline, register_pipeline
-from tiny import noise, random_codes, tiny_encoder
+from tiny import noise, random_codes, save_tiny_encoder, tiny_encoder
 
 
 def row(seconds: float, seed: int = 0) -> dict:
@@ -224,6 +225,32 @@ def test_dtype_is_that_of_the_model(encode, tmp_path, dtype):
 
 def test_model_is_put_into_evaluation_mode():
     assert not pipeline(TASK, model=tiny_encoder(dropout=0.5).train(), device="cpu").model.training
+
+
+def test_list_of_encoders_reads_as_one_with_their_weights(tmp_path):
+    members = [tiny_encoder(), save_tiny_encoder(tmp_path / "community", head_type="recurrent", window_s=5.0)]
+    encode = pipeline(TASK, model=members, weights=[3, 1], device="cpu", dtype=torch.float32)
+    expected = pipeline(TASK, model=EncoderEnsemble([members[0], encode.model.members[1]], [0.75, 0.25]), device="cpu")
+    for result, other in zip(*(pipe([row(1.0), row(7.0, 1)], top_k=20) for pipe in (encode, expected)), strict=True):
+        assert all(np.array_equal(result[name], other[name]) for name in result)
+    assert not same(encode(row(7.0)), pipeline(TASK, model=members, device="cpu")(row(7.0)))  # which has equal ones
+    half = pipeline(TASK, model=[members[1]] * 2, device="cpu", dtype=torch.bfloat16)
+    assert half.model.dtype == torch.bfloat16
+    assert np.array_equal(half(row(1.0))["semantic_tokens"], half([row(1.0)])[0]["semantic_tokens"])
+
+
+def test_list_that_makes_no_ensemble_is_refused(tmp_path):
+    normalizing = BarkSemanticEncoderProcessor()
+    normalizing.feature_extractor.do_normalize = True
+    folder = save_tiny_encoder(tmp_path / "normalizing")
+    normalizing.save_pretrained(folder)
+    with pytest.raises(ValueError, match="processors of these encoders differ"):
+        pipeline(TASK, model=[tiny_encoder(), folder], device="cpu")
+    assert pipeline(TASK, model=[tiny_encoder(), folder], processor=normalizing, device="cpu").processor is normalizing
+    with pytest.raises(ValueError, match="2 encoders and the weights"):
+        pipeline(TASK, model=[folder, folder], weights=[1], device="cpu")
+    with pytest.raises(ValueError, match="given for one encoder"):
+        pipeline(TASK, model=folder, weights=[1], device="cpu")
 
 
 def test_other_models_are_refused():

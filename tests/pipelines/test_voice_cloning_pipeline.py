@@ -53,6 +53,16 @@ def speak(bark_folder) -> VoiceCloningPipeline:
 # ---- what comes out
 
 
+def test_list_of_encoders_clones_as_one(speak, bark_folder):
+    members = [tiny_encoder(), tiny_encoder(head_type="recurrent")]
+    several = pipeline("voice-cloning", model=members, weights=[2, 1], bark=bark_folder, device="cpu")
+    prompt = several(recording())["voice_prompt"]
+    assert prompt == clone_voice(recording(), several.encoder, codec=speak.bark.codec_model).prompt
+    assert prompt != speak(recording())["voice_prompt"]
+    with pytest.raises(ValueError, match="vocabulary of 40"):
+        pipeline("voice-cloning", model=[tiny_encoder(vocab_size=40)] * 2, bark=bark_folder, device="cpu")
+
+
 def test_recording_and_text_give_speech_and_the_voice_prompt(speak):
     result = speak(recording(), TEXT, seed=1)
     assert set(result) == {"audio", "sampling_rate", "voice_prompt", "warnings"}

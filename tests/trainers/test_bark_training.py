@@ -376,6 +376,12 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     main(["prepare", str(recordings), *options, "--device", "cpu"])
     out = capsys.readouterr().out
     assert "nowhere (no file)" in out and "4 of 5 recordings, 0.1 minutes, 1 voices" in out
+    with pytest.raises(ValueError, match="encoder"):  # that folder is of one encoder
+        main(["prepare", str(recordings), *options, str(tmp_path / "encoder"), "--device", "cpu"])
+    again = ["--output", str(tmp_path / "several"), *options[2:], str(tmp_path / "encoder"), "--encoder-weights"]
+    main(["prepare", str(recordings), *again, "2", "1", "--device", "cpu"])
+    described = json.loads((tmp_path / "several" / "corpus.json").read_text())
+    assert (described["encoder"], described["encoder_weights"]) == (["encoder", "encoder"], [2.0, 1.0])
     run(config(data=str(tmp_path / "data"), stages=["semantic"], samples=[], probe={"texts": []}))
     adapter, merged = str(tmp_path / "run" / "adapter"), tmp_path / "merged"
     main(["merge", adapter, "--bark", bark_folder, "--output", str(merged)])

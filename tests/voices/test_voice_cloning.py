@@ -58,6 +58,17 @@ def test_codes_only_encoder_clones_from_codes(codec):
     assert clone_voice(recording, encode, codec=codec).prompt.num_tokens > 250
 
 
+def test_several_encoders_clone_as_one(codec):
+    members = [tiny_encoder(), tiny_encoder(head_type="recurrent")]
+    recording = {"array": noise(9.0, sampling_rate=24_000), "sampling_rate": 24_000}
+    encode = pipeline(TASK, model=members, device="cpu")
+    voice = clone_voice(recording, encode, codec=codec)
+    tokens = encode({"array": voice.windows[0].cut(recording["array"], 24_000), "sampling_rate": 24_000})
+    assert np.array_equal(voice.prompt.semantic_tokens, tokens["semantic_tokens"][: voice.prompt.num_tokens])
+    alone = [clone_voice(recording, pipeline(TASK, model=model, device="cpu"), codec=codec) for model in members]
+    assert voice.prompt not in [other.prompt for other in alone]
+
+
 @pytest.mark.parametrize("count", [0, 9])
 def test_number_of_recordings_is_limited(encode, codec, count):
     with pytest.raises(VoicePromptError, match="takes 1 to 8"):
