@@ -8,16 +8,25 @@
     data/bark_prompts.npz         community_tokens (or empty), audio_codes (1024: unknown; or empty),
     data/bark_token_sweep/        audio (16 kHz; or empty)
 
+With --download, what is missing in `data` is fetched first from where it is public; without an output, nothing else is
+done. A source that is gone is named, with what that costs, and the corpus is made of the others:
+
+    python -m hf_bark_semantic.cli.prepare_bark_artefacts --download data outputs/bark_artefacts
+
 With --by-voice, pairs that share a sentence but not a voice are dealt out to the folds one by one: how much those
 sentences give away is one of the results.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
 
 from ..corpus.bark_artefacts import pair_rows, preset_rows, prompt_rows, sweep_rows
+from ..corpus.bark_sources import Missing, fetch_artefacts
+
+REASONS_SHOWN = 5  # of a part
 
 
 def main(arguments=None):
@@ -25,17 +34,47 @@ def main(arguments=None):
     parser.add_argument(
         "data", type=Path, help="folder with bark_pairs/, bark_presets/, bark_prompts.npz and bark_token_sweep/"
     )
-    parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("output", type=Path, nargs="?", help="folder to write; may be left out with --download")
+    parser.add_argument("--download", action="store_true", help="fetch what is missing in the data first")
     parser.add_argument("--by-voice", action="store_true", help="folds may share sentences of pairs, not voices")
     args = parser.parse_args(arguments)
-    pairs = list(pair_rows(args.data / "bark_pairs", by_voice=args.by_voice))
-    presets = list(preset_rows(args.data / "bark_presets"))
-    prompts = list(prompt_rows(args.data / "bark_prompts.npz", {tuple(row["semantic_tokens"]) for row in pairs}))
-    sweep = list(sweep_rows(args.data / "bark_token_sweep"))
-    Dataset.from_list(pairs + presets + prompts + sweep).save_to_disk(args.output)
-    for name, rows in [("pairs", pairs), ("presets", presets), ("prompts", prompts), ("sweep", sweep)]:
-        print(f"{name}: {len(rows)} clips, {sum(len(row['semantic_tokens']) for row in rows)} tokens")
-    print(f"prompts in the folds: {sum(row['in_folds'] for row in prompts)}")
+    if args.output is None and not args.download:
+        parser.error("name the folder to write, or fetch the data with --download")
+    if args.download:
+        print_missing(fetch_artefacts(args.data))
+    if args.output is None:
+        return
+    parts = {
+        "pairs": ("bark_pairs", lambda path: pair_rows(path, by_voice=args.by_voice)),
+        "presets": ("bark_presets", preset_rows),
+        "prompts": ("bark_prompts.npz", lambda path: prompt_rows(path, tokens_of(rows["pairs"]))),
+        "sweep": ("bark_token_sweep", sweep_rows),
+    }
+    rows = {}
+    for part, (name, read) in parts.items():
+        gone = args.download and not (args.data / name).exists()
+        rows[part] = [] if gone else list(read(args.data / name))
+    Dataset.from_list([row for part in rows.values() for row in part]).save_to_disk(args.output)
+    for part, found in rows.items():
+        print(f"{part}: {len(found)} clips, {sum(len(row['semantic_tokens']) for row in found)} tokens")
+    print(f"prompts in the folds: {sum(row['in_folds'] for row in rows['prompts'])}")
+
+
+def print_missing(missing: Sequence[Missing]) -> None:
+    """Name what could not be fetched, a few of each part with the reason."""
+    of_parts: dict[str, list[Missing]] = {}
+    for item in missing:
+        of_parts.setdefault(item.part, []).append(item)
+    for part, items in of_parts.items():
+        for item in items[:REASONS_SHOWN]:
+            print(f"! {part}, {item.name}: {item.reason}")
+        others = ", ".join(item.name for item in items[REASONS_SHOWN:])
+        if others:
+            print(f"! {part}, also missing: {others}")
+
+
+def tokens_of(rows: Sequence[dict]) -> set[tuple[int, ...]]:
+    return {tuple(row["semantic_tokens"]) for row in rows}
 
 
 if __name__ == "__main__":
