@@ -97,9 +97,7 @@ def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping
             pairs=clips["pair"],
             presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
             prompts=clips["prompt"],
-            recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)"
-            if recordings
-            else "",
+            recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)" if recordings else "",
             sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
         ),
     }

@@ -129,7 +129,7 @@ def train_encoder(
     model.to(accelerator.device)
     on_features = config.feature_copies is not None
     if on_features:
-        trained, rows, training = _head_on_features(model, batches, config)
+        trained, rows, training = _head_on_features(model, batches, config, accelerator)
     else:
         trained, rows = model, batches
         if model.backbone is not None and training.learning_rates.get("backbone") == 0:
@@ -163,7 +163,7 @@ def train_encoder(
 
 
 def _head_on_features(
-    model: BarkSemanticEncoderModel, batches: CropBatches, config: EncoderTrainingConfig
+    model: BarkSemanticEncoderModel, batches: CropBatches, config: EncoderTrainingConfig, accelerator: Accelerator
 ) -> tuple["HeadOnFeatures", FeatureBatches, TrainingArguments]:
     """What is trained, on what, and how: learning rates of 0 for the frozen front end are left out."""
     training = config.training
@@ -171,7 +171,8 @@ def _head_on_features(
     rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
     set_seed(training.seed)
     code_copies = config.feature_copies.get(CODES_OF_PAIRS, 0)
-    features = FeatureBatches(model, batches, copies=config.feature_copies, code_copies=code_copies)
+    with accelerator.autocast():
+        features = FeatureBatches(model, batches, copies=config.feature_copies, code_copies=code_copies)
     soft_weight = 0.0 if config.distillation is None else config.distillation.weight
     return HeadOnFeatures(model, soft_weight), features, replace(training, learning_rates=rates)
 
