@@ -27,7 +27,7 @@ from huggingface_hub.utils import HFValidationError, filter_repo_objects, valida
 from jinja2.meta import find_undeclared_variables
 from safetensors import SafetensorError, safe_open
 
-from .audio import atomic_write
+from .files import atomic_write
 
 CARD = "README.md"
 REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters

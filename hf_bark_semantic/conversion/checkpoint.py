@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..audio import foreign_content
+from ..files import foreign_content
 
 HUBERT_OF_FAIRSEQ = {  # published by the same authors, the same weights
     "hubert_base_ls960.pt": "facebook/hubert-base-ls960",

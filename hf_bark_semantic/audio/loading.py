@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from .files import atomic_write, foreign_content
+from ..files import atomic_write, foreign_content
 
 if TYPE_CHECKING:
     import soundfile
