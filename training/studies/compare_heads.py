@@ -1,6 +1,6 @@
 """Every head on the same features, folds, batches and steps.
 
-    python training/studies/compare_heads.py training/configs/builtin.yaml --json outputs/heads.json
+    python training/studies/compare_heads.py training/configs/teacher_tiny.yaml --json outputs/heads.json
 
 Takes corpus, backbone, augmentation and crop length from the config, but one layer of the backbone, the natural pairs
 alone and fewer steps, so that the heads of earlier systems have the inputs that they were made for. Features are
