@@ -21,6 +21,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 
+from ..trainers.splits import digest
 from .report_page import Table
 
 NUM_BINS = 15
@@ -93,13 +94,16 @@ def calibration_report(scores: Sequence, folds: Sequence[int]) -> dict[str, dict
     Args:
         scores (sequence of `ClipScore`): with their `statistics`.
         folds (sequence of `int`): of each of them. What a fold scores "after" is at the temperature that the other
-            folds fit.
+            folds fit. Where all are of one fold, two halves of its voices take the place of folds.
 
     Returns:
-        `dict`: for each way of reading that there are two folds of, `temperature` (fitted to all folds, as a factor to
-            the config's), `temperatures_of_folds`, and `errors`: for each kind of clip, and for `"all"`, `before` and
-            `after`. With one fold, `before` alone.
+        `dict`: for each way of reading that there are two folds or voices of, `temperature` (fitted to all folds, as
+            a factor to the config's), `temperatures_of_folds`, and `errors`: for each kind of clip, and for `"all"`,
+            `before` and `after`. With one voice, `before` alone.
     """
+    if len(set(folds)) == 1:
+        voices = sorted({score.group for score in scores}, key=digest)
+        folds = [voices.index(score.group) % 2 for score in scores]
     report = {}
     for inputs in dict.fromkeys(score.inputs for score in scores):
         chosen = [(score, fold) for score, fold in zip(scores, folds, strict=True) if score.inputs == inputs]

@@ -1,5 +1,7 @@
 """Statistics of single clips are enough to say how far confidence can be believed, and to mend it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,16 @@ def test_a_fold_is_reported_at_the_temperature_of_the_others():
     assert f"audio: temperature {audio['temperature']:g} (fitted without one fold: 1, 2)" in lines
     with pytest.raises(ValueError, match="no clip"):
         fit_temperature([])
+
+
+def test_halves_of_the_voices_take_the_place_of_folds_where_there_is_one():
+    parts = [statistics_of(2.0, seed=seed)[0] for seed in range(4)]
+    scores = [replace(score(part), group=f"voice {number}") for number, part in enumerate(parts)]
+    audio = calibration_report(scores, [4] * 4)["audio"]
+    assert len(audio["temperatures_of_folds"]) == 2
+    assert audio["temperature"] == pytest.approx(2.0, rel=0.1)
+    assert audio["errors"]["all"]["after"] < 0.03 < audio["errors"]["all"]["before"]
+    assert "temperature" not in calibration_report(scores[:1], [4])["audio"]
 
 
 def test_scores_of_clips_say_what_encode_says_with_the_temperature():
