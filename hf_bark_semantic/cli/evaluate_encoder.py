@@ -6,11 +6,12 @@
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
 The first form scores every run on the fold that it was trained without, which training.json beside the weights names,
-and pools the folds. Runs of several seeds are pooled, too, and each seed's accuracy is printed. Where the corpus has
-Suno's presets, it also prints a table by language, beside the community's quantizer on the same clips; the second
-form prints that quantizer's figures alone. The third form needs no true tokens: it measures how far the tokens of
-human speech are from Bark's own, and how many of them stay the same under noise, a room, a change of level and
-resampling.
+and pools the folds. An encoder that was trained without a fold is measured with --unseen on a corpus whose clips were
+not in its training. --codec decodes clips that have codes but no audio. Runs of several seeds are pooled, too, and
+each seed's accuracy is printed. Where the corpus has Suno's presets, it also prints a table by language, beside the
+community's quantizer on the same clips; the second form prints that quantizer's figures alone. The third form needs no
+true tokens: it measures how far the tokens of human speech are from Bark's own, and how many of them stay the same
+under noise, a room, a change of level and resampling.
 
 With --output all write summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
 report.html and model_card_rows.md. The first form also keeps the score of every clip there (trials-*.jsonl). Killed
@@ -32,6 +33,7 @@ import torch
 from accelerate import PartialState
 
 from ..audio import list_audio_files
+from ..bark.loading import load_codec
 from ..corpus.rows import Clip, load_corpus
 from ..evaluation.encoder import (
     held_out_blocks,
@@ -59,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.human and not args.encoders:
         raise SystemExit("--human needs an encoder that reads the recordings, such as builtin.")
     measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
-    report, trials, blocks = measure(load_corpus(args.corpus), args)
+    try:
+        report, trials, blocks = measure(load_corpus(args.corpus), args)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     if not state.is_main_process:
         return
     if args.json:
@@ -81,6 +86,8 @@ def argument_parser() -> argparse.ArgumentParser:
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
     parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
+    parser.add_argument("--codec", help="of codes without audio: facebook/encodec_24khz, a Bark or a folder")
+    parser.add_argument("--unseen", action="store_true", help="none of the clips was in the training of the encoders")
     parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, see the config")
     parser.add_argument("--human", type=Path, help="folder of recordings without truth")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
@@ -95,15 +102,13 @@ def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
     """Figures, rows and blocks of each run on its own fold; other processes than the main one receive nothing."""
     runs, agreements = [], []
     reading = {"known_codebooks": args.known_codebooks, "input_level_db": args.input_level_db}
-    try:
-        with score_journal(args.output, clips, corpus=args.corpus, **reading) as journal:
-            for of_run, agreement in score_runs(args.encoders, clips, journal, **reading):
-                runs += of_run
-                agreements += [] if agreement is None else [agreement]
-                if line := run_line(of_run):
-                    print(line)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    codec = None if args.codec is None else load_codec(args.codec).to(PartialState().device)
+    decoding = {} if codec is None else {"codec": args.codec}
+    with score_journal(args.output, clips, corpus=args.corpus, **reading, **decoding) as journal:
+        for of_run, agreement in score_runs(args.encoders, clips, journal, **reading, codec=codec, unseen=args.unseen):
+            runs += of_run
+            agreements += [] if agreement is None else [agreement]
+            print(run_line(of_run))
     if not PartialState().is_main_process:
         return {}, [], []
     report = {"runs": args.encoders, "input_level_db": args.input_level_db, **held_out_report(runs, agreements)}

@@ -30,6 +30,7 @@ import argparse
 from pathlib import Path
 
 from ..corpus.stream import StreamedCorpus
+from ..publishing import public_name
 from ..trainers.distillation import check_encoders, unlabelled_clips
 from ..trainers.encoder import train_or_resume
 from ..trainers.encoder_config import read_encoder_config
@@ -59,7 +60,8 @@ def main(arguments=None):
     if config.validation is not None:
         say(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")
     origin = {"fold": args.fold, "corpus_fingerprint": corpus_fingerprint(corpus)}
-    record = {"config": args.config.name, "fold": args.fold}
+    record = {"config": args.config.name, "fold": args.fold, "corpus": public_name(config.corpus)}
+    record["corpus_fingerprint"] = origin["corpus_fingerprint"]
     if config.distillation is not None:
         recordings = unlabelled_clips(config.distillation.recordings)
         clips = [*clips, *recordings]

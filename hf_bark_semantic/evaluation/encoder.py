@@ -9,26 +9,32 @@ held_out_blocks     the same as tables and plots of a report
 """
 
 import hashlib
+import logging
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
+from transformers import EncodecModel
 
 from ..configuration_bark_semantic import SAMPLING_RATE
 from ..corpus.rows import Clip, split_fold
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import default_encoder
+from ..trainers.encoder_batches import Piece, decode_pieces
 from ..trainers.records import training_record
+from ..trainers.splits import FINGERPRINTED_ROWS, corpus_fingerprint
 from .calibration import TEMPERATURES, calibration_lines, calibration_report, calibration_table
 from .journal import Journal
 from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table
 from .significance import Estimate
 from .tokens import ClipScore, accuracy, front_end_agreement, score_clips, summarize
+
+logger = logging.getLogger(__name__)
 
 FIELDS = {"top_1": "top-1", "top_5": "top-5"}
 
@@ -82,19 +88,35 @@ def score_journal(folder: Path | None, clips: Sequence[Clip], **settings) -> Ite
 
 
 def score_share(
-    model: BarkSemanticEncoderModel, clips: Sequence[Clip], journal: Journal, *, known_codebooks: int = 8
+    model: BarkSemanticEncoderModel,
+    clips: Sequence[Clip],
+    journal: Journal,
+    *,
+    known_codebooks: int = 8,
+    codec: EncodecModel | None = None,
 ) -> list[ClipScore]:
-    """Score this process' share of the clips, except those in the journal; returns the scores of all clips."""
+    """Score this process' share of the clips, except those in the journal; returns the scores of all clips.
+
+    With a codec, the codes of clips without audio are decoded to audio first.
+    """
     state, digest = PartialState(), digest_of(model)
     by_id = {f"{digest} {number} {clip.id}": clip for number, clip in enumerate(clips)}
     done = journal.records()
     for name in list(by_id)[state.process_index :: state.num_processes]:
         if name not in done:
-            scores = score_clips(model, [by_id[name]], known_codebooks)
+            scores = score_clips(model, [with_audio(by_id[name], codec)], known_codebooks)
             journal.add({"id": name, "scores": [asdict(score) for score in scores]})
     state.wait_for_everyone()
     done = journal.records()
     return [ClipScore(**score) for name in by_id for score in done[name]["scores"]]
+
+
+def with_audio(clip: Clip, codec: EncodecModel | None) -> Clip:
+    """The clip with its codes decoded to audio, where it has codes alone; without a codec, the clip as it is."""
+    if codec is None or clip.waveform is not None or clip.audio_codes is None:
+        return clip
+    (waveform,) = decode_pieces([Piece(clip, 0, clip.num_tokens, 0)], codec)
+    return replace(clip, waveform=waveform)
 
 
 def digest_of(model: BarkSemanticEncoderModel) -> str:
@@ -112,42 +134,91 @@ def score_runs(
     *,
     known_codebooks: int = 8,
     input_level_db: float | None = None,
+    codec: EncodecModel | None = None,
+    unseen: bool = False,
 ) -> Iterator[tuple[list[RunScore], float | None]]:
     """Score each encoder on the fold that it was trained without; only the main process receives the scores.
+
+    Args:
+        codec (`EncodecModel`, *optional*): decodes the codes of clips without audio, as `batches.codec` of a training
+            does.
+        unseen (`bool`): the caller vouches that the encoders were trained on none of the clips; all are scored.
 
     Yields:
         Of each encoder its scores, and the share of tokens that it reads alike from audio and from codes (`None`
             where it does not read both).
 
     Raises:
-        ValueError: it is unknown which fold an encoder was trained without, or it was trained on all.
+        ValueError: it is unknown which fold an encoder was trained without, it was trained on all, the fold has no
+            clips, or the encoder can read none of them.
     """
     for place in encoders:
         record = training_record(place)
-        if record is None:
-            raise ValueError(
-                f"{place} has no training.json, so nobody knows which fold it was trained without. Name folders of "
-                "train_encoder.py; benchmark_encoders.py scores encoders from elsewhere."
-            )
-        if record["fold"] is None:
-            raise ValueError(f"{place} was trained without holding a fold out: every clip here was in its training.")
-        _, held_out = split_fold(clips, record["fold"])
+        held_out = with_truth(held_out_clips(place, record, clips, unseen=unseen))
+        fold, seed = (None, None) if record is None else (record["fold"], record["seed"])
         model = load_encoder(place, input_level_db)
-        scores = score_share(model, with_truth(held_out), journal, known_codebooks=known_codebooks)
+        scores = score_share(model, held_out, journal, known_codebooks=known_codebooks, codec=codec)
+        if unread := len(held_out) - len({score.id for score in scores}):
+            reason = (
+                "they have no audio. --codec facebook/encodec_24khz (or the Bark that made them) decodes their codes."
+            )
+            if not scores:
+                raise ValueError(f"{place} can read none of the {len(held_out)} clips: {reason}")
+            logger.warning("%s cannot read %d of %d clips: %s", place, unread, len(held_out), reason)
         if PartialState().is_main_process:
             reads_both = model.codec_front_end is not None and model.backbone is not None
-            pairs = [clip for clip in held_out if clip.source == "pair"]
-            runs = [RunScore(place, record["fold"], record["seed"], score) for score in scores]
-            yield runs, front_end_agreement(model, pairs) if reads_both else None
+            both = [clip for clip in held_out if clip.waveform is not None and clip.audio_codes is not None]
+            pairs = [clip for clip in both if clip.source == "pair"] or both
+            runs = [RunScore(place, fold, seed, score) for score in scores]
+            yield runs, front_end_agreement(model, pairs) if reads_both and pairs else None
 
 
-def run_line(runs: Sequence[RunScore]) -> str | None:
-    """The accuracy of one encoder on English audio in words; `None` where no such clip was scored."""
-    english = [run.score for run in runs if (run.score.kind, run.score.inputs) == ("english", "audio")]
-    if not english:
-        return None
-    top_1, top_5 = (accuracy(english, field) for field in FIELDS)
-    return f"{runs[0].encoder}: fold {runs[0].fold}, English from audio {top_1:.1%} / {top_5:.1%}"
+def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *, unseen: bool) -> list[Clip]:
+    """The clips that an encoder was trained without.
+
+    Args:
+        place (`str`), record (`Mapping`, *optional*): the encoder, and its [`training_record`].
+        clips (sequence of `Clip`): the whole corpus.
+        unseen (`bool`): as in [`score_runs`].
+
+    Raises:
+        ValueError: there are none, or nobody knows.
+    """
+    fold = None if record is None else record["fold"]
+    if fold is not None:
+        if unseen:
+            raise ValueError(f"{place} was trained without fold {fold} and is measured on that: leave --unseen away.")
+        _, held_out = split_fold(clips, fold)
+        if not held_out:
+            raise ValueError(f"{place} was trained without fold {fold}, but no clip of this corpus is in that fold.")
+        return held_out
+    same = {corpus_fingerprint(list(part)) for part in (clips, clips[:FINGERPRINTED_ROWS])}
+    if record is not None and record.get("corpus_fingerprint") in same:
+        raise ValueError(
+            f"{place} was trained without holding a fold out: every clip here was in its training. Train another one "
+            "with train_encoder --fold N for each fold, or measure it with --unseen on a corpus made later."
+        )
+    if unseen:
+        return list(clips)
+    if record is None:
+        raise ValueError(
+            f"{place} has no training.json, so nobody knows which fold it was trained without. Name folders of "
+            "train_encoder, or add --unseen if it was trained on none of these clips."
+        )
+    raise ValueError(
+        f"{place} was trained on all of {record.get('corpus', 'its corpus')!r}, without holding a fold out. Add "
+        "--unseen if none of these clips was in that corpus; otherwise train with --fold N for each fold."
+    )
+
+
+def run_line(runs: Sequence[RunScore]) -> str:
+    """The accuracy of one encoder in words: on English audio, or else on the first kind of clips that it read."""
+    names = dict.fromkeys((run.score.kind, run.score.inputs) for run in runs)
+    kind, inputs = next((name for name in names if name == ("english", "audio")), next(iter(names)))
+    chosen = [run.score for run in runs if (run.score.kind, run.score.inputs) == (kind, inputs)]
+    top_1, top_5 = (accuracy(chosen, field) for field in FIELDS)
+    of_fold = "unseen clips" if runs[0].fold is None else f"fold {runs[0].fold}"
+    return f"{runs[0].encoder}: {of_fold}, {kind.capitalize()} from {inputs} {top_1:.1%} / {top_5:.1%}"
 
 
 def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> dict:
@@ -162,8 +233,8 @@ def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> di
         row["top_1_of_seeds"] = accuracy_of_seeds(runs, name)
     report = {"table": table, "clips": [run.score.as_row() for run in runs]}
     report["calibration"] = calibration_report([run.score for run in runs], [run.fold for run in runs])
-    report["folds"] = sorted({run.fold for run in runs})
-    report["seeds"] = sorted({run.seed for run in runs})
+    report["folds"] = sorted({run.fold for run in runs} - {None})
+    report["seeds"] = sorted({run.seed for run in runs} - {None})
     if agreements:
         report["agreement_of_audio_and_codes"] = float(np.mean(agreements))
     return report

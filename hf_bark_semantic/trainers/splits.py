@@ -58,14 +58,17 @@ def training_clips(
         `validation.max_clips` clips to validate on.
 
     Raises:
-        ValueError: the config validates on the fold of the evaluation, or no voices and texts can be held out.
+        ValueError: the corpus has no such fold, the config validates on the fold of the evaluation, or no voices and
+            texts can be held out.
     """
     validation, sources = config.validation, config.sources
     if validation is not None and fold is not None and validation.fold == fold:
         raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
     if config.streaming:
         return streamed_clips(corpus, sources, fold, validation)
-    clips, _ = split_fold(corpus, fold)
+    clips, evaluated = split_fold(corpus, fold)
+    if fold is not None and not evaluated:
+        raise ValueError(no_such_fold(config.corpus, fold, {clip.fold for clip in corpus if clip.in_folds}))
     if validation is None:
         return clips, []
     if validation.fold is not None:
@@ -81,10 +84,19 @@ def training_clips(
     return clips, held_out[: validation.max_clips]
 
 
+def no_such_fold(corpus: str, fold: int, folds: Iterable[int]) -> str:
+    """Why `fold` cannot be held out of a corpus that has these folds, and what to do."""
+    if there := sorted(set(folds) - {-1}):
+        return f"Fold {fold} of {corpus!r} has no clips; its folds are {', '.join(map(str, there))}."
+    return f"{corpus!r} has no folds (column `fold`), so fold {fold} cannot be held out. Leave the fold away."
+
+
 def streamed_clips(
     dataset: IterableDataset, sources: set[str], fold: int | None, validation: ValidationArguments | None
 ) -> tuple[StreamedCorpus, list[Clip]]:
     """[`training_clips`] of a stream: one pass over voices and texts, and one to the last held-out clip."""
+    if fold is not None and "fold" not in dataset.features:
+        raise ValueError(no_such_fold("the streamed corpus", fold, []))
 
     def usable(row) -> bool:
         own = row.get("source", "") in sources

@@ -1,0 +1,73 @@
+"""The route from a corpus to a published encoder: what cannot be measured is refused, with what to type."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_bark_semantic.cli import evaluate_encoder, train_encoder
+from tiny import corpus_row, save_tiny_encoder
+
+
+def saved(folder: Path, *rows: dict, without: tuple[str, ...] = ()) -> str:
+    Dataset.from_list(list(rows)).remove_columns(list(without)).save_to_disk(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run of `train_encoder` without steps, on a corpus that holds nothing out, or a fold."""
+
+    def train(corpus: str, *options: str) -> str:
+        torch.manual_seed(0)
+        config = tmp_path / "config.yaml"
+        model = {"codec_hidden_size": 16, "vocab_size": 50, "hidden_size": 32}
+        values = {"corpus": corpus, "model": model, "batches": {"crops": {"pair": 2}}, "training": {"steps": 0}}
+        config.write_text(json.dumps(values))
+        run = tmp_path / "-".join(["run", Path(corpus).name, *options])
+        train_encoder.main([str(config), "--output", str(run), *options])
+        return str(run)
+
+    return train
+
+
+def test_a_fold_that_the_corpus_lacks_is_not_held_out(trained, corpus, tmp_path):
+    without = saved(tmp_path / "plain", *(corpus_row(seed) for seed in range(3)), without=("fold", "in_folds"))
+    with pytest.raises(ValueError, match="has no folds .column `fold`., so fold 0 cannot be held out"):
+        trained(without, "--fold", "0")
+    with pytest.raises(ValueError, match="Fold 7 of .* has no clips; its folds are 0, 1"):
+        trained(corpus, "--fold", "7")
+
+
+def test_an_encoder_that_held_nothing_out_is_measured_on_another_corpus_alone(trained, corpus, tmp_path, capsys):
+    run = trained(corpus)
+    record = json.loads((Path(run) / "training.json").read_text())
+    assert record["corpus"] == "corpus" and record["fold"] is None
+    with pytest.raises(SystemExit, match="every clip here was in its training.*--fold N"):
+        evaluate_encoder.main([run, "--corpus", corpus, "--unseen"])
+    later = saved(tmp_path / "later", *(corpus_row(seed, kind="en", fold=-1) for seed in range(20, 23)))
+    with pytest.raises(SystemExit, match="trained on all of 'corpus'.*Add --unseen"):
+        evaluate_encoder.main([run, "--corpus", later])
+    evaluate_encoder.main([run, "--corpus", later, "--unseen", "--json", str(tmp_path / "e.json")])
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert report["table"]["en, codes"]["clips"] == 3 and report["folds"] == []
+    assert "unseen clips, En from codes" in capsys.readouterr().out
+    of_fold = trained(corpus, "--fold", "1")
+    with pytest.raises(SystemExit, match="leave --unseen away"):
+        evaluate_encoder.main([of_fold, "--corpus", later, "--unseen"])
+    with pytest.raises(SystemExit, match="no clip of this corpus is in that fold"):
+        evaluate_encoder.main([of_fold, "--corpus", later])
+
+
+def test_codes_alone_are_decoded_or_refused(bark_folder, tmp_path):
+    rows = [corpus_row(seed, fold=-1, with_audio=False) for seed in range(2)]
+    codes, encoder = saved(tmp_path / "codes", *rows), save_tiny_encoder(tmp_path / "encoder")
+    arguments = [encoder, "--corpus", codes, "--unseen", "--json", str(tmp_path / "e.json")]
+    with pytest.raises(SystemExit, match="can read none of the 2 clips: they have no audio. --codec"):
+        evaluate_encoder.main(arguments)
+    evaluate_encoder.main([*arguments, "--codec", bark_folder])
+    assert json.loads((tmp_path / "e.json").read_text())["table"]["english, audio"]["clips"] == 2
+    with pytest.raises(SystemExit, match="no training.json"):
+        evaluate_encoder.main([encoder, "--corpus", codes])
