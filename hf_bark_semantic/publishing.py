@@ -399,14 +399,14 @@ def encoder_results(table: Mapping[str, Mapping]) -> list[EvalResult]:
     """Results of the table that `evaluate_encoder.py` writes: token accuracy by kind of clip and way of reading it."""
     results = []
     for row_name, row in table.items():
-        kind, inputs = row_name.split(", ")
+        kind, inputs = row_name.rsplit(", ", 1)
         for field, words in (("top_1", "top-1"), ("top_5", "top-5")):
             measured = row[field]
             results.append(
                 EvalResult(
                     task_type="audio-to-bark-semantic",
                     task_name="Audio to Bark semantic tokens",
-                    dataset_type=f"bark-{kind}",
+                    dataset_type=re.sub(r"[^\w-]+", "-", f"bark-{kind}"),
                     dataset_name=CLIPS.get(kind, f"Bark clips: {kind}"),
                     dataset_args={"clips": row["clips"], "tokens": row["tokens"]},
                     metric_type="accuracy",

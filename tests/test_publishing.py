@@ -16,6 +16,7 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publ
 from hf_bark_semantic.bark.adapter_bundle import save_adapters
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config
 from hf_bark_semantic.cli import package_encoder, publish
+from hf_bark_semantic.evaluation import packaging
 from hf_bark_semantic.packaged import card_template
 from hf_bark_semantic.publishing import (
     PublishingError,
@@ -204,12 +205,56 @@ def test_an_encoders_card_holds_what_was_measured(encoder):
         for k, value in (("top-1", 0.2512), ("top-5", 0.5))
         for inputs in ("audio", "codes")
     }
-    assert card.data.model_name == "bark-encoder" and card.data.license == "mit"
+    assert card.data.model_name == "encoder" and card.data.license == "mit"
     assert card.data.eval_results[0].metric_args == {"interval_95": [0.2, 0.3]}
     assert "consent" in card.text and "| English speech | audio | 25.1% [20.0%, 30.0%] |" in card.text
     interval = "25.1% [20.0%, 30.0%]"
     assert f"| de | {interval} | {interval} | +3.1% [-1.0%, +7.0%] | 3 | 2 | 1,200 |" in card.text
     assert "5 of Suno's presets" in card.text
+
+
+def packaged(run: Path, scores: dict, output: Path, *options: str) -> Path:
+    (run.parent / "scores.json").write_text(json.dumps(scores))
+    package_encoder.main([str(run), "--scores", str(run.parent / "scores.json"), "--output", str(output), *options])
+    return output
+
+
+def test_an_encoder_of_any_corpus_is_packaged_with_its_own_groups_and_its_corpus(encoder, tmp_path, capsys):
+    run = tmp_path / "run"
+    record = {"config": "mine.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"synthetic": 1200}}
+    (run / "training.json").write_text(json.dumps({**record, "corpus": "my-corpus"}))
+    table = {f"{kind}, audio": TABLE["english, audio"] for kind in ("de", "a, b")}
+    scores = {"input_level_db": None, "table": table, "folds": [0, 1], "num_folds": 3, "clips": []}
+    output = packaged(run, scores, tmp_path / "mine", "--license", "cc0-1.0", "--remote-code")
+    line = json.loads((output / "evaluation.json").read_text())["accuracy_line"]
+    assert "on voices and sentences (de, read from audio) that" in line and "2 clips." in line
+    card = ModelCard.load(output / "README.md")
+    assert card.data.license == "cc0-1.0" and card.data.model_name == "mine"
+    assert "The corpus `my-corpus`: clips 1,200 of the source `synthetic`." in card.text
+    assert "Folds 0, 1 of 3" in card.text and "| a, b | audio | 25.1%" in card.text
+    assert "rsxdalv" not in card.text and "OpenAI" not in card.text
+    publish.main([str(output), "me/mine", "--dry-run"])
+    assert "modeling_bark_semantic.py" in capsys.readouterr().out
+    assert "AutoModel" in json.loads((output / "config.json").read_text())["auto_map"]
+    assert "AutoProcessor" in json.loads((output / "processor_config.json").read_text())["auto_map"]
+    unseen = packaged(run, {**scores, "folds": []}, tmp_path / "unseen")
+    assert "clips that its training did not contain. One seed" in (unseen / "README.md").read_text()
+    assert not list(unseen.glob("*.py")), "the code of one folder is not put into the next"
+
+
+def test_what_cannot_be_packaged_leaves_nothing_behind(encoder, tmp_path, monkeypatch):
+    run, output, before = tmp_path / "run", tmp_path / "new", set(tmp_path.iterdir())
+    with pytest.raises(SystemExit, match="no table of accuracies"):
+        packaged(run, {"runs": []}, output)
+    arguments = ["--scores", str(tmp_path / "none.json"), "--output", str(output)]
+    with pytest.raises(SystemExit, match="none.json cannot be read.*evaluate_encoder .*--json"):
+        package_encoder.main([str(run), *arguments])
+    with pytest.raises(SystemExit, match="has no training.json"):
+        package_encoder.main([str(tmp_path / "nowhere"), "--scores", str(tmp_path / "scores.json"), *arguments[2:]])
+    monkeypatch.setattr(packaging, "encoder_card", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        packaged(run, {"table": TABLE, "input_level_db": None}, output)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_an_adapters_card_gets_the_results_of_the_report_beside_it(adapter, hub):

@@ -5,7 +5,8 @@
 
 Writes float16 weights, config, processor, `evaluation.json` (with the line that `bark-semantic encode` prints) and the
 model card, in which every number comes from the scores that `evaluate_encoder.py` wrote; its metadata have them, too.
-`publish.py` uploads the folder.
+`publish.py` uploads the folder. With --remote-code, the model's code lies beside its weights, so that `AutoModel`
+reads it with `trust_remote_code=True` where this package isn't installed.
 """
 
 import argparse
@@ -21,11 +22,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
     parser.add_argument("--scores", type=Path, required=True, help="--json of evaluate_encoder.py over the folds")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--remote-code", action="store_true", help="put the model's code beside the weights")
+    parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
     try:
-        print(package_encoder(args.run, json.loads(args.scores.read_text()), args.output))
+        options = {"remote_code": args.remote_code, "license_id": args.license}
+        print(package_encoder(args.run, read_scores(args.scores), args.output, **options))
     except ValueError as error:
         raise SystemExit(str(error)) from error
+    print(f"Next: python -m hf_bark_semantic.cli.publish {args.output} me/{args.output.name} --dry-run")
+
+
+def read_scores(file: Path) -> dict:
+    """The figures that `evaluate_encoder` wrote.
+
+    Raises:
+        ValueError: there is no such file, or it is not one of these.
+    """
+    try:
+        scores = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}). Write it with evaluate_encoder ... --json {file}."
+        ) from error
+    if not isinstance(scores, dict):
+        raise ValueError(f"{file} holds no scores. Write it with evaluate_encoder ... --json {file}.")
+    return scores
 
 
 if __name__ == "__main__":

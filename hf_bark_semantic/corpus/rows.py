@@ -93,7 +93,7 @@ class Clip:
     Args:
         id (`str`), voice (`str`): as in the row.
         source (`str`): by which a batch plan chooses rows.
-        kind (`str`): the row's `kind`, else its language.
+        kind (`str`): the group that its accuracy is counted in: the row's `kind`, else its language, else its source.
         fold (`int`): in which it is held out; -1 for none.
         in_folds (`bool`): `False` if it is only trained on where nothing is held out.
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): int64.
@@ -204,7 +204,7 @@ def clip_of_row(row: Mapping[str, Any]) -> Clip:
     return Clip(
         id=str(row["id"]),
         source=str(row.get("source") or ""),
-        kind=str(row.get("kind") or row.get("language") or ""),
+        kind=str(row.get("kind") or row.get("language") or row.get("source") or "all"),
         voice=str(row["voice"] or ""),
         fold=int(row.get("fold", -1)),
         in_folds=bool(row.get("in_folds", True)),

@@ -1,8 +1,12 @@
 """A trained encoder with its measured accuracy as the folder that is published: float16 weights, figures and card."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+
+from transformers.dynamic_module_utils import custom_object_save
 
 from ..corpus.bark_artefacts import NUM_FOLDS
 from ..files import write_json
@@ -13,7 +17,6 @@ from ..publishing import encoder_results, markdown_table, render_card, strip_pat
 from .encoder import FIELDS, format_interval
 from .presets import preset_table
 
-NAME = "bark-encoder"
 KINDS = {  # in the order of the card's table
     "english": "English speech",
     "other": "Japanese and odd voices",
@@ -23,92 +26,179 @@ KINDS = {  # in the order of the card's table
     "prompt": "voice prompts (many languages)",
 }
 WHISPER_OF_WIDTH = {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"}
+OWN_CORPUS = "bark_artefacts"  # of `prepare_bark_artefacts`, whose sources the card of the packaged encoder names
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
 JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and
 others){sweep}{recordings}. Noises and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings:
 `training/README.md`, `training/configs/builtin.yaml`."""
+OWN_LICENCE = """\
+MIT. The Whisper weights in it are OpenAI's (MIT); the Bark artefacts that it learnt from are Suno's and the
+community's (MIT)."""
 
 
-def package_encoder(run: Path, scores: Mapping, output: Path) -> str:
-    """Write the folder of an encoder for the Hub.
+def package_encoder(
+    run: Path, scores: Mapping, output: Path, *, remote_code: bool = False, license_id: str | None = None
+) -> str:
+    """Write the folder of an encoder for the Hub. On an error nothing is written.
 
     Args:
         run (`Path`): the folder of a training without a held-out fold.
         scores (`dict`): what `evaluate_encoder` measured over the folds; its temperatures become the config's.
         output (`Path`): the folder to write.
+        remote_code (`bool`): put the code of the model beside its weights, for `trust_remote_code=True`.
+        license_id (`str`, *optional*): for the card, such as "mit".
 
     Returns:
         `str`: the accuracy in one sentence, which `bark-semantic encode` prints.
 
     Raises:
-        ValueError: the run held a fold out.
+        ValueError: the run is unfinished or held a fold out, or the scores are not those of clips with known tokens.
     """
+    if not (run / "training.json").is_file():
+        raise ValueError(f"{run} has no training.json: name the folder of a finished train_encoder.")
     record = json.loads((run / "training.json").read_text())
     if record["fold"] is not None:
         raise ValueError(f"{run} held fold {record['fold']} out; train without --fold for the published weights.")
+    if not scores.get("table"):
+        raise ValueError(
+            "The scores have no table of accuracies: name the --json of evaluate_encoder, without --human."
+        )
+    line = accuracy_line(scores["table"])
     model = BarkSemanticEncoderModel.from_pretrained(run)
+    processor = BarkSemanticEncoderProcessor.from_pretrained(run)
     model.config.input_level_db = scores["input_level_db"]  # the encoder as it was measured
     own = model.config.temperatures or {}
     fitted = {kind: row["temperature"] for kind, row in scores.get("calibration", {}).items() if "temperature" in row}
     if fitted:
         model.config.temperatures = {**own, **{kind: own.get(kind, 1.0) * fitted[kind] for kind in fitted}}
-    model.half().save_pretrained(output)
-    config_file = output / "config.json"  # stored in half the space, but computed with in float32 unless asked
-    config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
-    BarkSemanticEncoderProcessor.from_pretrained(run).save_pretrained(output)
-    line = accuracy_line(scores["table"])
-    kept = {name: value for name, value in scores.items() if name != "clips"}
-    write_json(output / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
-    strip_paths(output)
-    card = encoder_card(model, output / "model.safetensors", scores, record)
-    (output / "README.md").write_text(card, encoding="utf-8")
+    if remote_code:  # of these objects alone, unlike `register_for_auto_class`
+        model._auto_class, model.config._auto_class, processor._auto_class = "AutoModel", "AutoConfig", "AutoProcessor"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".package-") as unfinished:
+        folder = Path(unfinished)
+        if remote_code:
+            custom_object_save(model, folder, config=model.config)
+        model.half().save_pretrained(folder)
+        config_file = folder / "config.json"  # stored in half the space, but computed with in float32 unless asked
+        config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+        processor.save_pretrained(folder)
+        kept = {name: value for name, value in scores.items() if name != "clips"}
+        write_json(folder / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
+        strip_paths(folder)
+        weights = folder / "model.safetensors"
+        card = encoder_card(model, weights, scores, record, name=output.resolve().name, license_id=license_id)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        output.mkdir(exist_ok=True)
+        for file in sorted(folder.iterdir(), key=lambda file: file == weights):
+            os.replace(file, output / file.name)
     return line
 
 
 def accuracy_line(table: Mapping) -> str:
-    """The accuracy on English audio in one sentence."""
-    english = table["english, audio"]
+    """The accuracy on English audio, or else on the first kind of clips that was read from audio, in one sentence."""
+    names = sorted(table, key=lambda name: (name != "english, audio", not name.endswith(", audio")))
+    kind, inputs = names[0].rsplit(", ", 1)
+    row, english = table[names[0]], names[0] == "english, audio"
+    group = "English voices and sentences" if english else f"voices and sentences ({kind}, read from {inputs})"
     return (
-        f"Measured accuracy of this encoder on English voices and sentences that its training did not contain: "
-        f"{english['top_1']['mean']:.1%} of the tokens right (95 % interval {english['top_1']['low']:.1%} to "
-        f"{english['top_1']['high']:.1%}), {english['top_5']['mean']:.1%} among its first five; "
-        f"{english['clips']} real Bark clips."
+        f"Measured accuracy of this encoder on {group} that its training did not contain: "
+        f"{row['top_1']['mean']:.1%} of the tokens right (95 % interval {row['top_1']['low']:.1%} to "
+        f"{row['top_1']['high']:.1%}), {row['top_5']['mean']:.1%} among its first five; "
+        f"{row['clips']} {'real Bark clips' if english else 'clips'}."
     )
 
 
-def encoder_card(model: BarkSemanticEncoderModel, weights: Path, scores: Mapping, record: Mapping) -> str:
+def encoder_card(
+    model: BarkSemanticEncoderModel,
+    weights: Path,
+    scores: Mapping,
+    record: Mapping,
+    *,
+    name: str,
+    license_id: str | None = None,
+) -> str:
     """The model card; the table and the metadata hold the measured accuracy."""
-    table = scores["table"]
-    seeds = len(table["english, audio"].get("top_1_of_seeds", [1]))
-    clips = record["clips"]
-    sweep, presets, recordings = (clips.get(name, 0) for name in ("sweep", "preset", "recording"))
+    table, clips = scores["table"], record["clips"]
+    seeds = max(len(row.get("top_1_of_seeds", [1])) for row in table.values())
+    own = record.get("corpus", OWN_CORPUS) == OWN_CORPUS and {"pair", "prompt"} <= clips.keys()
     values = {
+        "name": name,
         "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}",
-        "backbone": WHISPER_OF_WIDTH.get(model.config.backbone_hidden_size, "another size"),
-        "folds": folds_in_words(scores.get("folds", [])),
         "megabytes": f"{weights.stat().st_size / 1e6:.1f}",
-        "layers": ", ".join(map(str, model.config.backbone_layers)),
-        "head_layers": str(model.config.num_hidden_layers),
-        "seeds": "one seed" if seeds == 1 else f"{seeds} seeds",
+        "parts": parts_in_words(model, own=own),
+        "measured": measured_in_words(scores, "one seed" if seeds == 1 else f"{seeds} seeds"),
         "table": accuracy_of_kinds(table) + accuracy_by_language(scores),
         "calibration": calibration_sentence(scores.get("calibration", {})),
-        "training": TRAINING_DATA.format(
-            pairs=clips["pair"],
-            presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
-            prompts=clips["prompt"],
-            recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)" if recordings else "",
-            sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
-        ),
+        "training": artefacts_in_words(clips) if own else corpus_in_words(record),
+        "licence": OWN_LICENCE if own else "See the metadata; backbone and corpus have licences of their own.",
+        "place": "str(hf_bark_semantic.default_encoder())" if own else f'"{name}"',
     }
-    return render_card(card_template("encoder"), values, name=NAME, results=encoder_results(table))
+    metadata = {"license": license_id or ("mit" if own else None)}
+    results = encoder_results(table)
+    return render_card(card_template("encoder"), values, metadata=metadata, name=name, results=results)
 
 
-def folds_in_words(folds: Sequence[int]) -> str:
-    """Which folds the figures are of."""
-    if len(folds) == NUM_FOLDS or not folds:
-        return "Five folds"
-    return f"Fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {NUM_FOLDS}"
+def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
+    """Backbone, codec front end and head of a model, as a list in Markdown."""
+    config, parts = model.config, []
+    if model.backbone is not None:
+        kind, size = config.backbone_config.model_type, f"width {config.backbone_hidden_size}"
+        if kind == "whisper":
+            kind, size = "Whisper", WHISPER_OF_WIDTH.get(config.backbone_hidden_size, size)
+        origin = " (OpenAI, MIT), frozen" if own else ""
+        layers = ", ".join(map(str, config.backbone_layers))
+        parts.append(
+            f"Backbone: the encoder of {kind} {size}{origin}, on the real length of the audio; layers {layers}."
+        )
+    if model.codec_front_end is not None:
+        spectrogram = (
+            "predicts from EnCodec codes the log-mel spectrogram of their sound, which the backbone then reads"
+        )
+        predicted = spectrogram if config.codec_output == "spectrogram" else "makes features of EnCodec codes"
+        parts.append(f"Codec front end: {predicted}.")
+    if config.head_type == "transformer":
+        layers = config.num_hidden_layers
+        parts.append(f"Head: a convolution and {layers} transformer layers over one feature vector per token.")
+    else:
+        parts.append(f"Head: {config.head_type}.")
+    return "\n".join(f"- {part}" for part in parts)
+
+
+def measured_in_words(scores: Mapping, seeds: str) -> str:
+    """On which clips an encoder was measured."""
+    folds, num_folds = scores.get("folds"), scores.get("num_folds", NUM_FOLDS)
+    if folds == []:
+        return (
+            f"clips that its training did not contain. {seeds.capitalize()}; 95 % intervals by bootstrap over voices."
+        )
+    if folds is None or len(folds) == num_folds:
+        which = "Five folds" if num_folds == NUM_FOLDS else f"{num_folds} folds"
+    else:
+        which = f"Fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {num_folds}"
+    return (
+        f"clips whose voice and sentence no part of the training saw. {which},\n{seeds}; 95 % intervals by bootstrap "
+        "over voices. The weights here were then trained on all of the data, by the same recipe."
+    )
+
+
+def artefacts_in_words(clips: Mapping[str, int]) -> str:
+    """What the packaged encoder was trained on, and where it is from."""
+    sweep, presets, recordings = (clips.get(name, 0) for name in ("sweep", "preset", "recording"))
+    return TRAINING_DATA.format(
+        pairs=clips["pair"],
+        presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
+        prompts=clips["prompt"],
+        recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)" if recordings else "",
+        sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
+    )
+
+
+def corpus_in_words(record: Mapping) -> str:
+    """The corpus of a training, with its clips by source."""
+    corpus = f"The corpus `{record['corpus']}`" if "corpus" in record else "A corpus that its record does not name"
+    counts = ", ".join(f"{count:,} of the source `{source}`" for source, count in record.get("clips", {}).items())
+    return f"{corpus}: clips {counts or 'read as a stream'}. Config: `{record['config']}`, {record['steps']:,} steps."
 
 
 def calibration_sentence(calibration: Mapping) -> str:
@@ -122,12 +212,17 @@ def calibration_sentence(calibration: Mapping) -> str:
 
 def accuracy_of_kinds(table: Mapping) -> str:
     """The rows of `summarize` as a table in Markdown."""
-    kinds, rows = list(KINDS), []
-    for name, row in sorted(table.items(), key=lambda item: kinds.index(item[0].split(", ")[0])):
-        kind, inputs = name.split(", ")
+    order, rows = list(KINDS), []
+    for name, row in sorted(table.items(), key=lambda item: _place(item[0].rsplit(", ", 1)[0], order)):
+        kind, inputs = name.rsplit(", ", 1)
         accuracies = [format_interval(row[field]) for field in FIELDS]
-        rows.append([KINDS[kind], inputs, *accuracies, f"{row['clips']}, {row['tokens']:,}"])
+        rows.append([KINDS.get(kind, kind), inputs, *accuracies, f"{row['clips']}, {row['tokens']:,}"])
     return markdown_table(["clips", "read from", *FIELDS.values(), "clips, tokens"], rows)
+
+
+def _place(kind: str, order: list[str]) -> int:
+    """Kinds of other corpora stand behind ours, in the order in which they were measured."""
+    return order.index(kind) if kind in order else len(order)
 
 
 def accuracy_by_language(scores: Mapping) -> str:
