@@ -2,6 +2,7 @@
 
     python training/evaluate_encoder.py outputs/cv/fold* --corpus outputs/bark_artefacts --json outputs/cv.json
     python training/evaluate_encoder.py --corpus outputs/bark_artefacts
+    python training/evaluate_encoder.py outputs/cv/fold* outputs/base/fold* --weights --corpus outputs/bark_artefacts
     python training/evaluate_encoder.py builtin --human ../shared/data/human/librispeech_251_speakers \\
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
@@ -9,13 +10,16 @@ The first form scores every run on the fold that it was trained without, which t
 and pools the folds. An encoder that was trained without a fold is measured with --unseen on a corpus whose clips were
 not in its training. --codec decodes clips that have codes but no audio. Runs of several seeds are pooled, too, and
 each seed's accuracy is printed. Where the corpus has Suno's presets, it also prints a table by language, beside the
-community's quantizer on the same clips; the second form prints that quantizer's figures alone. The third form needs no
-true tokens: it measures how far the tokens of human speech are from Bark's own, and how many of them stay the same
-under noise, a room, a change of level and resampling.
+community's quantizer on the same clips; the second form prints that quantizer's figures alone. The third form reads
+with several encoders as one, the runs of a fold together, and with each those that were trained without a fold
+(--unseen): it chooses their weights on one half of the voices and measures on the other half, also with the stored
+tokens of the community's quantizer added. The fourth form needs no true tokens: it measures how far the tokens of
+human speech are from Bark's own, and how many of them stay the same under noise, a room, a change of level and
+resampling.
 
 With --output all write summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
-report.html and model_card_rows.md. The first form also keeps the score of every clip there (trials-*.jsonl). Killed
-and started again, it goes on where it was, and several processes share the clips:
+report.html and model_card_rows.md. The first and the third form also keep the score of every clip there
+(trials-*.jsonl). Killed and started again, they go on where they were, and several processes share the clips:
 
     accelerate launch --num_processes 2 training/evaluate_encoder.py ... --output FOLDER                (two GPUs)
     ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 training/evaluate_encoder.py ... --output FOLDER   (two CPU cores)
@@ -25,7 +29,7 @@ benchmark_encoders.py compares several encoders.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +49,10 @@ from ..evaluation.encoder import (
     score_runs,
     with_truth,
 )
-from ..evaluation.presets import preset_blocks, preset_report, preset_table
+from ..evaluation.ensemble import fold_ensembles, score_members, weights_blocks, weights_report, weights_rows
+from ..evaluation.presets import best_lag, preset_blocks, preset_report, preset_table
 from ..evaluation.report import how_made, required_packages, write_results
+from ..evaluation.report_page import Table
 from ..evaluation.robustness import human_blocks, human_changes, human_report
 from ..publishing import markdown_table
 
@@ -60,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("Several processes share the clips by way of --output, and --human takes one process.")
     if args.human and not args.encoders:
         raise SystemExit("--human needs an encoder that reads the recordings, such as builtin.")
+    if args.weights and (args.human or not args.encoders):
+        raise SystemExit("--weights needs encoders, and no --human.")
     measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
+    measure = of_several_as_one if args.weights else measure
     try:
         report, trials, blocks = measure(load_corpus(args.corpus), args)
     except ValueError as error:
@@ -85,6 +94,9 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
+    parser.add_argument(
+        "--weights", action="store_true", help="read with all as one; choose and measure their weights"
+    )
     parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
     parser.add_argument("--codec", help="of codes without audio: facebook/encodec_24khz, a Bark or a folder")
     parser.add_argument("--unseen", action="store_true", help="none of the clips was in the training of the encoders")
@@ -101,11 +113,9 @@ def argument_parser() -> argparse.ArgumentParser:
 def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
     """Figures, rows and blocks of each run on its own fold; other processes than the main one receive nothing."""
     runs, agreements = [], []
-    reading = {"known_codebooks": args.known_codebooks, "input_level_db": args.input_level_db}
-    codec = None if args.codec is None else load_codec(args.codec).to(PartialState().device)
-    decoding = {} if codec is None else {"codec": args.codec}
-    with score_journal(args.output, clips, corpus=args.corpus, **reading, **decoding) as journal:
-        for of_run, agreement in score_runs(args.encoders, clips, journal, **reading, codec=codec, unseen=args.unseen):
+    settings, reading = reading_of(args)
+    with score_journal(args.output, clips, **settings) as journal:
+        for of_run, agreement in score_runs(args.encoders, clips, journal, **reading, unseen=args.unseen):
             runs += of_run
             agreements += [] if agreement is None else [agreement]
             print(run_line(of_run))
@@ -117,8 +127,33 @@ def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
     if presets := preset_report((run.score for run in runs), clips):
         report["presets"] = presets
         blocks[1:1] = preset_blocks(presets)
-        print_presets(presets)
+        print_table(preset_table(presets))
     return report, [run.as_row() for run in runs], blocks
+
+
+def reading_of(args: argparse.Namespace) -> tuple[dict, dict]:
+    """What scores depend on, by name; and how encoders read."""
+    reading = {"known_codebooks": args.known_codebooks, "input_level_db": args.input_level_db}
+    codec = None if args.codec is None else load_codec(args.codec).to(PartialState().device)
+    decoding = {} if codec is None else {"codec": args.codec}
+    return {"corpus": args.corpus, **reading, **decoding}, {**reading, "codec": codec}
+
+
+def of_several_as_one(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
+    """Figures, rows and blocks of the encoders of each fold as one; other processes receive nothing."""
+    settings, reading = reading_of(args)
+    lag = best_lag(clips)
+    ensembles = fold_ensembles(args.encoders, clips, unseen=args.unseen)
+    with score_journal(args.output, clips, weights=True, **settings) as journal:
+        scored = score_members(ensembles, journal, lag=lag, **reading)
+    if not PartialState().is_main_process:
+        return {}, [], []
+    report = weights_report(scored, [places for places, _ in ensembles], lag=lag)
+    blocks = weights_blocks(report)
+    for table in blocks:
+        print_table(table)
+    report |= {"runs": args.encoders, "input_level_db": args.input_level_db}
+    return report, weights_rows(scored, report), blocks
 
 
 def of_community(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
@@ -126,12 +161,11 @@ def of_community(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict,
     presets = preset_report([], clips)
     if presets is None:
         raise SystemExit(f"{args.corpus} has no tokens of the community's quantizer, so name an encoder to measure.")
-    print_presets(presets)
+    print_table(preset_table(presets))
     return {"presets": presets}, [], preset_blocks(presets)
 
 
-def print_presets(presets: Mapping) -> None:
-    table = preset_table(presets)
+def print_table(table: Table) -> None:
     print(f"\n{markdown_table(table.columns, table.rows)}\n\n{table.note}")
 
 

@@ -12,10 +12,11 @@ import hashlib
 import logging
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -99,16 +100,29 @@ def score_share(
 
     With a codec, the codes of clips without audio are decoded to audio first.
     """
-    state, digest = PartialState(), digest_of(model)
+
+    def score(clip: Clip) -> list[dict]:
+        return [asdict(score) for score in score_clips(model, [with_audio(clip, codec)], known_codebooks)]
+
+    return [ClipScore(**score) for scores in kept_scores(score, clips, journal, digest_of(model)) for score in scores]
+
+
+def kept_scores(score: Callable[[Clip], Any], clips: Sequence[Clip], journal: Journal, digest: str) -> list[Any]:
+    """Call `score` for this process' share of the clips, except those in the journal; returns what all clips have.
+
+    Args:
+        score (`Callable`): gives what is kept of a clip, JSON-ready.
+        digest (`str`): of the encoders that it scores.
+    """
+    state = PartialState()
     by_id = {f"{digest} {number} {clip.id}": clip for number, clip in enumerate(clips)}
     done = journal.records()
     for name in list(by_id)[state.process_index :: state.num_processes]:
         if name not in done:
-            scores = score_clips(model, [with_audio(by_id[name], codec)], known_codebooks)
-            journal.add({"id": name, "scores": [asdict(score) for score in scores]})
+            journal.add({"id": name, "scores": score(by_id[name])})
     state.wait_for_everyone()
     done = journal.records()
-    return [ClipScore(**score) for name in by_id for score in done[name]["scores"]]
+    return [done[name]["scores"] for name in by_id]
 
 
 def with_audio(clip: Clip, codec: EncodecModel | None) -> Clip:
@@ -335,8 +349,12 @@ __all__ = [
     "accuracy_table",
     "as_estimate",
     "clips_table",
+    "digest_of",
+    "format_interval",
     "held_out_blocks",
+    "held_out_clips",
     "held_out_report",
+    "kept_scores",
     "load_encoder",
     "report_lines",
     "run_line",
@@ -344,5 +362,6 @@ __all__ = [
     "score_runs",
     "score_share",
     "training_record",
+    "with_audio",
     "with_truth",
 ]

@@ -2,13 +2,16 @@
 
     preset_report     scores of encoders, and the community's tokens -> figures by language, as JSON
     preset_blocks     the same as a table and a plot
-    community_hits    how many of the community's tokens of a clip are right, at a lag
+    community_tokens  the community's tokens of a clip, moved by a lag
+    best_lag          at which most of them are right
 
 The community's HuBERT quantizer was trained on English. It read the enhanced rendering, so encoders are compared with
 it on that one. It read the file late by 50 ms, which are 2.5 tokens: the best of a few lags is chosen for all clips.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from ..corpus.rows import Clip
 from .encoder import FIELDS, as_estimate, format_interval
@@ -44,7 +47,7 @@ def preset_report(scores: Iterable[ClipScore], clips: Sequence[Clip]) -> dict | 
     presets = {clip.id: clip for clip in clips if clip.source in RENDERINGS and clip.in_folds}
     scored = [(presets[score.id], score) for score in scores if score.id in presets and score.inputs == "audio"]
     read = [clip for clip in presets.values() if clip.community_tokens is not None]
-    lag = max(LAGS, key=lambda lag: sum(community_hits(clip, lag) for clip in read))
+    lag = best_lag(read)
     if scored:
         ids = {clip.id for clip, _ in scored}
         read = [clip for clip in read if clip.id in ids]
@@ -57,10 +60,21 @@ def preset_report(scores: Iterable[ClipScore], clips: Sequence[Clip]) -> dict | 
     return {"lag": lag, "languages": rows} if rows else None
 
 
-def community_hits(clip: Clip, lag: int) -> int:
-    """How many of the community's tokens are right if they are `lag` too late; what is beyond their end is wrong."""
+def best_lag(clips: Sequence[Clip]) -> int:
+    """By how many tokens the community's tokens are late: the one of `LAGS` at which most of all clips' are right."""
+    read = [clip for clip in clips if clip.community_tokens is not None]
+    return max(LAGS, key=lambda lag: sum(community_hits(clip, lag) for clip in read))
+
+
+def community_tokens(clip: Clip, lag: int) -> np.ndarray:
+    """The community's tokens of a clip, `(num_tokens,)`, if they are `lag` too late; -1 beyond their end."""
     moved = clip.community_tokens[lag:][: clip.num_tokens]
-    return int((moved == clip.semantic_tokens[: len(moved)]).sum())
+    return np.pad(moved, (0, clip.num_tokens - len(moved)), constant_values=-1)
+
+
+def community_hits(clip: Clip, lag: int) -> int:
+    """How many of [`community_tokens`] are right."""
+    return int((community_tokens(clip, lag) == clip.semantic_tokens).sum())
 
 
 def _figures(scored: Sequence[tuple[Clip, ClipScore]], read: Sequence[Clip], lag: int) -> dict:
@@ -71,24 +85,27 @@ def _figures(scored: Sequence[tuple[Clip, ClipScore]], read: Sequence[Clip], lag
     for source, name in RENDERINGS.items():
         chosen = [(clip, score) for clip, score in scored if clip.source == source]
         for field in FIELDS if chosen else ():
-            row[f"{name}_{field}"] = _estimate([clip for clip, _ in chosen], [getattr(s, field) for _, s in chosen])
+            row[f"{name}_{field}"] = clip_estimate(
+                [clip for clip, _ in chosen], [getattr(s, field) for _, s in chosen]
+            )
     for name, shift in (("community", lag), ("community_lag_0", 0)) if read else ():
-        row[name] = _estimate(read, [community_hits(clip, shift) for clip in read])
+        row[name] = clip_estimate(read, [community_hits(clip, shift) for clip in read])
     both = [(clip, score) for clip, score in scored if clip.community_tokens is not None]
     if both:
         ours, theirs = [score.top_1 for _, score in both], [community_hits(clip, lag) for clip, _ in both]
         tokens, voices = zip(*((clip.num_tokens, clip.voice) for clip, _ in both), strict=True)
         difference = paired_difference(ours, theirs, tokens, groups=voices)
-        row["difference"] = {**_interval(difference), "p_value": difference.p_value}
+        row["difference"] = {**interval(difference), "p_value": difference.p_value}
     return row
 
 
-def _estimate(clips: Sequence[Clip], hits: Sequence[int]) -> dict[str, float]:
+def clip_estimate(clips: Sequence[Clip], hits: Sequence[int]) -> dict[str, float]:
+    """The share of the clips' tokens that were hit, with its interval by bootstrap over voices."""
     tokens, voices = [clip.num_tokens for clip in clips], [clip.voice for clip in clips]
-    return _interval(ratio_estimate(hits, tokens, groups=voices))
+    return interval(ratio_estimate(hits, tokens, groups=voices))
 
 
-def _interval(figure: Estimate | PairedDifference) -> dict[str, float]:
+def interval(figure: Estimate | PairedDifference) -> dict[str, float]:
     return {"mean": figure.value, "low": figure.low, "high": figure.high}
 
 
@@ -125,4 +142,13 @@ def _cell(name: str, figure: Mapping[str, float] | None) -> str:
     return format_interval(figure)
 
 
-__all__ = ["community_hits", "preset_blocks", "preset_report", "preset_table"]
+__all__ = [
+    "best_lag",
+    "clip_estimate",
+    "community_hits",
+    "community_tokens",
+    "interval",
+    "preset_blocks",
+    "preset_report",
+    "preset_table",
+]

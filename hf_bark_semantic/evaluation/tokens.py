@@ -61,24 +61,30 @@ def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[
     """
     scores = []
     for clip in clips:
-        inputs = collate([clip], model.config.codebook_size)
-        labels = inputs.pop("labels")
-        if "audio_codes" in inputs:
-            inputs["audio_codes"] = inputs["audio_codes"][:, :known_codebooks]
-        for name, wanted in INPUTS.items():
-            if not set(wanted) <= set(inputs):
-                continue
-            if ("codes" in name and model.codec_front_end is None) or ("audio" in name and model.backbone is None):
-                continue
+        truth = torch.from_numpy(clip.semantic_tokens).to(model.device)
+        for name, inputs in readable_inputs(model, clip, known_codebooks).items():
             whole = model.config.vocab_size  # the statistics need the probability of every token
-            result = model.encode(**{key: inputs[key].to(model.device) for key in wanted}, top_k=whole)
-            tokens, truth = result.top_k_tokens[0], labels[0].to(model.device)
+            result = model.encode(**inputs, top_k=whole)
+            tokens = result.top_k_tokens[0]
             hits = tokens[:, :TOP_K] == truth[:, None]  # (num_tokens, TOP_K)
             top_1, top_5 = int(hits[:, 0].sum()), int(hits.any(-1).sum())
             statistics = clip_statistics(tokens, result.top_k_confidence[0], truth)
             score = ClipScore(clip.id, clip.voice, clip.kind, name, clip.num_tokens, top_1, top_5, statistics)
             scores.append(score)
     return scores
+
+
+def readable_inputs(model, clip: Clip, known_codebooks: int = 8) -> dict[str, dict[str, torch.Tensor]]:
+    """The arguments of `encode` for each way (`INPUTS`) in which a clip is known and the model can read it."""
+    inputs = collate([clip], model.config.codebook_size)
+    if "audio_codes" in inputs:
+        inputs["audio_codes"] = inputs["audio_codes"][:, :known_codebooks]
+    legible = {"audio": model.backbone is not None, "codes": model.codec_front_end is not None}
+    return {
+        name: {key: inputs[key].to(model.device) for key in wanted}
+        for name, wanted in INPUTS.items()
+        if set(wanted) <= set(inputs) and all(legible[kind] for kind in name.split("+"))
+    }
 
 
 def front_end_agreement(model, clips: Iterable[Clip]) -> float:
