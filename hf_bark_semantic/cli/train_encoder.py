@@ -54,8 +54,10 @@ def main(arguments=None):
     clips, held_out = training_clips(config, corpus, args.fold)
     say = process_state().print
     if isinstance(clips, StreamedCorpus):
-        say("training on a stream")
+        say("training on a stream, without rows that failed a filter")
     else:
+        if failed := sum(bool(clip.failed_filters) for clip in corpus):
+            say(f"{failed} clips failed a filter and are left out")
         say(f"{len(clips)} clips, {sum(clip.num_tokens for clip in clips)} tokens to train on")
     if config.validation is not None:
         say(f"{len(held_out)} clips, {sum(clip.num_tokens for clip in held_out)} tokens to validate on")

@@ -54,8 +54,8 @@ def training_clips(
         fold (`int`, *optional*): held out for the evaluation: none of its clips is chosen.
 
     Returns:
-        `(clips, held_out)`: clips to train on, also of sources that no batch has, or a [`StreamedCorpus`]; and at most
-        `validation.max_clips` clips to validate on.
+        `(clips, held_out)`: clips to train on, none that failed a filter, also of sources that no batch has, or a
+        [`StreamedCorpus`]; and at most `validation.max_clips` clips to validate on.
 
     Raises:
         ValueError: the corpus has no such fold, the config validates on the fold of the evaluation, or no voices and
@@ -67,6 +67,7 @@ def training_clips(
     if config.streaming:
         return streamed_clips(corpus, sources, fold, validation)
     clips, evaluated = split_fold(corpus, fold)
+    clips = [clip for clip in clips if not clip.failed_filters]
     if fold is not None and not evaluated:
         raise ValueError(no_such_fold(config.corpus, fold, {clip.fold for clip in corpus if clip.in_folds}))
     if validation is None:
@@ -99,7 +100,8 @@ def streamed_clips(
         raise ValueError(no_such_fold("the streamed corpus", fold, []))
 
     def usable(row) -> bool:
-        own = row.get("source", "") in sources
+        failed = row.get("failed_filters")
+        own = row.get("source", "") in sources and (failed is None or not len(failed))
         return own and (fold is None or (row.get("in_folds", True) and row.get("fold", -1) != fold))
 
     if validation is None:
@@ -112,7 +114,11 @@ def streamed_clips(
             return VALIDATION if row.get("fold", -1) == validation.fold else TRAINING
 
     else:
-        columns = [name for name in ("source", "voice", "text", "fold", "in_folds") if name in dataset.features]
+        columns = [
+            name
+            for name in ("source", "voice", "text", "fold", "in_folds", "failed_filters")
+            if name in dataset.features
+        ]
         rows = filter(usable, dataset.select_columns(columns))
         choice = choose_held_out(((row["voice"], row.get("text") or "") for row in rows), validation.share)
 

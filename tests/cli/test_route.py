@@ -61,6 +61,14 @@ def test_an_encoder_that_held_nothing_out_is_measured_on_another_corpus_alone(tr
         evaluate_encoder.main([of_fold, "--corpus", later])
 
 
+def test_clips_that_failed_a_filter_are_not_trained_on(trained, tmp_path, capsys):
+    failed = [[], ["finished"], [], ["max_silence_share", "finished"]]
+    rows = [corpus_row(seed, failed_filters=names) for seed, names in enumerate(failed)]
+    run = trained(saved(tmp_path / "filtered", *rows))
+    assert "2 clips failed a filter and are left out" in capsys.readouterr().out
+    assert json.loads((Path(run) / "training.json").read_text())["clips"] == {"pair": 2}
+
+
 def test_codes_alone_are_decoded_or_refused(bark_folder, tmp_path):
     rows = [corpus_row(seed, fold=-1, with_audio=False) for seed in range(2)]
     codes, encoder = saved(tmp_path / "codes", *rows), save_tiny_encoder(tmp_path / "encoder")
