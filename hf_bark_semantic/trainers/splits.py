@@ -89,7 +89,10 @@ def no_such_fold(corpus: str, fold: int, folds: Iterable[int]) -> str:
     """Why `fold` cannot be held out of a corpus that has these folds, and what to do."""
     if there := sorted(set(folds) - {-1}):
         return f"Fold {fold} of {corpus!r} has no clips; its folds are {', '.join(map(str, there))}."
-    return f"{corpus!r} has no folds (column `fold`), so fold {fold} cannot be held out. Leave the fold away."
+    return (
+        f"{corpus!r} has no folds (column `fold`), so fold {fold} cannot be held out. Make folds first: "
+        "python -m hf_bark_semantic.cli.fold_corpus CORPUS --folds 5 --output FOLDER."
+    )
 
 
 def streamed_clips(

@@ -7,7 +7,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_bark_semantic.cli import evaluate_encoder, train_encoder
+from hf_bark_semantic.cli import evaluate_encoder, fold_corpus, train_encoder
+from hf_bark_semantic.corpus.rows import load_corpus, split_fold
+from hf_bark_semantic.trainers.folds import choose_folds
+from hf_bark_semantic.trainers.splits import text_digest
 from tiny import corpus_row, save_tiny_encoder
 
 
@@ -67,6 +70,46 @@ def test_clips_that_failed_a_filter_are_not_trained_on(trained, tmp_path, capsys
     run = trained(saved(tmp_path / "filtered", *rows))
     assert "2 clips failed a filter and are left out" in capsys.readouterr().out
     assert json.loads((Path(run) / "training.json").read_text())["clips"] == {"pair": 2}
+
+
+@pytest.mark.parametrize(
+    ("say", "least", "lost"),
+    [
+        (lambda i: (f"voice {i % 10}", f"text {i}"), 60, 0),
+        (lambda i: (f"voice {i % 20}", f"Text {i % 20 // 2}!"), 60, 0),
+        (lambda i: (f"voice {i % 6}", f"text {i // 6}"), 10, 40),
+        (lambda i: ("none", f"text {i}"), 60, 0),
+    ],
+    ids=["a text once", "pairs of voices share texts", "everybody says everything", "Bark's own voices"],
+)
+def test_folds_share_neither_voice_nor_text(say, least, lost):
+    rows = [say(i) for i in range(60)]
+    folds = choose_folds(*zip(*rows, strict=True), 3)
+    assert folds == choose_folds(*zip(*rows, strict=True), 3)
+    kept = [(fold, *row) for fold, row in zip(folds, rows, strict=True) if fold is not None]
+    assert len(kept) >= least and len(rows) - len(kept) <= lost
+    for name in ({}, {"text": True}):
+        of = {}
+        for fold, voice, text in kept:
+            if name or voice != "none":
+                of.setdefault(text_digest(text) if name else voice, set()).add(fold)
+        assert all(len(found) == 1 for found in of.values())
+    counts = [folds.count(fold) for fold in range(3)]
+    assert max(counts) <= 1.5 * min(counts)
+
+
+def test_any_corpus_gets_folds_to_hold_out(trained, tmp_path, capsys):
+    rows = [corpus_row(seed, voice=f"v{seed % 4}", text=f"text {seed}") for seed in range(8)]
+    plain = saved(tmp_path / "plain", *rows, without=("fold", "in_folds"))
+    fold_corpus.main([plain, "--folds", "2", "--output", str(tmp_path / "folds")])
+    assert "fold 1: 4 clips" in capsys.readouterr().out
+    training, held_out = split_fold(load_corpus(tmp_path / "folds"), 1)
+    assert len(held_out) == 4 and not {clip.voice for clip in training} & {clip.voice for clip in held_out}
+    run = trained(str(tmp_path / "folds"), "--fold", "1")
+    evaluate_encoder.main([run, "--corpus", str(tmp_path / "folds")])
+    assert "fold 1, English from codes" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="9 folds need at least as many voices, and the corpus has 4. Take fewer"):
+        fold_corpus.main([plain, "--folds", "9", "--output", str(tmp_path / "more")])
 
 
 def test_codes_alone_are_decoded_or_refused(bark_folder, tmp_path):
