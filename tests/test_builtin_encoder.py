@@ -23,8 +23,8 @@ def model():
     return BarkSemanticEncoderModel.from_pretrained(FOLDER).eval()
 
 
-def test_it_takes_at_most_40_mb_and_computes_in_float32(model):
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 40e6
+def test_it_takes_at_most_60_mb_and_computes_in_float32(model):
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 60e6
     assert {path.suffix for path in FOLDER.iterdir()} <= {".json", ".safetensors", ".md"}
     assert model.dtype == torch.float32
 
