@@ -93,6 +93,7 @@ def train_or_resume(
             figures = json.loads((folder / "validation.json").read_text())
             record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
         save_encoder(model, folder, record)
+        shutil.rmtree(folder / "soft_labels", ignore_errors=True)
     remove_checkpoints(folder, accelerator)
     accelerator.end_training()
 

@@ -86,6 +86,7 @@ def test_the_student_learns_what_its_teacher_says_of_recordings(config, tmp_path
     first, second = (model.encode(waveform).semantic_tokens for model in models)
     assert (first == first.mode()[0]).float().mean() < 0.3
     assert (first == second).float().mean() > 0.6
+    assert not (folder / "soft_labels").exists()
     record = json.loads((folder / "training.json").read_text())
     assert record["teachers"] == {teacher: 1}
     assert record["clips"] == {"pair": 4, "prompt": 2, "recording": 3}
