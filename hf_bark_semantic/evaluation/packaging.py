@@ -100,8 +100,8 @@ def accuracy_line(table: Mapping) -> str:
     name = max(table, key=lambda name: (name.endswith(", audio"), table[name]["tokens"]))
     (kind, inputs), row = name.rsplit(", ", 1), table[name]
     return (
-        f"Measured accuracy of this encoder on voices and sentences ({KINDS.get(kind, kind)}, read from {inputs}) that "
-        f"its training did not contain: {row['top_1']['mean']:.1%} of the tokens right "
+        f"Measured accuracy of this encoder on voices and sentences ({KINDS.get(kind, kind)}, read from {inputs}) "
+        f"that its training did not contain: {row['top_1']['mean']:.1%} of the tokens right "
         f"(95 % interval {row['top_1']['low']:.1%} to {row['top_1']['high']:.1%}), "
         f"{row['top_5']['mean']:.1%} among its first five; {row['clips']} clips."
     )
