@@ -122,6 +122,7 @@ def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
     if not PartialState().is_main_process:
         return {}, [], []
     report = {"runs": args.encoders, "input_level_db": args.input_level_db, **held_out_report(runs, agreements)}
+    report["num_folds"] = len({clip.fold for clip in clips if clip.in_folds and clip.fold >= 0})
     print(*report_lines(report), sep="\n")
     blocks = held_out_blocks(report, runs, clips)
     if presets := preset_report((run.score for run in runs), clips):

@@ -284,7 +284,9 @@ def test_encoder_report_has_a_row_per_clip_and_its_sounds(runs, corpus, tmp_path
     evaluate_encoder.main([*folds, "--corpus", corpus, "--output", str(output), "--json", str(tmp_path / "e.json")])
     rows = parquet.read_table(output / "trials.parquet").to_pylist()
     assert {row["id"] for row in rows} == {f"pair-{i}" for i in range(4)} and {row["fold"] for row in rows} == {0, 1}
-    table = json.loads((tmp_path / "e.json").read_text())["table"]
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (report["folds"], report["num_folds"]) == ([0, 1], 2)
+    table = report["table"]
     hits, tokens = sum(row["top_1"] for row in rows), sum(row["num_tokens"] for row in rows)
     assert table["english, audio"]["top_1"]["mean"] == pytest.approx(hits / tokens)
     written = json.loads((output / "summary.json").read_text())
