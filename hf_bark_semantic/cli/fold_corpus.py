@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..corpus.rows import checked_corpus, open_dataset
+from datasets import concatenate_datasets
+
+from ..corpus.rows import checked_corpus, dataset_parts
 from ..trainers.folds import NO_VOICE, choose_folds
 
 
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.output.exists():
         parser.error(f"{args.output} exists already; name a new folder.")
     try:
-        corpus = checked_corpus(open_dataset(args.corpus), args.corpus)
+        corpus = concatenate_datasets([checked_corpus(part, args.corpus) for part in dataset_parts(args.corpus)])
         voices = [voice or "" for voice in corpus["voice"]]
         texts = [text or "" for text in corpus["text"]] if "text" in corpus.column_names else [""] * len(corpus)
         folds = choose_folds(voices, texts, args.folds)

@@ -147,7 +147,7 @@ def read_corpus(place: str | os.PathLike, *, with_audio: bool = True) -> Iterato
         ValueError: there is no dataset, a column is missing, or tokens, codes and audio of a row have lengths that
             don't belong together (the formula of `num_codec_frames`); the message names the row.
     """
-    for part in _parts(place, with_audio):
+    for part in dataset_parts(place, with_audio):
         for row in checked_corpus(part, place).with_format("numpy"):
             yield clip_of_row(row)
 
@@ -234,7 +234,7 @@ def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], lis
     return [c for c in usable if c.fold != fold], [c for c in usable if c.fold == fold]
 
 
-def _parts(place: str | os.PathLike, with_audio: bool) -> Iterator[Dataset]:
+def dataset_parts(place: str | os.PathLike, with_audio: bool = True) -> Iterator[Dataset]:
     """A corpus in parts, without the copy that `load_dataset` would make of Parquet files."""
 
     def wanted(names: Collection[str]) -> list[str]:
@@ -272,6 +272,7 @@ __all__ = [
     "SPEECH_COLUMNS",
     "Clip",
     "SoftLabels",
+    "dataset_parts",
     "load_corpus",
     "open_dataset",
     "read_corpus",
