@@ -69,7 +69,7 @@ def main(arguments=None):
         clips = [*clips, *recordings]
         origin["teachers"] = check_encoders(config.distillation.encoders, args.fold)
         origin["recordings"] = corpus_fingerprint(recordings)
-        record["teachers"] = config.distillation.encoders
+        record["teachers"] = {Path(place).name: weight for place, weight in config.distillation.encoders.items()}
     train_or_resume(config, clips, held_out, origin=origin, record=record)
 
 

@@ -88,7 +88,7 @@ def test_the_student_learns_what_its_teacher_says_of_recordings(config, tmp_path
     assert (first == second).float().mean() > 0.6
     assert not (folder / "soft_labels").exists()
     record = json.loads((folder / "training.json").read_text())
-    assert record["teachers"] == {teacher: 1}
+    assert record["teachers"] == {"teacher": 1}
     assert record["clips"] == {"pair": 4, "prompt": 2, "recording": 3}
 
 
@@ -165,7 +165,7 @@ def test_the_teacher_of_a_fold_is_found_by_its_name(config, tmp_path):
     (tmp_path / "fold1" / "training.json").write_text(json.dumps({"fold": 1}))
     config["distillation"]["encoders"] = {str(tmp_path / "fold{fold}"): 1}
     folder = run(config, tmp_path / "run", "--fold", "1")
-    assert json.loads((folder / "training.json").read_text())["teachers"] == {str(tmp_path / "fold1"): 1}
+    assert json.loads((folder / "training.json").read_text())["teachers"] == {"fold1": 1}
     without = read_encoder_config(tmp_path / "run.yaml")
     assert without.distillation == DistillationArguments(
         {str(tmp_path / "foldall"): 1}, config["distillation"]["recordings"], top_k=5
