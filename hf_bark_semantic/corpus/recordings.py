@@ -49,6 +49,10 @@ class Recording:
     read: Callable[[], Any]
     stamp: str = ""
 
+    @classmethod
+    def of_file(cls, id: str, text: str, voice: str, file: Path) -> "Recording":
+        return cls(id, text, voice, partial(Path, file), _stamp(file))
+
 
 class RecordingFlaw(ValueError):
     """Why a recording is left out: in a word (`kind`) and in a sentence."""
@@ -117,7 +121,7 @@ def _recordings_of_table(path: Path, folder: Path, columns: Mapping[str, str], l
             if row.get("speaker") == "":
                 raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't. Fill it in.")
             read = partial(_read_part, file, offset_s, duration_s) if stamp else partial(Path, file)
-            stamp = f"{file.stat().st_size} {file.stat().st_mtime_ns}{stamp}"
+            stamp = f"{_stamp(file)}{stamp}"
         except RecordingFlaw as flaw:
             read, stamp = partial(_raise, flaw), str(flaw)
         recordings.append(Recording(id, row["text"], row.get("speaker", ""), read, stamp))
@@ -193,6 +197,11 @@ def _file_inside(root: Path, name: str) -> Path:
             "begin in another folder, name it: --audio-folder.",
         )
     return file
+
+
+def _stamp(file: Path) -> str:
+    stat = file.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:
