@@ -101,11 +101,11 @@ class EncoderEnsemble(BarkSemanticEncoderModel):
     def _goes_token_by_token(self):
         return any(member._goes_token_by_token() for member in self.members)
 
-    def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames):
+    def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames, level=None):
         """Yield each group of windows with the weighted sum of all logits, which differs from that of the
         log-probabilities by a constant for each token.
         """
-        inputs = (batch_size, input_values, num_samples, audio_codes, num_frames)
+        inputs = (batch_size, input_values, num_samples, audio_codes, num_frames, level)
         readers = [member._read_windows(groups, *inputs) for member in self.members]
         scales = [member._temperature(input_values, audio_codes) for member in self.members]
         for group in groups:

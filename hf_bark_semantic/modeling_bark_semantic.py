@@ -40,6 +40,7 @@ from .configuration_bark_semantic import (
 )
 from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, build_head
 
+TOKENS_AT_ONCE = 100  # whose probabilities are computed at once
 MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
 
 
@@ -212,6 +213,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         top_k: int | None = None,
         output_embeddings: bool = False,
         batch_size: int | None = None,
+        level: torch.FloatTensor | None = None,
     ) -> BarkSemanticTokens:
         """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
 
@@ -225,6 +227,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             output_embeddings (`bool`): also return the embeddings of an `embedding` head.
             batch_size (`int`, *optional*): windows that the backbone reads at once. By default 8, or 1 on a CPU, whose
                 caches hold one window best. Heads that go token by token always get 8 windows at once.
+            level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the recordings of which `input_values`
+                are parts, for `config.input_level_db`; by default their own.
 
         Raises:
             ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
@@ -248,12 +252,13 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         batch_size = batch_size or (1 if device.type == "cpu" else 8)
         head_batch_size = max(batch_size, 8) if self._goes_token_by_token() else batch_size
         groups = [windows[i : i + head_batch_size] for i in range(0, len(windows), head_batch_size)]
-        inputs = (input_values, num_samples, audio_codes, num_frames)
+        inputs = (input_values, num_samples, audio_codes, num_frames, level)
         temperature = self._temperature(input_values, audio_codes)
         for group, logits, sources, mask in self._read_windows(groups, batch_size, *inputs):
             best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
-            values, logits = best.values.float() / temperature, logits.float() / temperature
-            best_confidence = (values - logits.logsumexp(-1, keepdim=True)).exp()
+            parts = logits.tensor_split(-(-logits.shape[1] // TOKENS_AT_ONCE), dim=1)  # a copy of all takes 40 MB
+            normalizer = torch.cat([(part.float() / temperature).logsumexp(-1, keepdim=True) for part in parts], dim=1)
+            best_confidence = (best.values.float() / temperature - normalizer).exp()
             for i, window in enumerate(group):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
                 tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]
@@ -261,6 +266,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 if embeddings is not None:
                     vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
                     embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
+            del logits, parts  # before the next ones are computed: 40 MB for 20 s
         return BarkSemanticTokens(
             semantic_tokens=tokens[..., 0],
             num_tokens=num_tokens,
@@ -351,14 +357,15 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         device = input_values.device if input_values is not None else audio_codes.device
         return torch.tensor([min(row) for row in zip(*counts, strict=True)], device=device)
 
-    def _leveled(self, input_values, num_samples):
+    def _leveled(self, input_values, num_samples, level=None):
         """Waveforms at `config.input_level_db`; what is nearly silent is raised by 40 dB at most."""
         if input_values is None or self.config.input_level_db is None:
             return input_values
-        mask = length_mask(num_samples, input_values.shape[1])
-        power = input_values.float().square() if mask is None else input_values.float().square() * mask
-        count = input_values.shape[1] if num_samples is None else num_samples
-        level = (power.sum(-1) / count).sqrt()
+        if level is None:
+            mask = length_mask(num_samples, input_values.shape[1])
+            power = input_values.float().square() if mask is None else input_values.float().square() * mask
+            count = input_values.shape[1] if num_samples is None else num_samples
+            level = (power.sum(-1) / count).sqrt()
         gain = 10 ** (self.config.input_level_db / 20) / level.clamp(min=1e-6)
         return input_values * gain.clamp(max=100.0).to(input_values.dtype)[:, None]
 
@@ -431,9 +438,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         kind = "+".join(k for k, v in (("audio", input_values), ("codes", audio_codes)) if v is not None)
         return (self.config.temperatures or {}).get(kind, 1.0)
 
-    def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames):
+    def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames, level=None):
         """Yield each group of windows with its logits `(windows, tokens, vocab_size)`, features and mask of tokens."""
-        inputs = (self._leveled(input_values, num_samples), num_samples, audio_codes, num_frames)
+        inputs = (self._leveled(input_values, num_samples, level), num_samples, audio_codes, num_frames)
         for group in groups:
             parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
             sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
