@@ -21,9 +21,10 @@ from .import_hooks import run_around_imports
 
 VERSION = "0.2.0"
 
-PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile")
+PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile", "av")
 OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
 REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the oldest releases are those that were
+    "av>=12.3",
     "huggingface-hub>=1.0",
     "jinja2",
     "lazy-loader>=0.4",

@@ -20,9 +20,10 @@ import pytest
 import soundfile
 
 from hf_bark_semantic import BarkSemanticEncoderConfig
-from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
+from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, loading, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
+from sound_files import encoded
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,20 @@ def flac_that_claims_a_day() -> bytes:
     return with_changed(content, 18, struct.pack(">Q", packed >> 36 << 36 | 2**35))
 
 
+ENCRYPTION = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0f" * 16, "encryption_kid": "1e" * 16}
+
+
+def made(make: Callable[[], bytes]) -> Callable[[Path], Path]:
+    """A file whose content is made when the row is tested."""
+    return lambda folder: file_of(make(), "voice.m4a")(folder)
+
+
+def load_with_limit(path: Path, num_samples: int) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "MAX_SAMPLES", num_samples)
+        return load_audio(path)
+
+
 def load_array(samples: Any) -> np.ndarray:
     return load_audio(samples, source_sampling_rate=16_000)
 
@@ -92,10 +107,34 @@ AUDIO = [
         file_of(with_changed(audio_bytes("wav", tone()), 24, struct.pack("<I", 900_000)), "fast.wav"),
         "Hz",
     ),
-    audio_row("an m4a file", file_of(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200), "voice.m4a"), "ffmpeg"),
-    audio_row("an mp4 named .mp3", file_of(b"\0\0\0\x18ftypmp42" + bytes(200), "voice.mp3"), "m4a or mp4"),
-    audio_row("a raw AAC stream", file_of(b"\xff\xf1\x50\x80" + bytes(200), "voice.aac"), "AAC"),
-    audio_row("a webm file", file_of(b"\x1a\x45\xdf\xa3" + bytes(200), "voice.webm"), "webm"),
+    audio_row("an m4a file of zeros", file_of(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200), "voice.m4a"), "damaged"),
+    audio_row("an mp4 of zeros named .mp3", file_of(b"\0\0\0\x18ftypmp42" + bytes(200), "voice.mp3"), "damaged"),
+    audio_row("a raw AAC stream of zeros", file_of(b"\xff\xf1\x50\x80" + bytes(200), "voice.aac"), "zero samples"),
+    audio_row("a webm file of zeros", file_of(b"\x1a\x45\xdf\xa3" + bytes(200), "voice.webm"), "damaged"),
+    audio_row("an m4a cut off", made(lambda: encoded("ipod", "aac")[:9_000]), "cut off"),
+    audio_row("an mp4 cut off", made(lambda: encoded("mp4", "aac", movflags="faststart")[:9_000]), "cut off"),
+    audio_row("a webm cut off", made(lambda: encoded("webm", "libopus", sampling_rate=48_000)[:9_000]), "cut off"),
+    audio_row("an aac cut off", made(lambda: encoded("adts", "aac")[:9_000]), "damaged"),
+    audio_row("a video without audio", made(lambda: encoded("mp4", None, video="mpeg4")), "no audio track"),
+    audio_row("a webm without audio", made(lambda: encoded("webm", None, video="libvpx")), "no audio track"),
+    audio_row("an m4a without frames", made(lambda: encoded("ipod", "aac", tone(0))), "no audio track"),
+    audio_row("an encrypted m4a", made(lambda: encoded("mp4", "aac", **ENCRYPTION)), "encrypted (DRM)"),
+    audio_row("a codec that is not known", made(lambda: encoded("matroska", "tta")), "coded as tta"),
+    audio_row(
+        "two streams of different rates in one file",
+        made(lambda: encoded("adts", "aac") + encoded("adts", "aac", sampling_rate=22_050, layout="mono")),
+        "damaged",
+    ),
+    audio_row("a playlist of local files", file_of(b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hosts\n", "a.m4a"), "damaged"),
+    audio_row("a script of local files", file_of(b"ffconcat version 1.0\nfile /etc/hosts\n", "a.mp4"), "damaged"),
+    audio_row("an mp3 behind 100 kB of zeros", made(lambda: bytes(100_000) + audio_bytes("mp3", tone())), "damaged"),
+    audio_row("100 channels", made(lambda: audio_bytes("wav", np.ones((4_000, 100)))), "100 channels"),
+    audio_row(
+        "hours of silence in little space",
+        made(lambda: encoded("ipod", "aac", tone())),
+        "more than 1,000 samples",
+        load=lambda content: load_with_limit(content, 1_000),
+    ),
     audio_row("a zip of recordings", file_of(b"PK\x03\x04" + bytes(200), "voices.zip"), "zip"),
     audio_row("a Git-LFS pointer", file_of(LFS_POINTER, "voice.flac"), "git lfs pull"),
     audio_row("a web page saved as .wav", file_of(WEB_PAGE, "voice.wav"), "web page"),

@@ -1,17 +1,19 @@
 """Waveforms: read from anywhere, resampled, written."""
 
+from .decoding import AudioError, open_sound
 from .loading import (
     AUDIO_EXTENSIONS,
     MIN_DURATION_S,
     SAVED_FORMATS,
     SILENCE_PEAK,
-    AudioError,
+    LongRecording,
     is_silent,
     list_audio_files,
     load_audio,
-    open_sound,
+    read_audio,
     resample,
     save_audio,
+    unread_files,
 )
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "SAVED_FORMATS",
     "SILENCE_PEAK",
     "AudioError",
+    "LongRecording",
     "is_silent",
     "list_audio_files",
     "load_audio",
     "open_sound",
+    "read_audio",
     "resample",
     "save_audio",
+    "unread_files",
 ]

@@ -1,44 +1,46 @@
 """Waveforms: read them from anywhere, resample them, write them.
 
     load_audio          path, bytes, file, array, tensor or `datasets` row  ->  float32 `(num_samples,)`
+    read_audio          the same, but of a recording of hours a `LongRecording`, which is decoded whenever it is read
     save_audio          the way back, to .wav or .flac
-    list_audio_files    the files behind a list of files and folders
+    list_audio_files    the files behind a list of files and folders, and `unread_files` those that are none
 
-soundfile decodes and torchaudio resamples; neither ffmpeg nor torchcodec is needed. Whatever cannot be a recording of
-a voice is refused here with an `AudioError`, so that no other module has to check.
+decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Whatever cannot be a
+recording of a voice is refused here with an `AudioError`, so that no other module has to check.
 """
 
-import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..files import atomic_write, foreign_content
+from ..files import atomic_write
+from .decoding import MAX_CHANNELS, AudioError, check_rate, open_sound
 
 if TYPE_CHECKING:
     import soundfile
 
 MIN_DURATION_S = 0.1  # shorter than a syllable, and fewer than five semantic tokens
-MAX_SAMPLES = 2**29  # 3.1 hours of 48 kHz mono and 2 GiB as float32; a damaged header claims more
-MIN_SAMPLING_RATE = 1_000  # below it no vowel survives, so the number is not a rate of speech
-MAX_SAMPLING_RATE = 768_000  # the highest rate that audio hardware has
-MAX_CHANNELS = 64  # more rows than this are a batch, not a microphone array
+MAX_SAMPLES = 2**29  # 9.3 hours at 16 kHz, 6.2 at 24 kHz, and 2 GiB as float32; a damaged header claims more
+LONG_S = 600.0  # longer recordings are not held in memory where they can be read in parts: 38 MB at 16 kHz
 SILENCE_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit file
 MAX_PEAK = 16.0  # 24 dB over full scale: beyond it floats hold integer samples
 MAX_RATIO_DENOMINATOR = 500  # every pair of common rates needs at most 441; bounds the size of the resampling kernel
+RESAMPLED_SAMPLES = 2**20  # that are resampled at once: 4 MiB, 24 s at 44.1 kHz
+CONTEXT_STEPS = 7  # torchaudio's filter reaches 6 zero crossings at 0.99 of the lower rate, so at most 6.06 periods
 
-AUDIO_EXTENSIONS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+AUDIO_EXTENSIONS = (
+    ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp3",
+    ".mp4", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wave", ".webm", ".wma",
+)  # fmt: skip
+FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # what is opened, and not samples
 SAVED_FORMATS = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16")}
-READABLE = "wav, flac, ogg, opus, mp3, aiff, au and caf"
-
-
-class AudioError(ValueError):
-    """The audio cannot be used; the message says which rule it breaks and what to do."""
 
 
 class FileNote(Protocol):
@@ -53,8 +55,8 @@ def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate
 
     Args:
         source (`str`, `Path`, `bytes`, binary file, `np.ndarray`, `torch.Tensor`, list of floats or `dict`):
-            a file in one of the formats of `READABLE`, its content, its samples, or a `datasets` audio value:
-            `{"array", "sampling_rate"}`, `{"bytes"}`, `{"path"}` or a torchcodec decoder. Samples are
+            a file in one of the formats of `decoding.READABLE`, its content, its samples, or a `datasets` audio
+            value: `{"array", "sampling_rate"}`, `{"bytes"}`, `{"path"}` or a torchcodec decoder. Samples are
             `(num_samples,)`, `(channels, num_samples)` or `(num_samples, channels)`: the shorter axis is taken for
             the channels, which are averaged. Floats have full scale at 1.0; int8, int16, int32 and uint8 are scaled
             to it.
@@ -71,32 +73,84 @@ def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate
         TypeError: the source is of a kind that cannot hold audio.
         ImportError: the rates differ and torchaudio cannot be imported.
     """
-    _check_rate(sampling_rate, "sampling_rate")
-    if isinstance(source, Mapping):
-        source, source_sampling_rate = _unwrap_row(source, source_sampling_rate)
-    elif hasattr(source, "get_all_samples"):  # torchcodec's AudioDecoder, which `datasets` 4 returns
-        samples = source.get_all_samples()
-        source, source_sampling_rate = samples.data, int(samples.sample_rate)
+    check_rate(sampling_rate, "sampling_rate")
+    return _joined(_blocks(*_content(source, source_sampling_rate), sampling_rate))
 
-    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
-        if source_sampling_rate is not None:
-            raise AudioError(
-                f"source_sampling_rate={source_sampling_rate} was given for a file, which states its own rate. "
-                "Leave it out; it is for arrays."
-            )
-        samples, source_sampling_rate = _decode(source)
-    else:
-        samples = _array_to_samples(source)
-        if source_sampling_rate is None:
-            raise AudioError(
-                "An array does not say how fast it was sampled. Pass source_sampling_rate=, e.g. 44_100 "
-                '(or a dict {"array": ..., "sampling_rate": ...}).'
-            )
-        _check_rate(source_sampling_rate, "source_sampling_rate")
 
-    waveform = _mix_to_mono(samples)
-    _check_waveform(waveform, source_sampling_rate)
-    return resample(waveform, source_sampling_rate, sampling_rate)
+def read_audio(
+    source: Any, sampling_rate: int = 16_000, *, source_sampling_rate: int | None = None
+) -> "np.ndarray | LongRecording":
+    """Read a recording as [`load_audio`] does, but do not hold one of more than 10 minutes in memory.
+
+    Returns:
+        `np.ndarray` or `LongRecording`: both have a length, and slices that are float32 of shape `(num_samples,)`.
+    """
+    check_rate(sampling_rate, "sampling_rate")
+    source, source_sampling_rate = _content(source, source_sampling_rate)
+    read: Callable[[], Iterator[np.ndarray]] = partial(_blocks, source, source_sampling_rate, sampling_rate)
+    if not isinstance(source, FILES):
+        read = partial(iter, [_joined(read())])  # its samples are in memory anyway
+    held: list[np.ndarray] | None = [] if not isinstance(source, FILES) or _announced_s(source) <= LONG_S else None
+    num_samples, total, power = 0, 0.0, 0.0
+    for block in read():
+        num_samples += len(block)
+        total += float(block.sum(dtype=np.float64))
+        power += float(np.square(block, dtype=np.float64).sum())
+        if num_samples > LONG_S * sampling_rate:
+            held = None
+        elif held is not None:
+            held.append(block)
+    if held is not None:
+        return _joined(iter(held))
+    return LongRecording(read, num_samples, mean=total / num_samples, power=power / num_samples)
+
+
+def _announced_s(source: Any) -> float:
+    with open_sound(source) as sound:
+        return (sound.num_samples or 0) / sound.sampling_rate
+
+
+class LongRecording:
+    """A recording that is decoded again, block by block, whenever a part of it is read.
+
+    Args:
+        read (`Callable[[], Iterator[np.ndarray]]`): gives its blocks, float32 of shape `(block_length,)`, in order.
+        num_samples (`int`): of all blocks; the length of the recording.
+        mean (`float`), power (`float`): of its samples, and of their squares.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[np.ndarray]], num_samples: int, *, mean: float, power: float):
+        self.read, self.num_samples, self.mean, self.power = read, num_samples, mean, power
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, step = part.indices(self.num_samples)
+        return next(self.parts([(start, stop)]))[::step]
+
+    def parts(self, bounds: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """Read parts in one pass, each float32 of shape `(num_samples,)`.
+
+        Args:
+            bounds (`Iterable[tuple[int, int]]`): the first sample of each part, and the one behind its last. Parts may
+                overlap, but neither bound goes back. What lies behind the end of the recording is left out.
+
+        Raises:
+            AudioError: the file has become shorter since it was opened.
+        """
+        blocks, held, first = self.read(), np.zeros(0, np.float32), 0  # `held` begins at sample `first`
+        for start, stop in bounds:
+            while first + len(held) < min(stop, self.num_samples):
+                block = next(blocks, None)
+                if block is None:
+                    raise AudioError(
+                        f"The recording had {self.num_samples:,} samples, and now has {first + len(held):,}. Read it "
+                        "again when it is complete."
+                    )
+                num_dropped = min(max(0, start - first), len(held))
+                held, first = np.concatenate([held[num_dropped:], block]), first + num_dropped
+            yield held[start - first : stop - first]
 
 
 def resample(waveform: np.ndarray, source_sampling_rate: int, sampling_rate: int) -> np.ndarray:
@@ -115,21 +169,7 @@ def resample(waveform: np.ndarray, source_sampling_rate: int, sampling_rate: int
     """
     if source_sampling_rate == sampling_rate:
         return waveform
-    try:
-        import torch
-        from torchaudio.functional import resample as torchaudio_resample
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise ImportError(
-            f"Resampling from {source_sampling_rate} to {sampling_rate} Hz needs torchaudio, whose import failed: "
-            f"{error}. torch and torchaudio must come from one release and one index: install both at once with "
-            "`pip install --upgrade torch torchaudio`, or pass audio that is already at the wanted rate."
-        ) from error
-    higher, lower = max(source_sampling_rate, sampling_rate), min(source_sampling_rate, sampling_rate)
-    ratio = Fraction(int(higher), int(lower)).limit_denominator(MAX_RATIO_DENOMINATOR)
-    source_steps, steps = ratio.denominator, ratio.numerator
-    if source_sampling_rate > sampling_rate:
-        source_steps, steps = steps, source_steps
-    return torchaudio_resample(torch.tensor(waveform), source_steps, steps).numpy()
+    return _joined(_resampled(iter([waveform]), source_sampling_rate, sampling_rate))
 
 
 def is_silent(waveform: np.ndarray) -> bool:
@@ -163,7 +203,7 @@ def save_audio(
     extension = path.suffix.lower()
     if extension not in SAVED_FORMATS:
         raise AudioError(f"Cannot write {path.name!r}: the extension must be one of {', '.join(SAVED_FORMATS)}.")
-    _check_rate(sampling_rate, "sampling_rate")
+    check_rate(sampling_rate, "sampling_rate")
     samples = _array_to_samples(waveform)
     if samples.ndim != 1 or samples.size == 0:
         raise AudioError(f"A waveform to save has shape (num_samples,) and at least one sample, not {samples.shape}.")
@@ -202,8 +242,7 @@ def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix.lower() in AUDIO_EXTENSIONS and file.is_file())
-            files.update(dict.fromkeys(sorted(file for file in found if not _is_hidden(file.relative_to(path)))))
+            files.update(dict.fromkeys(file for file in _files_below(path) if _is_audio(file)))
         elif path.exists():
             files[path] = None
         else:
@@ -214,8 +253,41 @@ def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
     return list(files)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def unread_files(folder: str | os.PathLike) -> str | None:
+    """Say what [`list_audio_files`] leaves out of a folder: `"3 files are not read: 2 .txt, 1 without an ending"`.
+
+    Returns:
+        `str` or `None`: `None` where every file that is not hidden is listed.
+    """
+    endings = Counter(file.suffix.lower() for file in _files_below(Path(folder)) if not _is_audio(file))
+    if not endings:
+        return None
+    named = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in endings.most_common())
+    return f"{endings.total():,} {'file is' if endings.total() == 1 else 'files are'} not read: {named}"
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Files at any depth, sorted by path; hidden ones, and those in hidden folders, are left out."""
+    found = (file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+
+
+def _is_audio(file: Path) -> bool:
+    return file.suffix.lower() in AUDIO_EXTENSIONS
+
+
+def _content(source: Any, source_sampling_rate: int | None) -> tuple[Any, int | None]:
+    """A path, bytes or samples, which can be read more than once, and the rate of samples."""
+    if isinstance(source, Mapping):
+        source, source_sampling_rate = _unwrap_row(source, source_sampling_rate)
+    elif hasattr(source, "get_all_samples"):  # torchcodec's AudioDecoder, which `datasets` 4 returns
+        samples = source.get_all_samples()
+        return samples.data, int(samples.sample_rate)
+    if hasattr(source, "read"):
+        source = source.read()
+        if not isinstance(source, bytes):
+            raise TypeError(f"The file gives {type(source).__name__}, not bytes. Open it with mode 'rb'.")
+    return source, source_sampling_rate
 
 
 def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, int | None]:
@@ -235,114 +307,87 @@ def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, in
     )
 
 
-def _decode(source: Any) -> tuple[np.ndarray, int]:
-    """Decode a file to `(num_samples, channels)` and its rate."""
-    with open_sound(source) as (name, sound):
-        num_samples, channels, rate = sound.frames, sound.channels, sound.samplerate
-        is_mp3 = sound.format == "MP3"  # the length of an mp3 is an estimate
-        _check_rate(rate, f"the rate of {name}")
-        if num_samples * channels > MAX_SAMPLES:
+def _blocks(source: Any, source_sampling_rate: int | None, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Read a path, bytes or samples as mono blocks of a rate, and refuse what is no recording of a voice."""
+    if not isinstance(source, FILES):
+        samples = _array_to_samples(source)
+        if source_sampling_rate is None:
             raise AudioError(
-                f"{name} claims {num_samples:,} samples x {channels} channels; at most {MAX_SAMPLES:,} are "
-                "read at once. If it is not damaged, split it into shorter files."
+                "An array does not say how fast it was sampled. Pass source_sampling_rate=, e.g. 44_100 "
+                '(or a dict {"array": ..., "sampling_rate": ...}).'
             )
-        samples = sound.read(dtype="float32", always_2d=True)  # (num_samples, channels)
-    if len(samples) < num_samples and not is_mp3:
+        check_rate(source_sampling_rate, "source_sampling_rate")
+        mono = _checked(iter([_mix_to_mono(samples)]), source_sampling_rate)
+        yield from _resampled(mono, source_sampling_rate, sampling_rate)
+        return
+    if source_sampling_rate is not None:
         raise AudioError(
-            f"{name} announces {num_samples:,} samples but holds only {len(samples):,}: it is cut off. "
-            "Copy or download it again."
+            f"source_sampling_rate={source_sampling_rate} was given for a file, which states its own rate. "
+            "Leave it out; it is for arrays."
         )
-    return samples, rate
+    with open_sound(source) as sound:
+        claimed, num_samples = (sound.num_samples or 0) * sampling_rate / sound.sampling_rate, 0
+        mono = _checked((block.mean(axis=1, dtype=np.float32) for block in sound.blocks), sound.sampling_rate)
+        nothing = np.zeros(0, np.float32)  # for what a file claims is refused before it is decoded
+        for block in chain([nothing], _resampled(mono, sound.sampling_rate, sampling_rate)):
+            num_samples += len(block)
+            if max(claimed, num_samples) > MAX_SAMPLES:
+                hours = MAX_SAMPLES / sampling_rate / 3600
+                raise AudioError(
+                    f"{sound.name} {'claims' if claimed > num_samples else 'has'} more than {MAX_SAMPLES:,} samples "
+                    f"at {sampling_rate:,} Hz, {hours:.1f} hours. If it is not damaged, split it into shorter files."
+                )
+            yield block
 
 
-@contextmanager
-def open_sound(source: Any) -> Iterator[tuple[str, "soundfile.SoundFile"]]:
-    """Open a path, bytes or a binary file with soundfile, and give its name for messages and the `SoundFile`.
+def _joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """Blocks as one array; while it grows it is not copied, so that it need not fit into memory twice."""
+    first, grown = next(blocks), bytearray()
+    for block in blocks:
+        grown.extend(b"" if grown else first.view(np.uint8))
+        grown.extend(block.view(np.uint8))
+    return np.frombuffer(grown, np.float32) if grown else first
 
-    Raises:
-        AudioError: the file is missing, no audio, or fails to be decoded, within the `with`, too.
-        ImportError: soundfile cannot be imported.
-    """
+
+def _resampled(blocks: Iterator[np.ndarray], source_sampling_rate: int, sampling_rate: int) -> Iterator[np.ndarray]:
+    """Resample blocks of any lengths. Each is resampled with its neighbours' samples: as if all were at once."""
+    if source_sampling_rate == sampling_rate:
+        yield from blocks
+        return
+    resample_at_once = _import_resampler(source_sampling_rate, sampling_rate)
+    higher, lower = max(source_sampling_rate, sampling_rate), min(source_sampling_rate, sampling_rate)
+    ratio = Fraction(int(higher), int(lower)).limit_denominator(MAX_RATIO_DENOMINATOR)
+    source_steps, steps = ratio.denominator, ratio.numerator
+    if source_sampling_rate > sampling_rate:
+        source_steps, steps = steps, source_steps
+
+    def result(samples: np.ndarray, start: int, stop: int | None) -> np.ndarray:
+        """Of `samples` from `start` to `stop`, which are multiples of `source_steps`."""
+        part = slice(start // source_steps * steps, None if stop is None else stop // source_steps * steps)
+        return resample_at_once(samples, source_steps, steps)[part]
+
+    context = CONTEXT_STEPS * source_steps
+    length = max(CONTEXT_STEPS, RESAMPLED_SAMPLES // source_steps) * source_steps
+    held, before = np.zeros(0, np.float32), 0  # `before`: samples of `held` that are context only
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) >= before + 2 * length:  # a short last one might be summed in another order
+            yield result(held[: before + length + context], before, before + length)
+            held, before = held[before + length - context :], context
+    yield result(held, before, None)
+
+
+def _import_resampler(source_sampling_rate: int, sampling_rate: int) -> Callable[[np.ndarray, int, int], np.ndarray]:
     try:
-        import soundfile
-    except (ImportError, OSError) as error:
+        import torch
+        from torchaudio.functional import resample as torchaudio_resample
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ImportError(
-            f"Reading audio files needs soundfile, whose import failed: {error}. Run `pip install soundfile`."
+            f"Resampling from {source_sampling_rate} to {sampling_rate} Hz needs torchaudio, whose import failed: "
+            f"{error}. torch and torchaudio must come from one release and one index: install both at once with "
+            "`pip install --upgrade torch torchaudio`, or pass audio that is already at the wanted rate."
         ) from error
-
-    name, file, head = _open(source)
-    with file:
-        reason = foreign_content(head) or _unsupported_container(head) or _cut_off_wav(head, file)
-        if reason is not None:
-            raise AudioError(f"Cannot read {name} as audio: {reason}.")
-        try:
-            with soundfile.SoundFile(file) as sound:
-                yield name, sound
-        except (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError) as error:
-            cause = getattr(error, "error_string", str(error)).rstrip(".")  # without the file object's name
-            raise AudioError(
-                f"Cannot decode {name}: {cause}. It is damaged or in a format that is not supported "
-                f"({READABLE} are). "
-                "Convert it with `ffmpeg -i INPUT -ar 24000 output.wav`."
-            ) from error
-
-
-def _open(source: Any) -> tuple[str, BinaryIO, bytes]:
-    """Give the name for messages, the opened file, and its first bytes."""
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if "\0" in str(path):
-            raise AudioError(f"The path {str(path)!r} holds a zero byte. Pass the audio's bytes, or a clean path.")
-        if path.is_dir():
-            raise AudioError(f"{str(path)!r} is a folder. Name a file in it; `list_audio_files` finds them.")
-        if not path.exists():
-            raise AudioError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
-        if not path.is_file():
-            raise AudioError(f"{str(path)!r} is a device or a pipe, not a file. Save the recording to a file first.")
-        try:
-            file: BinaryIO = open(path, "rb")  # noqa: SIM115 (the caller closes it)
-        except OSError as error:
-            raise AudioError(f"Cannot open {str(path)!r}: {error.strerror}. Check the file's permissions.") from error
-        name = repr(path.name)
-    else:
-        content = source.read() if hasattr(source, "read") else bytes(source)
-        if not isinstance(content, bytes):
-            raise TypeError(f"The file gives {type(content).__name__}, not bytes. Open it with mode 'rb'.")
-        name, file = f"the {len(content):,} bytes given", io.BytesIO(content)
-    head = file.read(512)
-    file.seek(0)
-    return name, file, head
-
-
-def _unsupported_container(head: bytes) -> str | None:
-    """Formats that people bring and libsndfile lacks: the signature says which."""
-    if head[4:8] == b"ftyp":
-        container = "m4a or mp4 (AAC)"
-    elif head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
-        container = "AAC"
-    elif head[:4] == b"\x1a\x45\xdf\xa3":
-        container = "webm or mkv"
-    elif head[:4] == b"\x30\x26\xb2\x75":
-        container = "wma"
-    elif head[:5] == b"#!AMR":
-        container = "amr"
-    elif head[:4] == b"PK\x03\x04":
-        return "it is a zip archive. Unpack it and name a file in it"
-    else:
-        return None
-    return f"{container} is not supported ({READABLE} are). Convert it: `ffmpeg -i INPUT -ar 24000 output.wav`"
-
-
-def _cut_off_wav(head: bytes, file: BinaryIO) -> str | None:
-    """libsndfile reads what is left of a wav without a word, so its announced size is compared here."""
-    announced = 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or announced > 2**31:  # programs that stream announce 2 or 4 GiB
-        return None
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    if announced <= size + 8:  # some writers count the header or padding wrongly
-        return None
-    return f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
+    return lambda samples, *steps: torchaudio_resample(torch.from_numpy(samples), *steps).numpy()
 
 
 def _array_to_samples(source: Any) -> np.ndarray:
@@ -395,24 +440,28 @@ def _mix_to_mono(samples: np.ndarray) -> np.ndarray:
     return samples.mean(axis=int(np.argmin(samples.shape)), dtype=np.float32)
 
 
-def _check_waveform(waveform: np.ndarray, sampling_rate: int) -> None:
-    """Refuse what cannot be a recording of a voice."""
-    if waveform.size == 0:
+def _checked(blocks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
+    """Pass blocks on, `(block_length,)` each, and refuse at the end what cannot be a recording of a voice."""
+    num_samples, num_unusable, peak = 0, 0, 0.0
+    for block in blocks:
+        num_samples += len(block)
+        num_unusable += len(block) - int(np.isfinite(block).sum())
+        peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        yield block
+    if num_samples == 0:
         raise AudioError("The audio has zero samples. Record or export it again.")
-    if not np.isfinite(waveform).all():
-        count = int((~np.isfinite(waveform)).sum())
+    if num_unusable:
         raise AudioError(
-            f"{count:,} of {waveform.size:,} samples are NaN or infinite. Find the step that made them; "
+            f"{num_unusable:,} of {num_samples:,} samples are NaN or infinite. Find the step that made them; "
             "np.nan_to_num hides them, at the price of clicks."
         )
-    duration = waveform.size / sampling_rate
+    duration = num_samples / sampling_rate
     if duration < MIN_DURATION_S:
         raise AudioError(
-            f"The audio lasts {duration:.4f} s ({waveform.size} samples at {sampling_rate} Hz); at least "
+            f"The audio lasts {duration:.4f} s ({num_samples} samples at {sampling_rate} Hz); at least "
             f"{MIN_DURATION_S} s is needed to hold a sound of speech. Check the rate, or use a longer recording."
         )
-    peak = float(np.abs(waveform).max())
-    if is_silent(waveform):
+    if peak < SILENCE_PEAK:
         raise AudioError(
             f"The audio is silent: its peak is {peak:.1e} of full scale, below {SILENCE_PEAK:.0e} (-80 dB). "
             "Check the recording level, and whether its channels cancel each other."
@@ -424,22 +473,15 @@ def _check_waveform(waveform: np.ndarray, sampling_rate: int) -> None:
         )
 
 
-def _check_rate(rate: Any, name: str) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate // 1:
-        raise AudioError(f"{name} must be a whole number of Hz, e.g. 16_000, not {rate!r}.")
-    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
-        raise AudioError(
-            f"{name} is {rate:,} Hz; audio has between {MIN_SAMPLING_RATE:,} and {MAX_SAMPLING_RATE:,}. "
-            "Check the unit (Hz, not kHz) and the order of the arguments."
-        )
-
-
 __all__ = [
     "AUDIO_EXTENSIONS",
     "AudioError",
+    "LongRecording",
     "is_silent",
     "list_audio_files",
     "load_audio",
+    "read_audio",
     "resample",
     "save_audio",
+    "unread_files",
 ]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ..audio import AudioError, load_audio
+from ..audio import load_audio, read_audio
+from ..configuration_bark_semantic import SAMPLING_RATE
 from ..voices.splitting import estimate_duration_s
 from .sequences import DIGITS, normalize_text
 
@@ -142,8 +143,8 @@ def _is_true(value: Any) -> bool:
 def _duration_s(audio: Path) -> float:
     try:
         return soundfile.info(audio).duration
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise AudioError(f"Cannot open {str(audio)!r}: {error}. Check the path in the table.") from error
+    except (OSError, soundfile.LibsndfileError):  # what PyAV decodes does not say it exactly
+        return len(read_audio(audio, SAMPLING_RATE)) / SAMPLING_RATE
 
 
 def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarray:

@@ -127,9 +127,8 @@ def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` is a {type(path).__name__}; it must be the path of a sound file.")
-    with open_sound(path) as (_, sound):
-        comment = sound.comment
-    return _parse(comment)
+    with open_sound(path) as sound:
+        return _parse(sound.comment)
 
 
 def prompt_sha256(prompt: VoicePrompt) -> str:

@@ -1,5 +1,7 @@
 import io
 import sys
+import tracemalloc
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +9,17 @@ import pytest
 import soundfile
 import torch
 
-from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, save_audio
+from hf_bark_semantic.audio import (
+    AudioError,
+    LongRecording,
+    list_audio_files,
+    load_audio,
+    loading,
+    read_audio,
+    save_audio,
+    unread_files,
+)
+from sound_files import encoded, written
 
 
 def tone(seconds=1.0, sampling_rate=16_000, hz=440.0):
@@ -148,6 +160,17 @@ def test_folders_give_their_audio_files_sorted_and_files_stand_for_themselves(tm
     assert [path.name for path in listed] == ["notes.txt", "c.mp3"]
 
 
+def test_endings_of_every_kind_are_found_in_any_case_and_the_others_are_counted(tmp_path):
+    names = ["a.WAVE", "b.w64", "c.M4A", "d.m4b", "e.opus", "f.webm", "g.MP4", "h.mov", "i.3gp", "j.aac", "k.amr"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert unread_files(tmp_path) is None
+    for name in ("x.txt", "y.TXT", "z.jpg", "README", ".hidden.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_audio_files(tmp_path)] == names
+    assert unread_files(tmp_path) == "4 files are not read: 2 .txt, 1 without an ending, 1 .jpg"
+
+
 def test_a_folder_without_audio_is_an_error_that_lists_the_extensions(tmp_path):
     with pytest.raises(AudioError, match=r"\.flac"):
         list_audio_files(tmp_path)
@@ -160,3 +183,106 @@ def test_real_clips_load_at_the_length_that_their_codes_announce(real_data):
         num_frames = np.load(audio.with_suffix(".npz"))["coarse_prompt"].shape[1]
         assert len(load_audio(audio, 24_000)) == num_frames * 320
         assert abs(len(load_audio(audio, 16_000)) - num_frames * 320 * 2 / 3) < 1
+
+
+# ---- long recordings
+
+
+def stereo(seconds: float, sampling_rate: int) -> np.ndarray:
+    both = [
+        tone(seconds, sampling_rate, hz) * np.linspace(0.2, 1, round(seconds * sampling_rate)) for hz in (440, 300)
+    ]
+    return np.stack(both, axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rate", "target"),
+    [(44_100, 16_000), (22_050, 24_000), (8_000, 16_000), (44_101, 16_000), (96_000, 24_000)],
+)
+@pytest.mark.parametrize("length", [1, 7_001, 2**20])
+def test_blocks_are_resampled_as_if_they_were_one(rate, target, length, monkeypatch):
+    from torchaudio.functional import resample as resample_at_once
+
+    assert loading.RESAMPLED_SAMPLES == 2**20
+    waveform = np.random.default_rng(0).standard_normal(3 * max(rate, length) + 17).astype(np.float32)
+    ratio = Fraction(max(rate, target), min(rate, target)).limit_denominator(loading.MAX_RATIO_DENOMINATOR)
+    steps = (ratio.denominator, ratio.numerator) if rate < target else (ratio.numerator, ratio.denominator)
+    expected = resample_at_once(torch.from_numpy(waveform), *steps).numpy()
+    monkeypatch.setattr(loading, "RESAMPLED_SAMPLES", length)
+    for blocks in ([waveform], np.array_split(waveform, 11)):
+        resampled = list(loading._resampled(iter(blocks), rate, target))
+        assert len(resampled) > 1
+        # sums of few samples may be in another order
+        np.testing.assert_allclose(np.concatenate(resampled), expected, rtol=0, atol=0 if length == 2**20 else 1e-6)
+
+
+def test_a_recording_in_blocks_is_what_it_is_at_once(tmp_path, monkeypatch):
+    file = tmp_path / "six_channels.flac"
+    soundfile.write(file, np.concatenate([stereo(5.0, 44_100)] * 3, axis=1), 44_100)
+    whole = load_audio(file)
+    samples, _ = soundfile.read(file, dtype="float32")
+    np.testing.assert_array_equal(whole, loading.resample(samples.mean(axis=1), 44_100, 16_000))
+    monkeypatch.setattr(loading, "RESAMPLED_SAMPLES", 10_000)
+    monkeypatch.setattr("hf_bark_semantic.audio.decoding.BLOCK_VALUES", 12_345)
+    np.testing.assert_allclose(load_audio(file), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["flac", "m4a", "array"])
+def test_a_long_recording_has_the_slices_of_the_whole_one(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "LONG_S", 1.0)
+    monkeypatch.setattr(loading, "RESAMPLED_SAMPLES", 10_000)
+    monkeypatch.setattr("hf_bark_semantic.audio.decoding.BLOCK_VALUES", 12_345)
+    rate = 44_100 if kind == "array" else None
+    source = {
+        "flac": lambda: written(stereo(3.0, 44_100), 44_100, "FLAC"),
+        "m4a": lambda: encoded("ipod", "aac", tone(3.0, 44_100)),
+        "array": lambda: tone(3.0, 44_100),
+    }[kind]()
+    whole = load_audio(source, source_sampling_rate=rate)
+    recording = read_audio(source, source_sampling_rate=rate)
+    assert isinstance(recording, LongRecording)
+    assert len(recording) == len(whole)
+    assert recording.mean == pytest.approx(whole.mean(), abs=1e-6)
+    assert recording.power == pytest.approx(np.square(whole).mean(), rel=1e-5)
+    np.testing.assert_array_equal(recording[:], whole)
+    np.testing.assert_array_equal(recording[20_000:30_001], whole[20_000:30_001])
+    bounds = [(0, 5), (0, 30_000), (29_000, 31_000), (40_000, 47_000), (47_000, 99_000)]
+    for part, (start, stop) in zip(recording.parts(bounds), bounds, strict=True):
+        np.testing.assert_array_equal(part, whole[start:stop])
+
+
+def test_a_short_recording_is_an_array_and_a_long_one_is_checked_like_it(monkeypatch):
+    assert isinstance(read_audio(written(stereo(1.0, 44_100), 44_100, "WAV")), np.ndarray)
+    monkeypatch.setattr(loading, "LONG_S", 1.0)
+    with pytest.raises(AudioError, match="silent"):
+        read_audio(written(np.zeros(88_200), 44_100, "WAV"))
+
+
+def test_a_recording_that_has_become_shorter_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "LONG_S", 1.0)
+    soundfile.write(tmp_path / "a.wav", tone(3.0), 16_000)
+    recording = read_audio(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", tone(2.0), 16_000)
+    with pytest.raises(AudioError, match="48,000 samples, and now has 32,000"):
+        recording[40_000:]
+
+
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "LONG_S", 20.0)
+
+    def peak_of(minutes: int) -> int:
+        file = tmp_path / f"{minutes}.flac"
+        with soundfile.SoundFile(file, "w", 44_100, 2) as sound:
+            for _ in range(minutes):
+                sound.write(minute)
+        tracemalloc.start()  # which sees numpy's arrays
+        recording = read_audio(file)
+        assert isinstance(recording, LongRecording)
+        assert len(recording[-160_000:]) == 160_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    minute = stereo(60.0, 44_100)
+    short, long = peak_of(2), peak_of(5)
+    assert long < 1.05 * short < 60 * 2**20

@@ -1,0 +1,361 @@
+"""Sound files to samples, block by block: what each container needs, and what its errors say.
+
+    open_sound    path or bytes  ->  its rate, what it announces, and its samples in blocks
+
+soundfile decodes what libsndfile reads. PyAV, whose wheels bring ffmpeg's libraries, decodes what phones and browsers
+record, through a demuxer that is named here by the file's first bytes: none is chosen that follows references to other
+files or addresses.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from ..files import foreign_content
+
+if TYPE_CHECKING:
+    import av
+
+BLOCK_VALUES = 2**20  # samples times channels that are decoded at once: 4 MiB
+MIN_SAMPLING_RATE = 1_000  # below it no vowel survives, so the number is not a rate of speech
+MAX_SAMPLING_RATE = 768_000  # the highest rate that audio hardware has
+MAX_CHANNELS = 64  # more rows than this are a batch, not a microphone array
+MAX_CHUNKS = 100_000  # of a container that are looked at: two hours in fragments of a second have 14,400
+
+READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64, m4a, mp4, mov, aac, webm, mkv, 3gp, amr and wma"
+CONVERT = "Convert it with `ffmpeg -i INPUT -ar 24000 output.wav`."
+MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide")  # types of the first box; QuickTime's may be any of the last three
+MATROSKA, MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+DEMUXERS = {MATROSKA: "matroska", b"\x30\x26\xb2\x75": "asf", b"#!AMR": "amr"}  # ffmpeg's names
+CODECS = (
+    "aac", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "libopencore_amrnb", "libopencore_amrwb", "libopus", "mp2",
+    "mp2float", "mp3", "mp3float", "opus", "vorbis", "wmapro", "wmav1", "wmav2",
+)  # fmt: skip
+_ENCRYPTED_MP4 = re.compile(rb"sinf.{4}frma", re.DOTALL)  # ISO/IEC 14496-12, 8.12: a protected sample entry
+
+
+class AudioError(ValueError):
+    """The audio cannot be used; the message says which rule it breaks and what to do."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound file that is open.
+
+    Args:
+        name (`str`): for messages.
+        sampling_rate (`int`): in Hz.
+        channels (`int`): of each block.
+        num_samples (`int`, *optional*): how many of each channel it announces, some formats to within a few percent.
+        comment (`str`): what its author says of it.
+        blocks (`Iterator[np.ndarray]`): its samples in order, float32 of shape `(block_length, channels)`. Going on
+            raises an [`AudioError`] where the file cannot be decoded or ends early.
+    """
+
+    name: str
+    sampling_rate: int
+    channels: int
+    num_samples: int | None
+    comment: str
+    blocks: Iterator[np.ndarray]
+
+
+@contextmanager
+def open_sound(source: Any) -> Iterator[Sound]:
+    """Open a path, or the content of a file.
+
+    Raises:
+        AudioError: the file is missing, no audio, cut off, encrypted, or fails to be decoded.
+        ImportError: soundfile or PyAV cannot be imported.
+    """
+    name, file, head = _open(source)
+    with file:
+        reason = foreign_content(head) or _zip_archive(head) or _cut_off(head, file)
+        if reason is not None:
+            raise AudioError(f"Cannot read {name} as audio: {reason}.")
+        demuxer = _demuxer(head, file)
+        with _open_with_soundfile(name, file) if demuxer is None else _open_with_av(name, file, demuxer) as sound:
+            check_rate(sound.sampling_rate, f"the rate of {name}")
+            if sound.channels > MAX_CHANNELS:
+                raise AudioError(f"{name} has {sound.channels} channels, and at most {MAX_CHANNELS} are mixed.")
+            yield sound
+
+
+def check_rate(rate: Any, name: str) -> None:
+    """Refuse what is no sampling rate with an [`AudioError`] that calls it `name`."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate // 1:
+        raise AudioError(f"{name} must be a whole number of Hz, e.g. 16_000, not {rate!r}.")
+    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
+        raise AudioError(
+            f"{name} is {rate:,} Hz; audio has between {MIN_SAMPLING_RATE:,} and {MAX_SAMPLING_RATE:,}. "
+            "Check the unit (Hz, not kHz) and the order of the arguments."
+        )
+
+
+def _open(source: Any) -> tuple[str, BinaryIO, bytes]:
+    """Give the name for messages, the opened file, and its first bytes."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if "\0" in str(path):
+            raise AudioError(f"The path {str(path)!r} holds a zero byte. Pass the audio's bytes, or a clean path.")
+        if path.is_dir():
+            raise AudioError(f"{str(path)!r} is a folder. Name a file in it; `list_audio_files` finds them.")
+        if not path.exists():
+            raise AudioError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
+        if not path.is_file():
+            raise AudioError(f"{str(path)!r} is a device or a pipe, not a file. Save the recording to a file first.")
+        try:
+            file: BinaryIO = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+        except OSError as error:
+            raise AudioError(f"Cannot open {str(path)!r}: {error.strerror}. Check the file's permissions.") from error
+        name = repr(path.name)
+    else:
+        name, file = f"the {len(source):,} bytes given", io.BytesIO(source)
+    head = file.read(512)
+    file.seek(0)
+    return name, file, head
+
+
+# ---- what the bytes say before anything is decoded
+
+
+def _zip_archive(head: bytes) -> str | None:
+    return "it is a zip archive. Unpack it and name a file in it" if head[:4] == b"PK\x03\x04" else None
+
+
+def _cut_off(head: bytes, file: BinaryIO) -> str | None:
+    """Decoders read what is left of a file without a word, so the size that it announces is compared here."""
+    size = file.seek(0, io.SEEK_END)
+    announced = _announced_size(head, file, size)
+    file.seek(0)
+    if announced <= size + 8:  # some writers count the header or padding wrongly
+        return None
+    return f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
+
+
+def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
+    """Bytes that a file should have by its own account; 0 where it does not say."""
+    if head[:4] == b"RIFF":
+        announced = 8 + int.from_bytes(head[4:8], "little")
+        return 0 if announced > 2**31 else announced  # programs that stream announce 2 or 4 GiB
+    if head[:4] == MATROSKA:
+        start, length = _matroska_size(head, 4)
+        segment = start + (length or 0)
+        start, length = _matroska_size(head, segment + 4)
+        return start + length if head[segment : segment + 4] == MATROSKA_SEGMENT and length is not None else 0
+    end = 0
+    for _ in range(MAX_CHUNKS if head[4:8] in MP4_STARTS else 0):
+        file.seek(end)
+        box = file.read(16)
+        length = int.from_bytes(box[:4], "big")
+        length = int.from_bytes(box[8:16], "big") if length == 1 else length  # a size of 64 bits
+        if len(box) < 8 or length < 8:  # the end, or a box that lasts until the end
+            break
+        end += length
+    return end
+
+
+def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:
+    """Read the size of an element: where it ends, and its value, `None` for one that is still being recorded.
+
+    As many zeros as lead the first byte, so many bytes follow it; all ones mean unknown (RFC 8794, 4.4 and 6.2).
+    """
+    num_bytes = 9 - (head[start : start + 1] or b"\1")[0].bit_length()
+    ones = (1 << 7 * num_bytes) - 1
+    value = int.from_bytes(head[start : start + num_bytes], "big") & ones
+    return start + num_bytes, None if value == ones else value
+
+
+def _demuxer(head: bytes, file: BinaryIO) -> str | None:
+    """ffmpeg's name for the container, if libsndfile cannot read it."""
+    if head[4:8] in MP4_STARTS:
+        return "mov"
+    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
+        return "aac"  # ADTS: a bare stream
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE" and _is_unfinished_wav(file):
+        return "wav"
+    return next((demuxer for start, demuxer in DEMUXERS.items() if head.startswith(start)), None)
+
+
+def _is_unfinished_wav(file: BinaryIO) -> bool:
+    """Whether samples follow a data chunk of size 0, as recorders leave it that lose power: they write it last."""
+    file.seek(12)
+    found = False
+    for _ in range(MAX_CHUNKS):
+        chunk = file.read(8)
+        size = int.from_bytes(chunk[4:], "little")
+        if len(chunk) < 8 or chunk[:4] == b"data":
+            found = chunk[:4] == b"data" and size == 0 and bool(file.read(1))
+            break
+        file.seek(size + size % 2, io.SEEK_CUR)
+    file.seek(0)
+    return found
+
+
+# ---- decoding
+
+
+@contextmanager
+def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            f"Reading audio files needs soundfile, whose import failed: {error}. Run `pip install soundfile`."
+        ) from error
+    with _explained(name, (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)):
+        try:
+            opened = soundfile.SoundFile(file)
+        except soundfile.LibsndfileError:
+            start = _start_of_mp3(file)
+            if start == 0:
+                raise
+            opened = soundfile.SoundFile(_FileFrom(file, start))
+    is_mp3 = opened.format == "MP3"  # the length of an mp3 is an estimate
+    opened.seekable = lambda: False  # else soundfile seeks behind every block, and an mp3 then goes on with zeros
+    block_length = max(1, BLOCK_VALUES // opened.channels)
+
+    def blocks() -> Iterator[np.ndarray]:
+        num_read = 0
+        while num_read < opened.frames:
+            with _explained(name, (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)):
+                length = min(block_length, opened.frames - num_read)
+                block = opened.read(length, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            num_read += len(block)
+            yield block
+        if num_read < opened.frames and not is_mp3:
+            raise AudioError(
+                f"{name} announces {opened.frames:,} samples but holds only {num_read:,}: it is cut off. "
+                "Copy or download it again."
+            )
+
+    with opened:
+        yield Sound(name, opened.samplerate, opened.channels, opened.frames, opened.comment, blocks())
+
+
+def _start_of_mp3(file: BinaryIO) -> int:
+    """Where the first frame of an mp3 lies behind zeros or junk, up to 64 KiB; 0 where there is none."""
+    av = _import_av()
+    file.seek(0)
+    try:
+        with av.open(file, format="mp3") as container:  # which looks for two frames that agree
+            return next((packet.pos or 0 for packet in container.demux()), 0)
+    except av.FFmpegError:
+        return 0
+
+
+class _FileFrom(io.RawIOBase):
+    """A file without its first bytes."""
+
+    def __init__(self, file: BinaryIO, start: int):
+        self.file, self.start = file, start
+        file.seek(start)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(offset + self.start * (whence == io.SEEK_SET), whence) - self.start
+
+    def tell(self) -> int:
+        return self.file.tell() - self.start
+
+    def readinto(self, buffer: Any) -> int:
+        return self.file.readinto(buffer)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _open_with_av(name: str, file: BinaryIO, demuxer: str) -> Iterator[Sound]:
+    """Open the first audio track with ffmpeg's demuxer of that name."""
+    av = _import_av()
+    options = {"ignore_length": "1"} if demuxer == "wav" else {}
+    with _explained(name, (av.FFmpegError, MemoryError), file):
+        container = av.open(file, format=demuxer, options=options, metadata_errors="replace")
+    with container:
+        track = next(iter(container.streams.audio), None)
+        if track is None:
+            raise AudioError(f"There is no audio track in {name}. Record or export it again, with sound.")
+        codec = track.codec_context.name if track.codec_context else "unknown"
+        if codec not in CODECS and not codec.startswith(("pcm_", "adpcm_")):
+            raise AudioError(f"Cannot decode {name}: its audio is coded as {codec}. {CONVERT}")
+        frames = _frames(name, container.decode(track), file)
+        first = next(frames, None)
+        if first is None:
+            raise AudioError(f"The audio track of {name} is empty: it has zero samples. Record or export it again.")
+        announces = demuxer in ("mov", "matroska") and container.duration is not None  # others guess by their bit rate
+        num_samples = round(container.duration / 1e6 * first.sample_rate) if announces else None
+        comment = str(container.metadata.get("comment", ""))
+        yield Sound(name, first.sample_rate, len(first.layout.channels), num_samples, comment, _joined(first, frames))
+
+
+def _frames(name: str, decoded: "Iterator[av.AudioFrame]", file: BinaryIO) -> "Iterator[av.AudioFrame]":
+    """The frames that hold samples, as interleaved float32; one of another rate or layout is an error."""
+    av = _import_av()
+    to_float = av.AudioResampler(format="flt")
+    with _explained(name, (av.FFmpegError, MemoryError, ValueError), file):
+        for frame in decoded:
+            if frame.samples:
+                yield from to_float.resample(frame)
+
+
+def _joined(first: "av.AudioFrame", frames: "Iterator[av.AudioFrame]") -> Iterator[np.ndarray]:
+    """Frames, of some 20 ms each, as blocks of samples."""
+    held: list[np.ndarray] = []
+    num_values = 0
+    channels = len(first.layout.channels)
+    for frame in chain([first], frames):
+        held.append(frame.to_ndarray().reshape(-1, channels))
+        num_values += held[-1].size
+        if num_values >= BLOCK_VALUES:
+            yield np.concatenate(held)
+            held, num_values = [], 0
+    if held:
+        yield np.concatenate(held)
+
+
+@contextmanager
+def _explained(name: str, errors: tuple[type[Exception], ...], file: BinaryIO | None = None) -> Iterator[None]:
+    """A decoder's error as one that names the file, what is wrong with it and what to do."""
+    try:
+        yield
+    except errors as error:
+        if file is not None and _is_encrypted_mp4(file):
+            raise AudioError(
+                f"The audio of {name} is encrypted (DRM), so its shop's own player alone reads it. Use a copy that "
+                "is not."
+            ) from error
+        cause = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+        raise AudioError(
+            f"Cannot decode {name}: {cause.rstrip('.')}. It is damaged or in a format that is not supported "
+            f"({READABLE} are). {CONVERT}"
+        ) from error
+
+
+def _is_encrypted_mp4(file: BinaryIO) -> bool:
+    file.seek(0)
+    end = b""
+    while part := file.read(BLOCK_VALUES):
+        if _ENCRYPTED_MP4.search(end + part):
+            return True
+        end = part[-12:]
+    return False
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            f"Reading this audio file needs PyAV, whose import failed: {error}. Run `pip install av`."
+        ) from error
+    return av
+
+
+__all__ = ["READABLE", "AudioError", "Sound", "check_rate", "open_sound"]
