@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import pipeline
 
-from ..audio import load_audio
+from ..audio import load_audio, read_audio
 from ..bark.loading import check_encoder
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
@@ -219,7 +219,7 @@ def encode_part(
         AudioError: the recording cannot be used.
         ValueError: the bounds are out of order, too far apart, or beyond the recording.
     """
-    waveform = load_audio(recording, CODEC_SAMPLING_RATE)
+    waveform = read_audio(recording, CODEC_SAMPLING_RATE)
     duration_s = len(waveform) / CODEC_SAMPLING_RATE
     if not 0 <= start_s < end_s or start_s >= duration_s:
         raise ValueError(

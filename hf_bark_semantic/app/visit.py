@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..audio import load_audio, save_audio
+from ..audio import read_audio, save_audio
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.cloning import VoiceCloningPipeline
@@ -68,7 +68,7 @@ class Visit:
         if not asked.recording:
             return 0, 0, "", []
         with self._work(asked, request, progress) as (speaker, _):
-            waveform, (min_s, max_s) = load_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
+            waveform, (min_s, max_s) = read_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
             window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
             _, encoded = encode_part(speaker, asked.recording, window.start_s, window.end_s)
         note = "\nThis file says of itself that it is synthetic speech." if read_provenance(asked.recording) else ""

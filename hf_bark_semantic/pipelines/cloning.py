@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, BarkModel, BarkProcessor, Pipeli
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .. import packaged
-from ..audio import AudioError, load_audio
+from ..audio import AudioError, read_audio
 from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
@@ -286,14 +286,14 @@ class VoiceCloningPipeline(Pipeline):
                 f"`reference_text` was given with prompt_mode={options.prompt_mode!r} and {len(recordings)} "
                 "recordings; it is for prompt_mode='acoustic' and one recording. Leave it out, or give these."
             )
-        waveform = load_audio(recordings[0], CODEC_SAMPLING_RATE)
+        waveform = read_audio(recordings[0], CODEC_SAMPLING_RATE)
         duration_s = len(waveform) / CODEC_SAMPLING_RATE
         if duration_s > MAX_PIECE_S:
             raise AudioError(
                 f"The recording lasts {duration_s:.1f} s; with `reference_text` it may last {MAX_PIECE_S} s, because "
                 "Bark says all of its words at once. Cut it, and the text with it."
             )
-        codes = encode_codes(waveform, self.bark.codec_model)
+        codes = encode_codes(waveform[:], self.bark.codec_model)
         tokenizer = self.bark_processor.tokenizer
         return prompt_from_transcript(self.bark, transcript, codes, tokenizer=tokenizer, options=options)
 

@@ -18,16 +18,23 @@ from transformers import AutoModel, AutoProcessor, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .. import packaged
-from ..audio import load_audio
+from ..audio import LongRecording, load_audio, read_audio
 from ..bark.loading import check_encoder, load_bark
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt
-from ..configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE
+from ..configuration_bark_semantic import (
+    CODEC_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    SAMPLING_RATE,
+    num_semantic_tokens_of_samples,
+)
 from ..ensemble import EncoderEnsemble, one_encoder
-from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticTokens, plan_windows
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
 TASK = "audio-to-bark-semantic"
+PERIOD_FRAMES, PERIOD_TOKENS = 500, 499  # 10 s, after which frames and tokens begin at the same moment again
+PART_WINDOWS = 10  # of a recording of hours that are read at once; one more overlaps the next part
 
 
 class AudioToBarkSemanticPipeline(Pipeline):
@@ -158,12 +165,16 @@ class AudioToBarkSemanticPipeline(Pipeline):
         forward = {"top_k": top_k, "batch_size": num_windows}
         return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
 
-    def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, np.ndarray | None]:
-        """Give `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`."""
+    def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, Any]:
+        """Give `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`.
+
+        Audio of more than 10 minutes is a `LongRecording`.
+        """
         audio, audio_codes = split_input(inputs)
         if audio is not None:
+            read = read_audio if audio_codes is None else load_audio
             rate = source_sampling_rate if isinstance(audio, (np.ndarray, torch.Tensor, list, tuple)) else None
-            audio = load_audio(audio, SAMPLING_RATE, source_sampling_rate=rate)
+            audio = read(audio, SAMPLING_RATE, source_sampling_rate=rate)
         if audio_codes is not None and audio_codes.ndim != 2:
             raise ValueError(f"`audio_codes` has shape {audio_codes.shape}; it must be (codebooks, frames).")
         return {"audio": audio, "audio_codes": audio_codes}
@@ -175,6 +186,9 @@ class AudioToBarkSemanticPipeline(Pipeline):
         results: list[Any] = [None] * len(rows)
         for indices in self._alike(rows):
             audio, codes = zip(*(rows[i] for i in indices), strict=True)
+            if isinstance(audio[0], LongRecording):
+                results[indices[0]] = _result(self._encode_long(audio[0], **encode_params), 0, *rows[indices[0]])
+                continue
             audio = None if audio[0] is None else list(audio)
             codes = None if codes[0] is None else list(codes)
             batch = self.processor(audio=audio, audio_codes=codes).to(self.device)
@@ -187,15 +201,50 @@ class AudioToBarkSemanticPipeline(Pipeline):
         results = model_outputs["results"]
         return results[0] if isinstance(results, list) else results
 
+    def _encode_long(self, recording: LongRecording, **encode_params) -> BarkSemanticTokens:
+        """What `encode` gives for a recording, of which a few windows are in memory at a time.
+
+        A part begins with a window, at a time at which a token begins with a frame, and takes in the window behind it:
+        so it is cut into the same windows as the whole recording, and its last ones are left to the next part.
+        """
+        windows = plan_windows(num_semantic_tokens_of_samples(len(recording)), self.model.config)
+        starts = [0]
+        for i, window in enumerate(windows[:-1]):
+            if window.start_frame % PERIOD_FRAMES == 0 and i - starts[-1] >= PART_WINDOWS:
+                starts.append(i)
+        parts = [(windows[i], windows[j]) for i, j in zip(starts, [*starts[1:], -1], strict=True)]
+        bounds = [
+            (first.start_frame * SAMPLES_PER_FRAME, last.stop_frame * SAMPLES_PER_FRAME) for first, last in parts
+        ]
+        bounds[-1] = (bounds[-1][0], len(recording))
+        mean, scale, normalize = 0.0, 1.0, self.processor.feature_extractor.do_normalize
+        if normalize:  # as it does, but by the whole recording
+            mean, scale = recording.mean, (recording.power - recording.mean**2 + 1e-7) ** -0.5
+        level = (recording.power - mean**2) ** 0.5 * scale  # of what the model receives
+        encode_params["level"] = torch.tensor([level], device=self.device)
+        columns: dict[str, list[torch.Tensor]] = {}
+        for (first, last), waveform in zip(parts, recording.parts(bounds), strict=True):
+            input_values = torch.from_numpy((waveform - mean) * scale if normalize else waveform)[None]
+            output = self.model.encode(input_values=input_values.to(self.device), **encode_params)
+            behind = first.start_frame // PERIOD_FRAMES * PERIOD_TOKENS  # tokens of the recording before this part
+            stop = None if last is windows[-1] else last.keep_from - behind
+            for name, values in output.items():
+                if name != "num_tokens":
+                    columns.setdefault(name, []).append(values[:, first.keep_from - behind : stop].cpu())
+        joined = {name: torch.cat(parts, dim=1) for name, parts in columns.items()}
+        return BarkSemanticTokens(num_tokens=torch.tensor([windows[-1].keep_to]), **joined)
+
     def _alike(self, rows) -> list[list[int]]:
         """Indices of the rows that can share a batch: of one kind, and padded to twice their length at most.
 
-        All that fit into one window count as equally long: `encode` sorts them by length itself.
+        A recording of hours stands alone. All that fit into one window count as equally long: `encode` sorts them by
+        length itself.
         """
         groups: dict[tuple, list[int]] = {}
         for i, (audio, codes) in enumerate(rows):
             windows = int(_duration_s(audio, codes) // self.model.config.window_s)
-            groups.setdefault((audio is None, codes is None, windows.bit_length()), []).append(i)
+            alone = i if isinstance(audio, LongRecording) else None
+            groups.setdefault((audio is None, codes is None, windows.bit_length(), alone), []).append(i)
         return list(groups.values())
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
@@ -263,14 +312,16 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
         ) from error
 
 
-def _duration_s(audio: np.ndarray | None, audio_codes: np.ndarray | None) -> float:
+def _duration_s(audio: np.ndarray | LongRecording | None, audio_codes: np.ndarray | None) -> float:
     if audio is not None:
         return len(audio) / SAMPLING_RATE
     assert audio_codes is not None  # one of both is there
     return audio_codes.shape[-1] / CODEC_RATE_HZ
 
 
-def _result(output, row: int, audio: np.ndarray | None, audio_codes: np.ndarray | None) -> dict[str, Any]:
+def _result(
+    output, row: int, audio: np.ndarray | LongRecording | None, audio_codes: np.ndarray | None
+) -> dict[str, Any]:
     """One row of `BarkSemanticTokens` without its padding."""
     num_tokens = int(output.num_tokens[row])
     result = {

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import EncodecModel
 
-from ..audio import load_audio, resample
+from ..audio import read_audio, resample
 from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
@@ -92,7 +92,7 @@ def clone_voice(
     min_s, max_s = (seconds / share for seconds in histories.window_s)
     prompts, windows, reports, confidences = [], [], [], []
     for recording in recordings:
-        waveform = load_audio(recording, CODEC_SAMPLING_RATE)
+        waveform = read_audio(recording, CODEC_SAMPLING_RATE)
         window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
         encoded = encode_clip(clip, encoder, codec=codec)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..audio import LongRecording
 from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.prompting import coarse_history_lengths
 from ..bark.voice_prompt import LENGTH_TOLERANCE, LENGTH_TOLERANCE_FRAMES, VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_codec_frames
 
 FRAME_S = 0.02  # the grid on which loudness is measured
+FRAMES_AT_ONCE = 1_500  # of a recording of hours: 30 s
 PAUSE_FRAMES = 4  # 80 ms below the silence level: longer than the closure of a stop consonant mostly is
 CLIPPED_LEVEL = 0.999  # of full scale
 MAX_CLIPPED_SHARE = 1e-3
@@ -150,13 +152,13 @@ class PromptWindow:
     clipped_share: float
     ends_at_pause: bool
 
-    def cut(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    def cut(self, waveform: np.ndarray | LongRecording, sampling_rate: int) -> np.ndarray:
         """Give the window's samples, `(num_samples,)`, of the recording it was found in (at any rate)."""
         return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
 
 
 def best_window(
-    waveform: np.ndarray,
+    waveform: np.ndarray | LongRecording,
     sampling_rate: int,
     *,
     min_s: float = SUNO_HISTORIES.window_s[0],
@@ -169,7 +171,7 @@ def best_window(
     the recording, minus 50 times the share of clipped samples. The best score wins, the earliest among equals.
 
     Args:
-        waveform (`np.ndarray` of shape `(num_samples,)`): the recording.
+        waveform (`np.ndarray` of shape `(num_samples,)`, or `LongRecording`): the recording.
         sampling_rate (`int`): its rate in Hz.
         min_s (`float`): shortest window; 5.13 s fill the histories of the semantic and the coarse stage.
         max_s (`float`): longest window; 6.83 s are all that the fine stage reads.
@@ -180,7 +182,8 @@ def best_window(
     Raises:
         VoicePromptError: not a waveform of shape `(num_samples,)`, or bounds out of order.
     """
-    waveform = _check_mono(waveform, sampling_rate)
+    if not isinstance(waveform, LongRecording):
+        waveform = _check_mono(waveform, sampling_rate)
     if not 0 < min_s <= max_s:
         raise VoicePromptError(f"min_s={min_s} and max_s={max_s} must be in order and above 0.")
     levels, clipped = _frame_measures(waveform, sampling_rate)
@@ -232,8 +235,14 @@ def measure_sound(waveform: np.ndarray, sampling_rate: int) -> Sound:
     )
 
 
-def _frame_measures(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+def _frame_measures(waveform: np.ndarray | LongRecording, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Level in dB and share of clipped samples of every frame of 20 ms; the incomplete last one is left out."""
+    if isinstance(waveform, LongRecording):
+        length = _frame_length(sampling_rate) * FRAMES_AT_ONCE
+        bounds = [(start, start + length) for start in range(0, len(waveform), length)]
+        measures = [_frame_measures(part, sampling_rate) for part in waveform.parts(bounds)]
+        levels, clipped = (np.concatenate(values) for values in zip(*measures, strict=True))
+        return levels, clipped
     frame_length = _frame_length(sampling_rate)
     num_frames = len(waveform) // frame_length
     frames = waveform[: num_frames * frame_length].reshape(num_frames, frame_length)

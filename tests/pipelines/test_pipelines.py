@@ -8,7 +8,7 @@ import torch
 from transformers import HubertConfig, HubertModel, pipeline
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder
-from hf_bark_semantic.audio import AudioError, load_audio, save_audio
+from hf_bark_semantic.audio import AudioError, LongRecording, load_audio, loading, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.ensemble import EncoderEnsemble
 from hf_bark_semantic.packaged import BUILTIN_ENCODER
@@ -273,3 +273,40 @@ def test_default_encoder_is_there_or_says_what_to_do():
     else:
         with pytest.raises(FileNotFoundError, match="--encoder"):
             default_encoder()
+
+
+# ---- recordings of hours
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("changes", [{}, {"input_level_db": -22.0}, {"head_type": "recurrent"}])
+def test_a_long_recording_has_the_tokens_that_it_has_at_once(changes, normalize, tmp_path, monkeypatch):
+    model = tiny_encoder(window_s=2.4, overlap_s=0.4, **changes)
+    processor = BarkSemanticEncoderProcessor()
+    processor.feature_extractor.do_normalize = normalize
+    encode = pipeline(TASK, model=model, processor=processor, device="cpu")
+    file = save_audio(tmp_path / "long.wav", noise(61.0) * np.linspace(0.05, 1, 61 * 16_000, dtype="f4") + 0.1, 16_000)
+    expected = encode(file, top_k=3)
+    monkeypatch.setattr(loading, "LONG_S", 10.0)
+    assert isinstance(encode.preprocess(file)["audio"], LongRecording)
+    lengths = []
+    inner = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda **inputs: lengths.append(inputs["input_values"].shape) or inner(**inputs)
+    )
+    result = encode(file, top_k=3)
+    assert len(lengths) == 3 and max(lengths) < (1, 24 * 16_000)  # parts begin at 0, 20 and 40 s
+    assert same(result, expected)
+    assert np.array_equal(result["top_k_tokens"], expected["top_k_tokens"])
+    assert (result["num_tokens"], result["seconds"]) == (expected["num_tokens"], 61.0)
+
+
+def test_long_and_short_recordings_of_a_list_and_of_an_ensemble_are_encoded(monkeypatch):
+    members = [tiny_encoder(window_s=3.0, input_level_db=-22.0), tiny_encoder(head_type="recurrent", window_s=4.0)]
+    encode = pipeline(TASK, model=members, device="cpu")
+    inputs = [row(1.0), row(24.0, 1), row(2.0, 2)]
+    expected = encode(inputs)
+    monkeypatch.setattr(loading, "LONG_S", 10.0)
+    for batch_size in (1, 3):
+        for result, other in zip(encode(inputs, batch_size=batch_size), expected, strict=True):
+            assert same(result, other)

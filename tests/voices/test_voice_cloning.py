@@ -6,6 +6,7 @@ import torch
 from transformers import EncodecModel, pipeline
 from transformers.utils import logging
 
+from hf_bark_semantic.audio import loading, save_audio
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.pipelines.encoding import TASK
@@ -42,6 +43,18 @@ def test_cloned_voice_holds_tokens_and_codes_of_the_best_window(encode, codec):
     assert np.array_equal(voice.prompt.semantic_tokens, tokens[: voice.prompt.num_tokens])
     assert voice.report.sound is not None
     assert 0 < voice.confidence < 1
+
+
+def test_a_long_recording_gives_the_voice_that_it_gives_at_once(encode, codec, tmp_path, monkeypatch):
+    quiet, loud = noise(10.0, sampling_rate=24_000) * 0.02, noise(8.0, 1, 24_000)
+    file = save_audio(tmp_path / "long.flac", np.concatenate([quiet] * 4 + [loud] + [quiet] * 3), 24_000)
+    expected = clone_voice(file, encode, codec=codec)
+    monkeypatch.setattr(loading, "LONG_S", 10.0)
+    voice = clone_voice(file, encode, codec=codec)
+    assert 39 < voice.windows[0].start_s < 48
+    assert voice.windows == expected.windows
+    assert voice.prompt == expected.prompt
+    assert voice.report == expected.report
 
 
 def test_several_recordings_share_the_prompt(encode, codec):
