@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, list_audio_files
+from ..audio import AudioError, list_audio_files, unread_files
 from ..configuration_bark_semantic import SAMPLING_RATE
 from ..files import atomic_write
 from .console import FAILURES, message, say
@@ -31,6 +31,7 @@ def input_files(paths: list[str]) -> tuple[list[Path], list[dict]]:
                 files.update(dict.fromkeys(list_audio_files(path)))
             except AudioError as error:
                 say(f"bark-semantic: {error}")
+            note_unread_files(path)
         elif os.path.exists(path):
             files[Path(path)] = None
         else:
@@ -38,6 +39,12 @@ def input_files(paths: list[str]) -> tuple[list[Path], list[dict]]:
                 {"file": path, "error": "No such file or folder. Check the spelling and the folder you are in."}
             )
     return list(files), failures
+
+
+def note_unread_files(folder: str) -> None:
+    note = unread_files(folder)
+    if note is not None:
+        say(f"bark-semantic: in {folder}, {note}")
 
 
 def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: int | None) -> Iterator[dict[str, Any]]:

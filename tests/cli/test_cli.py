@@ -67,6 +67,15 @@ def test_json_has_one_object_per_file_with_the_pipeline_s_result(encoder, record
     assert [record["seconds"] for record in records] == [1.0, 2.0, 0.5]
 
 
+def test_what_a_folder_holds_and_is_not_read_is_said_once(encoder, recordings, capsys):
+    for name in ("notes.txt", "deep/cover.JPG", "deep/more.txt"):
+        (recordings / name).write_text("no audio")
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json"]) == 0
+    output = capsys.readouterr()
+    assert len(lines(output.out)) == 3
+    assert output.err.count(f"in {recordings}, 3 files are not read: 2 .txt, 1 .jpg") == 1
+
+
 def test_accuracy_is_said_once_and_not_on_stdout(encoder, recordings, capsys):
     cli.main(["encode", str(recordings), "--encoder", encoder, "--json"])
     output = capsys.readouterr()
