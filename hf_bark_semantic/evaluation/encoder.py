@@ -25,7 +25,7 @@ from transformers import EncodecModel
 from ..configuration_bark_semantic import SAMPLING_RATE
 from ..corpus.rows import Clip, split_fold
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
-from ..packaged import default_encoder
+from ..packaged import named_encoder
 from ..trainers.encoder_batches import Piece, decode_pieces
 from ..trainers.records import training_record
 from ..trainers.splits import FINGERPRINTED_ROWS, corpus_fingerprint
@@ -62,7 +62,7 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
         place (`str`): a folder, a Hub id, or "builtin" for the packaged encoder.
         input_level_db (`float`, *optional*): the level that waveforms are brought to, instead of the config's.
     """
-    model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if place == "builtin" else place)
+    model = BarkSemanticEncoderModel.from_pretrained(named_encoder([place]))
     if input_level_db is not None:
         model.config.input_level_db = input_level_db
     return model.float().eval().to(PartialState().device)

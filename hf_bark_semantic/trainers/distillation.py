@@ -31,7 +31,7 @@ from ..configuration_bark_semantic import (
 from ..corpus.rows import Clip, SoftLabels
 from ..files import atomic_write, sha256_of_file
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
-from ..packaged import default_encoder
+from ..packaged import named_encoder
 from .encoder_batches import collate
 from .records import training_record
 
@@ -113,7 +113,7 @@ def check_encoders(places: Iterable[str], fold: int | None) -> dict[str, str]:
                 f"Fold {fold} is held out, but the teacher {place} {known}. Train one with --fold {fold}, and write "
                 "{fold} for the number in `distillation.encoders`."
             )
-        weights = _folder(place) / "model.safetensors"
+        weights = Path(named_encoder([place])) / "model.safetensors"
         digests[place] = sha256_of_file(weights) if weights.is_file() else place
     return digests
 
@@ -139,7 +139,7 @@ def with_soft_labels(
     for number, place in enumerate(settings.encoders):
         file = folder / f"{number}.safetensors"
         if not file.exists():
-            model = BarkSemanticEncoderModel.from_pretrained(_folder(place)).eval().to(accelerator.device)
+            model = BarkSemanticEncoderModel.from_pretrained(named_encoder([place])).eval().to(accelerator.device)
             stored = _ask(model, clips, settings.top_k, accelerator)
             if accelerator.is_main_process:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -168,10 +168,6 @@ def _mixed(clip: Clip, number: int, answers, weights: Sequence[float], settings:
         for weight, answer in zip(weights, answers, strict=True)
     ]
     return SoftLabels(np.concatenate(tokens, axis=1), np.concatenate(probabilities, axis=1))
-
-
-def _folder(place: str) -> Path:
-    return default_encoder() if place == "builtin" else Path(place)
 
 
 @torch.no_grad()

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from ..packaged import default_encoder
+from ..packaged import named_encoder
 
 
 def training_record(place: str) -> dict | None:
     """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
-    folder = default_encoder() if place == "builtin" else Path(place)
+    folder = Path(named_encoder([place]))
     if (folder / "training.json").is_file():
         return json.loads((folder / "training.json").read_text())
     if (folder / "evaluation.json").is_file():

@@ -34,7 +34,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProces
 from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE, num_semantic_tokens_of_samples, token_frames
 from hf_bark_semantic.conversion.quantizer import fold_intermediate
-from hf_bark_semantic.packaged import default_encoder, example_recording
+from hf_bark_semantic.packaged import example_recording, named_encoder
 from hf_bark_semantic.precision import choose_precision
 
 
@@ -159,7 +159,7 @@ def hubert_sides(args):
 
 
 def whisper_sides(args):
-    model = BarkSemanticEncoderModel.from_pretrained(default_encoder() if args.encoder == "builtin" else args.encoder)
+    model = BarkSemanticEncoderModel.from_pretrained(named_encoder([args.encoder]))
     model = model.float().eval()
     config = WhisperConfig(**{**model.config.backbone_config.to_dict(), "decoder_layers": 1})
     full = WhisperModel(config).encoder.eval()
