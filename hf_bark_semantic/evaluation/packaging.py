@@ -176,7 +176,7 @@ def measured_in_words(scores: Mapping, seeds: str) -> str:
         which = f"Fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {num_folds}"
     return (
         f"clips whose voice and sentence no part of the training saw. {which},\n{seeds}; 95 % intervals by bootstrap "
-        "over voices. The weights here were then trained on all of the data, by the same recipe."
+        "over voices. The weights here were then trained on all of the data."
     )
 
 
