@@ -1,10 +1,14 @@
 """Waveforms and audio codes to the encoder's inputs: checked, and padded on the right."""
 
+import difflib
+
 import numpy as np
 import torch
-from transformers import BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
+from transformers import BatchFeature, ProcessorMixin, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from .configuration_bark_semantic import CODEBOOK_SIZE, NUM_CODEBOOKS, SAMPLING_RATE
+from .configuration_bark_semantic import CODEBOOK_SIZE, CODEC_RATE_HZ, NUM_CODEBOOKS, SAMPLING_RATE
+
+ARGUMENTS = ("audio", "sampling_rate", "audio_codes", "padding", "max_length", "truncation", "return_tensors")
 
 
 class BarkSemanticEncoderProcessor(ProcessorMixin):
@@ -24,7 +28,18 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         self.codebook_size = codebook_size
         super().__init__(feature_extractor, **kwargs)
 
-    def __call__(self, audio=None, sampling_rate=None, audio_codes=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self,
+        audio=None,
+        sampling_rate=None,
+        audio_codes=None,
+        *,
+        padding=True,
+        max_length=None,
+        truncation=False,
+        return_tensors="pt",
+        **unknown,
+    ) -> BatchFeature:
         """Give `input_values` and `attention_mask`, `audio_codes` and `audio_codes_mask`, or all four.
 
         Args:
@@ -32,12 +47,24 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
             sampling_rate (`int`, *optional*): of `audio`; checked, not converted: see `hf_bark_semantic.load_audio`.
             audio_codes (`np.ndarray`, `torch.Tensor` or a list of them, *optional*): EnCodec codes
                 `(codebooks, frames)` at 75 Hz.
+            padding (`bool` or `str`): `True` or `"longest"`, `"max_length"`, or `False`; as in transformers.
+            max_length (`int`, *optional*): samples at 16 kHz that `truncation` and `padding="max_length"` go by. Codes
+                are cut and padded to the frames of as many samples, the last of which may hang over.
+            truncation (`bool`): cut what is longer than `max_length`.
+            return_tensors (`str`, *optional*): `"pt"`, `"np"`, or `None` for lists of arrays.
 
         Raises:
-            ValueError: nothing was given, a wrong sampling rate, shape or range.
+            TypeError: an argument of another name.
+            ValueError: nothing was given, a wrong sampling rate, shape or range, or rows of different lengths as one
+                tensor without padding.
         """
+        if unknown:
+            raise TypeError(_unknown_argument(next(iter(unknown))))
         if audio is None and audio_codes is None:
             raise ValueError("Give `audio` (waveforms at 16 kHz), `audio_codes` (EnCodec codes), or both.")
+        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
+            raise ValueError(f"`max_length` is {max_length!r}; it must be a number of samples at 16 kHz, 1 or more.")
+        options = {"padding": padding, "truncation": truncation, "return_attention_mask": True}
         inputs = {}
         if audio is not None:
             if sampling_rate is not None and sampling_rate != SAMPLING_RATE:
@@ -47,35 +74,40 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
                 )
             waveforms = [_waveform(item) for item in _as_list(audio, 1)]
             inputs.update(
-                self.feature_extractor(
-                    waveforms,
-                    sampling_rate=SAMPLING_RATE,
-                    padding=True,
-                    return_attention_mask=True,
-                    return_tensors="pt",
-                )
+                self.feature_extractor(waveforms, sampling_rate=SAMPLING_RATE, max_length=max_length, **options)
             )
         if audio_codes is not None:
-            inputs.update(self._pad_codes([_codes(item) for item in _as_list(audio_codes, 2)]))
-        return BatchFeature(inputs)
+            max_frames = None if max_length is None else -(-max_length * CODEC_RATE_HZ // SAMPLING_RATE)
+            rows = [_codes(item) for item in _as_list(audio_codes, 2)]
+            inputs.update(self._pad_codes(rows, max_length=max_frames, **options))
+        return BatchFeature(inputs, tensor_type=return_tensors)
 
-    def _pad_codes(self, rows):
-        num_codebooks, longest = max(len(row) for row in rows), max(row.shape[1] for row in rows)
-        codes = torch.full((len(rows), num_codebooks, longest), self.codebook_size)
-        mask = torch.zeros(len(rows), longest, dtype=torch.long)
-        for i, row in enumerate(rows):
+    def _pad_codes(self, rows, **options):
+        num_codebooks = max(len(row) for row in rows)
+        columns = []  # time first, as transformers pads: (frames, codebooks)
+        for row in rows:
             if row.min() < 0 or row.max() > self.codebook_size:
                 raise ValueError(
                     f"Audio codes run from {int(row.min())} to {int(row.max())}; they must be 0 to "
                     f"{self.codebook_size - 1}, or {self.codebook_size} where a code is unknown."
                 )
-            codes[i, : len(row), : row.shape[1]] = row
-            mask[i, : row.shape[1]] = 1
-        return {"audio_codes": codes, "audio_codes_mask": mask}
+            missing = ((0, 0), (0, num_codebooks - len(row)))
+            columns.append(np.pad(row.T, missing, constant_values=self.codebook_size))
+        padder = SequenceFeatureExtractor(2, CODEC_RATE_HZ, padding_value=self.codebook_size)  # 2: any but one
+        padder.model_input_names = ["audio_codes"]
+        padded = padder.pad({"audio_codes": columns}, **options)
+        codes, mask = padded["audio_codes"], padded["attention_mask"]
+        return {"audio_codes": [frames.T for frames in codes], "audio_codes_mask": list(mask)}
 
     @property
     def model_input_names(self):
         return ["input_values", "attention_mask", "audio_codes", "audio_codes_mask"]
+
+
+def _unknown_argument(name: str) -> str:
+    nearest = difflib.get_close_matches(name, ARGUMENTS, 1)
+    hint = f"Did you mean `{nearest[0]}`?" if nearest else f"There are {', '.join(ARGUMENTS)}."
+    return f"The processor has no argument `{name}`. {hint}"
 
 
 def _as_list(values, ndim: int) -> list:
@@ -99,18 +131,14 @@ def _waveform(values) -> np.ndarray:
     return waveform.astype(np.float32, copy=False)
 
 
-def _codes(values) -> torch.Tensor:
-    codes = torch.as_tensor(np.asarray(values).astype(np.int64) if _is_integer_array(values) else values)
-    if codes.ndim != 2 or codes.is_floating_point() or not 1 <= len(codes) <= NUM_CODEBOOKS or not codes.shape[1]:
+def _codes(values) -> np.ndarray:
+    codes = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if codes.ndim != 2 or codes.dtype.kind not in "iu" or not 1 <= len(codes) <= NUM_CODEBOOKS or not codes.shape[1]:
         raise ValueError(
-            f"Audio codes have shape {tuple(codes.shape)} and type {codes.dtype}; they must be whole numbers of shape "
+            f"Audio codes have shape {codes.shape} and type {codes.dtype}; they must be whole numbers of shape "
             f"(codebooks, frames), with 1 to {NUM_CODEBOOKS} codebooks."
         )
-    return codes.long()
-
-
-def _is_integer_array(values) -> bool:
-    return isinstance(values, np.ndarray) and values.dtype.kind in "iu"  # torch has no uint16 arithmetic
+    return codes.astype(np.int64)
 
 
 __all__ = ["BarkSemanticEncoderProcessor"]
