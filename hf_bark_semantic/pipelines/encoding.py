@@ -3,8 +3,8 @@
     AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
     register_pipeline              makes the task known to transformers (the package does it when it is imported)
 
-Reading and resampling is `load_audio`'s, windows are `BarkSemanticEncoderModel.encode`'s; what is here decides what an
-input is and which recordings are computed together.
+It is [`BarkSemanticEncoderPipeline`], which travels to the Hub, with what this package brings: every kind of sound
+file and recordings of hours (`load_audio`), voice prompts, ensembles, and texts that are known.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoProcessor, Pipeline
+from transformers import AutoModel, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .. import packaged
@@ -22,22 +22,17 @@ from ..audio import LongRecording, load_audio, read_audio
 from ..bark.loading import check_encoder, load_bark
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt
-from ..configuration_bark_semantic import (
-    CODEC_RATE_HZ,
-    SAMPLES_PER_FRAME,
-    SAMPLING_RATE,
-    num_semantic_tokens_of_samples,
-)
+from ..configuration_bark_semantic import SAMPLES_PER_FRAME, SAMPLING_RATE, num_semantic_tokens_of_samples
 from ..ensemble import EncoderEnsemble, one_encoder
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticTokens, plan_windows
+from ..pipeline_bark_semantic import TASK, BarkSemanticEncoderPipeline, check_encodes
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
-TASK = "audio-to-bark-semantic"
 PERIOD_FRAMES, PERIOD_TOKENS = 500, 499  # 10 s, after which frames and tokens begin at the same moment again
 PART_WINDOWS = 10  # of a recording of hours that are read at once; one more overlaps the next part
 
 
-class AudioToBarkSemanticPipeline(Pipeline):
+class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
     """Reads Bark's semantic tokens from recordings, codec codes, or both.
 
     ```python
@@ -60,10 +55,6 @@ class AudioToBarkSemanticPipeline(Pipeline):
     """
 
     _load_processor = None  # if it fails, __init__ tries again and says why
-    _load_feature_extractor = False
-    _load_tokenizer = False
-    _load_image_processor = False
-    _load_video_processor = False
     _named_decoder: tuple[str | None, Any] = (None, None)  # of the Bark that was named last
 
     def __init__(
@@ -75,10 +66,8 @@ class AudioToBarkSemanticPipeline(Pipeline):
         **kwargs,
     ):
         encoder = one_encoder(model, weights, dtype=kwargs.get("dtype", "auto"))
-        if not hasattr(encoder, "encode") or getattr(encoder.config, "model_type", None) != "bark_semantic_encoder":
-            raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(encoder).__name__}.")
-        processor = _processor_of(encoder) if processor is None else processor
-        super().__init__(model=encoder.eval(), processor=processor, **kwargs)
+        check_encodes(encoder)
+        super().__init__(encoder, _processor_of(encoder) if processor is None else processor, **kwargs)
 
     def __call__(
         self, inputs: Any, *, batch_size: int | None = None, text: Any = None, bark: Any = None, **kwargs
@@ -112,15 +101,6 @@ class AudioToBarkSemanticPipeline(Pipeline):
         """
         if text is not None or bark is not None:
             return self._informed_by_text(inputs, text, bark, batch_size=batch_size, **kwargs)
-        if isinstance(inputs, (list, tuple)):
-            inputs = list(inputs)
-            if not inputs:
-                return []
-        elif hasattr(inputs, "column_names"):  # a `datasets` dataset is no dataset of torch's
-            inputs = (row for row in inputs)
-        batch_size = self._batch_size if batch_size is None else batch_size
-        if batch_size is not None:
-            kwargs["num_windows"] = batch_size
         return super().__call__(inputs, batch_size=batch_size, **kwargs)
 
     def _informed_by_text(self, inputs: Any, text: Any, bark: Any, *, top_k: int | None = None, **kwargs):
@@ -160,46 +140,23 @@ class AudioToBarkSemanticPipeline(Pipeline):
         check_encoder(self.model, bark.vocab_size)
         return bark
 
-    def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None):
-        preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}
-        forward = {"top_k": top_k, "batch_size": num_windows}
-        return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
+    def _split(self, source: Any) -> tuple[Any, np.ndarray | None]:
+        if isinstance(source, VoicePrompt):
+            return None, source.audio_codes
+        is_file = isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".npz"
+        if is_file or (isinstance(source, Mapping) and "fine_prompt" in source):
+            return None, VoicePrompt.load(source).audio_codes
+        return super()._split(source)
 
-    def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, Any]:
-        """Give `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`.
+    def _read(self, audio: Any, source_sampling_rate: int | None, *, alone: bool) -> np.ndarray | LongRecording:
+        """Audio of more than 10 minutes is a `LongRecording`, if it is read alone."""
+        read = read_audio if alone else load_audio
+        return read(audio, SAMPLING_RATE, source_sampling_rate=source_sampling_rate)
 
-        Audio of more than 10 minutes is a `LongRecording`.
-        """
-        audio, audio_codes = split_input(inputs)
-        if audio is not None:
-            read = read_audio if audio_codes is None else load_audio
-            rate = source_sampling_rate if isinstance(audio, (np.ndarray, torch.Tensor, list, tuple)) else None
-            audio = read(audio, SAMPLING_RATE, source_sampling_rate=rate)
-        if audio_codes is not None and audio_codes.ndim != 2:
-            raise ValueError(f"`audio_codes` has shape {audio_codes.shape}; it must be (codebooks, frames).")
-        return {"audio": audio, "audio_codes": audio_codes}
-
-    def _forward(self, model_inputs: dict, **encode_params) -> dict[str, list[dict]]:
-        """Encode one preprocessed input, or the lists that transformers makes of several."""
-        audio, codes = model_inputs["audio"], model_inputs["audio_codes"]
-        rows = list(zip(audio, codes, strict=True)) if isinstance(audio, list) else [(audio, codes)]
-        results: list[Any] = [None] * len(rows)
-        for indices in self._alike(rows):
-            audio, codes = zip(*(rows[i] for i in indices), strict=True)
-            if isinstance(audio[0], LongRecording):
-                results[indices[0]] = _result(self._encode_long(audio[0], **encode_params), 0, *rows[indices[0]])
-                continue
-            audio = None if audio[0] is None else list(audio)
-            codes = None if codes[0] is None else list(codes)
-            batch = self.processor(audio=audio, audio_codes=codes).to(self.device)
-            output = self.model.encode(**batch, **encode_params)
-            for row, i in enumerate(indices):
-                results[i] = _result(output, row, *rows[i])
-        return {"results": results}
-
-    def postprocess(self, model_outputs: dict) -> dict[str, Any]:
-        results = model_outputs["results"]
-        return results[0] if isinstance(results, list) else results
+    def _encode(self, rows, **encode_params) -> BarkSemanticTokens:
+        if isinstance(rows[0][0], LongRecording):
+            return self._encode_long(rows[0][0], **encode_params)
+        return super()._encode(rows, **encode_params)
 
     def _encode_long(self, recording: LongRecording, **encode_params) -> BarkSemanticTokens:
         """What `encode` gives for a recording, of which a few windows are in memory at a time.
@@ -234,52 +191,6 @@ class AudioToBarkSemanticPipeline(Pipeline):
         joined = {name: torch.cat(parts, dim=1) for name, parts in columns.items()}
         return BarkSemanticTokens(num_tokens=torch.tensor([windows[-1].keep_to]), **joined)
 
-    def _alike(self, rows) -> list[list[int]]:
-        """Indices of the rows that can share a batch: of one kind, and padded to twice their length at most.
-
-        A recording of hours stands alone. All that fit into one window count as equally long: `encode` sorts them by
-        length itself.
-        """
-        groups: dict[tuple, list[int]] = {}
-        for i, (audio, codes) in enumerate(rows):
-            windows = int(_duration_s(audio, codes) // self.model.config.window_s)
-            alone = i if isinstance(audio, LongRecording) else None
-            groups.setdefault((audio is None, codes is None, windows.bit_length(), alone), []).append(i)
-        return list(groups.values())
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """Save the model and the processor, from which `pipeline` builds the same again (no code is saved)."""
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
-
-
-def split_input(source: Any) -> tuple[Any, np.ndarray | None]:
-    """Tell audio from codec codes.
-
-    Args:
-        source: as in [`AudioToBarkSemanticPipeline.__call__`].
-
-    Returns:
-        What [`load_audio`] reads, or `None`, and codes `(codebooks, num_frames)`, or `None`.
-
-    Raises:
-        VoicePromptError: a voice prompt that is none.
-    """
-    if isinstance(source, VoicePrompt):
-        return None, source.audio_codes
-    if isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".npz":
-        return None, VoicePrompt.load(source).audio_codes
-    if not isinstance(source, Mapping):
-        return source, None
-    if "fine_prompt" in source:
-        return None, VoicePrompt.load(source).audio_codes
-    audio, codes = source.get("audio"), source.get("audio_codes")
-    if audio is None and codes is None:
-        return source, None
-    if isinstance(codes, torch.Tensor):
-        codes = codes.detach().cpu()
-    return audio, None if codes is None else np.asarray(codes)
-
 
 def register_pipeline() -> None:
     """Make `pipeline("audio-to-bark-semantic")` known to transformers; its default is the packaged encoder."""
@@ -310,30 +221,6 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
             f"There is no usable processor in {place!r}, where the encoder came from: {error}. Save one there "
             "(`processor.save_pretrained(folder)`), or pass processor=BarkSemanticEncoderProcessor()."
         ) from error
-
-
-def _duration_s(audio: np.ndarray | LongRecording | None, audio_codes: np.ndarray | None) -> float:
-    if audio is not None:
-        return len(audio) / SAMPLING_RATE
-    assert audio_codes is not None  # one of both is there
-    return audio_codes.shape[-1] / CODEC_RATE_HZ
-
-
-def _result(
-    output, row: int, audio: np.ndarray | LongRecording | None, audio_codes: np.ndarray | None
-) -> dict[str, Any]:
-    """One row of `BarkSemanticTokens` without its padding."""
-    num_tokens = int(output.num_tokens[row])
-    result = {
-        "semantic_tokens": output.semantic_tokens[row, :num_tokens].cpu().numpy(),
-        "confidence": output.confidence[row, :num_tokens].cpu().numpy(),
-        "num_tokens": num_tokens,
-        "seconds": _duration_s(audio, audio_codes),
-    }
-    if output.top_k_tokens is not None:
-        result["top_k_tokens"] = output.top_k_tokens[row, :num_tokens].cpu().numpy()
-        result["top_k_confidence"] = output.top_k_confidence[row, :num_tokens].cpu().numpy()
-    return result
 
 
 __all__ = [
