@@ -16,15 +16,12 @@ Hub id; voices are names of the Bark's presets, "presets" for all of them, .npz 
 """
 
 import argparse
-import os
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
-from filelock import FileLock, Timeout
+from accelerate import Accelerator
 from transformers import AutoConfig, BarkProcessor
 
 from ..bark.configs import SUNO_TEMPERATURES
@@ -44,18 +41,14 @@ from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
 from ..files import atomic_write
 from ..packaged import NANO, bark_folder, card_template
 from ..voices.cloning import decode_codes
+from .processes import only_run_in, start_processes
 from .publish import publish_or_exit
 
 
 def main(arguments=None):
     args = parse_arguments(arguments)
     template = card_template("corpus")  # where there is none, better now than when everything is made
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=30))])
-    if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
-        raise SystemExit(
-            f"{os.environ['WORLD_SIZE']} processes were started, but accelerate knows of {accelerator.num_processes}. "
-            "On CPUs, start them with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N."
-        )
+    accelerator = start_processes()
     place = str(bark_folder(args.bark))
     processor = load_bark_processor(place, revision=args.revision)
     plan = make_plan(args, place, processor, accelerator.print)
@@ -65,26 +58,25 @@ def main(arguments=None):
             print(dry_run(args, plan, load_speaker, accelerator))
         return
     recipe = make_recipe(args, place, accelerator.device)
-    lock = FileLock(args.output / ".lock")
-    if accelerator.is_main_process:
-        args.output.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)  # held until this process ends, however it ends
-        except Timeout:
-            raise SystemExit(f"Another run is at work in {args.output}. Wait for it, or end it.") from None
-        open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
-    accelerator.wait_for_everyone()
-    generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, accelerator=accelerator)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        texts = [Path(text).name for text in args.texts]
-        with atomic_write(args.output / "README.md") as file:
-            file.write(corpus_card(args.output, template, texts=texts, license_id=args.license).encode())
-        print(corpus_summary(args.output))
-        if args.push_to_hub:
-            # Damaged shards that were replaced are still in set_aside/.
-            publish_or_exit(args.output, args.push_to_hub, private=args.private, leave_others=True)
-        lock.release()
+    with only_run_in(args.output, accelerator):
+        if accelerator.is_main_process:
+            open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
+        accelerator.wait_for_everyone()
+        generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, accelerator=accelerator)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            finish(args, template)
+
+
+def finish(args, template: str) -> None:
+    """The card of what was made, its summary, and its place on the Hub."""
+    texts = [Path(text).name for text in args.texts]
+    with atomic_write(args.output / "README.md") as file:
+        file.write(corpus_card(args.output, template, texts=texts, license_id=args.license).encode())
+    print(corpus_summary(args.output))
+    if args.push_to_hub:
+        # Damaged shards that were replaced are still in set_aside/.
+        publish_or_exit(args.output, args.push_to_hub, private=args.private, leave_others=True)
 
 
 def parse_arguments(arguments=None) -> argparse.Namespace:

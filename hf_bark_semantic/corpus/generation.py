@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from datasets import Features
 from huggingface_hub import hf_hub_download
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from ..voices.splitting import estimate_duration_s
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
 from .rows import SPEECH_COLUMNS, row_features, stored_audio
-from .shards import finished_shards, write_shard
+from .shards import missing_shards, write_shard
 
 SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
 BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
@@ -93,12 +92,10 @@ def generate_corpus(
         load_speaker: loads a Bark; called only by processes that have something to make.
         accelerator (`Accelerator`): of the processes.
     """
-    process, num_processes = accelerator.process_index, accelerator.num_processes
-    looked_through = plan.planned_rows(range(process, plan.num_shards, num_processes))
-    finished = gather_object(finished_shards(folder, looked_through))
-    missing = sorted(set(range(plan.num_shards)) - set(finished))
-    accelerator.print(f"{len(finished)} of {plan.num_shards} shards are there; {num_processes} at work on the others.")
-    mine = missing[process::num_processes]
+    missing, num_processes = missing_shards(folder, plan.planned_rows()), accelerator.num_processes
+    num_there = plan.num_shards - len(missing)
+    accelerator.print(f"{num_there} of {plan.num_shards} shards are there; {num_processes} at work on the others.")
+    mine = missing[accelerator.process_index :: num_processes]
     if not mine:
         return
     speak = load_speaker()

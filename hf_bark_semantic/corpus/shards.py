@@ -2,6 +2,7 @@
 
     open_corpus       a folder for a corpus, new or to go on with
     finished_shards   what is there and whole
+    missing_shards    the others: each of several processes looks through a part
     write_shard       rows to a file that is there completely or not at all
     shard_records     what was made, shard by shard; `summarize_records` adds it up
 
@@ -24,6 +25,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Features
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, num_codec_frames
@@ -80,6 +83,13 @@ def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
             if file.exists():
                 os.replace(file, folder / "set_aside" / f"shard-{shard:05d}{file.suffix}")
     return finished
+
+
+def missing_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
+    """Those shards that [`finished_shards`] doesn't give, in order. Each process looks through a part of them."""
+    state = PartialState()
+    part = dict(list(planned_rows.items())[state.process_index :: state.num_processes])
+    return sorted(planned_rows.keys() - set(gather_object(finished_shards(folder, part))))
 
 
 def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mapping, features: Features) -> None:
@@ -187,6 +197,7 @@ def _digest(content: bytes) -> str:
 
 __all__ = [
     "finished_shards",
+    "missing_shards",
     "open_corpus",
     "remove_shards",
     "shard_records",

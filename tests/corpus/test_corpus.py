@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from datasets import load_dataset
+from filelock import FileLock
 
 from hf_bark_semantic import packaged, publishing
 from hf_bark_semantic.cli import generate_corpus
@@ -397,7 +398,7 @@ def test_wrong_options_are_explained_before_anything_is_made(command, tmp_path, 
 
 def test_two_runs_do_not_share_a_folder(command, tmp_path):
     (tmp_path / "c").mkdir()
-    with generate_corpus.FileLock(tmp_path / "c" / ".lock"), pytest.raises(SystemExit, match="Another run"):
+    with FileLock(tmp_path / "c" / ".lock"), pytest.raises(SystemExit, match="Another run"):
         generate_corpus.main(command)
 
 

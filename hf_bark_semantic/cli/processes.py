@@ -1,0 +1,55 @@
+"""What commands share whose processes write one corpus: they know of each other, and no other run is at work there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from accelerate import Accelerator, InitProcessGroupKwargs
+from filelock import FileLock, Timeout
+
+LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for one that still has a large share to do
+
+
+def start_processes(*, cpu: bool = False) -> Accelerator:
+    """The accelerator of this process.
+
+    Args:
+        cpu (`bool`): compute on the CPU even where there is a GPU.
+
+    Raises:
+        SystemExit: several processes were started, and each believes that it is alone.
+    """
+    accelerator = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)])
+    if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
+        raise SystemExit(
+            f"{os.environ['WORLD_SIZE']} processes were started, but accelerate knows of {accelerator.num_processes}. "
+            "On CPUs, start them with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N."
+        )
+    return accelerator
+
+
+@contextmanager
+def only_run_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
+
+    Raises:
+        SystemExit: another run is at work there.
+    """
+    if not accelerator.is_main_process:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SystemExit(f"Another run is at work in {folder}. Wait for it, or end it.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+__all__ = ["only_run_in", "start_processes"]
