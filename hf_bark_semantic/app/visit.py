@@ -15,8 +15,9 @@ from ..audio import read_audio, save_audio
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.cloning import VoiceCloningPipeline
+from ..voices.cloning import clearest_window
 from ..voices.provenance import Provenance, read_provenance
-from ..voices.window import best_window, prompt_report
+from ..voices.window import prompt_report
 from .job import Cancelled, Job
 from .studio import CLONED, Studio, encode_part, prompt_of_part, read_lines
 
@@ -69,7 +70,9 @@ class Visit:
             return 0, 0, "", []
         with self._work(asked, request, progress) as (speaker, _):
             waveform, (min_s, max_s) = read_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
-            window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
+            window = clearest_window(
+                waveform, speaker.encoder, codec=speaker.bark.codec_model, min_s=min_s, max_s=max_s
+            )
             _, encoded = encode_part(speaker, asked.recording, window.start_s, window.end_s)
         note = "\nThis file says of itself that it is synthetic speech." if read_provenance(asked.recording) else ""
         return round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)

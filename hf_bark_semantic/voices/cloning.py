@@ -1,11 +1,12 @@
 """Recordings of a person to a voice prompt for Bark.
 
-    clone_voice    recordings + encoder + codec -> ClonedVoice
-    encode_clip    what is said and how it sounds: a clip's semantic tokens and audio codes
-    encode_codes   how it sounds; `decode_codes` is the way back
+    clone_voice       recordings + encoder + codec -> ClonedVoice
+    clearest_window   the part of a recording that is taken
+    encode_clip       what is said and how it sounds: a clip's semantic tokens and audio codes
+    encode_codes      how it sounds; `decode_codes` is the way back
 
-    recording ──> best_window ──┬──> encoder ──> semantic tokens ──┐
-                                └──> codec ────> audio codes ──────┴──> VoicePrompt ──> join_prompts
+    recording ──> clearest_window ──┬──> encoder ──> semantic tokens ──┐
+                                    └──> codec ────> audio codes ──────┴──> VoicePrompt ──> join_prompts
 
 Encoder and codec read the same part of the recording, so tokens and codes start at the same moment.
 """
@@ -18,14 +19,16 @@ import numpy as np
 import torch
 from transformers import EncodecModel
 
-from ..audio import read_audio, resample
+from ..audio import LongRecording, read_audio, resample
 from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
-from .window import PromptReport, PromptWindow, best_window, prompt_report
+from .window import PromptReport, PromptWindow, best_windows, prompt_report
 
+CANDIDATES = 6  # windows of a recording that sound best: the encoder reads them all
+CONFIDENCE_WEIGHT = 3.0  # beside the score of the sound
 MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
 
 
@@ -66,8 +69,8 @@ def clone_voice(
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 
-    The best window of each recording is taken. Together they last as long as Bark reads, 5.13 to 6.83 s of Suno's, and
-    each has an equal share.
+    The clearest window of each recording is taken. Together they last as long as Bark reads, 5.13 to 6.83 s of
+    Suno's, and each has an equal share.
 
     Args:
         recordings: what [`load_audio`] reads, or a list of that; the last one weighs most.
@@ -93,7 +96,7 @@ def clone_voice(
     prompts, windows, reports, confidences = [], [], [], []
     for recording in recordings:
         waveform = read_audio(recording, CODEC_SAMPLING_RATE)
-        window = best_window(waveform, CODEC_SAMPLING_RATE, min_s=min_s, max_s=max_s)
+        window = clearest_window(waveform, encoder, codec=codec, min_s=min_s, max_s=max_s)
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
         encoded = encode_clip(clip, encoder, codec=codec)
         sizes = {
@@ -112,6 +115,34 @@ def clone_voice(
         reports=tuple(reports),
         confidence=float(np.concatenate(confidences).mean()),
     )
+
+
+def clearest_window(
+    waveform: np.ndarray | LongRecording, encoder: SemanticEncoder, *, codec: EncodecModel, min_s: float, max_s: float
+) -> PromptWindow:
+    """The part of a recording that makes the best voice prompt: it sounds well, and the encoder is sure of its tokens.
+
+    Of the `CANDIDATES` windows that sound best the one is taken that has the largest sum of its score and
+    `CONFIDENCE_WEIGHT` times the encoder's mean confidence.
+
+    Args:
+        waveform (`np.ndarray` of shape `(num_samples,)`, or `LongRecording`): 24 kHz.
+        encoder (`SemanticEncoder`), codec (`EncodecModel`): as in [`encode_clip`].
+        min_s (`float`), max_s (`float`): bounds of its length.
+
+    Raises:
+        VoicePromptError: as in [`best_windows`].
+    """
+    windows = best_windows(waveform, CODEC_SAMPLING_RATE, count=CANDIDATES, min_s=min_s, max_s=max_s)
+    if len(windows) == 1:
+        return windows[0]
+
+    def clarity(window: PromptWindow) -> float:
+        clip = window.cut(waveform, CODEC_SAMPLING_RATE)
+        codes = encode_codes(clip, codec) if encoder.model.backbone is None else None
+        return window.score + CONFIDENCE_WEIGHT * float(_read(clip, codes, encoder)["confidence"].mean())
+
+    return max(windows, key=clarity)
 
 
 def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
@@ -150,11 +181,14 @@ def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecMod
             `(8, num_frames)`.
     """
     codes = encode_codes(clip, codec)
+    return {**_read(clip, codes, encoder), "audio_codes": codes}
+
+
+def _read(clip: np.ndarray, codes: np.ndarray | None, encoder: SemanticEncoder) -> dict[str, np.ndarray]:
+    """What the encoder says of a clip, or of its codes where it has no backbone for waveforms."""
     if encoder.model.backbone is None:
-        result = encoder({"audio_codes": codes})
-    else:
-        result = encoder(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE), source_sampling_rate=SAMPLING_RATE)
-    return {**result, "audio_codes": codes}
+        return encoder({"audio_codes": codes})
+    return encoder(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE), source_sampling_rate=SAMPLING_RATE)
 
 
-__all__ = ["ClonedVoice", "clone_voice", "decode_codes", "encode_clip", "encode_codes"]
+__all__ = ["ClonedVoice", "clearest_window", "clone_voice", "decode_codes", "encode_clip", "encode_codes"]

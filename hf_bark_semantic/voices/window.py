@@ -1,6 +1,7 @@
 """How a recording sounds, and which part of it makes the best voice prompt.
 
-best_window      the seconds of a long recording that make the best prompt
+best_windows     the parts of a long recording that make the best prompts, by their sound
+best_window      the first of them
 measure_sound    level, silence, clipping and end of a recording
 prompt_report    what each stage of Bark reads of a prompt, and what to improve
 """
@@ -157,27 +158,30 @@ class PromptWindow:
         return waveform[round(self.start_s * sampling_rate) : round(self.end_s * sampling_rate)]
 
 
-def best_window(
+def best_windows(
     waveform: np.ndarray | LongRecording,
     sampling_rate: int,
     *,
+    count: int,
     min_s: float = SUNO_HISTORIES.window_s[0],
     max_s: float = SUNO_HISTORIES.window_s[1],
-) -> PromptWindow:
-    """Find the part of a recording that makes the best voice prompt.
+) -> list[PromptWindow]:
+    """Find the parts of a recording that make the best voice prompts.
 
     Every window on a grid of 20 ms (ends) and 100 ms (lengths) is scored: the share of speech in it, plus 0.25 if it
     ends at a pause, 0.1 if it starts after one, up to 0.05 for length and 0.01 per dB of loudness above the mean of
-    the recording, minus 50 times the share of clipped samples. The best score wins, the earliest among equals.
+    the recording, minus 50 times the share of clipped samples. The best score wins, the earliest among equals; the
+    next ones end at least half of `min_s` before or after those that were found.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`, or `LongRecording`): the recording.
         sampling_rate (`int`): its rate in Hz.
+        count (`int`): windows to return at most.
         min_s (`float`): shortest window; 5.13 s fill the histories of the semantic and the coarse stage.
         max_s (`float`): longest window; 6.83 s are all that the fine stage reads.
 
     Returns:
-        `PromptWindow`: the whole recording where it is not longer than `min_s`.
+        `list[PromptWindow]`: best first; the whole recording alone where it is not longer than `min_s`.
 
     Raises:
         VoicePromptError: not a waveform of shape `(num_samples,)`, or bounds out of order.
@@ -199,28 +203,38 @@ def best_window(
     speech_sum, clipped_sum, level_sum = (
         np.concatenate([[0.0], np.cumsum(values)]) for values in (~silent, clipped, audible)
     )
-    best = None
+    best = np.full(len(levels) + 1, -np.inf)  # score by end, exclusive
+    best_length = np.zeros(len(best), int)
     for length in np.unique(np.append(np.arange(shortest, longest, 5), longest)):
-        ends = np.arange(length, len(levels) + 1)  # (num_windows,), exclusive
+        ends = np.arange(length, len(levels) + 1)
         starts = ends - length
-        speech = (speech_sum[ends] - speech_sum[starts]) / length
-        clipping = (clipped_sum[ends] - clipped_sum[starts]) / length
         loudness = (level_sum[ends] - level_sum[starts]) / length - level_sum[-1] / len(levels)
-        scores = speech + 0.25 * pause_ends[ends] + 0.1 * pause_ends[starts] + 0.01 * loudness - 50 * clipping
-        scores += 0.05 * length / longest
-        i = int(np.argmax(scores))
-        if best is None or scores[i] > best.score:
-            end_s = len(waveform) / sampling_rate if shortest == len(levels) else float(ends[i]) * frame_s
-            best = PromptWindow(
-                start_s=float(starts[i]) * frame_s,
-                end_s=end_s,
-                score=float(scores[i]),
-                speech_share=float(speech[i]),
-                clipped_share=float(clipping[i]),
-                ends_at_pause=bool(pause_ends[ends[i]]),
+        scores = (speech_sum[ends] - speech_sum[starts]) / length
+        scores += 0.25 * pause_ends[ends] + 0.1 * pause_ends[starts] + 0.01 * loudness
+        scores += 0.05 * length / longest - 50 * (clipped_sum[ends] - clipped_sum[starts]) / length
+        better = ends[scores > best[ends]]
+        best[better], best_length[better] = scores[better - length], length
+    windows: list[PromptWindow] = []
+    while len(windows) < count and np.isfinite(best).any():
+        end, length = int(np.argmax(best)), int(best_length[np.argmax(best)])
+        start = end - length
+        windows.append(
+            PromptWindow(
+                start_s=start * frame_s,
+                end_s=len(waveform) / sampling_rate if shortest == len(levels) else end * frame_s,
+                score=float(best[end]),
+                speech_share=float(speech_sum[end] - speech_sum[start]) / length,
+                clipped_share=float(clipped_sum[end] - clipped_sum[start]) / length,
+                ends_at_pause=bool(pause_ends[end]),
             )
-    assert best is not None  # there is a window of the shortest length
-    return best
+        )
+        best[max(0, end - shortest // 2) : end + shortest // 2 + 1] = -np.inf
+    return windows
+
+
+def best_window(waveform: np.ndarray | LongRecording, sampling_rate: int, **kwargs) -> PromptWindow:
+    """Find the part of a recording that makes the best voice prompt: the first of [`best_windows`]."""
+    return best_windows(waveform, sampling_rate, count=1, **kwargs)[0]
 
 
 def measure_sound(waveform: np.ndarray, sampling_rate: int) -> Sound:
@@ -311,4 +325,4 @@ def _check_mono(waveform: Any, sampling_rate: int | None) -> np.ndarray:
     return waveform
 
 
-__all__ = ["PromptReport", "PromptWindow", "Sound", "best_window", "measure_sound", "prompt_report"]
+__all__ = ["PromptReport", "PromptWindow", "Sound", "best_window", "best_windows", "measure_sound", "prompt_report"]

@@ -10,7 +10,7 @@ from hf_bark_semantic.audio import loading, save_audio
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.pipelines.encoding import TASK
-from hf_bark_semantic.voices.cloning import clone_voice, encode_codes
+from hf_bark_semantic.voices.cloning import clearest_window, clone_voice, encode_codes
 from tiny import noise, tiny_bark, tiny_codec_config, tiny_encoder
 
 
@@ -43,6 +43,22 @@ def test_cloned_voice_holds_tokens_and_codes_of_the_best_window(encode, codec):
     assert np.array_equal(voice.prompt.semantic_tokens, tokens[: voice.prompt.num_tokens])
     assert voice.report.sound is not None
     assert 0 < voice.confidence < 1
+
+
+def test_of_windows_that_sound_alike_the_one_is_taken_of_which_the_encoder_is_surest(codec):
+    phrase, pause, asked = noise(5.6, 0, 24_000), np.zeros(4_800, np.float32), []
+    recording = np.concatenate([phrase, pause, phrase + np.float32(0.05), pause, phrase, pause])
+
+    class Encoder:
+        model = tiny_encoder()
+
+        def __call__(self, inputs, *, source_sampling_rate):
+            asked.append(len(inputs))
+            return {"confidence": np.full(10, 0.9 if inputs.mean() > 0.04 else 0.1)}
+
+    window = clearest_window(recording, Encoder(), codec=codec, min_s=5.13, max_s=5.9)
+    assert len(asked) > 2
+    assert 5.7 < window.start_s < window.end_s < 11.7
 
 
 def test_a_long_recording_gives_the_voice_that_it_gives_at_once(encode, codec, tmp_path, monkeypatch):

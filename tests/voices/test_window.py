@@ -7,7 +7,7 @@ from hf_bark_semantic.audio import load_audio
 from hf_bark_semantic.bark.configs import HistoryLengths
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.voices.window import best_window, prompt_report
+from hf_bark_semantic.voices.window import best_window, best_windows, prompt_report
 
 
 def make_prompt(num_tokens=300, seed=0):
@@ -109,3 +109,14 @@ def test_the_best_window_of_real_speech_is_dense_and_ends_at_a_pause(real_data):
         window = best_window(waveform, 16_000)
         assert window.ends_at_pause
         assert window.speech_share > 0.6
+
+
+def test_the_best_windows_differ_and_come_in_the_order_of_their_scores():
+    pause = 0.001 * noise(0.3)
+    recording = np.concatenate([part for seed in range(8) for part in (noise(2.7, seed), pause)])
+    windows = best_windows(recording, 16_000, count=5)
+    assert windows[0] == best_window(recording, 16_000)
+    assert 2 < len(windows) <= 5
+    assert [window.score for window in windows] == sorted((window.score for window in windows), reverse=True)
+    ends = sorted(window.end_s for window in windows)
+    assert min(np.diff(ends)) > 5.13 / 2
