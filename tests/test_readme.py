@@ -21,7 +21,7 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     hf_bark_semantic.VoicePrompt(tokens, tiny.random_codes(num_codec_frames(250))).save("voice.npz")
     for name in ("me.wav", "somebody_else.wav"):
         shutil.copy("speech.wav", name)
-    Path("book.txt").write_text("the dog runs.\nthe cat sleeps.\n")
+    Path("book.txt").write_text("the dog runs.\n\nthe cat sleeps.\n")
     tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
     tiny.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}

@@ -1,6 +1,7 @@
 """`pipeline("voice-cloning")`: a recording of a speaker and a text to speech.
 
-    VoiceCloningPipeline    voice + text -> speech; voice alone -> voice prompt; voice + recording -> converted speech
+    VoiceCloningPipeline    voice + text -> speech; voice alone -> voice prompt; voice + recording -> converted speech;
+                            its `stream` gives speech piece by piece
     register_pipeline       makes the task known to transformers (the package does it when it is imported)
 
 What is here decides what a voice is and which encoder reads it; [`clone_voice`], [`speak_text`] and [`convert_speech`]
@@ -10,7 +11,7 @@ do the rest.
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import NANO
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..voices.cloning import clone_voice, encode_codes
-from ..voices.speaking import SpeechOptions, convert_speech, prompt_from_transcript, speak_text
+from ..voices.speaking import (
+    SpeechOptions,
+    convert_speech,
+    prompt_from_transcript,
+    speak_text,
+    stream_conversion,
+    stream_text,
+)
 from .encoding import AudioToBarkSemanticPipeline
 
 logger = logging.getLogger(__name__)
@@ -153,14 +161,64 @@ class VoiceCloningPipeline(Pipeline):
             ValueError: no voice, text and recording at once, tokens of another Bark, or an option out of its range.
             TypeError: an option that does not exist.
         """
-        if text is not None and convert is not None:
-            raise ValueError("Give a `text` to speak or a recording to `convert`, not both.")
-        if voice is None and self.adapter is not None and options.get("prompt_mode") != "none":
-            voice = self.adapter.voice_prompt
-        batch_size = batch_size or self._batch_size
-        if batch_size is not None:
-            options["num_pieces"] = batch_size
-        return super().__call__({"voice": voice, "text": text, "convert": convert}, **options)
+        inputs, options = self._call_arguments(voice, text, convert, batch_size, options)
+        return super().__call__(inputs, **options)
+
+    def stream(
+        self,
+        voice: Any = None,
+        text: str | None = None,
+        *,
+        convert: Any = None,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Speak piece by piece: the same samples as those of a call with the same arguments, each as soon as it is
+        spoken.
+
+        ```python
+        for piece in speak.stream("me.wav", "Hello, my dog is cute. He barks all day, and at night he sleeps."):
+            play(piece["audio"], piece["sampling_rate"])
+        ```
+
+        The voice is cloned at once; the next piece is computed when it is asked for. The first piece is short, the
+        first sentence or clause of the text; later ones are computed `batch_size` at once.
+
+        Args:
+            voice, text, convert, batch_size, options: as in [`~VoiceCloningPipeline.__call__`]; either a text or a
+                recording to convert.
+
+        Returns:
+            `Iterator[dict]`: of each piece `audio` (float32 of shape `(num_samples,)`, with the pause before it; no
+                samples where Bark said nothing), `sampling_rate` (Hz), `voice_prompt`, `warnings`, and `number` and
+                `num_pieces`: it is the `number`th, from 1, of so many.
+
+        Raises:
+            those of a call. That Bark said nothing at all shows at the end, as a `RuntimeError`.
+        """
+        if text is None and convert is None:
+            raise ValueError("There is nothing to speak. Give a `text`, or a recording to `convert`.")
+        inputs, options = self._call_arguments(voice, text, convert, batch_size, options)
+        preprocess_params, forward_params, _ = self._sanitize_parameters(**options)
+        inputs = self.preprocess(inputs, **{**self._preprocess_params, **preprocess_params})
+        prompt, speaking = self._prepare(inputs, **{**self._forward_params, **forward_params})
+        if inputs["text"] is not None:
+            pieces = stream_text(
+                self.bark, inputs["text"], prompt, tokenizer=self.bark_processor.tokenizer, **speaking
+            )
+        else:
+            pieces = stream_conversion(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
+        return (
+            {
+                "audio": piece.waveform,
+                "sampling_rate": piece.sampling_rate,
+                "voice_prompt": prompt,
+                "warnings": piece.warnings,
+                "number": piece.number,
+                "num_pieces": piece.num_pieces,
+            }
+            for piece in pieces
+        )
 
     @property
     def adapter_name(self) -> str | None:
@@ -171,6 +229,19 @@ class VoiceCloningPipeline(Pipeline):
     def voice_presets(self) -> list[str]:
         """Names of the voices that come with the Bark."""
         return self.bark_processor.available_voice_presets
+
+    def _call_arguments(
+        self, voice: Any, text: str | None, convert: Any, batch_size: int | None, options: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What [`preprocess`] reads, and the options of this call."""
+        if text is not None and convert is not None:
+            raise ValueError("Give a `text` to speak or a recording to `convert`, not both.")
+        if voice is None and self.adapter is not None and options.get("prompt_mode") != "none":
+            voice = self.adapter.voice_prompt
+        batch_size = batch_size or self._batch_size
+        if batch_size is not None:
+            options = {**options, "num_pieces": batch_size}
+        return {"voice": voice, "text": text, "convert": convert}, options
 
     def _sanitize_parameters(self, source_sampling_rate=None, reference_text=None, num_pieces=None, **options):
         legal = [field.name for field in dataclasses.fields(SpeechOptions)]
@@ -196,14 +267,31 @@ class VoiceCloningPipeline(Pipeline):
             "convert": _with_rate(convert, source_sampling_rate),
         }
 
-    def _forward(
+    def _forward(self, inputs: dict[str, Any], **params: Any) -> dict[str, Any]:
+        prompt, speaking = self._prepare(inputs, **params)
+        if inputs["text"] is not None:
+            tokenizer = self.bark_processor.tokenizer
+            speech = speak_text(self.bark, inputs["text"], prompt, tokenizer=tokenizer, **speaking)
+        elif inputs["convert"] is not None:
+            speech = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
+        else:
+            return {"voice_prompt": prompt}
+        return {
+            "audio": speech.waveform,
+            "sampling_rate": speech.sampling_rate,
+            "voice_prompt": prompt,
+            "warnings": speech.warnings,
+        }
+
+    def _prepare(
         self,
         inputs: dict[str, Any],
         reference_text: str | None = None,
         batch_size: int = 8,
         on_step: Callable[[str], Any] | None = None,
         **options: Any,
-    ) -> dict[str, Any]:
+    ) -> tuple[VoicePrompt | None, dict[str, Any]]:
+        """The voice prompt, and how the functions of speaking are to be called."""
         settings = SpeechOptions(**options)
         prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
         if reference_text is not None:
@@ -219,22 +307,9 @@ class VoiceCloningPipeline(Pipeline):
             prompt = None
         elif prompt is None:
             raise VoicePromptError("There is no voice. Give a recording, a voice prompt or the name of a preset.")
-
-        speaking: dict[str, Any] = {"options": settings, "batch_size": batch_size, "on_step": on_step}
-        if inputs["text"] is not None:
-            tokenizer = self.bark_processor.tokenizer
-            speech = speak_text(self.bark, inputs["text"], prompt, tokenizer=tokenizer, **speaking)
-        elif inputs["convert"] is not None:
+        if inputs["convert"] is not None:
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
-            speech = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
-        else:
-            return {"voice_prompt": prompt}
-        return {
-            "audio": speech.waveform,
-            "sampling_rate": speech.sampling_rate,
-            "voice_prompt": prompt,
-            "warnings": speech.warnings,
-        }
+        return prompt, {"options": settings, "batch_size": batch_size, "on_step": on_step}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
         return model_outputs

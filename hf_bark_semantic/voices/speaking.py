@@ -4,17 +4,20 @@
     speak_text               text + voice prompt -> Speech
     speak_tokens             semantic tokens + voice prompt -> Speech
     convert_speech           a recording + voice prompt -> Speech: the same words in the other voice
+    stream_text, stream_conversion   the same as SpokenPieces, each as soon as it is spoken
     prompt_from_transcript   a voice prompt whose semantic tokens Bark itself makes of the recording's words
 
     text ──> split_text ──> pieces ──> synthesize ──> waveforms ──> one waveform, with short pauses
 
 No part of the text is dropped without a warning: a piece that Bark breaks off is spoken again, and what fails twice is
-named.
+named. Whole speech is its stream, joined, so both are the same samples; the first piece is short and computed alone in
+both.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,8 +60,8 @@ class SpeechOptions:
             generation config says; Suno's says nothing, so 1.
         seed (`int`): the same seed gives the same speech.
         long_form (`str`): what text of several pieces is prompted with. `"fixed"`: every piece with the voice prompt,
-            all in one batch. `"rolling"`: every piece with the end of the piece before; as long as that is short, with
-            the prompt before it, too.
+            `batch_size` at once after the first. `"rolling"`: every piece with the end of the piece before; as long as
+            that is short, with the prompt before it, too.
         pause_s (`float`): silence between two pieces of text.
 
     Raises:
@@ -124,6 +127,27 @@ class Speech:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class SpokenPiece:
+    """A piece of a speech.
+
+    Args:
+        waveform (`np.ndarray`): float32 of shape `(num_samples,)`, with the pause before it; none where Bark said
+            nothing. Joined, those of all pieces are the waveform of the speech.
+        sampling_rate (`int`): of the waveform, in Hz.
+        number (`int`), num_pieces (`int`): it is the `number`th of `num_pieces`, from 1.
+        result (`SynthesisResult`, *optional*): what Bark made; `None` for a silent part of a recording.
+        warnings (`tuple[str, ...]`): as in [`Speech`].
+    """
+
+    waveform: np.ndarray
+    sampling_rate: int
+    number: int
+    num_pieces: int
+    result: SynthesisResult | None
+    warnings: tuple[str, ...] = ()
+
+
 def speak_text(
     bark: BarkModel,
     text: str,
@@ -136,9 +160,9 @@ def speak_text(
 ) -> Speech:
     """Speak a text of any length.
 
-    Text that does not fit into one generation is split at sentences, see [`split_text`]. A piece that Bark does not
-    finish, or for which it says nothing, is spoken once more with another seed; what fails twice is among the warnings
-    of the result. Both are logged, too.
+    Text that does not fit into one generation is split at sentences, and the first piece is a short one, see
+    [`split_text`]. A piece that Bark does not finish, or for which it says nothing, is spoken once more with another
+    seed; what fails twice is among the warnings of the result. Both are logged, too.
 
     Args:
         bark (`BarkModel`): any.
@@ -146,25 +170,38 @@ def speak_text(
         voice (`VoicePrompt`, *optional*): of this Bark's vocabularies; `None` with `prompt_mode="none"` only.
         tokenizer (`PreTrainedTokenizerBase`): the Bark's.
         options (`SpeechOptions`, *optional*): the defaults of the class.
-        batch_size (`int`): pieces that are computed at once.
+        batch_size (`int`): pieces that are computed at once, after the first, which is computed alone.
         on_step (`Callable[[str], Any]`, *optional*): as in [`synthesize`].
 
     Raises:
         ValueError: an empty text, or no voice for a mode that needs one.
         RuntimeError: Bark said nothing at all.
     """
+    return _joined(
+        stream_text(bark, text, voice, tokenizer=tokenizer, options=options, batch_size=batch_size, on_step=on_step),
+        bark,
+    )
+
+
+def stream_text(
+    bark: BarkModel,
+    text: str,
+    voice: VoicePrompt | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+    on_step: Callable[[str], Any] | None = None,
+) -> Iterator[SpokenPiece]:
+    """Speak a text, and give each piece as soon as it is spoken; what is not asked for is not computed.
+
+    Arguments and errors are those of [`speak_text`]; that Bark said nothing at all shows at the end.
+    """
     options = options or SpeechOptions()
     fits = piece_fits(tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
-    pieces = split_text(text, fits)
+    pieces = split_text(text, fits, short_first=True)
     speaker = _Speaker(bark, tokenizer, options, batch_size, on_step, len(pieces))
-    results = speaker.speak([{"text": piece} for piece in pieces], voice)
-    waveforms = [result.waveform for result in results if len(result.waveform)]
-    if not waveforms:
-        raise RuntimeError(
-            f"Bark said nothing for {_shown(text)}, with {len(pieces)} pieces and two seeds each. Try another seed, a "
-            "longer text or another voice."
-        )
-    return speaker.joined(waveforms, results, pause_s=options.pause_s)
+    return _with_pauses(speaker.speak([{"text": piece} for piece in pieces], voice), text, options.pause_s)
 
 
 def speak_tokens(
@@ -184,8 +221,7 @@ def speak_tokens(
         bark, voice, options, batch_size, on_step: as in [`speak_text`]; the text stage does not run.
     """
     speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(pieces))
-    results = speaker.speak([{"semantic_tokens": tokens} for tokens in pieces], voice)
-    return speaker.joined([result.waveform for result in results], results)
+    return _joined(speaker.speak([{"semantic_tokens": tokens} for tokens in pieces], voice), bark)
 
 
 def convert_speech(
@@ -213,20 +249,42 @@ def convert_speech(
     Raises:
         AudioError: the recording cannot be used.
     """
+    return _joined(
+        stream_conversion(
+            bark, recording, voice, encoder=encoder, options=options, batch_size=batch_size, on_step=on_step
+        ),
+        bark,
+    )
+
+
+def stream_conversion(
+    bark: BarkModel,
+    recording: Any,
+    voice: VoicePrompt | None,
+    *,
+    encoder: SemanticEncoder,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+    on_step: Callable[[str], Any] | None = None,
+) -> Iterator[SpokenPiece]:
+    """Convert a recording, and give each part as soon as it is spoken; the encoder reads all of them first.
+
+    Arguments and errors are those of [`convert_speech`].
+    """
     waveform = load_audio(recording, CODEC_SAMPLING_RATE)
-    parts: list[np.ndarray | None] = []
-    pieces = []
+    silences: list[np.ndarray | None] = []
+    contents = []
     for clip in cut_at_quiet_moments(waveform, CODEC_SAMPLING_RATE, MAX_PIECE_S):
         if on_step is not None:
             on_step("encoder")
         if is_silent(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)):
-            parts.append(np.zeros_like(clip))
+            silences.append(np.zeros_like(clip))
         else:
-            parts.append(None)
-            pieces.append(encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"])
-    speech = speak_tokens(bark, pieces, voice, options=options, batch_size=batch_size, on_step=on_step)
-    spoken = iter(speech.pieces)
-    return replace(speech, waveform=_join([next(spoken).waveform if part is None else part for part in parts]))
+            silences.append(None)
+            tokens = encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"]
+            contents.append({"semantic_tokens": tokens})
+    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(contents))
+    return _with_silences(speaker.speak(contents, voice), silences, bark.generation_config.sample_rate)
 
 
 def prompt_from_transcript(
@@ -302,10 +360,9 @@ class _Speaker:
     batch_size: int
     on_step: Callable[[str], Any] | None
     num_pieces: int
-    warnings: list[str] = field(default_factory=list)
 
-    def speak(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> list[SynthesisResult]:
-        """Results of pieces, each a text or semantic tokens."""
+    def speak(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> Iterator[SpokenPiece]:
+        """Pieces, each a text or semantic tokens, without pauses."""
         mode = self.options.prompt_mode
         if mode != "none" and voice is None:
             raise VoicePromptError(
@@ -313,53 +370,57 @@ class _Speaker:
             )
         voice = None if mode == "none" else voice
         requests = [self.options.request(number=i, voice_prompt=voice, **what) for i, what in enumerate(contents)]
-        return self._speak_together(requests) if self.options.long_form == "fixed" else self._speak_rolling(requests)
+        return self._speak_fixed(requests) if self.options.long_form == "fixed" else self._speak_rolling(requests)
 
-    def joined(
-        self, waveforms: Sequence[np.ndarray], results: Sequence[SynthesisResult], *, pause_s: float = 0.0
-    ) -> Speech:
-        sampling_rate = self.bark.generation_config.sample_rate
-        waveform = _join(waveforms, round(pause_s * sampling_rate))
-        return Speech(waveform, sampling_rate, tuple(results), tuple(self.warnings))
+    def _speak_fixed(self, requests: Sequence[SynthesisRequest]) -> Iterator[SpokenPiece]:
+        """Pieces that are all prompted with the voice: the first one alone, then as many at once as a batch takes."""
+        bounds = [0, *range(1, len(requests), self.batch_size), len(requests)]
+        for first, end in pairwise(bounds):
+            yield from self._speak_together(requests[first:end], first)
 
-    def _speak_together(self, requests: Sequence[SynthesisRequest], first: int = 0) -> list[SynthesisResult]:
-        """Results of pieces `first`, `first + 1`, ..."""
-        results = self._synthesize(requests)
-        flawed = [i for i, result in enumerate(results) if result.finish_reason in _FLAWS]
-        for i in flawed:
-            logger.warning("%s. It is tried again with another seed.", self._flaw(first + i, requests[i], results[i]))
-        if not flawed:
-            return results
-        again = [replace(requests[i], seed=_derived_seed(requests[i].seed, first + i, 1)) for i in flawed]
-        for i, result in zip(flawed, self._synthesize(again), strict=True):
-            results[i] = min(results[i], result, key=_flaw_of)
-            if results[i].finish_reason in _FLAWS:
-                self.warnings.append(
-                    f"{self._flaw(first + i, requests[i], results[i])} again, so words are missing from the speech. "
-                    "Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
-                )
-                logger.warning("%s", self.warnings[-1])
-        return results
-
-    def _speak_rolling(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
-        """Results of all pieces, each prompted with the end of the one before."""
-        results, prompt = [], requests[0].voice_prompt if requests else None
+    def _speak_rolling(self, requests: Sequence[SynthesisRequest]) -> Iterator[SpokenPiece]:
+        """Pieces that are each prompted with the end of the one before."""
+        prompt = requests[0].voice_prompt if requests else None
         for i, request in enumerate(requests):
             if i and prompt is not None:
                 mode = "full" if request.prompt_mode == "none" else request.prompt_mode
                 request = replace(request, voice_prompt=prompt, prompt_mode=mode)
-            results += self._speak_together([request], first=i)
-            prompt = self._next_prompt(prompt, results[-1])
-        return results
+            (piece,) = self._speak_together([request], first=i)
+            yield piece
+            prompt = self._next_prompt(prompt, piece.result)
+
+    def _speak_together(self, requests: Sequence[SynthesisRequest], first: int) -> list[SpokenPiece]:
+        """Pieces `first`, `first + 1`, ... in one batch, and in a second one those that are tried again."""
+        results = self._synthesize(requests)
+        warnings: list[tuple[str, ...]] = [()] * len(requests)
+        flawed = [i for i, result in enumerate(results) if result.finish_reason in _FLAWS]
+        for i in flawed:
+            logger.warning("%s. It is tried again with another seed.", self._flaw(first + i, requests[i], results[i]))
+        again = [replace(requests[i], seed=_derived_seed(requests[i].seed, first + i, 1)) for i in flawed]
+        for i, result in zip(flawed, self._synthesize(again), strict=True):
+            results[i] = min(results[i], result, key=_flaw_of)
+            if results[i].finish_reason in _FLAWS:
+                warning = (
+                    f"{self._flaw(first + i, requests[i], results[i])} again, so words are missing from the speech. "
+                    "Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
+                )
+                warnings[i] = (warning,)
+                logger.warning("%s", warning)
+        return [
+            SpokenPiece(result.waveform, result.sampling_rate, number, self.num_pieces, result, warned)
+            for number, (result, warned) in enumerate(zip(results, warnings, strict=True), first + 1)
+        ]
 
     def _synthesize(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
+        if not requests:
+            return []
         results = synthesize(
             self.bark, requests, tokenizer=self.tokenizer, batch_size=self.batch_size, on_step=self.on_step
         )
         return list(results)
 
-    def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult) -> VoicePrompt | None:
-        if not len(result.semantic_tokens):
+    def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult | None) -> VoicePrompt | None:
+        if result is None or not len(result.semantic_tokens):
             return prompt
         configs = bark_generation_configs(self.bark)
         tokens, codes = result.semantic_tokens, result.audio_codes
@@ -385,10 +446,39 @@ def _derived_seed(seed: int, number: int, attempt: int) -> int:
     return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1)[0])
 
 
-def _join(waveforms: Sequence[np.ndarray], num_pause_samples: int = 0) -> np.ndarray:
-    pause = np.zeros(num_pause_samples, np.float32)
-    parts = [part for waveform in waveforms for part in (pause, waveform)]
-    return np.concatenate([np.zeros(0, np.float32), *parts[1:]])
+def _with_pauses(pieces: Iterable[SpokenPiece], text: str, pause_s: float) -> Iterator[SpokenPiece]:
+    """The pieces of a text with pauses between them."""
+    speaks = False
+    for piece in pieces:
+        if len(piece.waveform) and speaks:
+            pause = np.zeros(round(pause_s * piece.sampling_rate), np.float32)
+            piece = replace(piece, waveform=np.concatenate([pause, piece.waveform]))
+        speaks = speaks or len(piece.waveform) > 0
+        yield piece
+    if not speaks:
+        raise RuntimeError(
+            f"Bark said nothing for {_shown(text)}, with {piece.num_pieces} pieces and two seeds each. Try another "
+            "seed, a longer text or another voice."
+        )
+
+
+def _with_silences(
+    pieces: Iterator[SpokenPiece], silences: Sequence[np.ndarray | None], sampling_rate: int
+) -> Iterator[SpokenPiece]:
+    """The parts of a recording, those that are silent among those that are spoken."""
+    for number, silence in enumerate(silences, 1):
+        if silence is None:
+            yield replace(next(pieces), number=number, num_pieces=len(silences))
+        else:
+            yield SpokenPiece(silence, sampling_rate, number, len(silences), None)
+
+
+def _joined(pieces: Iterable[SpokenPiece], bark: BarkModel) -> Speech:
+    pieces = list(pieces)
+    waveform = np.concatenate([np.zeros(0, np.float32), *(piece.waveform for piece in pieces)])
+    results = tuple(piece.result for piece in pieces if piece.result is not None)
+    warnings = tuple(warning for piece in pieces for warning in piece.warnings)
+    return Speech(waveform, bark.generation_config.sample_rate, results, warnings)
 
 
 def _shown(text: str) -> str:
@@ -398,9 +488,12 @@ def _shown(text: str) -> str:
 __all__ = [
     "Speech",
     "SpeechOptions",
+    "SpokenPiece",
     "convert_speech",
     "cut_at_quiet_moments",
     "prompt_from_transcript",
     "speak_text",
     "speak_tokens",
+    "stream_conversion",
+    "stream_text",
 ]

@@ -8,6 +8,7 @@ Bark reads its text as it stands: it finds out the language, and `[laughs]`, ♪
 Nothing here rewrites any of that.
 """
 
+import math
 import re
 import unicodedata
 from bisect import bisect_right
@@ -22,6 +23,7 @@ SYLLABIC_LETTERS_PER_S = 5.0  # its Japanese: 5.2 to 6.0
 SYLLABIC_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # how Unicode names such letters
 DIGITS_PER_S = 3.0  # a digit is a word
 CUE_S = 1.0  # [laughs], [clears throat], ...
+SHORT_S = (1.0, 3.0)  # of a short first piece: Bark says less badly, and a longer sentence gives its first clause
 SONG_FACTOR = 1.5  # words between ♪ last longer
 
 _CUE = re.compile(r"\[[^\[\]]*\]")
@@ -64,7 +66,7 @@ def piece_fits(tokenizer: Any, configs: BarkGenerationConfigs, block_size: int) 
     return fits
 
 
-def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
+def split_text(text: str, fits: Callable[[str], bool], *, short_first: bool = False) -> list[str]:
     """Cut a text into pieces that can be spoken one after the other.
 
     Each piece takes as many sentences as fit; where not even one does, as many clauses, else words, else characters.
@@ -77,6 +79,8 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
     Args:
         text (`str`): as Bark's users write it.
         fits (`Callable[[str], bool]`): whether a piece can be spoken at once.
+        short_first (`bool`): let the first piece be the first sentence or, where that takes more than 3 s, its first
+            clause, so that it is soon spoken. A part of less than 1 s is not cut off.
 
     Returns:
         `list[str]`: the pieces, in order; of at least one character, even where that does not fit.
@@ -106,8 +110,12 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
 
     levels = _breaks(text)
     pieces, start = [], 0
+    short = _short_beginning(text, levels, songs) if short_first else None
     while start < len(text):
-        end = _last_break(start, levels, lambda end, start=start: fits(piece(start, end)))  # type: ignore[misc]
+        if start == 0 and short is not None and fits(piece(0, short)):
+            end = short
+        else:
+            end = _last_break(start, levels, lambda end, start=start: fits(piece(start, end)))  # type: ignore[misc]
         pieces.append(piece(start, end))
         start = end + len(text[end:]) - len(text[end:].lstrip())
     return pieces
@@ -124,6 +132,17 @@ def _last_break(start: int, levels: list[list[int]], fits: Callable[[int], bool]
         if end is not None:
             return end
     return levels[-1][bisect_right(levels[-1], start)]
+
+
+def _short_beginning(text: str, levels: list[list[int]], songs: list[tuple[int, int]]) -> int | None:
+    """Where the first sentence ends or, if that is far, its first clause; `None` where a part would be too short."""
+    least_s, most_s = SHORT_S
+    sentences, clauses = levels[0], [end for end in levels[2] if not any(first < end < last for first, last in songs)]
+    for breaks, longest_s in ((sentences, most_s), (clauses, math.inf)):
+        end = next((end for end in breaks if estimate_duration_s(text[:end]) >= least_s), len(text))
+        if estimate_duration_s(text[:end]) <= longest_s and estimate_duration_s(text[end:]) >= least_s:
+            return end
+    return None
 
 
 def _breaks(text: str) -> list[list[int]]:

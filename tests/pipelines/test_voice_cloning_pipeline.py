@@ -111,6 +111,31 @@ def test_recording_converts_into_the_voice(speak):
         speak(tiny_prompt(), TEXT, convert=recording())
 
 
+def test_stream_is_the_call_piece_by_piece(speak):
+    text = "The dog runs to the house. A cat sleeps! One, two, three. The man laughs at the dog."
+    for voice, options in ((recording(), {"seed": 3}), (None, {"prompt_mode": "none", "batch_size": 2})):
+        pieces = list(speak.stream(voice, text, **options))
+        whole = speak(voice, text, **options)
+        assert len(pieces) > 2
+        assert np.array_equal(np.concatenate([piece["audio"] for piece in pieces]), whole["audio"])
+        assert [piece["number"] for piece in pieces] == [*range(1, pieces[0]["num_pieces"] + 1)]
+        assert all(piece["voice_prompt"] == whole["voice_prompt"] for piece in pieces)
+        assert {piece["sampling_rate"] for piece in pieces} == {whole["sampling_rate"]}
+    (converted,) = speak.stream(tiny_prompt(), convert=recording(1.5, seed=1))
+    assert np.array_equal(converted["audio"], speak(tiny_prompt(), convert=recording(1.5, seed=1))["audio"])
+
+
+def test_what_cannot_be_streamed_is_refused_before_anything_is_spoken(speak):
+    with pytest.raises(ValueError, match="nothing to speak"):
+        speak.stream(tiny_prompt())
+    with pytest.raises(ValueError, match="not both"):
+        speak.stream(tiny_prompt(), TEXT, convert=recording())
+    with pytest.raises(VoicePromptError, match="no voice"):
+        speak.stream(text=TEXT)
+    with pytest.raises(TypeError, match="no option `sed`"):
+        speak.stream(tiny_prompt(), TEXT, sed=1)
+
+
 def test_every_form_of_a_voice_prompt_speaks_alike(speak, tmp_path):
     path = tiny_prompt().save(tmp_path / "voice.npz")
     expected = speak(tiny_prompt(), TEXT)

@@ -18,6 +18,8 @@ from hf_bark_semantic.voices.speaking import (
     prompt_from_transcript,
     speak_text,
     speak_tokens,
+    stream_conversion,
+    stream_text,
 )
 from tiny import noise, random_codes, tiny_bark, tiny_bark_processor, tiny_encoder
 
@@ -101,13 +103,58 @@ def test_same_seed_same_speech_in_any_batch(bark, tokenizer):
     assert first.shape != other.shape or not np.allclose(first, other, atol=1e-5)
 
 
-def test_all_pieces_go_through_one_batch_with_the_same_voice(bark, tokenizer, stub):
+def test_streamed_speech_is_the_speech_bit_by_bit(bark, tokenizer):
+    for options, batch_size in (({}, 2), ({"pause_s": 0.0}, 8), ({"long_form": "rolling"}, 8)):
+        given = {"tokenizer": tokenizer, "options": SpeechOptions(**options), "batch_size": batch_size}
+        pieces = list(stream_text(bark, LONG, voice(), **given))
+        speech = speak_text(bark, LONG, voice(), **given)
+        assert np.array_equal(np.concatenate([piece.waveform for piece in pieces]), speech.waveform)
+        assert [(piece.number, piece.num_pieces) for piece in pieces] == [
+            (n, len(pieces)) for n in range(1, len(pieces) + 1)
+        ]
+        assert [piece.result.request.text for piece in pieces] == [piece.request.text for piece in speech.pieces]
+
+
+def test_streamed_conversion_is_the_conversion_bit_by_bit(bark):
+    waveform = noise(30.0, sampling_rate=24_000)
+    waveform[round(7.5 * 24_000) : round(22.5 * 24_000)] = 0
+    recording = {"array": waveform, "sampling_rate": 24_000}
+    encoder = pipeline(TASK, model=tiny_encoder(), device="cpu")
+    pieces = list(stream_conversion(bark, recording, voice(), encoder=encoder))
+    speech = convert_speech(bark, recording, voice(), encoder=encoder)
+    assert np.array_equal(np.concatenate([piece.waveform for piece in pieces]), speech.waveform)
+    assert [piece.result is None for piece in pieces] == [False, True, True, False]
+    assert {piece.num_pieces for piece in pieces} == {4}
+
+
+def test_a_piece_is_given_before_the_next_is_computed(bark, tokenizer, stub):
+    calls, _ = stub
+    pieces = stream_text(bark, LONG, voice(), tokenizer=tokenizer, batch_size=2)
+    assert not calls
+    first = next(pieces)
+    assert first.result.request.text == "The dog runs to the house."
+    assert [len(requests) for requests in calls] == [1]
+    next(pieces)
+    assert [len(requests) for requests in calls] == [1, 2]
+
+
+def test_flaws_are_told_with_their_piece(bark, tokenizer, stub):
+    _, reasons = stub
+    reasons["A cat sleeps!"] = ["empty", "empty"]
+    text = "The dog runs to the house. A cat sleeps! One, two, three."
+    _, second, third = stream_text(bark, text, voice(), tokenizer=tokenizer)
+    assert not len(second.waveform) and not third.warnings
+    assert "said nothing for piece 2 of 3 ('A cat sleeps!') again" in second.warnings[0]
+
+
+def test_all_pieces_but_the_first_go_through_one_batch_with_the_same_voice(bark, tokenizer, stub):
     calls, _ = stub
     prompt = voice()
     sampling = {"coarse_temperature": 0.3, "min_eos_p": None, "guidance_scale": 2.0, "voice_guidance_scale": 3.0}
     audio = speak(bark, tokenizer, prompt=prompt, seed=5, pause_s=0.5, **sampling)
-    (requests,) = calls
-    assert len(requests) > 3
+    first, others = calls
+    requests = [*first, *others]
+    assert len(first) == 1 and len(others) > 2
     assert "".join(request.text for request in requests).replace(" ", "") == LONG.replace(" ", "")
     assert all(request.voice_prompt is prompt and request.prompt_mode == "full" for request in requests)
     assert requests[0].seed == 5
@@ -127,16 +174,16 @@ def test_pieces_fit_what_this_bark_reads_and_says(tokenizer, stub):
     bark = tiny_bark(max_new_tokens=100)
     bark.generation_config.semantic_config["max_input_semantic_length"] = 4
     speak(bark, tokenizer)
-    assert all(len(tokenizer(request.text)["input_ids"]) <= 4 for request in calls[0])
+    assert all(len(tokenizer(request.text)["input_ids"]) <= 4 for requests in calls for request in requests)
 
 
 def test_piece_that_was_broken_off_is_spoken_again_with_another_seed(bark, tokenizer, stub, caplog):
     calls, reasons = stub
     reasons["A cat sleeps!"] = ["length", "eos"]
     speak(bark, tokenizer, "The dog runs to the house. A cat sleeps! One, two, three.", seed=2)
-    first, again = calls
+    _, others, again = calls
     assert [request.text for request in again] == ["A cat sleeps!"]
-    assert again[0].seed != first[1].seed
+    assert again[0].seed != others[0].seed
     (record,) = caplog.records
     assert "Bark did not finish piece 2 of 3 ('A cat sleeps!')" in record.getMessage()
 
@@ -146,7 +193,7 @@ def test_words_that_are_missing_in_the_end_are_named(bark, tokenizer, stub, capl
     reasons["A cat sleeps!"] = ["empty", "empty"]
     text = "The dog runs to the house. A cat sleeps! One, two, three."
     spoken = speak_text(bark, text, voice(), tokenizer=tokenizer)
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert len(spoken.waveform) == 2 * num_codec_frames(60) * 320 + 3_600
     assert (spoken.sampling_rate, [piece.request.text for piece in spoken.pieces][1]) == (24_000, "A cat sleeps!")
     (warning,) = spoken.warnings

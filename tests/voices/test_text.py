@@ -120,6 +120,38 @@ def test_the_rest_of_a_long_text_is_not_timed_letter_by_letter(monkeypatch):
     assert len(pieces) > 10 and max(timed) < 2 * max(map(len, pieces))
 
 
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("The dog sleeps in the house. The cat does not.", "The dog sleeps in the house."),
+        (
+            "When it rains, all of the cats sleep; but the dogs of the house do not.",
+            "When it rains, all of the cats sleep;",
+        ),
+        ("No! The dog sleeps in the house, the cat does not.", "No! The dog sleeps in the house,"),
+        ("MAN: When it rains the cats sleep. The dogs do not.", "MAN: When it rains the cats sleep."),
+    ],
+)
+def test_short_first_piece_is_the_first_sentence_or_clause(text, first):
+    pieces = split_text(text, fits(14), short_first=True)
+    assert pieces[0] == first and len(pieces) == 2
+    assert letters("".join(pieces)).replace("MAN:", "") == letters(text).replace("MAN:", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The dog sleeps in the house.", "Yes! The dog sleeps.", "all of the cats and all of the dogs sleep in the house",
+     "♪ In the jungle, the mighty jungle, the lion sleeps tonight ♪", "The dog sleeps in the house. Yes!"],
+)  # fmt: skip
+def test_nothing_short_is_cut_off(text):
+    assert split_text(text, fits(14), short_first=True) == [text]
+
+
+def test_short_first_piece_must_fit():
+    text = "all of the cats and all of the dogs sleep. The man does not."
+    assert split_text(text, fits(2), short_first=True) == split_text(text, fits(2))
+
+
 def test_durations_are_those_of_real_clips():
     fable = (
         "A Queen Bee from Hymettus flew up to Olympus with some fresh honey from the hive as a present to Jupiter, "
