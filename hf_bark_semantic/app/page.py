@@ -12,6 +12,7 @@ Recordings and texts stay on the machine: the page loads nothing from elsewhere 
 nothing, and has no public link. A visitor's voice is kept in the visitor's session alone.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -141,6 +142,14 @@ def _add_settings(visit: Visit) -> list[gr.Component]:
     fields.fine_temperature = gr.Number(
         None, label="Temperature of the fine stage", minimum=0, step=0.05, placeholder=own, render=False
     )  # fmt: skip
+    fields.guidance_scale = gr.Number(
+        None, label="Guidance by the words", minimum=1, step=0.1, placeholder=own,
+        info="Above 1 words are clearer, and speaking takes longer.", render=False,
+    )  # fmt: skip
+    fields.voice_guidance_scale = gr.Number(
+        None, label="Guidance by the voice", minimum=1, step=0.1, placeholder=own,
+        info="Above 1 the voice is closer, and speaking takes longer.", render=False,
+    )  # fmt: skip
     fields.prompt_mode = gr.Dropdown(
         list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that receive the voice",
         info="all; its sound alone; its words alone; none", render=False,
@@ -149,7 +158,9 @@ def _add_settings(visit: Visit) -> list[gr.Component]:
         list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts",
         info="each piece follows the voice, or the piece before", render=False,
     )  # fmt: skip
-    return [fields.seed, fields.temperature, fields.fine_temperature, fields.prompt_mode, fields.long_form]
+    temperatures = [fields.temperature, fields.fine_temperature]
+    guidance = [fields.guidance_scale, fields.voice_guidance_scale]
+    return [fields.seed, *temperatures, *guidance, fields.prompt_mode, fields.long_form]
 
 
 def _clone_tab(visit: Visit) -> gr.Button:
@@ -170,6 +181,8 @@ def _clone_tab(visit: Visit) -> gr.Button:
                 stop = gr.Button("Cancel")
             with gr.Accordion("I have a voice prompt (.npz) already", open=False):
                 fields.file = gr.File(file_types=[".npz"], label="Voice prompt", elem_id="npz")
+                fields.prompt_consent = gr.Checkbox(label=CONSENT, elem_id="npz-consent")
+                load = gr.Button("Use this voice prompt", elem_id="load-npz")
         with gr.Column():
             summary = gr.Textbox(label="What the encoder reads", lines=2, interactive=False, elem_id="summary")
             tokens = gr.HighlightedText(
@@ -180,15 +193,21 @@ def _clone_tab(visit: Visit) -> gr.Button:
             )
             saved = gr.File(label="Voice prompt, for this and every other Bark program", interactive=False, height=120)
     models, part = _models(visit), [fields.start_s, fields.end_s]
+    # consent is for one recording, and so is what was made of it
+    of_recording = {fields.consent: False, summary: "", tokens: [], report: "", saved: None}
+    _reset(fields.recording.change, of_recording)
+    _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         outputs = [*part, summary, tokens]
         event(visit.best_part, {fields.recording, *models}, outputs, **_computing(name, summary))
     chosen, voice = {fields.recording, *part, *models}, [fields.voice, fields.prompt]
     read.click(visit.read_part, chosen, [summary, tokens], **_computing("read_part", summary))
     outputs = [summary, tokens, report, saved, *voice]
+    _reset(clone.click, {report: "", saved: None})
     clone.click(visit.clone, {*chosen, fields.consent}, outputs, **_computing("clone", report))
-    inputs = {fields.file, fields.consent, *models}
-    fields.file.upload(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", report))
+    inputs = {fields.file, fields.prompt_consent, *models}
+    _reset(load.click, {report: "", saved: None})
+    load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", report))
     return stop
 
 
@@ -206,6 +225,7 @@ def _speech_tab(
             audio = gr.Audio(label="Speech", interactive=False, buttons=NO_SHARING, elem_id=f"{name}-audio")
             status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id=f"{name}-result")
     inputs = {content, visit.fields.voice, visit.fields.prompt, *_models(visit), *settings}
+    _reset(start.click, {audio: None, status: ""})
     start.click(handler, inputs, [audio, status], **_computing(name, audio))
     return stop
 
@@ -224,6 +244,7 @@ def _batch_tab(visit: Visit, settings: list[gr.Component]) -> gr.Button:
             )
             archive = gr.File(label="All of them, as wav in a zip", interactive=False, height=120, elem_id="zip")
     inputs = {fields.lines, fields.voice, fields.prompt, *_models(visit), *settings}
+    _reset(start.click, {table: None, archive: None})
     computing = _computing("speak_lines", archive, concurrency_id="batch")
     start.click(visit.speak_lines, inputs, [table, archive], **computing)
     return stop
@@ -234,6 +255,11 @@ def _recording(label: str, elem_id: str) -> gr.Audio:
         sources=["upload", "microphone"], type="filepath", editable=False, buttons=NO_SHARING, label=label,
         elem_id=elem_id, render=False,
     )  # fmt: skip
+
+
+def _reset(event: Callable, values: dict[gr.Component, Any]) -> None:
+    """Set components to values in the browser at once, so that no result of before stands beside what comes."""
+    event(None, None, list(values), js=f"() => {json.dumps(list(values.values()))}")
 
 
 class _OnlyFromHere:

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,11 +32,27 @@ _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryEr
 Values = dict[gr.Component, Any]
 
 
+def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
+    """Show the library's errors on the page as they are: they are written for people. To cancel is no error."""
+
+    @wraps(handler)
+    def shown(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator:
+        try:
+            yield from handler(self, values, request, progress)
+        except Cancelled:
+            gr.Info("Nothing was changed.", title="Cancelled")
+        except _FAILURES as error:
+            message = html.escape(_message(error), quote=False)
+            raise gr.Error(message, duration=SHOW_ERROR_S, print_exception=False) from error
+
+    return shown
+
+
 class Visit:
     """The handlers of the page's buttons; nothing of a visitor is kept here.
 
-    Each receives the values of components that the layout has put into `fields`, and returns values of the components
-    that the layout names.
+    Each receives the values of components that the layout has put into `fields`, and yields values of the components
+    that the layout names: nothing, if the job was cancelled.
     """
 
     def __init__(self, studio: Studio):
@@ -52,7 +69,8 @@ class Visit:
     def leave(self, request: gr.Request) -> None:
         self.studio.cancel(_session(request))
 
-    def choose(self, values: Values, request: gr.Request, progress=PROGRESS):
+    @_plain_errors
+    def choose(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Load another Bark or adapter; a cloned voice stays if it has the same tokens."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
@@ -61,29 +79,34 @@ class Visit:
                 gr.Warning("The cloned voice belongs to another Bark, so it is gone. Clone it again for this one.")
                 prompt = None
             voices = self.studio.voices(speaker, has_cloned=prompt is not None)
-        return gr.update(choices=voices, value=voices[0][1]), prompt
+        yield gr.update(choices=voices, value=voices[0][1]), prompt
 
-    def best_part(self, values: Values, request: gr.Request, progress=PROGRESS):
+    @_plain_errors
+    def best_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Find the part that makes the best voice prompt, and read it."""
         asked = self._asked(values)
         if not asked.recording:
-            return 0, 0, "", []
+            yield 0, 0, "", []
+            return
         with self._work(asked, request, progress) as (speaker, _):
             waveform, (min_s, max_s) = read_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
             window = clearest_window(
                 waveform, speaker.encoder, codec=speaker.bark.codec_model, min_s=min_s, max_s=max_s
             )
             _, encoded = encode_part(speaker, asked.recording, window.start_s, window.end_s)
-        note = "\nThis file says of itself that it is synthetic speech." if read_provenance(asked.recording) else ""
-        return round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)
+        synthetic = read_provenance(asked.recording) is not None
+        note = "\nThis file says of itself that it is synthetic speech." if synthetic else ""
+        yield round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)
 
-    def read_part(self, values: Values, request: gr.Request, progress=PROGRESS):
+    @_plain_errors
+    def read_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Read the part that was chosen."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             _, encoded = _encode_chosen_part(speaker, asked)
-        return _summary(encoded), _shown_tokens(encoded)
+        yield _summary(encoded), _shown_tokens(encoded)
 
+    @_plain_errors
     def clone(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Make a voice prompt of the part that was chosen."""
         asked = self._asked(values)
@@ -97,29 +120,35 @@ class Visit:
             file = str(prompt.save(folder / "voice.npz"))
             yield _summary(encoded), _shown_tokens(encoded), str(report), file, menu, prompt
 
-    def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS):
+    @_plain_errors
+    def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Take a voice prompt that was made before."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
-            _check_consent(asked.consent)
-            prompt = VoicePrompt.load(_given(asked.file), **speaker.vocabularies)
-            menu = self._menu_with_clone(speaker)
-        return str(prompt_report(prompt, histories=speaker.histories)), menu, prompt
+            _check_consent(asked.prompt_consent)
+            if not asked.file:
+                raise ValueError("There is no voice prompt. Choose an .npz file.")
+            prompt = VoicePrompt.load(asked.file, **speaker.vocabularies)
+            report, menu = prompt_report(prompt, histories=speaker.histories), self._menu_with_clone(speaker)
+        yield str(report), menu, prompt
 
+    @_plain_errors
     def speak(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
         """Speak a text."""
         asked = self._asked(values)
         yield from self._speech_file(asked, request, progress, lambda: {"text": asked.text})
 
+    @_plain_errors
     def convert(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
         """Say what a recording says."""
         asked = self._asked(values)
         yield from self._speech_file(asked, request, progress, lambda: {"convert": _given(asked.source)})
 
+    @_plain_errors
     def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
         """Speak line after line; a line that fails is named, and what was finished before a cancellation is kept."""
-        asked, rows = self._asked(values), []
-        with _plain_errors(), _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
+        asked, rows, num_spoken = self._asked(values), [], 0
+        with _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
             lines = read_lines(asked.lines)
             for number, line in enumerate(lines, 1):
                 file = folder / f"{number:04d}.wav"
@@ -128,6 +157,7 @@ class Visit:
                         result = self._save_speech(speaker, asked, job, file, text=line)
                     archive.write(file, file.name)
                     file.unlink()
+                    num_spoken += 1
                 except Cancelled:
                     gr.Info(f"Cancelled after {number - 1} of {len(lines)} lines.")
                     break
@@ -137,7 +167,7 @@ class Visit:
                 yield rows, None
             archive.writestr("lines.tsv", "".join("\t".join(row).replace("\n", " ") + "\n" for row in rows))
             archive.close()
-            yield rows, str(folder / "speech.zip")
+            yield rows, str(folder / "speech.zip") if num_spoken else None
 
     def _asked(self, values: Values) -> SimpleNamespace:
         """The values by the names of their fields."""
@@ -153,12 +183,12 @@ class Visit:
 
     @contextmanager
     def _work(self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress):
-        """[`_job`], with progress and errors shown on the page."""
+        """[`_job`], with progress shown on the page."""
 
         def show(share: float, what: str) -> None:
             progress(share, desc=what)
 
-        with _plain_errors(), self._job(asked, request, show) as work:
+        with self._job(asked, request, show) as work:
             yield work
 
     def _menu_with_clone(self, speaker: VoiceCloningPipeline):
@@ -180,8 +210,9 @@ class Visit:
         speech = self.studio.say(
             speaker, asked.voice, asked.prompt, job=job, seed=int(asked.seed or 0),
             semantic_temperature=asked.temperature, coarse_temperature=asked.temperature,
-            fine_temperature=asked.fine_temperature, prompt_mode=asked.prompt_mode, long_form=asked.long_form,
-            **content,
+            fine_temperature=asked.fine_temperature, guidance_scale=asked.guidance_scale,
+            voice_guidance_scale=asked.voice_guidance_scale, prompt_mode=asked.prompt_mode,
+            long_form=asked.long_form, **content,
         )  # fmt: skip
         provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
         save_audio(file, speech["audio"], speech["sampling_rate"], provenance=provenance)
@@ -194,19 +225,6 @@ def _progress_of_line(progress: gr.Progress, number: int, num_lines: int) -> Cal
         progress((number - 1 + share) / num_lines, desc=f"line {number} of {num_lines}: {what}")
 
     return show
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Show the library's errors on the page as they are: they are written for people."""
-    try:
-        yield
-    except Cancelled:
-        raise gr.Error("Cancelled.", title="Cancelled", print_exception=False) from None
-    except _FAILURES as error:
-        raise gr.Error(
-            html.escape(_message(error), quote=False), duration=SHOW_ERROR_S, print_exception=False
-        ) from error
 
 
 def _session(request: gr.Request) -> str:

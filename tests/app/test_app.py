@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 import urllib.request
 import zipfile
 from dataclasses import replace
@@ -45,7 +46,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-SETTINGS = (1, None, None, "full", "fixed")  # seed, temperatures, prompt_mode, long_form
+SETTINGS = (1, None, None, None, None, "full", "fixed")  # seed, temperatures, guidance, prompt_mode, long_form
 OPTIONS = {"seed": 1}
 
 
@@ -103,7 +104,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
         ask(visitor, "clone", upload(me), 1.0, 6.0, False, bark=studio.bark)
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
     with pytest.raises(Exception, match="Tick .* first"):
-        ask(visitor, "load_prompt", False, upload(prompt), bark=studio.bark)
+        ask(visitor, "load_prompt", upload(prompt), False, bark=studio.bark)
     with pytest.raises(Exception, match="cloned is not in the list of choices"):
         ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
     with (
@@ -115,7 +116,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
 
 def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
-    report, _ = ask(visitor, "load_prompt", True, upload(prompt), bark=studio.bark)
+    report, _ = ask(visitor, "load_prompt", upload(prompt), True, bark=studio.bark)
     assert report.startswith("60 semantic tokens")
     speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
     assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(tiny_prompt())
@@ -226,6 +227,39 @@ def test_lines_become_a_zip_and_those_that_fail_are_named(visitor, studio, monke
         assert opened.read("lines.tsv").decode().splitlines()[1] == "0002\ta cat\tfailed: no cats"
         opened.extract("0001.wav", Path(archive).parent)
     assert read_provenance(Path(archive).parent / "0001.wav")["model"] == Path(studio.bark).name
+
+
+def cancelled(studio, visitor, *inputs, api_name: str):
+    """What the page shows when a job was cancelled while it computed."""
+    before = set(studio._jobs)
+    job = visitor.submit(*inputs, api_name=api_name)
+    while not (session := set(studio._jobs) - before):
+        assert not job.done()
+        time.sleep(0.05)
+    studio.cancel(session.pop())
+    return job.result()
+
+
+def test_to_cancel_is_no_error(visitor, studio, long_text):
+    shared = (studio.bark, "", PRESET + "v2/en_a", *SETTINGS)
+    cancelled(studio, visitor, 0, *shared, long_text, api_name="/speak")
+    table, archive = cancelled(studio, visitor, 1, *shared, long_text, api_name="/speak_lines")
+    assert table["data"] == []
+    assert archive is None
+
+
+def test_guidance_of_the_page_is_the_pipeline_s(visitor, studio, monkeypatch):
+    asked = []
+
+    def speak_text(*_, options, **__):
+        asked.append((options.guidance_scale, options.voice_guidance_scale))
+        return Speech(np.ones(240, np.float32), 24_000, ())
+
+    monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.speak_text", speak_text)
+    for guidance in ((None, None), (2.0, 1.5)):
+        settings = (1, None, None, *guidance, "full", "fixed")
+        visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
+    assert asked == [(None, None), (2.0, 1.5)]
 
 
 def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):

@@ -15,7 +15,7 @@ from hf_bark_semantic.app.studio import Studio
 from hf_bark_semantic.evaluation.judges import load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
-from tiny import noise
+from tiny import noise, tiny_prompt
 
 pytest.importorskip("gradio")
 pytest.importorskip("selenium")
@@ -53,6 +53,9 @@ class Visitor:
 
     def click(self, selector: str) -> None:
         self.wait.until(lambda browser: browser.find_element(By.CSS_SELECTOR, selector).click() or True)
+
+    def click_text(self, text: str) -> None:
+        self.wait.until(lambda browser: browser.find_element(By.XPATH, f"//*[text()='{text}']").click() or True)
 
     def open_tab(self, name: str) -> None:
         def click(browser):
@@ -185,12 +188,41 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
     assert "cloned" not in visitor.find("#voice input").get_attribute("value")
 
 
-def test_speech_shows_its_progress_and_is_cancelled(visit, studio, long_text):
+def test_consent_and_report_belong_to_one_recording(visit, tmp_path):
     visitor = visit()
+    visitor.clone(recording(tmp_path, 0))
+    visitor.click("#reference button[aria-label='Clear']")
+    visitor.upload("#reference", recording(tmp_path, 1))
+    visitor.wait.until(lambda _: not visitor.find("#consent input").is_selected())
+    visitor.wait_for_value("#summary", "tokens")
+    assert visitor.value("#report") == ""
+    visitor.click("#clone")
+    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+
+
+def test_voice_prompt_that_was_uploaded_before_the_tick_is_used_after_it(visit, tmp_path):
+    visitor = visit()
+    visitor.click_text("I have a voice prompt (.npz) already")
+    visitor.upload("#npz", tiny_prompt().save(tmp_path / "voice.npz"))
+    visitor.wait.until(lambda _: "voice" in visitor.find("#npz").text)
+    visitor.click("#load-npz")
+    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+    visitor.click("#npz-consent input")
+    visitor.click("#load-npz")
+    visitor.wait_for_value("#report", "60 semantic tokens")
+    visitor.wait.until(lambda _: "cloned" in visitor.find("#voice input").get_attribute("value"))
+
+
+def test_speech_shows_its_progress_and_is_cancelled_without_a_stale_result(visit, studio, long_text):
+    visitor = visit()
+    visitor.speak("the dog runs")
     visitor.begin_to_speak(long_text)
+    assert visitor.value("#speak-result") == ""
     visitor.click("#stop-speak")
     visitor.wait_for_text("Cancelled")
     visitor.wait.until(lambda _: not studio._jobs)
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body.error")
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, "#speak-audio a[download]")
     visitor.type("#text", "the dog runs")
     visitor.click("#speak")
     visitor.wait_for_value("#speak-result", "s of speech")
