@@ -17,6 +17,7 @@ EVAL = [
     "pystoi",
     "rapidfuzz",
     'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; its weights alone are read
+    "scipy",
     *TRAIN,
 ]
 LINT = ["mypy", "ruff"]

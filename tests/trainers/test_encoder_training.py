@@ -852,17 +852,40 @@ def test_more_hours_are_the_same_hours_and_more(spoken):
 def test_the_curve_has_a_row_for_every_part_and_is_not_computed_twice(config, tmp_path, capsys, monkeypatch):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({**config, "feature_copies": {"pair": 1}}))
-    command = [str(file), "--fold", "0", "--hours", "0.001", "0.004", "--output", str(tmp_path / "curve")]
+    hours = ["0.001", "0.002", "0.003", "0.004"]
+    command = [str(file), "--fold", "0", "--hours", *hours, "--seeds", "0", "1", "--output", str(tmp_path / "curve")]
     learning_curve.main(command)
     curve = json.loads((tmp_path / "curve" / "curve.json").read_text())
-    assert [curve[name]["clips"] for name in ("0.001", "0.004")] == sorted(row["clips"] for row in curve.values())
+    assert list(curve) == [f"{part}h-seed{seed}" for part in hours for seed in (0, 1)]
+    assert [row["clips"] for row in curve.values()] == sorted(row["clips"] for row in curve.values())
     assert all(row["table"]["english, audio"]["clips"] == 4 for row in curve.values())
     capsys.readouterr()
     monkeypatch.setattr(learning_curve, "point", None)
-    learning_curve.main(command)
-    assert capsys.readouterr().out.count("english, audio") == 2
+    learning_curve.main([*command, "--extrapolate", "1", "10"])
+    printed = capsys.readouterr().out
+    assert printed.count("| english, audio | ") == len(hours) + 2
+    assert "| 100%, fixed |" in printed
     with pytest.raises(ValueError, match="clips: None there, 1 here"):
         learning_curve.main([*command, "--clips", "1"])
+    with pytest.raises(ValueError, match="2 parts are too few"):
+        learning_curve.main([*command[:4], *hours[:2], *command[8:], "--extrapolate", "1"])
+
+
+def test_a_part_by_voice_has_all_clips_of_its_voices(spoken):
+    clips = load_corpus(spoken)
+    part = learning_curve.nested_part(clips, learning_curve.hours_of(clips) / 2, by_voice=True)
+    voices = [clip.voice for clip in part]
+    assert len(set(voices)) < len({clip.voice for clip in clips})
+    whole = set(voices) - {voices[-1]}  # the last one may be cut off
+    assert {clip.id for clip in part} >= {clip.id for clip in clips if clip.voice in whole}
+
+
+@pytest.mark.parametrize("free_ceiling", [True, False])
+def test_the_fit_finds_the_curve_that_made_the_points(free_ceiling):
+    true = (0.7 if free_ceiling else 1.0, 0.3, 0.4)
+    hours = np.array([0.1, 0.2, 0.5, 1.0, 2.0])
+    fit = learning_curve.fit_curve(hours, learning_curve.curve_at(hours, true), free_ceiling=free_ceiling)
+    assert fit == pytest.approx(true, abs=1e-3)
 
 
 def test_the_training_benchmark_compares_all_sides(monkeypatch):
