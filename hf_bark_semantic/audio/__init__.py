@@ -14,7 +14,9 @@ from .loading import (
     resample,
     save_audio,
     unread_files,
+    within_full_scale,
 )
+from .streaming import wav_header, wav_samples
 
 __all__ = [
     "AUDIO_EXTENSIONS",
@@ -31,4 +33,7 @@ __all__ = [
     "resample",
     "save_audio",
     "unread_files",
+    "wav_header",
+    "wav_samples",
+    "within_full_scale",
 ]

@@ -2,7 +2,7 @@
 
     load_audio          path, bytes, file, array, tensor or `datasets` row  ->  float32 `(num_samples,)`
     read_audio          the same, but of a recording of hours a `LongRecording`, which is decoded whenever it is read
-    save_audio          the way back, to .wav or .flac
+    save_audio          the way back, to .wav or .flac; `within_full_scale` makes it as loud as every file can be
     list_audio_files    the files behind a list of files and folders, and `unread_files` those that are none
 
 decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Whatever cannot be a
@@ -223,6 +223,16 @@ def save_audio(
                 provenance.write_to(sound)
             sound.write(samples)
     return path
+
+
+def within_full_scale(waveform: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scale a waveform, `(num_samples,)`, that peaks above 1.0 down to it, so that no file or player clips it.
+
+    Returns:
+        The waveform and the factor, 1.0 where nothing had to be done.
+    """
+    peak = float(np.abs(waveform).max(initial=0.0))
+    return (waveform, 1.0) if peak <= 1.0 else (waveform / np.float32(peak), 1.0 / peak)
 
 
 def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:

@@ -4,10 +4,12 @@ Nothing here imports torch, transformers or numpy before it is called.
 """
 
 import argparse
+import os
 import sys
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,33 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from error
+
+
+def prepare_output(path: Path, endings: Iterable[str], *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+    """See that the file of `--output` can be written before anything is computed, and make its folder.
+
+    Args:
+        path (`Path`): the file.
+        endings (`Iterable[str]`): one of which it must have.
+        overwrite (`bool`): it may take the place of another file, but never that of one of `inputs`.
+
+    Raises:
+        UsageError: it cannot be written, or may not.
+    """
+    if path.is_dir():
+        raise UsageError(f"--output {str(path)!r} is a folder; name a file in it")
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"--output {str(path)!r} must end in {' or '.join(endings)}")
+    if any(os.path.realpath(path) == os.path.realpath(file) for file in inputs):
+        raise UsageError(f"--output {str(path)!r} is also what is read; name another file")
+    if path.exists() and not overwrite:
+        raise UsageError(f"--output {str(path)!r} exists; name another file, or replace it with --overwrite")
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write into the folder {str(path.parent)!r}: {error.strerror}") from error
 
 
 # ---- options
@@ -134,6 +163,7 @@ __all__ = [
     "message",
     "not_negative",
     "positive",
+    "prepare_output",
     "say",
     "usage_errors",
     "words_behind_encoder",

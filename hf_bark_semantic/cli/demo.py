@@ -39,11 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
             "A voice prompt for nano, of a voice that it was not trained on:",
             ["clone", copy, "--bark", NANO, "--output", voice],
         ),
-        ("nano speaks in that voice:", ["speak", TEXT, "--voice", voice, "--output", str(folder / "clone.wav")]),
+        ("nano speaks in that voice:", _speak(voice, folder / "clone.wav")),
     ]
     if presets:
-        preset = ["speak", TEXT, "--voice", presets[0], "--output", str(folder / "preset.wav")]
-        steps.append(("The same words in a voice that nano brings along:", preset))
+        steps.append(("The same words in a voice that nano brings along:", _speak(presets[0], folder / "preset.wav")))
     for number, (explanation, command) in enumerate(steps, 1):
         print(f"\n{number}. {explanation}\n$ {shlex.join(['bark-semantic', *command])}", flush=True)
         if code := arguments.type_command(command):
@@ -54,6 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
     )
     return OK
+
+
+def _speak(voice: str, output: Path) -> list[str]:
+    again = ["--overwrite"] if output.exists() else []
+    return ["speak", TEXT, "--voice", voice, "--output", str(output), *again]
 
 
 __all__ = ["add_parser", "run"]

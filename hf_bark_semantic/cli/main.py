@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         say(f"bark-semantic: {error}")
         return UNUSABLE
     except KeyboardInterrupt:
-        say("bark-semantic: interrupted; what was finished is kept")
+        say("bark-semantic: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from .console import (
     UsageError,
     add_encoder_arguments,
     load_pipeline,
-    make_folder,
     not_negative,
     positive,
+    prepare_output,
     usage_errors,
 )
 
@@ -27,7 +28,11 @@ def add_parser(commands) -> None:
         "--voice", action="append", metavar="VOICE",
         help="a voice prompt (.npz), a preset of the Bark or a recording; several recordings: --voice A --voice B",
     )  # fmt: skip
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.wav", help="where to write the speech")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE",
+        help="the .wav or .flac to write; - streams a WAV to stdout, each piece as soon as it is spoken",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output")
     parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
     add_encoder_arguments(parser)
     parser.add_argument(
@@ -57,42 +62,74 @@ def add_parser(commands) -> None:
         "--provenance", action=argparse.BooleanOptionalAction, default=True,
         help="say in the file's comment that it is synthetic, by which model and when (default: yes)",
     )  # fmt: skip
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="progress bar, by piece (default: on a terminal)"
+    )
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..audio import SAVED_FORMATS, save_audio
+    from ..audio import SAVED_FORMATS
     from ..voices.provenance import Provenance
+    from . import speech
 
     if arguments.text is arguments.file is arguments.convert is None and len(arguments.encoder) > 1:
         arguments.text = arguments.encoder.pop()  # `--encoder ID TEXT`
     sources = [source for source in (arguments.text, arguments.file, arguments.convert) if source is not None]
     if len(sources) != 1:
         raise UsageError("say what to speak: a TEXT, - for stdin, --file PATH or --convert FILE, and one of them only")
-    if arguments.output.suffix.lower() not in SAVED_FORMATS:
-        raise UsageError(f"--output {str(arguments.output)!r} must end in {' or '.join(SAVED_FORMATS)}")
-    if not arguments.voice and not arguments.adapter and arguments.prompt_mode != "none":
-        raise UsageError("name a --voice: a voice prompt (.npz), a preset of the Bark or a recording")
-    text = _text(arguments)
-    speak = _load_speaker(arguments)
     voices = arguments.voice or [None]
-    voice = voices[0] if len(voices) == 1 else voices
-    speech = speak(voice, text, convert=arguments.convert, **_options(arguments))
-    make_folder(arguments.output.parent)
-    provenance = None
-    if arguments.provenance:
-        provenance = Provenance.of_speech(speak.bark, speech["voice_prompt"], adapter=speak.adapter_name)
-    save_audio(arguments.output, speech["audio"], speech["sampling_rate"], provenance=provenance)
-    print(f"{len(speech['audio']) / speech['sampling_rate']:.2f} s of speech")
+    if voices == [None] and not arguments.adapter and arguments.prompt_mode != "none":
+        raise UsageError("name a --voice: a voice prompt (.npz), a preset of the Bark or a recording")
+    text, to_stdout = _text(arguments), str(arguments.output) == "-"
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("--output - writes a WAV to stdout, which is a terminal here; pipe it, as in ... | aplay")
+    if not to_stdout:
+        inputs = [path for path in (arguments.file, arguments.convert, *voices) if path is not None]
+        prepare_output(arguments.output, SAVED_FORMATS, overwrite=arguments.overwrite, inputs=inputs)
+    speak = _load_speaker(arguments)
+    pieces = _speak(speak, voices[0] if len(voices) == 1 else voices, text, arguments)
+
+    def note(piece: dict[str, Any]) -> Provenance | None:
+        if not arguments.provenance:
+            return None
+        return Provenance.of_speech(speak.bark, piece["voice_prompt"], adapter=speak.adapter_name)
+
+    if to_stdout:
+        speech.write_to_stdout(pieces, note)
+        return OK
+    seconds = speech.write_file(pieces, arguments.output, note)
+    print(f"{seconds:.2f} s of speech")
     print(arguments.output)
     return OK
 
 
+def _speak(speak: Any, voice: Any, text: str | None, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The pieces of the speech as they are spoken, with a progress bar."""
+    from tqdm import tqdm
+
+    disable = None if arguments.progress is None else not arguments.progress
+    with tqdm(unit="piece", file=sys.stderr, disable=disable) as bar:
+        stages = [""]
+
+        def show(stage: str) -> None:
+            if stage != stages[-1]:
+                stages.append(stage)
+                bar.set_postfix_str(stage)
+
+        for piece in speak.stream(voice, text, convert=arguments.convert, on_step=show, **_options(arguments)):
+            bar.total = piece["num_pieces"]
+            bar.update()
+            yield piece
+
+
 def _text(arguments: argparse.Namespace) -> str | None:
     with usage_errors("cannot read the text: "):
-        if arguments.file is not None:
-            return arguments.file.read_text(encoding="utf-8-sig")
-        return sys.stdin.read() if arguments.text == "-" else arguments.text
+        text = arguments.text if arguments.file is None else arguments.file.read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if arguments.text == "-" else text
+    if text is not None and not text.strip():
+        raise UsageError("the text is empty; write what is to be said")
+    return text
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

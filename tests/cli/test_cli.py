@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import torch
 from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 
 import hf_bark_semantic
-from hf_bark_semantic.audio import save_audio
+from hf_bark_semantic.audio import load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
-from hf_bark_semantic.cli import encode, records
+from hf_bark_semantic.cli import encode, records, speech
 from hf_bark_semantic.cli import main as cli
+from hf_bark_semantic.pipelines.cloning import VoiceCloningPipeline
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
+from hf_bark_semantic.voices.provenance import read_provenance
 from tiny import noise, random_codes, save_tiny_encoder, tiny_prompt
 
 
@@ -451,6 +454,7 @@ def test_voices_are_presets_or_recordings_and_recordings_convert(speak, tmp_path
         ([], "say what to speak"),
         (["hello", "--file", "text.txt"], "one of them only"),
         (["--file", "nowhere.txt"], "cannot read the text"),
+        ([" "], "the text is empty"),
         (["hello", "--output", "speech.mp3"], "must end in .wav or .flac"),
         (["hello", "--bark", "nobody/bark"], "cannot load the Bark 'nobody/bark'"),
     ],
@@ -464,6 +468,111 @@ def test_speech_that_cannot_be_made_exits_with_2(encoder, arguments, message, tm
     assert message in capsys.readouterr().err
     assert cli.main(["speak", "hello", "--output", "speech.wav", "--encoder", encoder]) == 2
     assert "name a --voice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "is a folder; name a file in it"),
+        ("kept.wav", "exists; name another file, or replace it with --overwrite"),
+        ("kept.wav/speech.wav", "cannot make the folder"),
+        ("me.wav", "is also what is read; name another file"),
+        pytest.param(
+            "/proc/speech.wav", "cannot write into the folder '/proc'",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses root, too"),
+        ),
+    ],
+)  # fmt: skip
+def test_place_of_the_speech_is_checked_before_anything_is_loaded(output, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.cli.speak.load_pipeline", None)
+    for name in ("kept.wav", "me.wav"):
+        save_audio(tmp_path / name, noise(1.0), 16_000)
+    voice, output = str(tmp_path / "me.wav"), str(tmp_path / output)
+    overwrite = ["--overwrite"] if output == voice else []
+    assert cli.main(["speak", "hello", "--voice", voice, "--output", output, *overwrite]) == 2
+    assert message in capsys.readouterr().err
+    assert len(load_audio(voice)) == len(load_audio(tmp_path / "kept.wav")) == 16_000
+
+
+def test_speech_is_replaced_when_asked_to(speak, bark_folder, encoder, tmp_path):
+    _, expected = speak("the dog")
+    target = str(save_audio(tmp_path / "speech.wav", noise(9.0), 16_000))
+    arguments = ["--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--output", target, "--overwrite"]
+    assert cli.main(["speak", "the dog", "--voice", "v2/en_a", *arguments]) == 0
+    assert np.array_equal(soundfile.read(target, dtype="float32")[0], expected)
+
+
+TEXT = "The dog runs to the house. A cat sleeps! One, two, three. The man laughs at the dog and the cat sleeps."
+
+
+def test_streamed_wav_is_the_file_of_16_bits(speak, bark_folder, encoder, tmp_path, capsysbinary):
+    _, expected = speak(TEXT, "--batch-size", "2")
+    capsysbinary.readouterr()
+    models = ["--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--batch-size", "2"]
+    voice = str(tmp_path / "voice.npz")
+    assert cli.main(["speak", TEXT, "--voice", voice, "--output", "-", *models]) == 0
+    (tmp_path / "streamed.wav").write_bytes(capsysbinary.readouterr().out)
+    assert np.allclose(load_audio(tmp_path / "streamed.wav", 24_000), expected, atol=2**-15)
+    assert len(read_provenance(tmp_path / "streamed.wav")["voice_prompt_sha256"]) == 64
+
+
+def piece(number: int, peak: float = 0.5, num_pieces: int = 3) -> dict:
+    waveform = np.full(2_400, peak / 2, np.float32)
+    waveform[100] = peak
+    return {"audio": waveform, "sampling_rate": 24_000, "number": number, "num_pieces": num_pieces, "warnings": ()}
+
+
+def test_a_piece_is_written_before_the_next_is_spoken(capsysbinary):
+    written = []
+
+    def pieces():
+        for number in (1, 2, 3):
+            yield piece(number)
+            written.append(len(capsysbinary.readouterr().out))
+
+    speech.write_to_stdout(pieces(), lambda piece: None)
+    assert written == [44 + 4_800, 4_800, 4_800]
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac"])
+def test_speech_above_full_scale_is_scaled_for_every_format_and_told(ending, tmp_path, capsys):
+    path = tmp_path / f"loud{ending}"
+    speech.write_file([piece(1), piece(2, peak=2.0)], path, lambda piece: None)
+    samples = soundfile.read(path)[0]
+    assert samples[2_400 + 100] == pytest.approx(1.0, abs=2**-14)
+    assert samples[100] == pytest.approx(0.25, abs=2**-14)
+    assert "the speech peaks at 2.00, above full scale; it is scaled by 0.50" in capsys.readouterr().err
+
+
+def test_streamed_speech_becomes_softer_where_it_would_be_clipped(capsysbinary, tmp_path):
+    speech.write_to_stdout([piece(1), piece(2, peak=2.0), piece(3)], lambda piece: None)
+    output = capsysbinary.readouterr()
+    (tmp_path / "loud.wav").write_bytes(output.out)
+    peaks = load_audio(tmp_path / "loud.wav", 24_000)[100::2_400]
+    assert np.allclose(peaks, [0.5, 1.0, 0.25], atol=2**-14)
+    assert b"piece 2 peaks at 2.00, above full scale; it and what follows is scaled by 0.50" in output.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 1)])
+def test_finished_pieces_are_kept_where_the_rest_fails(error, code, speak, tmp_path, monkeypatch, capsys):
+    def stream(self, *_, **__):
+        yield {**piece(1), "voice_prompt": tiny_prompt()}
+        yield {**piece(2), "voice_prompt": tiny_prompt()}
+        raise error
+
+    monkeypatch.setattr(VoiceCloningPipeline, "stream", stream)
+    assert speak(TEXT) == (code, None)
+    unfinished = tmp_path / "new" / "speech.unfinished.wav"
+    assert f"2 of 3 pieces were finished; their 0.20 s of speech are in {unfinished}" in capsys.readouterr().err
+    assert len(soundfile.read(unfinished)[0]) == 4_800
+
+
+def test_progress_of_speech_is_by_piece_and_only_if_wanted(speak, capsys):
+    speak(TEXT)
+    assert "piece" not in capsys.readouterr().err
+    speak(TEXT, "--progress", "--batch-size", "1")
+    progress = capsys.readouterr().err
+    assert re.search(r" (\d+)/\1 .*piece.*codec", progress)
 
 
 def test_voice_that_cannot_be_used_fails_without_a_file(speak, capsys):

@@ -1,0 +1,68 @@
+"""Where `bark-semantic speak` writes speech: into a file when all of it is spoken, or to stdout piece by piece.
+
+A piece is what the voice-cloning pipeline's `stream` gives.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..audio import save_audio, wav_header, wav_samples, within_full_scale
+from ..voices.provenance import Provenance
+from .console import FAILURES, say
+
+Pieces = Iterable[dict[str, Any]]
+Note = Callable[[dict[str, Any]], Provenance | None]  # what a file says of its making, by one of its pieces
+
+_ENDS: tuple[type[BaseException], ...] = (KeyboardInterrupt, *FAILURES)
+
+
+def write_to_stdout(pieces: Pieces, note: Note) -> None:
+    """Write a WAV, each piece as soon as it is spoken; from one above full scale on, all are scaled as it is."""
+    gain = 1.0
+    for piece in pieces:
+        if piece["number"] == 1:
+            sys.stdout.buffer.write(wav_header(piece["sampling_rate"], provenance=note(piece)))
+        waveform, factor = within_full_scale(piece["audio"] * np.float32(gain))
+        if factor < 1:
+            gain *= factor
+            _say_scaled(f"piece {piece['number']}", gain, "it and what follows")
+        sys.stdout.buffer.write(wav_samples(waveform))
+        sys.stdout.buffer.flush()
+
+
+def write_file(pieces: Pieces, path: Path, note: Note) -> float:
+    """Write all pieces in the end. Where the rest fails, those that were finished go into a file beside it.
+
+    Returns:
+        `float`: how many seconds they last.
+    """
+    spoken: list[dict[str, Any]] = []
+    try:
+        spoken.extend(pieces)
+    except _ENDS:
+        if any(len(piece["audio"]) for piece in spoken):
+            unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+            seconds = _save(spoken, unfinished, note)
+            count = f"{len(spoken)} of {spoken[0]['num_pieces']} pieces"
+            say(f"bark-semantic: {count} were finished; their {seconds:.2f} s of speech are in {unfinished}")
+        raise
+    return _save(spoken, path, note)
+
+
+def _save(spoken: list[dict[str, Any]], path: Path, note: Note) -> float:
+    waveform, factor = within_full_scale(np.concatenate([piece["audio"] for piece in spoken]))
+    if factor < 1:
+        _say_scaled("the speech", factor, "it")
+    save_audio(path, waveform, spoken[0]["sampling_rate"], provenance=note(spoken[0]))
+    return len(waveform) / spoken[0]["sampling_rate"]
+
+
+def _say_scaled(what: str, factor: float, scaled: str) -> None:
+    say(f"bark-semantic: {what} peaks at {1 / factor:.2f}, above full scale; {scaled} is scaled by {factor:.2f}")
+
+
+__all__ = ["write_file", "write_to_stdout"]
