@@ -1,5 +1,10 @@
-"""What Bark programs write as a voice prompt: the entries of an .npz or a dict, read without trusting the file."""
+"""What Bark programs write as a voice prompt: the entries of an .npz or a dict, read without trusting the file.
 
+A prompt's tokens mean something to the Bark that they were made for only. The .npz does not say which that is, so this
+package writes the two vocabulary sizes into the comment of the zip archive, which all other programs overlook.
+"""
+
+import json
 import os
 import zipfile
 import zlib
@@ -24,14 +29,26 @@ class VoicePromptError(ValueError):
     """The voice prompt cannot be used; the message says which rule it breaks and what to do."""
 
 
-def read_entries(source: str | os.PathLike | Mapping) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+def npz_content(arrays: Mapping[str, np.ndarray], vocabularies: Mapping[str, int]) -> bytes:
+    """An `.npz` of arrays whose comment names the vocabulary sizes of the Bark that they belong to."""
+    content = BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.comment = json.dumps(dict(vocabularies)).encode()
+    return content.getvalue()
+
+
+def read_entries(
+    source: str | os.PathLike | Mapping,
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
     """Read the three entries of a voice prompt; all others are ignored, whatever they hold.
 
     Args:
         source (`str`, `Path` or `dict`): see [`VoicePrompt.load`].
 
     Returns:
-        What errors call the source, and int64 arrays of the ranks 1, 2 and 2: semantic tokens, coarse and fine codes.
+        What errors call the source; int64 arrays of the ranks 1, 2 and 2: semantic tokens, coarse and fine codes; and
+        the vocabulary sizes that the file says they have, if it does.
 
     Raises:
         VoicePromptError: no such file, not an .npz, entries missing, pickled, too large or not integers.
@@ -39,11 +56,12 @@ def read_entries(source: str | os.PathLike | Mapping) -> tuple[str, np.ndarray, 
     if isinstance(source, np.lib.npyio.NpzFile):
         raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
     if isinstance(source, Mapping):
-        name, arrays = "The dict", {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
+        name, vocabularies = "The dict", {}
+        arrays = {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
         found = [str(key) for key in source]
     elif isinstance(source, str | os.PathLike):
         name = repr(Path(source).name)
-        arrays, found = _read_npz(Path(source))
+        arrays, found, vocabularies = _read_npz(Path(source))
     else:
         raise TypeError(f"A voice prompt is loaded from a path or a dict, not from {type(source).__name__}.")
     entries = _rename_old_keys(arrays)
@@ -51,7 +69,7 @@ def read_entries(source: str | os.PathLike | Mapping) -> tuple[str, np.ndarray, 
     tokens, coarse, fine = (
         _drop_batch_axis(integers(entries[key], key), ndim=ndim) for key, ndim in zip(_KEYS, (1, 2, 2), strict=True)
     )
-    return name, tokens, coarse, fine
+    return name, tokens, coarse, fine, vocabularies
 
 
 def integers(value: Any, name: str) -> np.ndarray:
@@ -104,8 +122,8 @@ def _check_keys(arrays: Mapping, found: list[str], name: str) -> None:
     raise VoicePromptError(f"{name} lacks {' and '.join(missing)}; it holds {listed}. {way_out}")
 
 
-def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read the known entries of an .npz and the names of all, without unpickling, extracting or trusting a size."""
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], dict[str, int]]:
+    """Read the known entries of an .npz, the names of all, and the comment; nothing is unpickled or extracted."""
     name = repr(path.name)
     if path.is_dir():
         raise VoicePromptError(f"{str(path)!r} is a folder. Name an .npz in it.")
@@ -132,9 +150,22 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                 )
             known = {key: f"{key}.npy" for key in _KEYS + _OLD_KEYS if f"{key}.npy" in members}
             arrays = {key: _read_member(archive, member, name) for key, member in known.items()}
+            vocabularies = _vocabularies(archive.comment)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise VoicePromptError(f"{name} is damaged or encrypted: {error}. Download or make it again.") from error
-    return arrays, [member.removesuffix(".npy") for member in members]
+    return arrays, [member.removesuffix(".npy") for member in members], vocabularies
+
+
+def _vocabularies(comment: bytes) -> dict[str, int]:
+    """The vocabulary sizes in a comment; none where it is not one of [`npz_content`]."""
+    try:
+        values = json.loads(comment)
+    except (ValueError, RecursionError):
+        return {}
+    names = ("semantic_vocab_size", "codebook_size")
+    if not isinstance(values, dict) or any(type(values.get(name)) is not int or values[name] < 1 for name in names):
+        return {}
+    return {name: values[name] for name in names}
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> np.ndarray:

@@ -6,6 +6,9 @@
 Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have exactly `floor(num_tokens * 75 / 49.9)`
 codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
 shifts the voice against the words. All 305 public prompts that we hold keep it.
+
+A prompt belongs to one kind of Bark: ids of another's vocabulary are other sounds. Files say so, see prompt_files; of
+those that do not, nano's are told from Suno's by their ids.
 """
 
 import os
@@ -28,9 +31,11 @@ from ..configuration_bark_semantic import (
 )
 from ..files import atomic_write
 from .configs import SUNO_HISTORIES
-from .prompt_files import VoicePromptError, integers, read_entries
+from .prompt_files import VoicePromptError, integers, npz_content, read_entries
 from .prompting import join_clips
 
+NANO_VOCAB_SIZE = 500  # semantic tokens of the packaged nano
+NANO_DIFFERENT_IDS = 10  # of 50 tokens below 500, nano's prompts have 19 or more different ones, and Suno's 7 or fewer
 LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
 LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and last window lose
 
@@ -152,10 +157,10 @@ class VoicePrompt:
         source: str | os.PathLike | Mapping,
         *,
         trim: bool = False,
-        semantic_vocab_size: int = SEMANTIC_VOCAB_SIZE,
-        codebook_size: int = CODEBOOK_SIZE,
+        semantic_vocab_size: int | None = None,
+        codebook_size: int | None = None,
     ) -> "VoicePrompt":
-        """Read a voice prompt as Suno's Bark, its forks and transformers write it.
+        """Read a voice prompt as this package, Suno's Bark, its forks and transformers write it.
 
         Only the three known entries are read, and nothing is unpickled or extracted: other entries, such as the
         `metadata` that some programs add, are ignored whatever they hold.
@@ -166,24 +171,49 @@ class VoicePrompt:
                 of size 1 in front, which some programs leave there, is dropped. The old names `text`, `coarse_1` and
                 `coarse_2` `(num_frames,)` and `fine` are read too.
             trim (`bool`): repair lengths that do not belong together as [`VoicePrompt.from_tokens_and_codes`] does.
-            semantic_vocab_size (`int`), codebook_size (`int`): see [`VoicePrompt`].
+            semantic_vocab_size (`int`, *optional*), codebook_size (`int`, *optional*): of the Bark that the prompt is
+                for. By default what the file says, else nano's 500 where the ids are nano's, else Suno's.
 
         Raises:
             VoicePromptError: no such file, not an .npz, entries missing, pickled, too large or not integers, coarse
-                codes that are not the first two rows of the fine codes, or anything that [`VoicePrompt`] refuses.
+                codes that are not the first two rows of the fine codes, a prompt for another Bark, or anything that
+                [`VoicePrompt`] refuses.
         """
-        name, tokens, coarse, codes = read_entries(source)
+        name, tokens, coarse, codes, vocabularies = read_entries(source)
         if not np.array_equal(coarse, codes[:NUM_COARSE_CODEBOOKS]):
             raise VoicePromptError(
                 f"{name}: coarse_prompt {coarse.shape} is not the first two rows of fine_prompt {codes.shape}, so the "
                 "two come from different audio. Encode the recording anew, or keep one with "
                 "VoicePrompt.from_tokens_and_codes(semantic_prompt, fine_prompt)."
             )
+        stated, likely = vocabularies.get("semantic_vocab_size"), _likely_vocab_size(tokens)
+        wanted = semantic_vocab_size or stated or likely
+        if stated not in (None, wanted) or (
+            stated is None and {likely, wanted} == {NANO_VOCAB_SIZE, SEMANTIC_VOCAB_SIZE}
+        ):
+            raise VoicePromptError(_for_another_bark(name, stated or likely, wanted))
+        codebook_size = codebook_size or vocabularies.get("codebook_size") or CODEBOOK_SIZE
         make = cls.from_tokens_and_codes if trim else cls
-        return make(tokens, codes, semantic_vocab_size=semantic_vocab_size, codebook_size=codebook_size)
+        return make(tokens, codes, semantic_vocab_size=wanted, codebook_size=codebook_size)
+
+    def for_bark(self, *, semantic_vocab_size: int, codebook_size: int) -> "VoicePrompt":
+        """The prompt, if it belongs to a Bark of these vocabularies; see `BarkGenerationConfigs.vocabularies`.
+
+        Raises:
+            VoicePromptError: it belongs to another Bark.
+        """
+        is_smaller = self.semantic_vocab_size < semantic_vocab_size
+        if is_smaller or int(self.semantic_tokens.max()) >= semantic_vocab_size:
+            raise VoicePromptError(
+                _for_another_bark("The voice prompt", self.semantic_vocab_size, semantic_vocab_size)
+            )
+        sizes = {"semantic_vocab_size": semantic_vocab_size, "codebook_size": codebook_size}
+        return VoicePrompt(self.semantic_tokens, self.audio_codes, **sizes)
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the `.npz` that Suno's Bark, its forks and transformers' `BarkProcessor` read (int64, no pickle).
+
+        The file's comment says which vocabularies it has, so that it is not taken for a prompt of another Bark.
 
         Args:
             path (`str` or `Path`): where to; must end in `.npz`, and its folder must exist.
@@ -200,7 +230,7 @@ class VoicePrompt:
                 f"Cannot write {path.name!r}: Bark reads voice prompts from .npz files. Name it so."
             )
         with atomic_write(path, error_class=VoicePromptError) as file:
-            np.savez(file, **self.to_dict())
+            file.write(npz_content(self.to_dict(), self.vocabularies))
         return path
 
     def to_dict(self, return_tensors: Literal["np", "pt"] = "np", *, device: Any = None) -> dict[str, Any]:
@@ -268,6 +298,25 @@ def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO_HISTO
     return VoicePrompt(tokens, codes, **prompts[0].vocabularies)
 
 
+def bark_of_vocabulary(semantic_vocab_size: int) -> str:
+    """What to call the Barks that have so many semantic tokens."""
+    names = {NANO_VOCAB_SIZE: "nano", SEMANTIC_VOCAB_SIZE: "Suno's Bark"}
+    return names.get(semantic_vocab_size, f"a Bark of {semantic_vocab_size:,} semantic tokens")
+
+
+def _likely_vocab_size(tokens: np.ndarray) -> int:
+    """Of the two vocabularies that everybody meets, the one that the ids of a prompt come from."""
+    is_nano = tokens.max(initial=0) <= NANO_VOCAB_SIZE and len(np.unique(tokens)) >= NANO_DIFFERENT_IDS  # 500 is a pad
+    return NANO_VOCAB_SIZE if is_nano else SEMANTIC_VOCAB_SIZE
+
+
+def _for_another_bark(name: str, own: int, wanted: int) -> str:
+    return (
+        f"{name} is for another Bark: for {bark_of_vocabulary(own)}, and this is {bark_of_vocabulary(wanted)}. Clone "
+        "the recording for this one, or speak with the other."
+    )
+
+
 def _check_ids(
     semantic_tokens: Any, audio_codes: Any, *, semantic_vocab_size: int, codebook_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -298,5 +347,6 @@ def _check_ids(
 __all__ = [
     "VoicePrompt",
     "VoicePromptError",
+    "bark_of_vocabulary",
     "join_prompts",
 ]

@@ -250,7 +250,7 @@ BUILDERS: dict[str, Callable] = {
 
 
 def _prompt(path: Path) -> dict[str, np.ndarray]:
-    _, tokens, coarse, fine = read_entries(path)
+    _, tokens, coarse, fine, _ = read_entries(path)
     arrays = {"semantic_prompt": tokens, "coarse_prompt": coarse, "fine_prompt": fine}
     return {name: values.astype(np.int16) for name, values in arrays.items()}
 

@@ -321,13 +321,7 @@ class VoiceCloningPipeline(Pipeline):
     def _voice_prompt(self, voice: Any) -> VoicePrompt | None:
         """The prompt that `voice` is or names, in the Bark's vocabularies; `None` for recordings."""
         if isinstance(voice, VoicePrompt):
-            if voice.semantic_vocab_size < self.vocabularies["semantic_vocab_size"]:
-                raise VoicePromptError(
-                    f"The voice prompt has a vocabulary of {voice.semantic_vocab_size:,} semantic tokens and the Bark "
-                    f"one of {self.vocabularies['semantic_vocab_size']:,}: it belongs to another Bark. Clone the "
-                    "recording for this one."
-                )
-            return VoicePrompt(voice.semantic_tokens, voice.audio_codes, **self.vocabularies)
+            return voice.for_bark(**self.vocabularies)
         if isinstance(voice, Mapping):
             is_prompt = any(key in voice for key in ("semantic_prompt", "fine_prompt", "fine"))
             return VoicePrompt.load(voice, **self.vocabularies) if is_prompt else None

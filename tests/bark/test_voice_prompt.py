@@ -52,6 +52,49 @@ def test_saving_and_loading_give_the_prompt_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["voice.npz"]
 
 
+def nano_prompt(num_tokens=170):
+    rng = np.random.default_rng(0)
+    tokens, codes = rng.integers(0, 500, num_tokens), rng.integers(0, 1_024, (8, num_codec_frames(num_tokens)))
+    return VoicePrompt(tokens, codes, semantic_vocab_size=500)
+
+
+def test_a_file_says_which_bark_it_belongs_to(tmp_path):
+    small = VoicePrompt(np.zeros(60, int), np.zeros((8, 90), int), semantic_vocab_size=50, codebook_size=64)
+    loaded = VoicePrompt.load(small.save(tmp_path / "small.npz"))
+    assert loaded.vocabularies == {"semantic_vocab_size": 50, "codebook_size": 64}
+    with pytest.raises(VoicePromptError, match="small.npz' is for another Bark: for a Bark of 50 .* this is Suno's"):
+        VoicePrompt.load(tmp_path / "small.npz", semantic_vocab_size=10_000)
+
+
+@pytest.mark.parametrize(("prompt", "other"), [(nano_prompt(), 10_000), (make_prompt(), 500)])
+def test_a_file_without_a_word_belongs_to_the_bark_of_its_ids(tmp_path, prompt, other):
+    np.savez(tmp_path / "voice.npz", **prompt.to_dict())
+    assert VoicePrompt.load(tmp_path / "voice.npz").vocabularies == prompt.vocabularies
+    with pytest.raises(
+        VoicePromptError, match="for another Bark: for (nano, and this is Suno's|Suno's Bark, and this is nano)"
+    ):
+        VoicePrompt.load(tmp_path / "voice.npz", semantic_vocab_size=other)
+
+
+def test_prompts_are_given_to_their_own_bark_alone():
+    sizes = [nano_prompt().vocabularies, make_prompt().vocabularies]
+    assert nano_prompt().for_bark(**sizes[0]) == nano_prompt()
+    with pytest.raises(VoicePromptError, match="for nano, and this is Suno's"):
+        nano_prompt().for_bark(**sizes[1])
+    with pytest.raises(VoicePromptError, match="for Suno's Bark, and this is nano"):
+        make_prompt().for_bark(**sizes[0])
+
+
+@pytest.mark.parametrize(
+    "comment", [b"made by me", b"[" * 60_000, b'{"semantic_vocab_size": "1", "codebook_size": 2}']
+)
+def test_comments_of_other_programs_are_overlooked(tmp_path, comment):
+    file = make_prompt().save(tmp_path / "voice.npz")
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = comment
+    assert VoicePrompt.load(file) == make_prompt()
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
 def test_every_integer_type_that_exists_in_public_loads(tmp_path, dtype):
     prompt = make_prompt()
@@ -180,6 +223,7 @@ def test_all_305_public_prompts_are_valid_without_trimming(real_data):
     with np.load(real_data / "bark_prompts.npz") as archive:
         prompts = [VoicePrompt(archive[f"semantic_{i}"], archive[f"fine_{i}"]) for i in range(len(archive["names"]))]
     assert len(prompts) == 305
+    assert all(VoicePrompt.load(prompt.to_dict()).semantic_vocab_size == 10_000 for prompt in prompts)
     assert sum(prompt.num_tokens for prompt in prompts) == 122_027
 
 
