@@ -40,7 +40,7 @@ def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
         try:
             yield from handler(self, values, request, progress)
         except Cancelled:
-            gr.Info("Nothing was changed.", title="Cancelled")
+            gr.Info("Cancelled.")
         except _FAILURES as error:
             message = html.escape(_message(error), quote=False)
             raise gr.Error(message, duration=SHOW_ERROR_S, print_exception=False) from error

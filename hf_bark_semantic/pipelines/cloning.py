@@ -154,7 +154,7 @@ class VoiceCloningPipeline(Pipeline):
         Returns:
             `dict`: `voice_prompt` ([`VoicePrompt`], or `None` with `prompt_mode="none"`) and, with a text or a
                 recording to convert, `audio` (float32 of shape `(num_samples,)`), `sampling_rate` (Hz) and `warnings`
-                (`tuple[str, ...]`: where words are missing).
+                (`tuple[str, ...]`: words that the Bark does not know, and where words are missing).
 
         Raises:
             AudioError, VoicePromptError: a recording or a voice prompt cannot be used.

@@ -33,6 +33,7 @@ from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
 from .cloning import SemanticEncoder, encode_clip
 from .splitting import piece_fits, split_text
+from .unknown_words import unknown_words_warning
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Speech:
         waveform (`np.ndarray`): float32 of shape `(num_samples,)`.
         sampling_rate (`int`): of the waveform, in Hz.
         pieces (`tuple[SynthesisResult, ...]`): what it was joined of, in order.
-        warnings (`tuple[str, ...]`): where words are missing, in plain words.
+        warnings (`tuple[str, ...]`): words that the Bark does not know, and where words are missing; in plain words.
     """
 
     waveform: np.ndarray
@@ -162,7 +163,8 @@ def speak_text(
 
     Text that does not fit into one generation is split at sentences, and the first piece is a short one, see
     [`split_text`]. A piece that Bark does not finish, or for which it says nothing, is spoken once more with another
-    seed; what fails twice is among the warnings of the result. Both are logged, too.
+    seed; what fails twice is among the warnings of the result, as are words that the Bark does not know, see
+    [`unknown_words_warning`]. All are logged, too, unknown words before anything is computed.
 
     Args:
         bark (`BarkModel`): any.
@@ -197,11 +199,15 @@ def stream_text(
 
     Arguments and errors are those of [`speak_text`]; that Bark said nothing at all shows at the end.
     """
-    options = options or SpeechOptions()
-    fits = piece_fits(tokenizer, bark_generation_configs(bark), bark.semantic.config.block_size)
-    pieces = split_text(text, fits, short_first=True)
+    options, configs = options or SpeechOptions(), bark_generation_configs(bark)
+    pieces = split_text(text, piece_fits(tokenizer, configs, bark.semantic.config.block_size), short_first=True)
     speaker = _Speaker(bark, tokenizer, options, batch_size, on_step, len(pieces))
-    return _with_pauses(speaker.speak([{"text": piece} for piece in pieces], voice), text, options.pause_s)
+    spoken = _with_pauses(speaker.speak([{"text": piece} for piece in pieces], voice), text, options.pause_s)
+    warning = unknown_words_warning(text, tokenizer, configs)
+    if warning is None:
+        return spoken
+    logger.warning("%s", warning)
+    return (replace(piece, warnings=(warning, *piece.warnings)) if piece.number == 1 else piece for piece in spoken)
 
 
 def speak_tokens(

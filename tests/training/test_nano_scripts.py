@@ -4,6 +4,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import sys
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,17 @@ import yaml
 from accelerate.state import AcceleratorState
 from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
-from transformers import AutoModel, BarkModel, BarkProcessor, EncodecModel, WhisperConfig, WhisperModel
+from transformers import (
+    AutoModel,
+    BarkModel,
+    BarkProcessor,
+    EncodecModel,
+    GenerationConfig,
+    WhisperConfig,
+    WhisperModel,
+)
 
-from hf_bark_semantic import VoicePrompt, load_bark
+from hf_bark_semantic import VoicePrompt, load_bark, nano_bark
 from hf_bark_semantic.bark.configs import bark_generation_configs
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.evaluation.voice_clips import load_voice_clips
@@ -426,6 +435,15 @@ def test_what_nobody_foresees_shrinks(scripts):
     share = (errors @ forward).var(0) / (latents @ forward).var(0)
     assert (share[:3] < 0.02).all() and (share[3:] > 0.9).all()
     assert (latents @ forward).var(0)[:3].min() > 2 * (latents @ forward).var(0)[3:].max()
+
+
+def test_nano_says_which_words_it_was_trained_on(scripts):
+    from sentences import all_words, random_text
+
+    semantic = bark_generation_configs(GenerationConfig.from_pretrained(nano_bark())).semantic
+    assert semantic.trained_words == all_words()
+    texts = [random_text(np.random.default_rng(seed)) for seed in range(300)]
+    assert {word for text in texts for word in re.findall("[a-z]+", text.lower())} <= set(all_words())
 
 
 def test_held_out_texts_are_a_function_of_their_words(scripts):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from choose_presets import RECORDING_S, best_recordings, cloned, joined_clips, listener
+from sentences import all_words
 from speech import SAMPLING_RATE, load_speech
 from transformers import AutoModel, BarkModel, BarkProcessor
 
@@ -36,6 +37,7 @@ def main(arguments=None):
     parser.add_argument("output", type=Path)
     args = parser.parse_args(arguments)
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
+    bark.generation_config.semantic_config["trained_words"] = all_words()  # so that others are named before it speaks
     processor = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None)
     encoder = AutoModel.from_pretrained(args.folder / "encoder")
     shorten_positions(encoder)

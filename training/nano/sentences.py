@@ -1,6 +1,7 @@
 """What nano can say: spoken digit strings and short everyday sentences of some 500 words.
 
     text = random_text(rng)         # of the training domain
+    all_words()                     # those of the training domain
     is_held_out(text)               # True for one text in twelve, which no stage of the training may hear
 
 Sentences come from a small grammar, so that every word is heard often and every evaluation sentence is new.
@@ -110,13 +111,24 @@ def random_text(rng: np.random.Generator, digits: float = 0.3) -> str:
     return text[0].upper() + text[1:]
 
 
+def all_words() -> list[str]:
+    """Every word that a text can hold, in small letters."""
+    texts = [choice for template in TEMPLATES for slot in template.split() for choice in _choices(slot)]
+    return sorted({word for text in [*texts, *DIGITS, "an"] for word in re.findall(r"[a-z]+", text.lower())})
+
+
 def _word(slot: str, rng) -> str:
+    choices = _choices(slot)
+    return choices[rng.integers(len(choices))] if slot.startswith("{") else slot
+
+
+def _choices(slot: str) -> list[str]:
+    """What can stand in a slot of a template, such as `{animal}s`; any other word stands for itself."""
     kind, suffix = re.fullmatch(r"\{(\w+)\}(\w*)", slot).groups() if slot.startswith("{") else (None, "")
     if kind is None:
-        return slot
-    choices = PHRASES.get(kind) or WORDS[kind].split()
-    word = choices[rng.integers(len(choices))]
-    return PLURALS.get(word, word + "s") if suffix else word
+        return [slot]
+    words = PHRASES.get(kind) or WORDS[kind].split()
+    return [PLURALS.get(word, word + "s") for word in words] if suffix else words
 
 
 def is_held_out(text: str) -> bool:
