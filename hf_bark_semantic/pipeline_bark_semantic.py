@@ -6,6 +6,7 @@ decides what an input is and which recordings are computed together.
 """
 
 import base64
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 from transformers.audio_utils import load_audio
+from transformers.pipelines.pt_utils import KeyDataset
 
 from .configuration_bark_semantic import CODEC_RATE_HZ, SAMPLING_RATE, BarkSemanticEncoderConfig
 
@@ -40,7 +42,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
         TypeError: the model is no encoder.
     """
 
-    _load_processor = True
+    _load_processor: bool | None = True
     _load_feature_extractor = False
     _load_tokenizer = False
     _load_image_processor = False
@@ -78,7 +80,9 @@ class BarkSemanticEncoderPipeline(Pipeline):
             if not inputs:
                 return []
         elif hasattr(inputs, "column_names"):  # a `datasets` dataset is no dataset of torch's
-            inputs = (row for row in inputs)
+            inputs = (row for row in _undecoded(inputs))
+        elif isinstance(inputs, KeyDataset):
+            inputs = KeyDataset(_undecoded(inputs.dataset), inputs.key)
         batch_size = self._batch_size if batch_size is None else batch_size
         if batch_size is not None:
             kwargs["num_windows"] = batch_size
@@ -132,7 +136,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
             codes = codes.detach().cpu()
         return audio, None if codes is None else np.asarray(codes)
 
-    def _read(self, audio: Any, source_sampling_rate: int | None, *, alone: bool) -> np.ndarray:
+    def _read(self, audio: Any, source_sampling_rate: int | None, *, alone: bool) -> Any:
         """A mono waveform `(num_samples,)` at 16 kHz; `alone`: there are no codes of it."""
         return read_waveform(audio, source_sampling_rate)
 
@@ -160,6 +164,14 @@ def check_encodes(model: Any) -> None:
     config = getattr(model, "config", None)
     if getattr(config, "model_type", None) != BarkSemanticEncoderConfig.model_type or not hasattr(model, "encode"):
         raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(model).__name__}.")
+
+
+def _undecoded(dataset: Any) -> Any:
+    """A dataset that has the content of its sound files instead of samples, for which `datasets` needs torchcodec."""
+    for name, feature in (getattr(dataset, "features", None) or {}).items():
+        if type(feature).__name__ == "Audio" and feature.decode:
+            dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
+    return dataset
 
 
 def read_waveform(source: Any, source_sampling_rate: int | None = None) -> np.ndarray:

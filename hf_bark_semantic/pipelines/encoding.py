@@ -54,7 +54,7 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         device, dtype, top_k: as in [`~AudioToBarkSemanticPipeline.__call__`] and in transformers' `pipeline`.
     """
 
-    _load_processor = None  # if it fails, __init__ tries again and says why
+    _load_processor: bool | None = None  # if it fails, __init__ tries again and says why
     _named_decoder: tuple[str | None, Any] = (None, None)  # of the Bark that was named last
 
     def __init__(

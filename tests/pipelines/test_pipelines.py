@@ -2,10 +2,12 @@
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from transformers import HubertConfig, HubertModel, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder
 from hf_bark_semantic.audio import AudioError, LongRecording, load_audio, loading, save_audio
@@ -170,13 +172,27 @@ def test_torch_dataset_is_encoded(encode):
 
 
 def test_datasets_dataset_is_encoded(encode, tmp_path):
-    datasets = pytest.importorskip("datasets")
     paths = [str(save_audio(tmp_path / f"{seed}.wav", noise(0.5, seed), 16_000)) for seed in range(3)]
     dataset = datasets.Dataset.from_dict(
         {"audio": [{"path": path, "bytes": None} for path in paths], "text": list("abc")}
     )
     results = list(encode(dataset, batch_size=2))
     assert [same(a, encode(path)) for a, path in zip(results, paths, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_audio_columns_are_read_without_torchcodec(encode, tmp_path, monkeypatch, streaming):
+    monkeypatch.setattr(datasets.config, "TORCHCODEC_AVAILABLE", False)
+    paths = [str(save_audio(tmp_path / f"{seed}.wav", noise(0.5, seed), 16_000)) for seed in range(3)]
+    dataset = datasets.Dataset.from_dict({"audio": paths, "text": list("abc")})
+    dataset = dataset.cast_column("audio", datasets.Audio(sampling_rate=24_000))
+    with pytest.raises(ImportError, match="torchcodec"):
+        dataset[0]
+    expected = [encode(path) for path in paths]
+    forms = [dataset.to_iterable_dataset()] if streaming else [dataset, KeyDataset(dataset, "audio")]
+    for form in forms:
+        results = list(encode(form, batch_size=2))
+        assert [same(a, b) for a, b in zip(results, expected, strict=True)] == [True] * 3
 
 
 def test_recordings_that_differ_much_in_length_do_not_share_a_batch(encode):
