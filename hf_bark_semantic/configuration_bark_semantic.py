@@ -8,6 +8,7 @@ import math
 
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig, BarkSemanticGenerationConfig
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 SEMANTIC_VOCAB_SIZE = BarkSemanticGenerationConfig().semantic_vocab_size  # Suno's; another Bark has its own
 SEMANTIC_RATE_HZ = 49.9  # suno-ai/bark, generation.py: SEMANTIC_RATE_HZ
@@ -178,6 +179,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.window_s = window_s
         self.overlap_s = overlap_s
         self._check()
+        if not __name__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
+            kwargs.pop("custom_pipelines", None)  # the installed package's pipeline takes the place of the published
         super().__init__(**kwargs)
 
     @property

@@ -3,6 +3,7 @@
     render_card          a template of model_cards/, values and measured results -> a card
     encoder_results      evaluation of an encoder -> results for the metadata of its card
     adapter_results      report of a fine-tuning -> the same
+    add_code             puts an encoder's code beside its weights, for whoever has not installed this package
     strip_paths          takes the paths of the machine that trained out of the JSON files of a folder
     check_publication    what a folder is, which of its files go, and everything that forbids it to go
     publish              the same, then one upload: weights, processor and card, or data and card
@@ -14,6 +15,7 @@ Nothing goes that is not on the list of its kind, and nothing that has to be exe
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +35,25 @@ CARD = "README.md"
 REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters
 HIDDEN = [".*", "*/.*"]  # stay where they are, without a message
 SHOWN_FILES = 5
-CODE = tuple(f"{part}_bark_semantic.py" for part in ("backbones", "configuration", "heads", "modeling", "processing"))
+PARTS = ("backbones", "configuration", "heads", "modeling", "pipeline", "processing")
+CODE = tuple(f"{part}_bark_semantic.py" for part in PARTS)
+TASK = "audio-to-bark-semantic"
+NAMES_OF_CODE = {  # what transformers looks up with trust_remote_code=True
+    "config.json": {
+        "auto_map": {
+            "AutoConfig": "configuration_bark_semantic.BarkSemanticEncoderConfig",
+            "AutoModel": "modeling_bark_semantic.BarkSemanticEncoderModel",
+        },
+        "custom_pipelines": {
+            TASK: {
+                "impl": "pipeline_bark_semantic.BarkSemanticEncoderPipeline", "pt": ["AutoModel"], "type": "audio"
+            },
+        },
+    },
+    "processor_config.json": {
+        "auto_map": {"AutoProcessor": "processing_bark_semantic.BarkSemanticEncoderProcessor"}
+    },
+}  # fmt: skip
 STAGES = ("semantic", "coarse", "fine")
 PATHS = ("_name_or_path", "runs")  # keys in JSON files that name folders of the machine that trained
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
@@ -199,6 +219,36 @@ def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) 
     )
 
 
+def add_code(folder: str | os.PathLike) -> None:
+    """Put an encoder's code beside its weights, so that it loads where this package is not installed.
+
+    `AutoModel`, `AutoProcessor` and `pipeline` then take `trust_remote_code=True`. Where the package is installed, its
+    own code is used, with that argument or without.
+
+    Args:
+        folder (`str` or `Path`): where model and processor were saved.
+
+    Raises:
+        PublishingError: it is no folder of an encoder, or not whole.
+    """
+    folder = Path(folder)
+    kind = _kind_of(folder)
+    if kind is not ENCODER:
+        raise PublishingError(
+            f"{str(folder)!r} holds {kind.name} files, which need no code. Name an encoder's folder."
+        )
+    values = {}
+    for name, names_of_code in NAMES_OF_CODE.items():
+        try:
+            values[name] = {**json.loads((folder / name).read_text(encoding="utf-8")), **names_of_code}
+        except (OSError, ValueError) as error:
+            raise PublishingError(f"{folder / name} cannot be read ({error}): {_WHOLE[ENCODER.name]}") from error
+    for name in CODE:
+        shutil.copyfile(Path(__file__).parent / name, folder / name)
+    for name, value in values.items():
+        _write_config(folder / name, value)
+
+
 def strip_paths(folder: str | os.PathLike) -> list[str]:
     """Take the paths of the machine that trained out of the folder's JSON files, in place.
 
@@ -218,10 +268,15 @@ def strip_paths(folder: str | os.PathLike) -> list[str]:
             continue
         kept = _without(values, PATHS)
         if kept != values:
-            with atomic_write(path, error_class=PublishingError) as opened:
-                opened.write((json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode())
+            _write_config(path, kept)
             stripped.append(path.name)
     return stripped
+
+
+def _write_config(path: Path, values: Any) -> None:
+    """JSON as transformers writes it."""
+    with atomic_write(path, error_class=PublishingError) as opened:
+        opened.write((json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _without(values: Any, keys: Sequence[str]) -> Any:
@@ -404,7 +459,7 @@ def encoder_results(table: Mapping[str, Mapping]) -> list[EvalResult]:
             measured = row[field]
             results.append(
                 EvalResult(
-                    task_type="audio-to-bark-semantic",
+                    task_type=TASK,
                     task_name="Audio to Bark semantic tokens",
                     dataset_type=re.sub(r"[^\w-]+", "-", f"bark-{kind}"),
                     dataset_name=CLIPS.get(kind, f"Bark clips: {kind}"),
@@ -445,6 +500,7 @@ __all__ = [
     "Publication",
     "PublishingError",
     "adapter_results",
+    "add_code",
     "add_results",
     "check_publication",
     "encoder_results",

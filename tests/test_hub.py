@@ -17,21 +17,23 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+from datasets import Audio, Dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
-from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
-from tiny import noise, tiny_encoder
+from hf_bark_semantic import (
+    AudioToBarkSemanticPipeline,
+    BarkSemanticEncoderConfig,
+    BarkSemanticEncoderModel,
+    BarkSemanticEncoderProcessor,
+)
+from hf_bark_semantic.audio import save_audio
+from hf_bark_semantic.pipeline_bark_semantic import TASK
+from hf_bark_semantic.publishing import add_code
+from tiny import noise, random_codes, tiny_encoder
 
 ROOT = Path(__file__).parents[1]
-CODE_FILES = {
-    "backbones_bark_semantic.py",
-    "configuration_bark_semantic.py",
-    "heads_bark_semantic.py",
-    "modeling_bark_semantic.py",
-    "processing_bark_semantic.py",
-}
 HEADS = {
     "linear": {},
     "recurrent": {"intermediate_size": 64},
@@ -153,20 +155,70 @@ def test_device_map_places_the_model(tmp_path, waveform, device_map):
 # ---- code that travels
 
 
+# prints what the pipeline of sys.argv[1] finds in the recordings, codes and datasets of the folder sys.argv[2]
+PIPELINE = """if True:
+    import json, os, sys
+    sys.modules["hf_bark_semantic"] = None  # whoever imports it fails
+    import numpy as np
+    from datasets import load_from_disk
+    from transformers import pipeline
+    encode = pipeline(*sys.argv[3:], model=sys.argv[1], trust_remote_code=True, device="cpu")
+    os.chdir(sys.argv[2])
+    samples, codes = np.load("waveform.npy"), np.load("codes.npy")
+    row = {"array": samples, "sampling_rate": 16_000}
+    content = open("speech.wav", "rb").read()
+    inputs = [row, "speech.wav", content, {"bytes": content}]
+    inputs += [{"audio_codes": codes}, {"audio": row, "audio_codes": codes}]
+    inputs += [{"array": np.stack([samples, samples]).repeat(2, 1), "sampling_rate": 32_000}]
+    results = [encode(source, top_k=2) for source in inputs]
+    results += [*encode(inputs, batch_size=4), *encode(load_from_disk("dataset"))]
+    encode.save_pretrained("saved")
+    tokens = [result["semantic_tokens"].tolist() for result in results]
+    print(json.dumps([type(encode).__module__, results[0]["seconds"], results[0]["top_k_tokens"].shape, tokens]))
+"""
+
+
 @pytest.fixture
-def with_code(monkeypatch):
-    """The classes as if `register_for_auto_class` had been called; the other tests don't see it."""
-    for cls in (BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor):
-        monkeypatch.setattr(cls, "_auto_class", None)
-    BarkSemanticEncoderConfig.register_for_auto_class()
-    BarkSemanticEncoderModel.register_for_auto_class("AutoModel")
-    BarkSemanticEncoderProcessor.register_for_auto_class()
+def recordings(tmp_path) -> Path:
+    """A second of sound in every form in which a pipeline receives it."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    np.save(folder / "waveform.npy", noise(1.0))
+    np.save(folder / "codes.npy", random_codes(75))
+    save_audio(folder / "speech.wav", noise(1.0), 16_000)
+    dataset = Dataset.from_dict({"audio": [str(folder / "speech.wav")]}).cast_column("audio", Audio())
+    dataset.save_to_disk(folder / "dataset")
+    return folder
 
 
-def test_saved_code_needs_no_package(tmp_path, waveform, with_code):
+@pytest.mark.parametrize("task", [[TASK], []])
+def test_pipeline_of_a_published_encoder_needs_no_package(tmp_path, recordings, task):
     folder = tmp_path / "encoder"
     model = save(folder, codec_hidden_size=16, head_type="transformer")
-    assert {path.name for path in folder.glob("*.py")} == CODE_FILES
+    add_code(folder)
+    found = run(tmp_path, PIPELINE, folder, recordings, *task, isolated=True, HF_HUB_OFFLINE="1")
+    module, seconds, shape, found_tokens = found
+    assert module.startswith("transformers_modules.") and seconds == 1.0 and shape == [50, 2]
+    ours = pipeline(TASK, model=model, device="cpu")
+    audio, codes = {"array": noise(1.0), "sampling_rate": 16_000}, random_codes(75)
+    inputs = [audio] * 4 + [{"audio_codes": codes}, {"audio": audio, "audio_codes": codes}]
+    expected = [result["semantic_tokens"].tolist() for result in ours(inputs)]
+    assert found_tokens[:6] == found_tokens[7:13] == expected and found_tokens[-1] == expected[0]
+    assert found_tokens[6] == found_tokens[13] and len(found_tokens[6]) == 50
+
+
+def test_installed_package_takes_the_place_of_a_published_pipeline(tmp_path):
+    save(tmp_path / "encoder")
+    add_code(tmp_path / "encoder")
+    for options in ({}, {"trust_remote_code": True}):
+        encode = pipeline(TASK, model=str(tmp_path / "encoder"), device="cpu", **options)
+        assert type(encode) is AudioToBarkSemanticPipeline and type(encode.model) is BarkSemanticEncoderModel
+
+
+def test_saved_code_needs_no_package(tmp_path, waveform):
+    folder = tmp_path / "encoder"
+    model = save(folder, codec_hidden_size=16, head_type="transformer")
+    add_code(folder)
     found = run(tmp_path, ENCODE, folder, waveform, "alone", isolated=True, HF_HUB_OFFLINE="1")
     model_module, processor_module, found_tokens = found
     assert model_module.startswith("transformers_modules.")
@@ -174,8 +226,9 @@ def test_saved_code_needs_no_package(tmp_path, waveform, with_code):
     assert found_tokens == tokens(model, waveform)
 
 
-def test_installed_package_is_used_instead_of_saved_code(tmp_path, waveform, with_code):
+def test_installed_package_is_used_instead_of_saved_code(tmp_path, waveform):
     model = save(tmp_path / "encoder")
+    add_code(tmp_path / "encoder")
     again = AutoModel.from_pretrained(tmp_path / "encoder")
     assert type(again) is BarkSemanticEncoderModel
     assert tokens(again, waveform) == tokens(model, waveform)
@@ -328,12 +381,8 @@ def hub():
 
 PUSH = """if True:
     import sys
-    import hf_bark_semantic as package
+    import hf_bark_semantic
     from transformers import AutoModel, AutoProcessor
-    if sys.argv[2] == "with code":
-        package.BarkSemanticEncoderConfig.register_for_auto_class()
-        package.BarkSemanticEncoderModel.register_for_auto_class("AutoModel")
-        package.BarkSemanticEncoderProcessor.register_for_auto_class()
     AutoModel.from_pretrained(sys.argv[1]).push_to_hub("someone/encoder")
     AutoProcessor.from_pretrained(sys.argv[1]).push_to_hub("someone/encoder")
     print("[]")
@@ -351,7 +400,7 @@ def test_pushed_model_arrives_whole_and_loads_from_the_hub(tmp_path, waveform, h
     model = AutoModel.from_pretrained(tmp_path / "new")
     model.save_pretrained(folder)
     BarkSemanticEncoderProcessor().save_pretrained(folder)
-    run(tmp_path, PUSH, folder, "without code", **hub_environment(hub))
+    run(tmp_path, PUSH, folder, **hub_environment(hub))
     files = hub.repositories["someone/encoder"]
     assert {"config.json", "model.safetensors", "processor_config.json"} <= files.keys()
     for name in ("config.json", "model.safetensors", "processor_config.json"):
@@ -383,10 +432,14 @@ def test_transformers_chooses_the_task_by_the_card(tmp_path, hub):
     assert chosen == "AudioToBarkSemanticPipeline"
 
 
-def test_pushed_code_runs_where_the_package_is_not(tmp_path, waveform, hub):
+def test_code_on_the_hub_runs_where_the_package_is_not(tmp_path, recordings, hub):
     model = save(tmp_path / "encoder", codec_hidden_size=16)
-    run(tmp_path, PUSH, tmp_path / "encoder", "with code", **hub_environment(hub))
-    assert CODE_FILES.issubset(hub.repositories["someone/encoder"])
+    add_code(tmp_path / "encoder")
+    hub.repositories["someone/encoder"] = {f.name: f.read_bytes() for f in (tmp_path / "encoder").iterdir()}
+    waveform = recordings / "waveform.npy"
     found = run(tmp_path, ENCODE, "someone/encoder", waveform, "alone", isolated=True, **hub_environment(hub))
     assert found[0].startswith("transformers_modules.someone.encoder.")
     assert found[2] == tokens(model, waveform)
+    found = run(tmp_path, PIPELINE, "someone/encoder", recordings, TASK, isolated=True, **hub_environment(hub))
+    assert found[0].startswith("transformers_modules.someone.encoder.")
+    assert [found[3][0]] == tokens(model, waveform)

@@ -21,6 +21,7 @@ from hf_bark_semantic.packaged import card_template
 from hf_bark_semantic.publishing import (
     PublishingError,
     adapter_results,
+    add_code,
     add_results,
     check_publication,
     encoder_results,
@@ -142,7 +143,7 @@ def test_a_dry_run_lists_what_would_go_and_uploads_nothing(encoder, hub, capsys)
     publish.main([str(encoder), "me/x", "--dry-run"])
     printed = capsys.readouterr().out
     assert hub == [] and "model.safetensors" in printed and "Nothing was uploaded" in printed
-    assert "bytes in 5 files of the encoder" in printed
+    assert "bytes in 11 files of the encoder" in printed
 
 
 def test_the_fine_tuning_script_pushes_as_publish_does(adapter, hub, capsys):
@@ -225,7 +226,7 @@ def test_an_encoder_of_any_corpus_is_packaged_with_its_own_groups_and_its_corpus
     (run / "training.json").write_text(json.dumps({**record, "corpus": "my-corpus"}))
     table = {f"{kind}, audio": TABLE["english, audio"] for kind in ("de", "a, b")}
     scores = {"input_level_db": None, "table": table, "folds": [0, 1], "num_folds": 3, "clips": []}
-    output = packaged(run, scores, tmp_path / "mine", "--license", "cc0-1.0", "--remote-code")
+    output = packaged(run, scores, tmp_path / "mine", "--license", "cc0-1.0")
     line = json.loads((output / "evaluation.json").read_text())["accuracy_line"]
     assert "on voices and sentences (de, read from audio) that" in line and "2 clips." in line
     card = ModelCard.load(output / "README.md")
@@ -235,11 +236,22 @@ def test_an_encoder_of_any_corpus_is_packaged_with_its_own_groups_and_its_corpus
     assert "rsxdalv" not in card.text and "OpenAI" not in card.text
     publish.main([str(output), "me/mine", "--dry-run"])
     assert "modeling_bark_semantic.py" in capsys.readouterr().out
-    assert "AutoModel" in json.loads((output / "config.json").read_text())["auto_map"]
-    assert "AutoProcessor" in json.loads((output / "processor_config.json").read_text())["auto_map"]
-    unseen = packaged(run, {**scores, "folds": []}, tmp_path / "unseen")
+    assert "trust_remote_code=True" in card.text
+    unseen = packaged(run, {**scores, "folds": []}, tmp_path / "unseen", "--no-remote-code")
     assert "clips that its training did not contain. One seed" in (unseen / "README.md").read_text()
-    assert not list(unseen.glob("*.py")), "the code of one folder is not put into the next"
+    assert "trust_remote_code" not in (unseen / "README.md").read_text()
+    assert not list(unseen.glob("*.py")) and "auto_map" not in (unseen / "config.json").read_text()
+    publish.main([str(unseen), "me/unseen", "--dry-run", "--license", "mit", "--remote-code"])
+    assert {path.name for path in unseen.glob("*.py")} == {path.name for path in output.glob("*.py")}
+
+
+def test_code_is_for_whole_encoders_alone(adapter, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="adapter files, which need no code"):
+        publish.main([str(adapter), "me/x", "--license", "mit", "--remote-code"])
+    tiny_encoder().save_pretrained(tmp_path / "no_processor")
+    with pytest.raises(PublishingError, match=r"processor_config.json cannot be read.*save model and processor"):
+        add_code(tmp_path / "no_processor")
+    assert not list((tmp_path / "no_processor").glob("*.py"))
 
 
 def test_what_cannot_be_packaged_leaves_nothing_behind(encoder, tmp_path, monkeypatch):

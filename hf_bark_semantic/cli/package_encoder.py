@@ -1,12 +1,11 @@
 """Stage 4. A trained encoder and its measured accuracy to the folder that is published.
 
-    python training/package_encoder.py outputs/builtin --scores outputs/cv.json --output
-    hf_bark_semantic/checkpoints/bark-encoder
+    python training/package_encoder.py outputs/my-encoder --scores scores.json --output my-encoder --license mit
 
 Writes float16 weights, config, processor, `evaluation.json` (with the line that `bark-semantic encode` prints) and the
 model card, in which every number comes from the scores that `evaluate_encoder.py` wrote; its metadata have them, too.
-`publish.py` uploads the folder. With --remote-code, the model's code lies beside its weights, so that `AutoModel`
-reads it with `trust_remote_code=True` where this package isn't installed.
+`publish.py` uploads the folder. The model's code lies beside its weights, so that `AutoModel`, `AutoProcessor` and
+`pipeline` take `trust_remote_code=True` where this package isn't installed; --no-remote-code leaves it out.
 """
 
 import argparse
@@ -22,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
     parser.add_argument("--scores", type=Path, required=True, help="--json of evaluate_encoder.py over the folds")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--remote-code", action="store_true", help="put the model's code beside the weights")
+    remote_code = {"default": True, "help": "put the model's code beside the weights"}
+    parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, **remote_code)
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
     try:

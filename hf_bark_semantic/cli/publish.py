@@ -7,7 +7,7 @@
 The folder's files tell which of the three it is. Before anything is uploaded, it is checked: a card whose metadata can
 be read, with a licence and a word on consent; no pickle, no link, no file beyond the list of its kind. --license, and
 the `report.json` that finetune_bark.py leaves beside the folder of adapters, go into the card's metadata first (also
-with --dry-run).
+with --dry-run). --remote-code puts the code of an encoder beside its weights, where package_encoder.py did not.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard
 
-from ..publishing import CARD, REPORT, PublishingError, adapter_results, add_results, publish
+from ..publishing import CARD, REPORT, PublishingError, adapter_results, add_code, add_results, publish
 
 
 def main(arguments=None):
@@ -31,11 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     parser.add_argument("--private", action="store_true", help="for you alone")
     parser.add_argument("--dry-run", action="store_true", help="check, list what would go, and upload nothing")
+    parser.add_argument("--remote-code", action="store_true", help="put an encoder's code beside its weights first")
     parser.add_argument("--leave-others", action="store_true", help="leave files here that are not published")
 
 
 def run(args: argparse.Namespace) -> None:
     complete_card(args.folder, args.license)
+    if args.remote_code:
+        try:
+            add_code(args.folder)
+        except PublishingError as error:
+            raise SystemExit(str(error)) from error
     options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
     publish_or_exit(args.folder, args.repo_id, **options)
 

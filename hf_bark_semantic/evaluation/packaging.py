@@ -6,14 +6,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformers.dynamic_module_utils import custom_object_save
-
 from ..corpus.bark_artefacts import NUM_FOLDS
 from ..files import write_json
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import card_template
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
-from ..publishing import encoder_results, markdown_table, render_card, strip_paths
+from ..publishing import add_code, encoder_results, markdown_table, render_card, strip_paths
 from .encoder import FIELDS, format_interval
 from .presets import preset_table
 
@@ -36,9 +34,17 @@ OWN_LICENCE = """\
 MIT. The Whisper weights in it are OpenAI's (MIT); the Bark artefacts that it learnt from are Suno's and the
 community's (MIT)."""
 
+WITHOUT_PACKAGE = """
+Where hf_bark_semantic is not installed, transformers runs the code that lies beside these weights, if it is told to:
+
+```python
+encode = pipeline("audio-to-bark-semantic", model="the name of this repository", trust_remote_code=True)
+```
+"""
+
 
 def package_encoder(
-    run: Path, scores: Mapping, output: Path, *, remote_code: bool = False, license_id: str | None = None
+    run: Path, scores: Mapping, output: Path, *, remote_code: bool = True, license_id: str | None = None
 ) -> str:
     """Write the folder of an encoder for the Hub. On an error nothing is written.
 
@@ -46,7 +52,7 @@ def package_encoder(
         run (`Path`): the folder of a training without a held-out fold.
         scores (`dict`): what `evaluate_encoder` measured over the folds; its temperatures become the config's.
         output (`Path`): the folder to write.
-        remote_code (`bool`): put the code of the model beside its weights, for `trust_remote_code=True`.
+        remote_code (`bool`): put the code of the model beside its weights: see [`add_code`].
         license_id (`str`, *optional*): for the card, such as "mit".
 
     Returns:
@@ -72,13 +78,9 @@ def package_encoder(
     fitted = {kind: row["temperature"] for kind, row in scores.get("calibration", {}).items() if "temperature" in row}
     if fitted:
         model.config.temperatures = {**own, **{kind: own.get(kind, 1.0) * fitted[kind] for kind in fitted}}
-    if remote_code:  # of these objects alone, unlike `register_for_auto_class`
-        model._auto_class, model.config._auto_class, processor._auto_class = "AutoModel", "AutoConfig", "AutoProcessor"
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".package-") as unfinished:
         folder = Path(unfinished)
-        if remote_code:
-            custom_object_save(model, folder, config=model.config)
         model.half().save_pretrained(folder)
         config_file = folder / "config.json"  # stored in half the space, but computed with in float32 unless asked
         config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
@@ -86,8 +88,12 @@ def package_encoder(
         kept = {name: value for name, value in scores.items() if name != "clips"}
         write_json(folder / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
         strip_paths(folder)
+        if remote_code:
+            add_code(folder)
         weights = folder / "model.safetensors"
-        card = encoder_card(model, weights, scores, record, name=output.resolve().name, license_id=license_id)
+        card = encoder_card(
+            model, weights, scores, record, name=output.resolve().name, license_id=license_id, remote_code=remote_code
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
         output.mkdir(exist_ok=True)
         for file in sorted(folder.iterdir(), key=lambda file: file == weights):
@@ -115,6 +121,7 @@ def encoder_card(
     *,
     name: str,
     license_id: str | None = None,
+    remote_code: bool = True,
 ) -> str:
     """The model card; the table and the metadata hold the measured accuracy."""
     table, clips = scores["table"], record["clips"]
@@ -131,6 +138,7 @@ def encoder_card(
         "training": artefacts_in_words(clips) if own else corpus_in_words(record),
         "licence": OWN_LICENCE if own else "See the metadata; backbone and corpus have licences of their own.",
         "place": "str(hf_bark_semantic.default_encoder())" if own else f'"{name}"',
+        "without_package": WITHOUT_PACKAGE if remote_code else "",
     }
     metadata = {"license": license_id or ("mit" if own else None)}
     results = encoder_results(table)
