@@ -112,6 +112,9 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         temperatures (`dict[str, float]`, *optional*): what `encode` divides the logits by before it computes the
             confidence, for each way of reading: `"audio"`, `"codes"` and `"audio+codes"`; 1 where one is missing.
             The tokens and their order stay the same.
+        num_transitions (`int`): pairs of neighbouring tokens that were counted in Bark's own token strings, by which
+            `encode` reweights its guesses; 0 for none.
+        transition_weight (`float`): of those pairs beside the head; 0 leaves them without effect.
         window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which
             neighbours share `overlap_s`.
 
@@ -147,6 +150,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         frame_offset=0,
         input_level_db=None,
         temperatures=None,
+        num_transitions=0,
+        transition_weight=0.0,
         window_s=20.0,
         overlap_s=2.0,
         **kwargs,
@@ -176,6 +181,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.frame_offset = frame_offset
         self.input_level_db = input_level_db
         self.temperatures = temperatures
+        self.num_transitions = num_transitions
+        self.transition_weight = transition_weight
         self.window_s = window_s
         self.overlap_s = overlap_s
         self._check()
@@ -238,6 +245,9 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             "temperatures", self.temperatures is None or _are_temperatures(self.temperatures),
             f"None, or numbers between 0.1 and 10 for some of {', '.join(INPUT_KINDS)}",
         )  # fmt: skip
+        yield "num_transitions", _is_count(self.num_transitions, 0), at_least_0
+        weight = self.transition_weight
+        yield "transition_weight", _is_number(weight) and 0 <= weight <= 10, "between 0 and 10"
         offset = self.frame_offset
         yield "frame_offset", _is_count(offset, -49) and offset <= 49, "a whole number within ±49"
         yield from self._rules_of_inputs()

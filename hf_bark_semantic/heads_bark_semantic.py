@@ -1,4 +1,4 @@
-"""Heads: features, one row per semantic token, to logits over the tokens.
+"""Heads: features, one row per semantic token, to logits over the tokens; and what neighbours say of each other.
 
 Every head is a module with
 
@@ -8,8 +8,14 @@ Every head is a module with
 `features` are `(batch, num_tokens, feature_size)`, `mask` is boolean `(batch, num_tokens)` or None, `labels` are token
 ids with -100 where there is none. Only the autoregressive head looks at `labels` in its forward pass (teacher
 forcing).
+
+`TokenTransitions` counts which tokens follow each other in Bark's own token strings, and reweights the likeliest
+tokens of every position by those before and behind it.
 """
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -18,6 +24,8 @@ from .configuration_bark_semantic import AUTOREGRESSIVE_POSITIONS, BarkSemanticE
 
 # Of a token that was never seen in training: lower than every distance that a seen one reaches, finite in fp16 too.
 NEVER_SEEN_BIAS = torch.finfo(torch.float16).min
+NUM_CANDIDATES = 20  # of a position: 50 are right on 0.1 % more of the tokens, and take six times as long
+DISCOUNT = 0.7  # taken from the count of every pair, for the tokens that were not seen behind the first one
 
 
 def build_head(config: BarkSemanticEncoderConfig) -> nn.Module:
@@ -279,3 +287,83 @@ def _rotate(states, rotation):
     cosine, sine = rotation
     first, second = states.chunk(2, dim=-1)
     return states * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+class TokenTransitions(nn.Module):
+    """Pairs of neighbouring tokens, and `log p(second | first) - log p(second)` of each.
+
+    The likelihood of a pair is counted with absolute discounting: what `DISCOUNT` takes from the counts of the pairs
+    goes to all tokens, in proportion to how likely they are. A token that was never seen says nothing about the next.
+    """
+
+    def __init__(self, config: BarkSemanticEncoderConfig):
+        super().__init__()
+        self.vocab_size, self.weight = config.vocab_size, config.transition_weight
+        pairs = torch.zeros(config.num_transitions, dtype=_key_dtype(config.vocab_size))
+        self.register_buffer("pairs", pairs)  # first * vocab_size + second, sorted
+        self.register_buffer("gains", torch.zeros(config.num_transitions))
+        self.register_buffer("unseen", torch.zeros(config.vocab_size))  # behind a first token, of all other seconds
+
+    @torch.no_grad()
+    def count(self, strings: Iterable[Sequence[int]]) -> None:
+        """Count the pairs of strings of tokens, each string once however often it occurs.
+
+        `num_transitions` of the model's config must become `len(transitions.pairs)`.
+        """
+        strings = [np.asarray(string, np.int64) for string in sorted({tuple(map(int, string)) for string in strings})]
+        tokens = np.bincount(np.concatenate([*strings, []]).astype(np.int64), minlength=self.vocab_size) + 0.5
+        share = tokens / tokens.sum()
+        keys = np.concatenate([np.zeros(0, np.int64), *(s[:-1] * self.vocab_size + s[1:] for s in strings)])
+        pairs, counts = np.unique(keys, return_counts=True)
+        first, second = np.divmod(pairs, self.vocab_size)
+        total = np.bincount(first, counts, minlength=self.vocab_size)
+        rest = DISCOUNT * np.bincount(first, minlength=self.vocab_size) / np.maximum(total, 1)
+        gains = np.log((counts - DISCOUNT) / total[first] / share[second] + rest[first])
+        unseen = np.log(rest, out=np.zeros_like(rest), where=total > 0)
+        self.pairs = torch.from_numpy(pairs).to(self.pairs)
+        self.gains = torch.from_numpy(gains).to(self.gains)
+        self.unseen = torch.from_numpy(unseen).to(self.unseen)
+
+    def forward(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Reweight the likeliest tokens of every position by the tokens before and behind it.
+
+        The product of the head's probabilities and of the gains of all neighbours, to the power of
+        `transition_weight`, is a chain; what it says of each position is computed exactly, forwards and backwards.
+
+        Args:
+            logits (`torch.Tensor` of shape `(batch, num_tokens, vocab_size)`): of a head.
+            mask (`torch.BoolTensor` of shape `(batch, num_tokens)`, *optional*): False on padding, at the end.
+
+        Returns:
+            `torch.Tensor` of the shape of `logits`: what is no candidate stays as it was.
+        """
+        if logits.shape[1] < 2 or not len(self.pairs):
+            return logits
+        best = logits.float().topk(min(NUM_CANDIDATES, self.vocab_size), dim=-1)
+        own = best.values.softmax(-1)  # (batch, num_tokens, candidates)
+        links = (self.weight * self._gains(best.indices)).exp()  # (batch, num_tokens - 1, first, second)
+        if mask is not None:
+            own = torch.where(mask[..., None], own, 1.0)
+            links = torch.where(mask[:, 1:, None, None], links, 1.0)
+        forwards, backwards = own[:, :-1, :, None] * links, (own[:, 1:, None] * links).mT.flip(1)
+        messages = [torch.ones_like(own[:, :1]).repeat(2, 1, 1)]  # (2 * batch, 1, candidates): from both ends
+        for step in torch.cat([forwards, backwards]).unbind(1):
+            message = messages[-1] @ step
+            messages.append(message / message.sum(-1, keepdim=True))
+        before, behind = torch.cat(messages, dim=1).chunk(2)
+        chain = own * before * behind.flip(1)
+        chain = (chain / chain.sum(-1, keepdim=True)).clamp(min=torch.finfo(chain.dtype).tiny)
+        values = chain.log() + best.values.logsumexp(-1, keepdim=True)
+        return logits.scatter(-1, best.indices, values.to(logits.dtype))
+
+    def _gains(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Of the pairs of candidates `(batch, num_tokens, candidates)` of neighbouring positions."""
+        first, second = tokens[:, :-1, :, None], tokens[:, 1:, None]
+        keys = (first * self.vocab_size + second).to(self.pairs.dtype)
+        index = torch.searchsorted(self.pairs, keys).clamp(max=len(self.pairs) - 1)
+        gains = torch.where(self.pairs[index] == keys, self.gains[index], self.unseen[first])
+        return gains.float()
+
+
+def _key_dtype(vocab_size: int) -> torch.dtype:
+    return torch.int32 if vocab_size**2 <= torch.iinfo(torch.int32).max else torch.int64

@@ -38,7 +38,7 @@ from .configuration_bark_semantic import (
     num_semantic_tokens_of_samples,
     token_frames,
 )
-from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, build_head
+from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, TokenTransitions, build_head
 
 TOKENS_AT_ONCE = 100  # whose probabilities are computed at once
 MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
@@ -107,6 +107,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         self.backbone: Any = build_backbone(config) if config.backbone_config is not None else None
         self.codec_front_end = CodecFrontEnd(config) if config.codec_hidden_size else None
         self.head = build_head(config)
+        self.transitions = TokenTransitions(config) if config.transition_weight else None
         self._backbone_frozen = False
         self.post_init()
 
@@ -447,7 +448,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             num_read = torch.tensor([window.num_tokens for window in group], device=sources[0].device)
             padded = bool((num_read < sources[0].shape[1]).any())
             mask = length_mask(num_read if padded else None, sources[0].shape[1])
-            yield group, self._read_out(sources, mask)[1], sources, mask
+            logits = self._read_out(sources, mask)[1]
+            yield group, logits if self.transitions is None else self.transitions(logits, mask), sources, mask
 
     def _window_features(self, group, input_values, num_samples, audio_codes, num_frames):
         """Cut the windows out of the inputs and compute their features."""

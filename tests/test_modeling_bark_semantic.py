@@ -45,6 +45,8 @@ WRONG = {  # of each field of the config: values that its rule refuses, with the
     "codebook_size": [{"codebook_size": True}],
     "label_smoothing": [{"label_smoothing": 1}],
     "frame_offset": [{"frame_offset": 50}, {"frame_offset": 0.5}],
+    "num_transitions": [{"num_transitions": n} for n in (-1, 1.5)],
+    "transition_weight": [{"transition_weight": w} for w in (-1, 11, None)],
     "temperatures": [{"temperatures": t} for t in (1.5, {"video": 1.0}, {"codes": 0.0}, {"audio": float("nan")})],
     "input_level_db": [{"input_level_db": 3}, {"input_level_db": float("-inf")}],
     "window_s": [

@@ -135,6 +135,7 @@ class EncoderTrainingConfig:
         if self.streaming:
             impossible = [name for name in ("feature_copies", "codec_training") if getattr(self, name) is not None]
             impossible += ["head_from: centroids"] if self.model.get("head_from") == "centroids" else []
+            impossible += ["transition_weight"] if self.model.get("transition_weight") else []
             if impossible:
                 raise ValueError(
                     f"`{', '.join(impossible)}` goes through all clips first; with `streaming`, leave it out."

@@ -1,6 +1,7 @@
 """Training at scale: any number of processes, kills, full disks, held-out clips, streams, heads from elsewhere."""
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -822,6 +823,16 @@ def test_every_recipe_trains_at_a_reduced_size(name, tmp_path):
     assert BarkSemanticEncoderModel.from_pretrained(folder).config.backbone_config.model_type == (
         backbone.removesuffix("-large")
     )
+
+
+def test_a_trained_encoder_knows_which_tokens_follow_each_other_in_its_training(config, spoken, tmp_path):
+    config["model"]["transition_weight"] = 0.3
+    folder = run(config, tmp_path, "--fold", "0")
+    model = BarkSemanticEncoderModel.from_pretrained(folder)
+    strings = [clip.semantic_tokens for clip in load_corpus(spoken) if clip.fold != 0]
+    pairs = {a * 50 + b for string in strings for a, b in itertools.pairwise(string.tolist())}
+    assert model.config.num_transitions == len(pairs)
+    assert model.transitions.pairs.tolist() == sorted(pairs)
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "builtin", "teacher_base", "teacher_tiny", "nano"])
