@@ -13,16 +13,16 @@ nothing, and has no public link. A visitor's voice is kept in the visitor's sess
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
 
 from ..bark.request import PROMPT_MODES
-from ..voices.provenance import model_name
 from ..voices.speaking import LONG_FORMS
+from .look import CSS, theme
 from .studio import MAX_LINES, Studio
-from .visit import CONSENT, Visit
+from .visit import CONSENT, NOTHING_READ, Visit
 
 TITLE = "Voices for Bark"
 HOST, PORT = "127.0.0.1", 7860
@@ -30,7 +30,34 @@ MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
-CSS = "#tokens {max-height: 16em; overflow-y: auto}"
+
+# a recording as a whole, and the part of it that was chosen
+OVERVIEW = """${value ? `<svg viewBox="0 -1 ${value.peaks.length} 2" preserveAspectRatio="none">
+    ${value.peaks.map((peak, i) => `<path class="peaks" d="M${i + 0.5} ${-peak}V${peak}"/>`).join("")}
+    <rect class="part" x="${value.start_s / value.duration_s * value.peaks.length}" y="-1" height="2"
+        width="${(value.end_s - value.start_s) / value.duration_s * value.peaks.length}"/></svg>` : ""}"""
+DRAG = """
+let dragged = false;
+const move = (event) => {
+    const {left, width} = element.getBoundingClientRect(), {duration_s, start_s, end_s} = props.value;
+    const length = end_s - start_s, middle = (event.clientX - left) / width * duration_s;
+    const start = Math.max(0, Math.min(duration_s - length, middle - length / 2));
+    const round = (seconds) => Math.round(seconds * 100) / 100;
+    props.value = {...props.value, start_s: round(start), end_s: round(start + length)};
+    trigger('drag');
+};
+element.addEventListener('pointerdown', (event) => {
+    if (!props.value) return;
+    dragged = true;
+    element.setPointerCapture(event.pointerId);
+    move(event);
+});
+element.addEventListener('pointermove', (event) => dragged && move(event));
+element.addEventListener('pointerup', () => {
+    if (dragged) trigger('drop');
+    dragged = false;
+});
+"""
 
 # nothing from elsewhere, whatever the page's libraries may want; gradio's scripts are inline
 _POLICY = (
@@ -63,7 +90,7 @@ def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, preven
         server_name=host,
         server_port=port,
         share=False,
-        theme=_theme(),
+        theme=theme(),
         css=CSS,
         footer_links=[],
         run_history=False,  # gradio would keep the visitors' recordings in their browsers
@@ -88,25 +115,43 @@ def build_page(studio: Studio) -> gr.Blocks:
         fields.prompt = gr.State(None)  # VoicePrompt, of this visitor
         fields.num_cancelled = gr.Number(0, visible=False)  # sent along with every job; see Studio.work
         with gr.Row():
-            barks = [(model_name(name), name) for name in studio.barks]
-            fields.bark = gr.Dropdown(barks, value=studio.bark, label="Bark", info=_cache_note(studio), scale=2)
+            fields.bark = gr.Dropdown(
+                visit.barks(),
+                value=studio.bark,
+                label="Bark",
+                info="The model that speaks.",
+                scale=2,
+                min_width=240,
+                elem_id="bark",
+            )
             adapters = [("none", ""), *((name, name) for name in studio.adapters)]
             fields.adapter = gr.Dropdown(
                 adapters, value="", label="Adapter", info="Fine-tuned changes to this Bark.",
                 visible=bool(studio.adapters),
             )  # fmt: skip
             fields.voice = gr.Dropdown(
-                visit.first_voices(), label="Voice", info="Who speaks. A clone appears here.", scale=2, elem_id="voice"
+                visit.first_voices(),
+                label="Voice",
+                info="Who speaks. A clone appears here.",
+                scale=2,
+                min_width=240,
+                elem_id="voice",
             )
-        with gr.Tab("1. Clone"):
+        download = gr.Button("Download", visible=False, elem_id="download")
+        with gr.Tab("Clone"):
             stops = [_clone_tab(visit)]
         settings = _add_settings(visit)
-        with gr.Tab("2. Speak"):
+        with gr.Tab("Speak"):
             fields.text = gr.Textbox(
-                label="Text, of any length; [laughs], ♪ and CAPITALS are for Bark", lines=6, elem_id="text",
-                render=False,
+                label="Text, of any length; [laughs], ♪ and CAPITALS are for Bark", lines=6, max_lines=12,
+                elem_id="text", render=False,
             )  # fmt: skip
-            stops.append(_speech_tab(visit, "speak", fields.text, visit.speak, settings))
+            unknown = gr.Markdown(visible=False, elem_id="unknown", elem_classes="note", render=False)
+            stops.append(_speech_tab(visit, "speak", fields.text, visit.speak, settings, below=[unknown]))
+        fields.text.change(
+            visit.name_unknown_words, [fields.bark, fields.text], unknown, queue=False, show_progress="hidden",
+            trigger_mode="always_last", api_name=False,
+        )  # fmt: skip
         with gr.Tab("Convert"):
             fields.source = _recording("A recording whose words the voice shall say, as they are said", "source")
             stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings))
@@ -117,9 +162,14 @@ def build_page(studio: Studio) -> gr.Blocks:
                 setting.render()
         for stop in stops:
             stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
+        chosen, outputs = (
+            {*_models(visit), fields.prompt, fields.text},
+            [fields.bark, fields.voice, fields.prompt, download, unknown],
+        )
         for menu, name in ((fields.bark, "choose_bark"), (fields.adapter, "choose_adapter")):
-            outputs = [fields.voice, fields.prompt]
-            menu.input(visit.choose, {*_models(visit), fields.prompt}, outputs, **_computing(name, fields.voice))
+            menu.input(visit.choose, chosen, outputs, **_computing(name, fields.voice))
+        computing = _computing("download", fields.voice, concurrency_id="download")
+        download.click(visit.download, chosen, outputs, **computing)
         page.unload(visit.leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -131,25 +181,18 @@ def _models(visit: Visit) -> set[gr.Component]:
 
 def _add_settings(visit: Visit) -> list[gr.Component]:
     """The settings of speech, which stand below all tabs, and are made before."""
-    fields, own = visit.fields, "the Bark's own"
+    fields = visit.fields
     fields.seed = gr.Number(
         0, label="Seed", precision=0, minimum=0, info="Another seed, another take.", render=False
     )  # fmt: skip
-    fields.temperature = gr.Number(
-        None, label="Temperature of words and sound", minimum=0, step=0.05, placeholder=own,
-        info="0 takes the likeliest.", render=False,
-    )  # fmt: skip
-    fields.fine_temperature = gr.Number(
-        None, label="Temperature of the fine stage", minimum=0, step=0.05, placeholder=own, render=False
-    )  # fmt: skip
-    fields.guidance_scale = gr.Number(
-        None, label="Guidance by the words", minimum=1, step=0.1, placeholder=own,
-        info="Above 1 words are clearer, and speaking takes longer.", render=False,
-    )  # fmt: skip
-    fields.voice_guidance_scale = gr.Number(
-        None, label="Guidance by the voice", minimum=1, step=0.1, placeholder=own,
-        info="Above 1 the voice is closer, and speaking takes longer.", render=False,
-    )  # fmt: skip
+    for name, label, info in (
+        ("temperature", "Temperature of words and sound", "0 takes the likeliest."),
+        ("fine_temperature", "Temperature of the fine stage", "0 takes the likeliest."),
+        ("guidance_scale", "Guidance by the words", "Above 1 words are clearer, and speaking takes longer."),
+        ("voice_guidance_scale", "Guidance by the voice", "Above 1 the voice is closer, and speaking takes longer."),
+    ):  # texts: a gr.Number without a value shows, and then sends, 0
+        setting = gr.Textbox(label=label, info=info, placeholder="the Bark's own", max_lines=1, render=False)
+        setattr(fields, name, setting)
     fields.prompt_mode = gr.Dropdown(
         list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that receive the voice",
         info="all; its sound alone; its words alone; none", render=False,
@@ -169,12 +212,16 @@ def _clone_tab(visit: Visit) -> gr.Button:
         with gr.Column():
             fields.recording = _recording("A recording of the voice: some seconds of clear speech", "reference")
             fields.recording.render()
+            part = gr.HTML(
+                label="The chosen part; drag it", html_template=OVERVIEW, js_on_load=DRAG, elem_id="part",
+                elem_classes="overview",
+            )  # fmt: skip
+            with gr.Row(elem_id="bounds"):
+                fields.start_s = gr.Number(0, minimum=0, step=0.1, label="Part from (s)", min_width=100)
+                fields.end_s = gr.Number(0, minimum=0, step=0.1, label="to (s)", min_width=100)
             with gr.Row():
-                fields.start_s = gr.Number(0, minimum=0, step=0.1, label="Part from (s)")
-                fields.end_s = gr.Number(0, minimum=0, step=0.1, label="to (s)")
-            with gr.Row():
-                best = gr.Button("Find the best part")
-                read = gr.Button("Read this part")
+                best = gr.Button("Find the best part", min_width=100)
+                read = gr.Button("Read this part", min_width=100)
             fields.consent = gr.Checkbox(label=CONSENT, elem_id="consent")
             with gr.Row():
                 clone = gr.Button("Clone", variant="primary", elem_id="clone")
@@ -184,40 +231,53 @@ def _clone_tab(visit: Visit) -> gr.Button:
                 fields.prompt_consent = gr.Checkbox(label=CONSENT, elem_id="npz-consent")
                 load = gr.Button("Use this voice prompt", elem_id="load-npz")
         with gr.Column():
-            summary = gr.Textbox(label="What the encoder reads", lines=2, interactive=False, elem_id="summary")
-            tokens = gr.HighlightedText(
-                label="Semantic tokens; the darker, the surer the encoder is", show_legend=False, elem_id="tokens"
-            )
-            report = gr.Textbox(
-                label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
-            )
-            saved = gr.File(label="Voice prompt, for this and every other Bark program", interactive=False, height=120)
-    models, part = _models(visit), [fields.start_s, fields.end_s]
+            summary = gr.Textbox(label="The part, in words", lines=2, interactive=False, elem_id="summary")
+            sound = gr.Audio(label="The part that becomes the voice", interactive=False, buttons=[], elem_id="sound")
+            shown = gr.HTML(elem_id="picture")
+            with gr.Accordion("Details", open=False):
+                tokens = gr.HighlightedText(
+                    label="Semantic tokens; the stronger the colour, the surer the encoder is", show_legend=False,
+                    elem_id="tokens",
+                )  # fmt: skip
+                report = gr.Textbox(
+                    label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
+                )
+            saved = gr.File(label="Voice prompt", interactive=False, visible=False, height=120, elem_id="saved")
+    models, bounds = _models(visit), [fields.start_s, fields.end_s]
+    of_part = dict(zip([summary, sound, shown, tokens], NOTHING_READ, strict=True))
     # consent is for one recording, and so is what was made of it
-    of_recording = {fields.consent: False, summary: "", tokens: [], report: "", saved: None}
-    _reset(fields.recording.change, of_recording)
+    _reset(fields.recording.change, {fields.consent: False, part: None, **of_part, report: "", saved: None})
     _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
-        outputs = [*part, summary, tokens]
-        event(visit.best_part, {fields.recording, *models}, outputs, **_computing(name, summary))
-    chosen, voice = {fields.recording, *part, *models}, [fields.voice, fields.prompt]
-    read.click(visit.read_part, chosen, [summary, tokens], **_computing("read_part", summary))
-    outputs = [summary, tokens, report, saved, *voice]
+        event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
+    chosen, voice = {fields.recording, *bounds, *models}, [fields.voice, fields.prompt]
+    for event, name in ((read.click, "read_part"), (part.drop, "drop_part")):
+        event(visit.read_part, chosen, [*of_part], **_computing(name, summary))
+    part.drag(None, part, bounds, js="(part) => [part.start_s, part.end_s]")
+    for bound in bounds:
+        bound.input(None, [part, *bounds], part, js="(part, start_s, end_s) => part && {...part, start_s, end_s}")
     _reset(clone.click, {report: "", saved: None})
-    clone.click(visit.clone, {*chosen, fields.consent}, outputs, **_computing("clone", report))
+    outputs = [*of_part, report, saved, *voice]
+    clone.click(visit.clone, {*chosen, fields.consent}, outputs, **_computing("clone", summary))
     inputs = {fields.file, fields.prompt_consent, *models}
     _reset(load.click, {report: "", saved: None})
-    load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", report))
+    load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", summary))
     return stop
 
 
 def _speech_tab(
-    visit: Visit, name: str, content: gr.Component, handler: Callable, settings: list[gr.Component]
+    visit: Visit,
+    name: str,
+    content: gr.Component,
+    handler: Callable,
+    settings: list[gr.Component],
+    below: Iterable[gr.Component] = (),
 ) -> gr.Button:
     """What is to be said, and the file that is made of it."""
     with gr.Row(equal_height=False):
         with gr.Column():
-            content.render()
+            for component in (content, *below):
+                component.render()
             with gr.Row():
                 start = gr.Button(name.capitalize(), variant="primary", elem_id=name)
                 stop = gr.Button("Cancel", elem_id=f"stop-{name}")
@@ -278,11 +338,6 @@ class _OnlyFromHere:
         await self.app(scope, receive, send_with_policy)
 
 
-def _theme() -> gr.themes.Base:
-    """A theme of the system's fonts, which are on every machine."""
-    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-
-
 def _computing(name: str, shown_on: gr.Component, concurrency_id: str = "bark") -> dict[str, Any]:
     """Settings of an event that computes: one at a time, for all visitors.
 
@@ -292,13 +347,6 @@ def _computing(name: str, shown_on: gr.Component, concurrency_id: str = "bark") 
     """
     queue = {"concurrency_id": concurrency_id, "concurrency_limit": 1, "trigger_mode": "multiple"}
     return {"api_name": name, "show_progress_on": shown_on, **queue}
-
-
-def _cache_note(studio: Studio) -> str:
-    if not studio.cached:
-        return "No Bark is in this machine's Hub cache. Others: start the page with --bark ID."
-    cached = ", ".join(f"{name} ({size})" for name, size in studio.cached.items())
-    return f"On this machine: {cached}. Others: start the page with --bark ID."
 
 
 __all__ = ["build_page", "launch", "serve"]

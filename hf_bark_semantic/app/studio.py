@@ -17,6 +17,7 @@ import numpy as np
 from transformers import pipeline
 
 from ..audio import load_audio, read_audio
+from ..bark.configs import bark_generation_configs
 from ..bark.loading import check_encoder
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
@@ -24,8 +25,11 @@ from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..packaged import BUILTIN, NANO, bark_folder, named_encoder, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
 from ..voices.cloning import encode_clip
+from ..voices.provenance import model_name
 from ..voices.splitting import estimate_duration_s
+from ..voices.unknown_words import unknown_words_warning
 from .cached_barks import cached_barks
+from .downloads import SUNO_BARKS, download
 from .job import Cancelled, Job
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
@@ -60,7 +64,7 @@ class Studio:
         self.bark, self.adapters = bark, dict(adapters or {})
         self.encoders = [encoder] if isinstance(encoder, str) else list(encoder)
         self.cached = cached_barks()
-        self.barks = list(dict.fromkeys([bark, *_packaged_barks(), *self.cached]))
+        self.barks = list(dict.fromkeys([bark, *_packaged_barks(), *self.cached, *SUNO_BARKS]))
         self._loading = {"dtype": dtype, "weights": encoder_weights, **({} if device is None else {"device": device})}
         self._speakers: OrderedDict[str, VoiceCloningPipeline] = OrderedDict()
         self._bundles: dict[tuple[str, str], Any] = {}
@@ -87,11 +91,7 @@ class Studio:
             ValueError: no such Bark or adapter, or one that does not fit.
             OSError: a model cannot be loaded.
         """
-        with self._registering:
-            if num_cancelled is not None and num_cancelled < self._num_cancelled.get(session, 0):
-                raise Cancelled
-            self._jobs.setdefault(session, set()).add(job)
-        try:
+        with self.registered(job, session, num_cancelled):
             while not self._computing.acquire(timeout=WAIT_S):
                 job.show(0.0, "waiting for another computation")
                 job.check()
@@ -102,6 +102,16 @@ class Studio:
                 yield speaker
             finally:
                 self._computing.release()
+
+    @contextmanager
+    def registered(self, job: Job, session: str = "", num_cancelled: int | None = None) -> Iterator[None]:
+        """Let a session cancel a job; arguments and errors are those of [`work`]."""
+        with self._registering:
+            if num_cancelled is not None and num_cancelled < self._num_cancelled.get(session, 0):
+                raise Cancelled
+            self._jobs.setdefault(session, set()).add(job)
+        try:
+            yield
         finally:
             with self._registering:
                 self._jobs[session].discard(job)
@@ -115,6 +125,43 @@ class Studio:
             for job in self._jobs.get(session, ()):
                 job.cancel()
             return self._num_cancelled[session]
+
+    def is_here(self, bark: str) -> bool:
+        """Whether a Bark of the menu can be used without a download from the page."""
+        return bark not in SUNO_BARKS or bark == self.bark or bark in self.cached
+
+    def describe(self, bark: str) -> str:
+        """A Bark as the menu shows it."""
+        if bark == NANO:
+            return "nano: some 500 English words, blurred voices"
+        if not self.is_here(bark):
+            return f"{bark}, to be downloaded"
+        size = f", {self.cached[bark]} on this machine" if bark in self.cached else ""
+        return model_name(bark) + size
+
+    def download(self, bark: str, job: Job) -> None:
+        """Fetch one of Suno's Barks from the Hub.
+
+        Raises:
+            Cancelled: by [`cancel`]; what was fetched is kept.
+            OSError: the Hub cannot be reached.
+        """
+
+        def show(share: float) -> None:
+            job.check()
+            job.show(share, f"downloading {bark}")
+
+        if bark in SUNO_BARKS:
+            download(bark, show)
+        self.cached = cached_barks()
+
+    def unknown_words(self, bark: str, text: str) -> str:
+        """What [`unknown_words_warning`] says of a text; nothing of a Bark that is not loaded."""
+        speaker = self._speakers.get(bark)
+        if speaker is None or not text:
+            return ""
+        configs = bark_generation_configs(speaker.bark)
+        return unknown_words_warning(text, speaker.bark_processor.tokenizer, configs) or ""
 
     def load_all(self) -> None:
         """Load the first Bark and every adapter on it, so that errors come before the page opens."""
@@ -167,6 +214,8 @@ class Studio:
     def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
         if bark not in self.barks:
             raise ValueError(f"{bark!r} is none of the models of this page: {', '.join(self.barks)}.")
+        if not self.is_here(bark):
+            raise ValueError(f"{bark} is not on this machine. Choose it in the menu, and download it first.")
         if bark not in self._speakers:
             job.show(0.0, f"loading {bark}")
             bark_folder(bark)  # without a nano, its error names the way out

@@ -5,22 +5,27 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from ..audio import read_audio, save_audio
-from ..bark.voice_prompt import VoicePrompt
+from ..bark.voice_prompt import VoicePrompt, bark_of_vocabulary
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..pipelines.cloning import VoiceCloningPipeline
 from ..voices.cloning import clearest_window
 from ..voices.provenance import Provenance, read_provenance
 from ..voices.window import prompt_report
+from .downloads import download_size
 from .job import Cancelled, Job
+from .pictures import overview, picture
 from .studio import CLONED, Studio, encode_part, prompt_of_part, read_lines
+from .words import describe_part
 
 SHOW_ERROR_S = 30
 CONSENT = "It is my own voice, or its owner has agreed to this clone and to what I shall do with it."
@@ -30,6 +35,7 @@ PROGRESS = gr.Progress()  # gradio replaces it by the one of the event
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError, EOFError)
 
 Values = dict[gr.Component, Any]
+NOTHING_READ = ("", None, "", [])  # of the part of a recording: words, its sound, its picture, its tokens
 
 
 def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
@@ -59,6 +65,9 @@ class Visit:
         self.studio = studio
         self.fields = SimpleNamespace()
 
+    def barks(self) -> list[tuple[str, str]]:
+        return [(self.studio.describe(bark), bark) for bark in self.studio.barks]
+
     def first_voices(self) -> list[tuple[str, str]]:
         with self.studio.work(self.studio.bark, job=Job()) as speaker:
             return self.studio.voices(speaker, has_cloned=False)
@@ -71,40 +80,64 @@ class Visit:
 
     @_plain_errors
     def choose(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Load another Bark or adapter; a cloned voice stays if it has the same tokens."""
+        """Load another Bark or adapter, or offer its download; a cloned voice stays if it has the same tokens."""
         asked = self._asked(values)
+        if not self.studio.is_here(asked.bark):
+            size = f"{download_size(asked.bark) / 1e9:.1f} GB"
+            button = gr.update(visible=True, value=f"Download {asked.bark} ({size})")
+            yield gr.skip(), gr.skip(), gr.skip(), button, gr.skip()
+            return
         with self._work(asked, request, progress) as (speaker, _):
             prompt = asked.prompt
             if prompt is not None and prompt.vocabularies != speaker.vocabularies:
                 gr.Warning("The cloned voice belongs to another Bark, so it is gone. Clone it again for this one.")
                 prompt = None
             voices = self.studio.voices(speaker, has_cloned=prompt is not None)
-        yield gr.update(choices=voices, value=voices[0][1]), prompt
+        note, barks = _note(self.studio.unknown_words(asked.bark, asked.text)), gr.update(choices=self.barks())
+        yield barks, gr.update(choices=voices, value=voices[0][1]), prompt, gr.update(visible=False), note
+
+    @_plain_errors
+    def download(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
+        """Fetch the Bark that was chosen, then load it."""
+        asked = self._asked(values)
+        job = Job(show=_shown_on(progress))
+        with self.studio.registered(job, _session(request), asked.num_cancelled):
+            self.studio.download(asked.bark, job)
+        yield from self.choose(values, request, progress)
+
+    def name_unknown_words(self, bark: str, text: str):
+        """What the chosen Bark does not know of a text, while it is written."""
+        return _note(self.studio.unknown_words(bark, text))
 
     @_plain_errors
     def best_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Find the part that makes the best voice prompt, and read it."""
         asked = self._asked(values)
         if not asked.recording:
-            yield 0, 0, "", []
+            yield 0, 0, None, *NOTHING_READ
             return
         with self._work(asked, request, progress) as (speaker, _):
             waveform, (min_s, max_s) = read_audio(asked.recording, CODEC_SAMPLING_RATE), speaker.histories.window_s
             window = clearest_window(
                 waveform, speaker.encoder, codec=speaker.bark.codec_model, min_s=min_s, max_s=max_s
             )
-            _, encoded = encode_part(speaker, asked.recording, window.start_s, window.end_s)
+            asked.start_s, asked.end_s = round(window.start_s, 2), round(window.end_s, 2)
+            part = {"start_s": asked.start_s, "end_s": asked.end_s}
+            shown = {**part, "duration_s": len(waveform) / CODEC_SAMPLING_RATE, "peaks": overview(waveform)}
+            read = _read_chosen_part(speaker, asked)
         synthetic = read_provenance(asked.recording) is not None
         note = "\nThis file says of itself that it is synthetic speech." if synthetic else ""
-        yield round(window.start_s, 2), round(window.end_s, 2), _summary(encoded) + note, _shown_tokens(encoded)
+        with _folder() as folder:
+            yield asked.start_s, asked.end_s, shown, *_shown_part(read, folder, note)
 
     @_plain_errors
     def read_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Read the part that was chosen."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
-            _, encoded = _encode_chosen_part(speaker, asked)
-        yield _summary(encoded), _shown_tokens(encoded)
+            read = _read_chosen_part(speaker, asked)
+        with _folder() as folder:
+            yield _shown_part(read, folder)
 
     @_plain_errors
     def clone(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -112,13 +145,14 @@ class Visit:
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             _check_consent(asked.consent)
-            clip, encoded = _encode_chosen_part(speaker, asked)
-            prompt = prompt_of_part(speaker, encoded)
-            report = prompt_report(prompt, clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
+            read = _read_chosen_part(speaker, asked)
+            prompt = prompt_of_part(speaker, read.encoded)
+            report = prompt_report(prompt, read.clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
             menu = self._menu_with_clone(speaker)
+        label = f"Voice prompt for {bark_of_vocabulary(prompt.semantic_vocab_size)} and no other"
         with _folder() as folder:
-            file = str(prompt.save(folder / "voice.npz"))
-            yield _summary(encoded), _shown_tokens(encoded), str(report), file, menu, prompt
+            file = gr.update(value=str(prompt.save(folder / "voice.npz")), label=label, visible=True)
+            yield *_shown_part(read, folder), str(report), file, menu, prompt
 
     @_plain_errors
     def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -185,10 +219,7 @@ class Visit:
     def _work(self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress):
         """[`_job`], with progress shown on the page."""
 
-        def show(share: float, what: str) -> None:
-            progress(share, desc=what)
-
-        with self._job(asked, request, show) as work:
+        with self._job(asked, request, _shown_on(progress)) as work:
             yield work
 
     def _menu_with_clone(self, speaker: VoiceCloningPipeline):
@@ -209,9 +240,9 @@ class Visit:
     ) -> str:
         speech = self.studio.say(
             speaker, asked.voice, asked.prompt, job=job, seed=int(asked.seed or 0),
-            semantic_temperature=asked.temperature, coarse_temperature=asked.temperature,
-            fine_temperature=asked.fine_temperature, guidance_scale=asked.guidance_scale,
-            voice_guidance_scale=asked.voice_guidance_scale, prompt_mode=asked.prompt_mode,
+            semantic_temperature=_number(asked.temperature), coarse_temperature=_number(asked.temperature),
+            fine_temperature=_number(asked.fine_temperature), guidance_scale=_number(asked.guidance_scale),
+            voice_guidance_scale=_number(asked.voice_guidance_scale), prompt_mode=asked.prompt_mode,
             long_form=asked.long_form, **content,
         )  # fmt: skip
         provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
@@ -237,19 +268,54 @@ def _given(recording: str | None) -> str:
     return recording
 
 
+def _number(text: str | None) -> float | None:
+    """The number in a field; `None`, which is the Bark's own, where it is empty."""
+    if not (text or "").strip():
+        return None
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"{text!r} is no number. Write one such as 0.7, or nothing for the Bark's own.") from None
+
+
 def _check_consent(consent: bool) -> None:
     if consent is not True:
         raise ValueError(f'Tick "{CONSENT}" first. A voice is cloned with its owner\'s consent alone.')
 
 
-def _encode_chosen_part(speaker: VoiceCloningPipeline, asked: SimpleNamespace):
-    return encode_part(speaker, _given(asked.recording), float(asked.start_s or 0), float(asked.end_s or 0))
+def _note(text: str):
+    """A line of Markdown that takes no room where there is nothing to say."""
+    return gr.update(value=html.escape(text, quote=False), visible=bool(text))
 
 
-def _summary(encoded: dict) -> str:
-    confidence = encoded["confidence"]
-    mean = f", mean confidence {confidence.mean():.0%}" if len(confidence) else ""
-    return f"{encoded['num_tokens']} tokens, {encoded['seconds']:.2f} s{mean}"
+def _shown_on(progress: gr.Progress) -> Callable[[float, str], None]:
+    def show(share: float, what: str) -> None:
+        progress(share, desc=what)
+
+    return show
+
+
+@dataclass(frozen=True)
+class _ReadPart:
+    """A part of a recording at 24 kHz, `(num_samples,)`, what the encoder made of it, and what that means in words."""
+
+    clip: np.ndarray
+    encoded: dict[str, Any]
+    words: str
+
+
+def _read_chosen_part(speaker: VoiceCloningPipeline, asked: SimpleNamespace) -> _ReadPart:
+    start_s, end_s = float(asked.start_s or 0), float(asked.end_s or 0)
+    clip, encoded = encode_part(speaker, _given(asked.recording), start_s, end_s)
+    return _ReadPart(clip, encoded, describe_part(clip, encoded["confidence"], speaker.histories))
+
+
+def _shown_part(read: _ReadPart, folder: Path, note: str = "") -> tuple:
+    """Values for `NOTHING_READ`'s components."""
+    tokens, confidence = read.encoded["semantic_tokens"], read.encoded["confidence"]
+    file = save_audio(folder / "part.wav", read.clip, CODEC_SAMPLING_RATE)
+    shown = picture(read.clip, CODEC_SAMPLING_RATE, tokens, confidence)
+    return read.words + note, str(file), shown, _shown_tokens(read.encoded)
 
 
 def _shown_tokens(encoded: dict) -> list[tuple[str, float]]:

@@ -10,6 +10,7 @@ import urllib.request
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import torch
 from transformers import pipeline
 
 from hf_bark_semantic import VoicePrompt, save_audio
+from hf_bark_semantic.app import downloads
 from hf_bark_semantic.app.cached_barks import cached_barks
 from hf_bark_semantic.app.job import Cancelled, Job
 from hf_bark_semantic.app.studio import (
@@ -46,7 +48,7 @@ gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-SETTINGS = (1, None, None, None, None, "full", "fixed")  # seed, temperatures, guidance, prompt_mode, long_form
+SETTINGS = (1, "", "", "", "", "full", "fixed")  # seed, temperatures, guidance, prompt_mode, long_form
 OPTIONS = {"seed": 1}
 
 
@@ -80,10 +82,15 @@ def upload(path):
 
 
 def test_recording_is_read_cloned_and_speaks(visitor, studio, me):
-    start_s, end_s, summary, tokens = ask(visitor, "analyse", upload(me), bark=studio.bark)
-    assert (start_s, end_s) == pytest.approx((1.18, 8.0), abs=0.2)
-    assert summary.startswith(f"{len(tokens)} tokens, 6.8")
-    _, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, True, bark=studio.bark)
+    start_s, end_s, part, words, sound, picture, tokens = ask(visitor, "analyse", upload(me), bark=studio.bark)
+    assert (part["start_s"], part["end_s"], part["duration_s"]) == (start_s, end_s, 8.0)
+    assert len(part["peaks"]) == 300
+    assert words.startswith(f"A prompt of {end_s - start_s:.1f} s, but it ends within a sound")
+    assert soundfile.info(sound).duration == pytest.approx(end_s - start_s, abs=0.01)
+    assert picture.count("<rect") == len(tokens) == pytest.approx(49.9 * (end_s - start_s), abs=2)
+    *_, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, True, bark=studio.bark)
+    assert file["label"] == "Voice prompt for a Bark of 50 semantic tokens and no other"
+    file = file["value"]
     assert voice["value"] == CLONED
     speech, result = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
     with studio.work(studio.bark, job=Job()) as speaker:
@@ -174,7 +181,7 @@ def test_every_door_speaks_at_the_bark_s_own_temperatures(bark_folder, encoder, 
     page = app.build_page(Studio(str(folder), encoder=encoder, device="cpu"))
     _, local, _ = app.launch(page, port=None)
     shown = {part["props"].get("label"): part["props"].get("value") for part in page.config["components"]}
-    assert [value for label, value in shown.items() if "Temperature" in str(label)] == [None, None]
+    assert [value for label, value in shown.items() if "Temperature" in str(label)] == ["", ""]
     inputs = (0, str(folder), "", PRESET + "v2/en_a", seed, *SETTINGS[1:], TEXT)
     speech, _ = new_visitor(local).predict(*inputs, api_name="/speak")
     assert np.array_equal(soundfile.read(speech, dtype="float32")[0], expected.waveform)
@@ -256,10 +263,14 @@ def test_guidance_of_the_page_is_the_pipeline_s(visitor, studio, monkeypatch):
         return Speech(np.ones(240, np.float32), 24_000, ())
 
     monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.speak_text", speak_text)
-    for guidance in ((None, None), (2.0, 1.5)):
-        settings = (1, None, None, *guidance, "full", "fixed")
+    for guidance in (("", ""), ("2", "1,5")):
+        settings = (1, "", "", *guidance, "full", "fixed")
         visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
     assert asked == [(None, None), (2.0, 1.5)]
+    with pytest.raises(Exception, match="'warm' is no number"):
+        visitor.predict(
+            0, studio.bark, "", PRESET + "v2/en_a", 1, "warm", "", "", "", "full", "fixed", TEXT, api_name="/speak"
+        )
 
 
 def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):
@@ -269,7 +280,7 @@ def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):
         visitor.submit(0, studio.bark, "", upload(file), 0.0, 5.5, True, api_name="/clone")
         for visitor, file in zip(visitors, files, strict=True)
     ]
-    prompts = [VoicePrompt.load(job.result()[3], semantic_vocab_size=50) for job in cloned]
+    prompts = [VoicePrompt.load(job.result()[-2]["value"], semantic_vocab_size=50) for job in cloned]
     assert prompts[0] != prompts[1]
     spoken = [visitor.submit(0, studio.bark, "", CLONED, *SETTINGS, TEXT, api_name="/speak") for visitor in visitors]
     for job, prompt in zip(spoken, prompts, strict=True):
@@ -289,7 +300,7 @@ def test_page_is_of_this_machine_alone(address):
     assert config["run_history"] is False
     assert config["footer_links"] == []
     buttons = [part["props"]["buttons"] for part in config["components"] if part["type"] == "audio"]
-    assert buttons == [["download"]] * 4
+    assert sorted(buttons) == [[]] + [["download"]] * 4
     with urllib.request.urlopen(f"{address}theme.css") as answer:
         theme = answer.read().decode()
     assert "system-ui" in theme
@@ -393,9 +404,11 @@ def test_lines_are_those_that_hold_something():
 
 
 def test_only_the_models_of_the_page_are_loaded(studio, tmp_path):
-    for bark in (str(tmp_path), "suno/bark", "../secret"):
+    for bark in (str(tmp_path), "nobody/bark", "../secret"):
         with pytest.raises(ValueError, match="none of the models of this page"), studio.work(bark, job=Job()):
             pass
+    with pytest.raises(ValueError, match="not on this machine. Choose it"), studio.work("suno/bark", job=Job()):
+        pass
     with pytest.raises(ValueError, match="There is no adapter 'mine'"), studio.work(studio.bark, "mine", job=Job()):
         pass
 
@@ -426,6 +439,43 @@ def test_barks_in_the_cache_are_found_and_nothing_else(tmp_path):
     add("bad/json", "{" * 100_000)
     add("bad/list", "[]")
     assert cached_barks(tmp_path) == {"suno/bark-small": "1.5K"}
+
+
+def test_a_bark_of_suno_is_downloaded_on_the_page(bark_folder, encoder, tmp_path, monkeypatch):
+    """Its size is asked for, its progress is shown, and to cancel stops it."""
+    asked, shown = [], []
+
+    def snapshot_download(bark, *, allow_patterns, dry_run=False, tqdm_class=None):
+        asked.append((bark, dry_run))
+        if dry_run:
+            return [SimpleNamespace(file_size=size, will_download=new) for size, new in ((7, True), (9, False))]
+        with tqdm_class(total=4, unit="B") as bar, tqdm_class(total=1, unit="it") as files:
+            for _ in range(4):
+                bar.update(1)
+            files.update(1)
+
+    monkeypatch.setattr(downloads, "snapshot_download", snapshot_download)
+    monkeypatch.setattr("hf_bark_semantic.app.studio.cached_barks", lambda: {"suno/bark": "4.5G"} if shown else {})
+    studio = Studio(bark_folder, encoder=encoder, device="cpu")
+    assert studio.describe("suno/bark") == "suno/bark, to be downloaded"
+    assert downloads.download_size("suno/bark") == 7
+    cancelled = Job()
+    cancelled.cancel()
+    with pytest.raises(Cancelled):
+        studio.download("suno/bark", cancelled)
+    assert not studio.is_here("suno/bark")
+    studio.download("suno/bark", Job(show=lambda share, what: shown.append((share, what))))
+    assert shown == [(share, "downloading suno/bark") for share in (0.25, 0.5, 0.75, 1.0)]
+    assert studio.describe("suno/bark") == "suno/bark, 4.5G on this machine"
+    studio.download("nobody/bark", Job())
+    assert asked == [("suno/bark", True), ("suno/bark", False), ("suno/bark", False)]
+
+
+def test_unknown_words_are_named_while_a_text_is_written(studio, visitor):
+    visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *SETTINGS, TEXT, api_name="/speak")
+    assert studio.unknown_words(studio.bark, TEXT) == ""
+    assert 'cannot read "Zürich"' in studio.unknown_words(studio.bark, "the dog Zürich")
+    assert studio.unknown_words("suno/bark", "Zürich") == ""
 
 
 def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, visitor):

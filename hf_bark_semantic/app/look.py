@@ -1,0 +1,44 @@
+"""How the page looks: fonts of the system, and text that contrasts with its ground by 4.5 to 1 or more."""
+
+import gradio as gr
+
+CSS = """
+body:not(.dark) {--neutral-400: var(--neutral-500)}
+.dark {--color-accent: var(--primary-400); --link-text-color: var(--primary-400)}
+.note p {margin: 0; color: var(--body-text-color)}
+#tokens {max-height: 16em; overflow-y: auto}
+.overview svg {display: block; width: 100%; height: 72px; cursor: grab; touch-action: pan-y}
+.overview svg * {vector-effect: non-scaling-stroke}
+.overview .peaks {stroke: var(--body-text-color-subdued)}
+.overview .part {fill: var(--color-accent); fill-opacity: 0.3; stroke: var(--color-accent)}
+figure.speech {margin: 0}
+figure.speech svg, figure.speech img {display: block; width: 100%; margin: 0}
+figure.speech .wave {height: 56px; stroke: var(--body-text-color); fill: none}
+figure.speech .wave path {vector-effect: non-scaling-stroke}
+figure.speech img {height: 128px}
+figure.speech .tokens {height: 16px; fill: var(--color-accent)}
+button[role=tab] {min-width: 0; padding-left: 0.7em; padding-right: 0.7em}
+"""
+
+
+def theme() -> gr.themes.Base:
+    """A theme of the system's fonts, which are on every machine."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return gr.themes.Default(primary_hue="blue", **fonts).set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+    )
+
+
+__all__ = ["CSS", "theme"]
