@@ -117,29 +117,35 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
         Args:
             backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded
-                model.
+                model; or an encoder, whose backbone is taken.
             config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
 
         Raises:
             ValueError: the checkpoint lacks weights that the backbone needs.
         """
-        missing = set()
+        missing, name = set(), "The model"
         if isinstance(backbone, (str, os.PathLike)):
             name, backbone_config = backbone, AutoConfig.from_pretrained(backbone)
             loader = WhisperEncoder if backbone_config.architectures == ["WhisperEncoder"] else AutoModel
             backbone, info = loader.from_pretrained(backbone, output_loading_info=True)
             missing = {key.removeprefix("encoder.") if loader is AutoModel else key for key in info["missing_keys"]}
             missing |= set(info["missing_keys"])
-        if backbone.config.model_type == "whisper":
+        backbone_config = backbone.config
+        if isinstance(backbone, BarkSemanticEncoderModel):  # its backbone is cut, but described as it was
+            if backbone.backbone is None:
+                raise ValueError(f"{name} is an encoder without a backbone; it reads codes alone.")
+            backbone_config, backbone = backbone.config.backbone_config, backbone.backbone.model
+        if backbone_config.model_type == "whisper":
             backbone = getattr(backbone, "encoder", backbone)
-        model = cls(BarkSemanticEncoderConfig(backbone_config=copy.deepcopy(backbone.config), **config))
-        wanted = model.backbone.model.state_dict()
-        if missing & set(wanted):
+        model = cls(BarkSemanticEncoderConfig(backbone_config=copy.deepcopy(backbone_config), **config))
+        wanted, weights = model.backbone.model.state_dict(), backbone.state_dict()
+        missing = set(wanted) & (missing | (set(wanted) - set(weights)))
+        if missing:
             raise ValueError(
-                f"{name} has no weights for {sorted(missing & set(wanted))[:3]} and others that the backbone reads; "
-                f"it is not a checkpoint of a whole {backbone.config.model_type} model."
+                f"{name} has no weights for {sorted(missing)[:3]} and others that the backbone reads; "
+                f"it is not a checkpoint of a whole {backbone_config.model_type} model."
             )
-        model.backbone.model.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in wanted})
+        model.backbone.model.load_state_dict({k: v for k, v in weights.items() if k in wanted})
         return model
 
     def forward(

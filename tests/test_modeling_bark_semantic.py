@@ -135,6 +135,24 @@ def test_cut_backbone_equals_the_full_one(backbone, layer):
     torch.testing.assert_close(ours, theirs[:, :frames], atol=2e-4 if "bert" in backbone else 2e-5, rtol=1e-3)
 
 
+def test_the_backbone_of_an_encoder_is_one_for_another(tmp_path):
+    torch.manual_seed(0)
+    full = AutoModel.from_config(backbone_config("hubert-large"))
+    BarkSemanticEncoderModel.from_backbone(full, backbone_layers=[1, 2], vocab_size=50).save_pretrained(tmp_path)
+    whole, cut = (
+        BarkSemanticEncoderModel.from_backbone(backbone, backbone_layers=[2], vocab_size=50).eval()
+        for backbone in (full, str(tmp_path))
+    )
+    waveform = torch.from_numpy(noise(0.5))[None]
+    with torch.no_grad():
+        assert torch.equal(whole.backbone(waveform, None)[0], cut.backbone(waveform, None)[0])
+    with pytest.raises(ValueError, match="has no weights for .*layers.2"):
+        BarkSemanticEncoderModel.from_backbone(str(tmp_path), backbone_layers=[3], vocab_size=50)
+    BarkSemanticEncoderModel(BarkSemanticEncoderConfig(codec_hidden_size=16)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="an encoder without a backbone"):
+        BarkSemanticEncoderModel.from_backbone(str(tmp_path))
+
+
 def test_whisper_backbone_equals_transformers_on_30_seconds():
     torch.manual_seed(0)
     full = WhisperModel(backbone_config("whisper")).eval()

@@ -22,6 +22,9 @@ from hf_bark_semantic.cli.main import main
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.evaluation.judges import load_speaker_embedder, load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
+from hf_bark_semantic.modeling_bark_semantic import BarkSemanticEncoderModel
+from hf_bark_semantic.trainers.encoder import new_model
+from hf_bark_semantic.trainers.settings import read_config
 
 CHECKPOINTS = nano_bark().parent
 DIGITS = ["one seven three.", "four four nine zero.", "two eight five one.", "six three zero seven nine."]
@@ -47,6 +50,15 @@ def presets(nano) -> dict[str, VoicePrompt]:
 @pytest.fixture(scope="module")
 def speak():
     return pipeline("voice-cloning", model=str(nano_encoder()), bark="nano")
+
+
+def test_the_recipe_for_a_corpus_of_nano_takes_the_backbone_of_the_packaged_encoder():
+    model = new_model(read_config("nano_corpus")["model"], seed=0).eval()
+    packaged = BarkSemanticEncoderModel.from_pretrained(nano_encoder()).eval()
+    waveform = torch.from_numpy(hf_bark_semantic.load_audio(nano_recording())[:16_000])[None]
+    with torch.no_grad():
+        ours, theirs = (encoder.backbone(waveform, None) for encoder in (model, packaged))
+    assert len(ours) == 2 and all(map(torch.equal, ours, theirs))
 
 
 @pytest.fixture(scope="module")

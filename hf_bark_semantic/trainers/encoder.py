@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 
 from ..audio import load_audio
 from ..bark.loading import load_codec
-from ..configuration_bark_semantic import BarkSemanticEncoderConfig
+from ..configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, BarkSemanticEncoderConfig
 from ..corpus.rows import Clip
 from ..corpus.stream import StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
+from ..packaged import BUILTIN, encoder_for
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .checkpoints import remove_checkpoints
@@ -279,9 +280,12 @@ def new_model(settings: dict, seed: int) -> BarkSemanticEncoderModel:
     """The model of a `model` section: a pretrained backbone, if it names one, and an untrained head."""
     torch.manual_seed(seed)
     fields = {name: value for name, value in settings.items() if name not in ("backbone", "head_from", "iterations")}
-    if settings.get("backbone") is None:
+    backbone = settings.get("backbone")
+    if backbone is None:
         return BarkSemanticEncoderModel(BarkSemanticEncoderConfig(**fields))
-    return BarkSemanticEncoderModel.from_backbone(settings["backbone"], **fields)
+    if backbone == BUILTIN:
+        backbone = encoder_for(fields.get("vocab_size", SEMANTIC_VOCAB_SIZE))
+    return BarkSemanticEncoderModel.from_backbone(backbone, **fields)
 
 
 def new_batches(

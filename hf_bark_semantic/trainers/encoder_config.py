@@ -18,7 +18,7 @@ from .settings import arguments_of, checked_values, parameters_of, read_config, 
 
 MODEL_KEYS = {
     **parameters_of(BarkSemanticEncoderConfig),
-    "backbone": str | None,  # Hub id or folder
+    "backbone": str | None,  # of a speech model or an encoder: Hub id, folder, or "builtin" for the packaged encoder
     "head_from": str | None,  # "centroids", an encoder, or a community quantizer; see `take_over_head`
     "iterations": int,  # of k-means after the centroids
 }

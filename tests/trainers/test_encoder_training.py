@@ -835,7 +835,7 @@ def test_a_trained_encoder_knows_which_tokens_follow_each_other_in_its_training(
     assert model.transitions.pairs.tolist() == sorted(pairs)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "builtin", "teacher_base", "teacher_tiny", "nano"])
+@pytest.mark.parametrize("name", [*RECIPES, "builtin", "teacher_base", "teacher_tiny", "nano", "nano_corpus"])
 def test_every_key_of_a_recipe_is_known(name):
     config = read_encoder_config(name, training={"steps": 3, "seed": None})
     assert config.sources and config.training.steps == 3 and config.training.seed == 0
