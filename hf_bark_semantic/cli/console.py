@@ -1,4 +1,4 @@
-"""What the commands of `bark-semantic` share: exit codes, errors as one sentence, options, and loading of models.
+"""What the commands share: exit codes, errors as one sentence, options, and loading of models.
 
 Nothing here imports torch, transformers or numpy before it is called.
 """
@@ -9,10 +9,11 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
@@ -31,6 +32,12 @@ _UNUSABLE: tuple[type[Exception], ...] = (
 )  # torch asserts that it was built with CUDA
 
 
+# of these, what the user of a script can put right; anything else is a bug, whose traceback is needed
+SCRIPT_FAILURES = (ValueError, OSError, ImportError)
+
+Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+
+
 class UsageError(Exception):
     """What was asked for cannot be done at all."""
 
@@ -42,6 +49,19 @@ def usage_errors(what: str = "") -> Iterator[None]:
         yield
     except _UNUSABLE as error:
         raise UsageError(what + message(error)) from error
+
+
+def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A script's `main` that answers a missing file or a wrong value with one sentence, without a traceback."""
+
+    @wraps(main)
+    def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        try:
+            return main(*args, **kwargs)
+        except SCRIPT_FAILURES as error:
+            raise SystemExit(message(error)) from error
+
+    return wrapped
 
 
 def message(error: BaseException) -> str:
@@ -157,6 +177,7 @@ __all__ = [
     "UNUSABLE",
     "UsageError",
     "add_encoder_arguments",
+    "errors_as_one_sentence",
     "load_encoder",
     "load_pipeline",
     "make_folder",

@@ -55,8 +55,10 @@ from ..evaluation.report import how_made, required_packages, write_results
 from ..evaluation.report_page import Table
 from ..evaluation.robustness import human_blocks, human_changes, human_report
 from ..publishing import markdown_table
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None) -> None:
     args = argument_parser().parse_args(arguments)
     if args.output:
@@ -70,10 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("--weights needs encoders, and no --human.")
     measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
     measure = of_several_as_one if args.weights else measure
-    try:
-        report, trials, blocks = measure(load_corpus(args.corpus), args)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    report, trials, blocks = measure(load_corpus(args.corpus), args)
     if not state.is_main_process:
         return
     if args.json:

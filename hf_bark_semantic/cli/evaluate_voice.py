@@ -49,6 +49,7 @@ from ..evaluation.voice_trials import NUM_CANDIDATES, Trial, plan_trials
 from ..evaluation.voice_waveforms import SPOKEN, SWAPPED, Maker
 from ..packaged import NANO, bark_folder, encoder_for
 from ..pipelines.encoding import TASK
+from .console import errors_as_one_sentence
 
 PARTS = ("original", "codec", "presets", "clone")
 PROMPT_MODES = ("full", "acoustic", "semantic", "none")
@@ -57,6 +58,7 @@ SHOWN_OF_CODEC = ("wer_above_original", "pesq", "stoi", "mcd", "pitch_correlatio
 PATIENCE = {"timeout": timedelta(days=7)}  # processes wait for the slowest one at the end
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
     """Run the command; `scorers` replaces the models that the options name."""
     args = parse(arguments, argument_parser(__doc__))
@@ -108,12 +110,9 @@ def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Sco
     """Make and score this process' share of the trials; the main process returns the summary of all."""
     required_packages()
     state = PartialState(cpu=not torch.cuda.is_available(), **PATIENCE)
-    try:
-        voices, left_out = cast(args)
-        journal = Journal(args.output, settings_of(args, voices), process=state.process_index)
-        maker = load_maker(args, voices, parts, state.device)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    voices, left_out = cast(args)
+    journal = Journal(args.output, settings_of(args, voices), process=state.process_index)
+    maker = load_maker(args, voices, parts, state.device)
     presets = [name for name in maker.presets if any(fnmatch.fnmatch(name, pattern) for pattern in args.presets)]
     if "presets" in parts and not presets:
         print(f"{args.bark} has no preset of these names, so none is evaluated.", file=sys.stderr)

@@ -12,8 +12,10 @@ from pathlib import Path
 from ..bark.loading import load_codec
 from ..corpus.formats import export_fairseq
 from ..voices.cloning import decode_codes
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")

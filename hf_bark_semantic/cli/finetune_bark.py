@@ -41,10 +41,12 @@ from ..trainers.bark import FineTuning
 from ..trainers.bark_batches import minutes
 from ..trainers.bark_config import read_bark_config
 from . import publish
+from .console import errors_as_one_sentence
 
 SHOWN_FLAWS = 20
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -17,8 +17,10 @@ from datasets import concatenate_datasets
 
 from ..corpus.rows import checked_corpus, dataset_parts
 from ..trainers.folds import NO_VOICE, choose_folds
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")
@@ -27,13 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.output.exists():
         parser.error(f"{args.output} exists already; name a new folder.")
-    try:
-        corpus = concatenate_datasets([checked_corpus(part, args.corpus) for part in dataset_parts(args.corpus)])
-        voices = [voice or "" for voice in corpus["voice"]]
-        texts = [text or "" for text in corpus["text"]] if "text" in corpus.column_names else [""] * len(corpus)
-        folds = choose_folds(voices, texts, args.folds)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    corpus = concatenate_datasets([checked_corpus(part, args.corpus) for part in dataset_parts(args.corpus)])
+    voices = [voice or "" for voice in corpus["voice"]]
+    texts = [text or "" for text in corpus["text"]] if "text" in corpus.column_names else [""] * len(corpus)
+    folds = choose_folds(voices, texts, args.folds)
     corpus = corpus.remove_columns([name for name in ("fold", "in_folds") if name in corpus.column_names])
     corpus = corpus.add_column("fold", [-1 if fold is None else fold for fold in folds])
     corpus.add_column("in_folds", [fold is not None for fold in folds]).save_to_disk(args.output)

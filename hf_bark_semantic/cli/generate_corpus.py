@@ -41,10 +41,12 @@ from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
 from ..files import atomic_write
 from ..packaged import NANO, bark_folder, card_template
 from ..voices.cloning import decode_codes
+from .console import errors_as_one_sentence
 from .processes import only_run_in, start_processes
-from .publish import publish_or_exit
+from .publish import publish_and_print
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     args = parse_arguments(arguments)
     template = card_template("corpus")  # where there is none, better now than when everything is made
@@ -76,7 +78,7 @@ def finish(args, template: str) -> None:
     print(corpus_summary(args.output))
     if args.push_to_hub:
         # Damaged shards that were replaced are still in set_aside/.
-        publish_or_exit(args.output, args.push_to_hub, private=args.private, leave_others=True)
+        publish_and_print(args.output, args.push_to_hub, private=args.private, leave_others=True)
 
 
 def parse_arguments(arguments=None) -> argparse.Namespace:

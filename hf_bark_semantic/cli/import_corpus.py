@@ -15,8 +15,10 @@ from pathlib import Path
 from ..corpus.formats import read_archives, read_fairseq, read_npz_folder
 from ..corpus.pairs import import_pairs
 from ..corpus.shards import shard_records, summarize_records
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     layouts = parser.add_subparsers(dest="layout", required=True)

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..evaluation.packaging import package_encoder
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
@@ -25,11 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, **remote_code)
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
-    try:
-        options = {"remote_code": args.remote_code, "license_id": args.license}
-        print(package_encoder(args.run, read_scores(args.scores), args.output, **options))
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    options = {"remote_code": args.remote_code, "license_id": args.license}
+    print(package_encoder(args.run, read_scores(args.scores), args.output, **options))
     print(f"Next: python -m hf_bark_semantic.cli.publish {args.output} me/{args.output.name} --dry-run")
 
 

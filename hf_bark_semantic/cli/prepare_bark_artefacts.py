@@ -25,10 +25,12 @@ from datasets import Dataset
 
 from ..corpus.bark_artefacts import pair_rows, preset_rows, prompt_rows, sweep_rows
 from ..corpus.bark_sources import Missing, fetch_artefacts
+from .console import errors_as_one_sentence
 
 REASONS_SHOWN = 5  # of a part
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(

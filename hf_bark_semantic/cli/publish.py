@@ -16,9 +16,11 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard
 
-from ..publishing import CARD, REPORT, PublishingError, adapter_results, add_code, add_results, publish
+from ..publishing import CARD, REPORT, adapter_results, add_code, add_results, publish
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
@@ -38,12 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     complete_card(args.folder, args.license)
     if args.remote_code:
-        try:
-            add_code(args.folder)
-        except PublishingError as error:
-            raise SystemExit(str(error)) from error
+        add_code(args.folder)
     options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
-    publish_or_exit(args.folder, args.repo_id, **options)
+    publish_and_print(args.folder, args.repo_id, **options)
 
 
 def complete_card(folder: Path, license_id: str | None) -> None:
@@ -61,12 +60,13 @@ def complete_card(folder: Path, license_id: str | None) -> None:
         path.write_text(card, encoding="utf-8")
 
 
-def publish_or_exit(folder: Path, repo_id: str, **options) -> None:
-    """Publish, and print what went; or end the script with the reasons against it."""
-    try:
-        publication = publish(folder, repo_id, **options)
-    except PublishingError as error:
-        raise SystemExit(str(error)) from error
+def publish_and_print(folder: Path, repo_id: str, **options) -> None:
+    """Publish, and print what went.
+
+    Raises:
+        PublishingError: the folder cannot be published.
+    """
+    publication = publish(folder, repo_id, **options)
     print(publication)
     print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {repo_id}.")
 

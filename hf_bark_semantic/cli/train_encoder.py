@@ -36,8 +36,10 @@ from ..trainers.encoder import train_or_resume
 from ..trainers.encoder_config import read_encoder_config
 from ..trainers.loop import process_state
 from ..trainers.splits import corpus_fingerprint, open_training_corpus, training_clips
+from .console import errors_as_one_sentence
 
 
+@errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a YAML file, or the name of a packaged recipe, such as builtin")

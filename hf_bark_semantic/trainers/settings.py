@@ -40,10 +40,13 @@ def read_config(place: str | os.PathLike) -> dict:
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a recipe.
-        ValueError: the file holds no sections.
+        ValueError: the file is no YAML, or holds no sections.
     """
-    file = Path(place) if Path(place).is_file() else recipe(os.fspath(place))
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        file = Path(place) if Path(place).is_file() else recipe(os.fspath(place))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no file {os.fspath(place)!r}. {error}") from error
+    config = _yaml(file.read_text(encoding="utf-8"), f"{place} is no YAML")
     if not isinstance(config, dict):
         raise ValueError(f"{place} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
     return config
@@ -53,7 +56,7 @@ def set_value(config: dict, assignment: str) -> None:
     """Put a value at a dotted key of the config, such as `"training.steps=10"`; its section must exist.
 
     Raises:
-        ValueError: there is no such section, or no value.
+        ValueError: there is no such section, no value, or one that is no YAML.
     """
     key, equals, value = assignment.partition("=")
     *path, name = key.split(".")
@@ -62,7 +65,14 @@ def set_value(config: dict, assignment: str) -> None:
         section = section.get(part) if isinstance(section, dict) else None
     if not equals or not isinstance(section, dict):
         raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
-    section[name] = yaml.safe_load(value)
+    section[name] = _yaml(value, f"--set {assignment!r}: the value is no YAML")
+
+
+def _yaml(text: str, complaint: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{complaint}: {' '.join(str(error).split())}") from error
 
 
 def arguments_of(cls: Callable, values: Mapping[str, Any], section: str):

@@ -38,9 +38,9 @@ def trained(tmp_path):
 
 def test_a_fold_that_the_corpus_lacks_is_not_held_out(trained, corpus, tmp_path):
     without = saved(tmp_path / "plain", *(corpus_row(seed) for seed in range(3)), without=("fold", "in_folds"))
-    with pytest.raises(ValueError, match="has no folds .column `fold`., so fold 0 cannot be held out"):
+    with pytest.raises(SystemExit, match="has no folds .column `fold`., so fold 0 cannot be held out"):
         trained(without, "--fold", "0")
-    with pytest.raises(ValueError, match="Fold 7 of .* has no clips; its folds are 0, 1"):
+    with pytest.raises(SystemExit, match="Fold 7 of .* has no clips; its folds are 0, 1"):
         trained(corpus, "--fold", "7")
 
 
@@ -110,6 +110,23 @@ def test_any_corpus_gets_folds_to_hold_out(trained, tmp_path, capsys):
     assert "fold 1, English from codes" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="9 folds need at least as many voices, and the corpus has 4. Take fewer"):
         fold_corpus.main([plain, "--folds", "9", "--output", str(tmp_path / "more")])
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("no.yaml", [], "There is no file 'no.yaml'. There is no recipe 'no.yaml'; there are .*builtin"),
+        ("nano_corpus", ["--corpus", "no/such/corpus"], "'no/such/corpus' cannot be read as a dataset"),
+        ("nano_corpus", ["--set", "training.steps=[1"], "--set 'training.steps=.1': the value is no YAML"),
+        ("nano_corpus", ["--set", "training.stebs=1"], "`training` has no `stebs`; did you mean `steps`"),
+        ("nano_corpus", ["--set", "trainings.steps=1"], "it must be KEY=VALUE with a section of the config"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_one_sentence(config, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        train_encoder.main([config, *options])
+    assert not list(tmp_path.iterdir())
 
 
 def test_codes_alone_are_decoded_or_refused(bark_folder, tmp_path):

@@ -298,13 +298,13 @@ def test_the_script_makes_a_corpus_with_a_card_and_only_once(command, tmp_path, 
     monkeypatch.setattr(generate_corpus, "load_bark", None)  # nothing is left to do, so nobody needs it
     generate_corpus.main([*command, "--audio", "--sound-share", "0.5"])
     assert "3 of 3 shards are there" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="recipe.with_audio: True there, False now"):
+    with pytest.raises(SystemExit, match="recipe.with_audio: True there, False now"):
         generate_corpus.main([*command, "--sound-share", "0.5"])
 
 
 def test_without_a_card_template_nothing_is_spoken(command, tmp_path, monkeypatch):
     monkeypatch.setattr(packaged, "CARD_TEMPLATES", (tmp_path,))
-    with pytest.raises(FileNotFoundError, match="no card template 'corpus'"):
+    with pytest.raises(SystemExit, match="no card template 'corpus'"):
         generate_corpus.main(command)
     assert not (tmp_path / "c").exists()
 
@@ -391,7 +391,7 @@ def test_a_corpus_without_a_licence_is_refused_before_it_is_made(command, tmp_pa
     ],
 )
 def test_wrong_options_are_explained_before_anything_is_made(command, tmp_path, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SystemExit, match=message):
         generate_corpus.main([*command, *options])
     assert not (tmp_path / "c").exists()
 

@@ -139,7 +139,7 @@ def test_a_killed_distillation_asks_no_teacher_again_and_ends_with_the_same_weig
 def test_other_teachers_or_recordings_are_other_settings(config, tmp_path):
     folder = run(config, tmp_path / "run")
     soundfile.write(tmp_path / "recordings" / "0.wav", noise(1.5, 9), 16_000)
-    with pytest.raises(ValueError, match="recordings"):
+    with pytest.raises(SystemExit, match="recordings"):
         run(config, folder)
 
 
@@ -156,7 +156,7 @@ def test_a_teacher_that_knows_the_held_out_fold_is_refused(config, tmp_path, rec
     config["distillation"]["encoders"] = {str(teacher): 1}
     if record is not None:
         (teacher / "training.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=f"Fold 1 is held out, but the teacher .* {known}"):
+    with pytest.raises(SystemExit, match=f"Fold 1 is held out, but the teacher .* {known}"):
         run(config, tmp_path / "run", "--fold", "1")
 
 
@@ -174,7 +174,7 @@ def test_the_teacher_of_a_fold_is_found_by_its_name(config, tmp_path):
 
 def test_a_clip_that_no_teacher_reads_is_named(config, tmp_path):
     config["distillation"]["encoders"] = {str(tmp_path / "reads_audio"): 1}
-    with pytest.raises(ValueError, match="prompt-4: no teacher can read it"):
+    with pytest.raises(SystemExit, match="prompt-4: no teacher can read it"):
         run(config, tmp_path / "run")
 
 

@@ -218,7 +218,7 @@ def test_damaged_checkpoints_are_not_mistaken_for_none(config, tmp_path, interru
     folder = killed_in_step_5(config, tmp_path, interrupted)
     for file in folder.glob("checkpoint*/model.safetensors"):
         file.write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"damaged. Remove checkpoint and checkpoint.old"):
+    with pytest.raises(SystemExit, match=r"damaged. Remove checkpoint and checkpoint.old"):
         run(config, tmp_path, name="killed")
 
 
@@ -264,7 +264,7 @@ def test_a_killed_run_does_not_go_on_with_other_settings(config, tmp_path, inter
     killed_in_step_5(config, tmp_path, interrupted, "--fold", "0")
     for section, values in change.items():
         config[section] = {**config.get(section, {}), **values}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SystemExit, match=message):
         run(config, tmp_path, *options, name="killed")
 
 
@@ -274,11 +274,11 @@ def test_a_finished_encoder_is_not_taken_for_one_of_other_settings(config, tmp_p
     run(config, tmp_path, "--fold", "0")
     assert "nothing to do" in capsys.readouterr().out
     for options in (["--fold", "1"], ["--fold", "0", "--steps", "8"], ["--fold", "0", "--set", "model.dropout=0.2"]):
-        with pytest.raises(ValueError, match="holds what was begun with other settings"):
+        with pytest.raises(SystemExit, match="holds what was begun with other settings"):
             run(config, tmp_path, *options)
     assert (folder / "model.safetensors").read_bytes() == before
     (folder / "settings.json").unlink()
-    with pytest.raises(ValueError, match="holds model.safetensors, but no settings.json"):
+    with pytest.raises(SystemExit, match="holds model.safetensors, but no settings.json"):
         run(config, tmp_path, "--fold", "0")
 
 
@@ -291,7 +291,7 @@ def test_a_codec_front_end_of_another_training_is_not_taken(config, tmp_path, in
         shutil.rmtree(checkpoint)
     assert (folder / "codec_front_end" / "codec_front_end.safetensors").exists()
     config["codec_training"]["learning_rate"] = 0.1
-    with pytest.raises(ValueError, match="codec_training.learning_rate: None there, 0.1 here"):
+    with pytest.raises(SystemExit, match="codec_training.learning_rate: None there, 0.1 here"):
         run(config, tmp_path, name="killed")
 
 
@@ -304,7 +304,7 @@ def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, interrupted, spoke
     Dataset.from_list(rows).save_to_disk(tmp_path / "other")
     shutil.move(spoken, tmp_path / "moved")
     shutil.copytree(tmp_path / "other", spoken)
-    with pytest.raises(ValueError, match="corpus_fingerprint: '.*' there, '.*' here"):
+    with pytest.raises(SystemExit, match="corpus_fingerprint: '.*' there, '.*' here"):
         run(config, tmp_path, name="killed")
     assert_same_weights(whole, run({**config, "corpus": str(tmp_path / "moved")}, tmp_path, name="killed"))
 
@@ -523,12 +523,12 @@ def test_validation_on_features_is_that_of_the_whole_model(config, tmp_path):
     ],
 )
 def test_a_validation_that_cannot_be_is_refused(config, tmp_path, validation, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SystemExit, match=message):
         run({**config, "validation": validation}, tmp_path)
 
 
 def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
-    with pytest.raises(ValueError, match="validate on another one"):
+    with pytest.raises(SystemExit, match="validate on another one"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
     config = arguments_of(EncoderTrainingConfig, {**config, "validation": {"fold": 1}}, "config")
     clips, held_out = training_clips(config, open_training_corpus(config), 0)
@@ -652,18 +652,18 @@ def test_crops_of_codes_sound_as_in_their_clip(tmp_path):
 
 def test_clips_that_the_model_cannot_read_are_named(config, tmp_path):
     Dataset.from_list([corpus_row(0, with_audio=False)]).save_to_disk(tmp_path / "silent")
-    with pytest.raises(ValueError, match=r"pair-0: the model reads audio, but the clip has codes.*batches.codec"):
+    with pytest.raises(SystemExit, match=r"pair-0: the model reads audio, but the clip has codes.*batches.codec"):
         run({**config, "corpus": str(tmp_path / "silent")}, tmp_path)
     config["model"]["vocab_size"] = 20
-    with pytest.raises(ValueError, match=r"has token 49, but `model.vocab_size` is 20"):
+    with pytest.raises(SystemExit, match=r"has token 49, but `model.vocab_size` is 20"):
         run(config, tmp_path)
 
 
 @pytest.mark.parametrize("section", [{"feature_copies": {"pair": 1}}, {"codec_training": {"crops": {"pair": 1}}}])
 def test_what_needs_all_clips_first_does_not_go_with_a_stream(config, tmp_path, section):
-    with pytest.raises(ValueError, match="goes through all clips first"):
+    with pytest.raises(SystemExit, match="goes through all clips first"):
         run({**config, "streaming": True, **section}, tmp_path)
-    with pytest.raises(ValueError, match="did you mean `block_size`"):
+    with pytest.raises(SystemExit, match="did you mean `block_size`"):
         run({**config, "streaming": {"blocks": 3}}, tmp_path)
 
 
@@ -684,7 +684,7 @@ def test_the_head_of_another_encoder_is_taken_over(config, tmp_path):
     a, b = (load_file(folder / "model.safetensors") for folder in (first, second))
     assert all(torch.equal(a[name], b[name]) for name in a if name.startswith("head."))
     config["model"]["hidden_size"] = 64
-    with pytest.raises(ValueError, match="hidden_size: 32 there, 64 here"):
+    with pytest.raises(SystemExit, match="hidden_size: 32 there, 64 here"):
         run(config, tmp_path, name="third")
 
 
@@ -746,7 +746,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path, backbone):
 
 def test_gradient_checkpointing_of_a_head_alone_is_refused(config, tmp_path):
     config["training"]["gradient_checkpointing"] = True
-    with pytest.raises(ValueError, match="HeadOnFeatures has none"):
+    with pytest.raises(SystemExit, match="HeadOnFeatures has none"):
         run({**config, "feature_copies": {"pair": 1}}, tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_a_killed_study_goes_on_and_a_finished_one_does_nothing(options, scorers
     monkeypatch.setattr(compare_finetuning, "run_trials", None)
     monkeypatch.setattr(compare_finetuning, "load_tuned", None)
     assert compare_finetuning.main(options, scorers)["rows"] == summary["rows"]
-    with pytest.raises(ValueError, match=r"steps 2 .now 3"):
+    with pytest.raises(SystemExit, match=r"steps 2 .now 3"):
         compare_finetuning.main([*options, "--steps", "3"], scorers)
 
 

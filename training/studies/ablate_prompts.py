@@ -22,6 +22,7 @@ differences are under `comparisons` in summary.json. Claims need 20 voices or mo
 from collections.abc import Sequence
 from itertools import combinations
 
+from hf_bark_semantic.cli.console import errors_as_one_sentence
 from hf_bark_semantic.cli.evaluate_voice import SHOWN, argument_parser, evaluate, seeds_of
 from hf_bark_semantic.evaluation.report import how_made
 from hf_bark_semantic.evaluation.voice_figures import compare_pairs, format_table
@@ -31,6 +32,7 @@ from hf_bark_semantic.evaluation.voice_scores import Scorers
 CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
     """Run the command; `scorers` replaces the models that the options name."""
     parser = argument_parser(__doc__)

@@ -58,6 +58,7 @@ from hf_bark_semantic.bark.configs import STAGES, bark_stage
 from hf_bark_semantic.bark.examples import Utterance, collate
 from hf_bark_semantic.bark.loading import check_bark, check_encoder, load_bark
 from hf_bark_semantic.bark.losses import LOSSES
+from hf_bark_semantic.cli.console import errors_as_one_sentence
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     argument_parser,
@@ -139,6 +140,7 @@ class Arm:
         return Arm(None, True, tokens=self.tokens, others=self.others)
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
     """Run the command; `scorers` replaces the models that the options name."""
     args = parse(arguments)

@@ -45,6 +45,7 @@ from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
 from hf_bark_semantic.bark.synthesis import text_to_semantic
+from hf_bark_semantic.cli.console import errors_as_one_sentence
 from hf_bark_semantic.cli.evaluate_voice import (
     SHOWN,
     argument_parser,
@@ -73,6 +74,7 @@ MODELS = ("semantic", "coarse_acoustics", "fine_acoustics")
 GREEDY = Sampling(0.0, min_eos_p=None)
 
 
+@errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
     """Run the command; `scorers` replaces the models that the options name."""
     args = parse(arguments)
