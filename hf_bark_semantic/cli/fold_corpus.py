@@ -9,14 +9,13 @@ and whose text in another is in no fold (`in_folds` is false): it is trained on 
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import concatenate_datasets
 
-from ..corpus.rows import checked_corpus, dataset_parts
-from ..trainers.folds import NO_VOICE, choose_folds
+from ..corpus.rows import FOLD_COLUMNS, checked_corpus, dataset_parts, stored_fold
+from ..trainers.folds import choose_folds, folds_in_words
 from .console import errors_as_one_sentence
 
 
@@ -33,19 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     voices = [voice or "" for voice in corpus["voice"]]
     texts = [text or "" for text in corpus["text"]] if "text" in corpus.column_names else [""] * len(corpus)
     folds = choose_folds(voices, texts, args.folds)
-    corpus = corpus.remove_columns([name for name in ("fold", "in_folds") if name in corpus.column_names])
-    corpus = corpus.add_column("fold", [-1 if fold is None else fold for fold in folds])
-    corpus.add_column("in_folds", [fold is not None for fold in folds]).save_to_disk(args.output)
-    for fold, count in sorted(Counter(fold for fold in folds if fold is not None).items()):
-        print(f"fold {fold}: {count} clips")
-    notes = {
-        "share a voice with one fold and a text with another, so they are in none": sum(f is None for f in folds),
-        "name no voice, and each counts as a voice of its own": sum(voice in NO_VOICE for voice in voices),
-        "have no text, so a sentence may be in several folds": sum(not text for text in texts),
-    }
-    for note, count in notes.items():
-        if count:
-            print(f"{count} clips {note}.")
+    corpus = corpus.remove_columns([name for name in corpus.column_names if name in FOLD_COLUMNS])
+    for name in stored_fold(None):
+        corpus = corpus.add_column(name, [stored_fold(fold)[name] for fold in folds])
+    corpus.save_to_disk(args.output)
+    print(*folds_in_words(folds, voices, texts), sep="\n")
     print(
         f"Next, for each fold: accelerate launch -m hf_bark_semantic.cli.train_encoder CONFIG --corpus {args.output} "
         "--fold N --output outputs/cv/foldN"

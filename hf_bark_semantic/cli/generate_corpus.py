@@ -10,12 +10,14 @@
     after: outputs/corpus/   data/train-*.parquet  shards/*.json  corpus.json  README.md (the dataset card)
 
 Killed anywhere, it goes on when the same command is started again, with any number of processes; all of them, on all
-machines, must see the same output folder. A higher --rows makes a finished corpus longer. `train_encoder.py` and
+machines, must see the same output folder. A higher --rows makes a finished corpus longer. --folds gives every row a
+fold to hold out, as fold_corpus does later for any corpus; such a corpus cannot become longer. `train_encoder.py` and
 `datasets.load_dataset` read the folder. Texts are a .txt, a table, whose columns are printed, or a dataset's folder or
 Hub id; voices are names of the Bark's presets, "presets" for all of them, .npz prompts, folders of them, or "none".
 """
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from ..evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transc
 from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
 from ..files import atomic_write
 from ..packaged import NANO, bark_folder, card_template
+from ..trainers.folds import choose_folds, folds_in_words
 from ..voices.cloning import decode_codes
 from .console import errors_as_one_sentence
 from .processes import only_run_in, start_processes
@@ -54,12 +57,13 @@ def main(arguments=None):
     place = str(bark_folder(args.bark))
     processor = load_bark_processor(place, revision=args.revision)
     plan = make_plan(args, place, processor, accelerator.print)
+    folds = None if args.folds is None else make_folds(plan, args.folds, accelerator.print)
     load_speaker = partial(make_speaker, args, processor, accelerator.device)
     if args.dry_run:
         if accelerator.is_main_process:
             print(dry_run(args, plan, load_speaker, accelerator))
         return
-    recipe = make_recipe(args, place, accelerator.device)
+    recipe = make_recipe(args, place, accelerator.device, folds)
     with only_run_in(args.output, accelerator):
         if accelerator.is_main_process:
             open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
@@ -93,6 +97,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
+    parser.add_argument("--folds", type=int, help="give each row one of so many folds, which share no voice or text")
     parser.add_argument("--seed", type=int, default=0)
     for stage in SUNO_TEMPERATURES:
         parser.add_argument(
@@ -153,7 +158,17 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
     )
 
 
-def make_recipe(args, place: str, device: torch.device) -> Recipe:
+def make_folds(plan: CorpusPlan, num_folds: int, log=print) -> list[int | None]:
+    """The fold of every row of a plan, before filters."""
+    rows = [plan.row(index) for index in range(plan.num_rows)]
+    voices, texts = [row.voice for row in rows], [row.text for row in rows]
+    folds = choose_folds(voices, texts, num_folds)
+    for line in folds_in_words(folds, voices, texts):
+        log(line)
+    return folds
+
+
+def make_recipe(args, place: str, device: torch.device, folds: Sequence[int | None] | None) -> Recipe:
     """The Bark, the judges, and what is kept."""
     model, revision = model_revision(place, args.revision)
     judges: dict[str, Any] = {}
@@ -173,6 +188,7 @@ def make_recipe(args, place: str, device: torch.device) -> Recipe:
         judges=judges,
         keep_rejected=args.keep_rejected,
         with_audio=args.audio,
+        folds=folds,
     )
 
 

@@ -34,6 +34,7 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
         "texts": f"{plan['sentences']['count']:,} texts of {', '.join(texts)}",
         "sounds": f"{plan['sound_share']:.0%}",
         "voices": f"{len(total['voices']):,}",
+        "folds": str(recipe.get("folds") or "none"),
         "temperatures": "; ".join(f"{stage} {plan[f'{stage}_temperatures']}" for stage in SUNO_TEMPERATURES),
         "seed": str(plan["seed"]),
         "audio": "FLAC, 24 kHz" if recipe["with_audio"] else "not stored; Bark's codec decodes it from `audio_codes`",

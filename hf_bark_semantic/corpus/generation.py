@@ -8,7 +8,7 @@ generate_shard     one shard's rows, spoken and filtered
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..files import sha256_of_file
 from ..voices.splitting import estimate_duration_s
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
-from .rows import SPEECH_COLUMNS, row_features, stored_audio
+from .rows import FOLD_COLUMNS, SPEECH_COLUMNS, row_features, stored_audio, stored_fold
 from .shards import missing_shards, write_shard
 
 SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
@@ -44,6 +44,7 @@ class Recipe:
             `word_error_rate` or `speaker_similarity`; each with a `description`.
         keep_rejected (`bool`): keep rows that fail a filter, too, with its name in `failed_filters`.
         with_audio (`bool`): store the waveform as well (FLAC, 16 bit; what is beyond full scale is clipped).
+        folds (`Sequence[int | None]`, *optional*): of every row of the plan, for the columns `fold` and `in_folds`.
     """
 
     model: str
@@ -53,16 +54,20 @@ class Recipe:
     judges: Mapping[str, Callable[[SynthesisResult, str | None], float | None]] = field(default_factory=dict)
     keep_rejected: bool = False
     with_audio: bool = False
+    folds: Sequence[int | None] | None = None
 
     @property
     def features(self) -> Features:
         """The columns of the rows."""
-        return row_features({*SPEECH_COLUMNS, "audio"} if self.with_audio else SPEECH_COLUMNS)
+        with_audio = {"audio"} if self.with_audio else set()
+        return row_features(SPEECH_COLUMNS | with_audio | (set() if self.folds is None else FOLD_COLUMNS))
 
     def description(self) -> dict:
+        """All that rows depend on beside their plan, small enough for a file."""
         judges = {name: getattr(judge, "description", "") for name, judge in self.judges.items()}
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**values, "filters": asdict(self.filters), "judges": judges}
+        num_folds = None if self.folds is None else len(set(self.folds) - {None})
+        return {**values, "filters": asdict(self.filters), "judges": judges, "folds": num_folds}
 
 
 def model_revision(place: str, revision: str | None = None) -> tuple[str, str]:
@@ -152,6 +157,8 @@ def _row(planned: PlannedRow, result: SynthesisResult, recipe: Recipe, measures:
     row = {name: getattr(planned, name) for name in planned.__dataclass_fields__ if name != "index"}
     if recipe.with_audio:
         row["audio"] = stored_audio(planned.id, result.waveform, result.sampling_rate)
+    if recipe.folds is not None:
+        row |= stored_fold(recipe.folds[planned.index])
     return {
         **row,
         "id": planned.id,

@@ -5,9 +5,10 @@
     read_corpus     the clips of a corpus, one after the other; `load_corpus` reads all of them into memory
     open_dataset    a folder or Hub id, as a `datasets` object
     stored_audio    a waveform, as the column `audio` holds it
+    stored_fold     a fold, as the columns `fold` and `in_folds` hold it
 
 Training reads any dataset with `id`, `voice`, `semantic_tokens` and `audio_codes`. Beside the columns of
-[`row_features`], it may have `kind`, `fold` and `in_folds`; the audio may also be an array at 16 kHz.
+[`row_features`], it may have `kind`; the audio may also be an array at 16 kHz.
 """
 
 import io
@@ -50,12 +51,15 @@ COLUMNS = {
     "semantic_tokens": List(Value("int32")),  # (num_tokens,)
     "audio_codes": List(List(Value("int16"))),  # (8, num_frames)
     "confidence": Value("float32"),
+    "fold": Value("int64"),
+    "in_folds": Value("bool"),
     "finish_reason": Value("string"),
     "failed_filters": List(Value("string")),
     "measures": {name: Value("float32") for name in MEASURES},
     "audio": Audio(decode=False),
 }
-SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio"}  # of Bark's own speech; some corpora keep its audio
+FOLD_COLUMNS = {"fold", "in_folds"}
+SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio", *FOLD_COLUMNS}  # of Bark's own speech; some keep its audio
 RECORDING_COLUMNS = {"id", "source", "text", "voice", "semantic_tokens", "audio_codes", "confidence"}
 REQUIRED = ("id", "voice", "semantic_tokens", "audio_codes")
 LENGTH_TOLERANCE = 2  # samples: what resampling rounds
@@ -226,6 +230,11 @@ def stored_audio(name: str, waveform: np.ndarray, sampling_rate: int) -> dict[st
     return {"bytes": content.getvalue(), "path": f"{name}.flac"}
 
 
+def stored_fold(fold: int | None) -> dict[str, Any]:
+    """A fold as a row holds it; `None` for a clip that is only trained on where nothing is held out."""
+    return {"fold": -1 if fold is None else fold, "in_folds": fold is not None}
+
+
 def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], list[Clip]]:
     """Training and held-out clips. With a fold, clips that may share a voice or a text with it are in neither."""
     if fold is None:
@@ -267,6 +276,7 @@ def _waveform_of_row(row: Mapping[str, Any], num_samples: int) -> np.ndarray | N
 
 __all__ = [
     "COLUMNS",
+    "FOLD_COLUMNS",
     "MEASURES",
     "RECORDING_COLUMNS",
     "SPEECH_COLUMNS",
@@ -279,4 +289,5 @@ __all__ = [
     "row_features",
     "split_fold",
     "stored_audio",
+    "stored_fold",
 ]

@@ -166,15 +166,17 @@ def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
 
 
 def _check_same(folder: Path, there: Mapping, here: Mapping) -> None:
+    folded = bool(there.get("recipe", {}).get("folds"))
     differing = [
         f"{name}: {'nothing' if before is None else before} there, {'nothing' if now is None else now} now"
         for name, (before, now) in sorted(differences(there, here).items())
-        if not (name == "plan.num_rows" and (now or 0) >= (before or 0))
+        if not (name == "plan.num_rows" and (now or 0) >= (before or 0) and not folded)
     ]
     if differing:
+        rule = "its folds were made for these rows" if folded else "rows may only be added"
         raise ValueError(
             f"{str(folder)!r} holds a corpus of another plan ({'; '.join(differing[:5])}). Repeat the options of the "
-            "first run (rows may only be added), or name another folder."
+            f"first run ({rule}), or name another folder."
         )
 
 

@@ -1,6 +1,7 @@
 """Folds of a corpus that share neither voice nor text.
 
 choose_folds    the fold of every clip
+folds_in_words  how many clips each fold has, and which clips it says less about
 NO_VOICE        names of a voice that stand for another one in every clip
 """
 
@@ -60,6 +61,25 @@ def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) ->
     return folds
 
 
+def folds_in_words(folds: Sequence[int | None], voices: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """A line for each fold, and one for each kind of clip that is in none, or whose voice or text nobody knows.
+
+    Args:
+        folds (sequence of `int` or `None`): of [`choose_folds`].
+        voices (sequence of `str`), texts (sequence of `str`): that it was asked for.
+    """
+    notes = {
+        "share a voice with one fold and a text with another, so they are in none": sum(
+            fold is None for fold in folds
+        ),
+        "name no voice, and each counts as a voice of its own": sum(voice in NO_VOICE for voice in voices),
+        "have no text, so a sentence may be in several folds": sum(not text for text in texts),
+    }
+    counts = sorted(Counter(fold for fold in folds if fold is not None).items())
+    lines = [f"fold {fold}: {count:,} clips" for fold, count in counts]
+    return lines + [f"{count:,} clips {note}." for note, count in notes.items() if count]
+
+
 def _connected(of_voice: Sequence[int], of_text: Sequence[int]) -> list[int]:
     """For every clip, the least voice among all that are connected with its own by texts."""
     parent = {voice: voice for voice in of_voice}
@@ -85,4 +105,4 @@ def _divided(groups: Sequence[int], num_folds: int) -> dict[int, int]:
     return fold_of
 
 
-__all__ = ["NO_VOICE", "choose_folds"]
+__all__ = ["NO_VOICE", "choose_folds", "folds_in_words"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_bark_semantic.cli import evaluate_encoder, fold_corpus, train_encoder
+from hf_bark_semantic.cli import evaluate_encoder, fold_corpus, generate_corpus, train_encoder
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.trainers.folds import choose_folds
 from hf_bark_semantic.trainers.splits import text_digest
@@ -110,6 +110,27 @@ def test_any_corpus_gets_folds_to_hold_out(trained, tmp_path, capsys):
     assert "fold 1, English from codes" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="9 folds need at least as many voices, and the corpus has 4. Take fewer"):
         fold_corpus.main([plain, "--folds", "9", "--output", str(tmp_path / "more")])
+
+
+def test_a_corpus_is_made_with_folds_by_the_rule_for_finished_ones(bark_folder, tmp_path, capsys):
+    texts = [f"{word} {number}." for number in ("one", "two") for word in ("Dogs", "Cats", "Birds")]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    command = ["--bark", bark_folder, "--texts", str(tmp_path / "texts.txt"), "--filters", "off", "--keep-rejected"]
+    command += ["--voices", "presets", "none", "--output", str(tmp_path / "corpus")]
+    generate_corpus.main([*command, "--folds", "2"])
+    assert "fold 1: 3 clips" in capsys.readouterr().out
+    clips = load_corpus(tmp_path / "corpus")
+    chosen = choose_folds([clip.voice for clip in clips], [clip.text for clip in clips], 2)
+    assert len(clips) == len(texts) and [clip.fold for clip in clips] == chosen
+    fold_corpus.main([str(tmp_path / "corpus"), "--folds", "2", "--output", str(tmp_path / "folded")])
+    assert [clip.fold for clip in load_corpus(tmp_path / "folded")] == chosen
+    with pytest.raises(SystemExit, match="num_rows: 6 there, 8 now.*its folds were made for these rows"):
+        generate_corpus.main([*command, "--folds", "2", "--rows", "8"])
+    with pytest.raises(SystemExit, match="recipe.folds: 2 there, nothing now"):
+        generate_corpus.main(command)
+    with pytest.raises(SystemExit, match="9 folds need at least as many voices"):
+        generate_corpus.main([*command, "--folds", "9", "--output", str(tmp_path / "more")])
+    assert not (tmp_path / "more").exists()
 
 
 @pytest.mark.parametrize(
