@@ -29,6 +29,7 @@ benchmark_encoders.py compares several encoders.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,7 @@ from ..evaluation.report_page import Table
 from ..evaluation.robustness import human_blocks, human_changes, human_report
 from ..publishing import markdown_table
 from .console import errors_as_one_sentence
+from .route import SCORES, after_evaluation, say_next, script
 
 
 @errors_as_one_sentence
@@ -85,6 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cards = blocks[: 1 + ("presets" in report)]
         write_results(args.output, title, made=made, summary=summary, trials=trials, blocks=blocks, cards=cards)
         print(args.output / "report.html")
+    if measure is of_held_out_clips:
+        if args.json:
+            command = after_evaluation(args.encoders, report["folds"], args.corpus, args.json)
+        else:
+            command = script("evaluate_encoder", *(arguments or sys.argv[1:]), "--json", SCORES)
+        if command is not None:
+            say_next(*command)
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -12,10 +12,10 @@
                                     samples/*.wav (before, and after each stage), probe/ (Bark's own speech),
                                     semantic/ coarse/ fine/ (log.jsonl, validation.json, best/)
 
-A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full. Every command goes on where it was
-killed when it is started again. A stage stops when its loss on held-out utterances has not fallen for some time, and
-its best weights are kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other voices. Its loss
-before and after tells what was forgotten.
+A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full, finetune_nano. Every command goes on
+where it was killed when it is started again. A stage stops when its loss on held-out utterances has not fallen for
+some time, and its best weights are kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other
+voices. Its loss before and after tells what was forgotten.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from ..trainers.bark_batches import minutes
 from ..trainers.bark_config import read_bark_config
 from . import publish
 from .console import errors_as_one_sentence
+from .route import after_fine_tuning, after_preparation, say_next, speaking
 
 SHOWN_FLAWS = 20
 
@@ -70,7 +71,7 @@ def main(arguments=None):
     prepare.set_defaults(command=run_prepare)
 
     training = commands.add_parser("train", help="fine-tune")
-    training.add_argument("config", help="a YAML file, or a recipe: finetune_lora, finetune_full")
+    training.add_argument("config", help="a YAML file, or a recipe: finetune_lora, finetune_full, finetune_nano")
     training.add_argument("--output", help="instead of the config's output_dir")
     training.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=100")
     training.set_defaults(command=run_train)
@@ -129,10 +130,15 @@ def run_prepare(args) -> None:
         f"{args.output}: {len(utterances)} of {len(recordings)} recordings, {minutes(utterances):.1f} minutes, "
         f"{len({utterance.voice for utterance in utterances})} voices. Left out: {dict(kinds) or 'none'}."
     )
+    say_next(*after_preparation(args.bark, args.output))
 
 
 def run_train(args) -> None:
-    FineTuning(read_bark_config(args.config, args.set, output_dir=args.output)).run()
+    config = read_bark_config(args.config, args.set, output_dir=args.output)
+    tuning = FineTuning(config)
+    tuning.run()
+    if tuning.state.is_main_process:
+        say_next(*after_fine_tuning(config.bark, Path(config.output_dir)))
 
 
 def run_merge(args) -> None:
@@ -141,6 +147,7 @@ def run_merge(args) -> None:
     set_adapters(bark, {bundle.name: args.weight})
     save_bark(merge_adapters(bark), processor, args.output)
     print(args.output)
+    say_next(*speaking(args.output, Path(args.adapter)))
 
 
 if __name__ == "__main__":

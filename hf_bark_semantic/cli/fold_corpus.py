@@ -17,13 +17,14 @@ from datasets import concatenate_datasets
 from ..corpus.rows import FOLD_COLUMNS, checked_corpus, dataset_parts, stored_fold
 from ..trainers.folds import choose_folds, folds_in_words
 from .console import errors_as_one_sentence
+from .route import NUM_FOLDS, first_training, say_next
 
 
 @errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=NUM_FOLDS)
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     args = parser.parse_args(arguments)
     if args.output.exists():
@@ -37,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = corpus.add_column(name, [stored_fold(fold)[name] for fold in folds])
     corpus.save_to_disk(args.output)
     print(*folds_in_words(folds, voices, texts), sep="\n")
-    print(
-        f"Next, for each fold: accelerate launch -m hf_bark_semantic.cli.train_encoder CONFIG --corpus {args.output} "
-        "--fold N --output outputs/cv/foldN"
-    )
+    model = corpus[0].get("model") or ""
+    say_next(*first_training(args.output, model))
 
 
 if __name__ == "__main__":

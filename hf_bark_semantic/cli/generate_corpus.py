@@ -47,6 +47,7 @@ from ..voices.cloning import decode_codes
 from .console import errors_as_one_sentence
 from .processes import only_run_in, start_processes
 from .publish import publish_and_print
+from .route import first_training, folding, say_next
 
 
 @errors_as_one_sentence
@@ -71,11 +72,11 @@ def main(arguments=None):
         generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, accelerator=accelerator)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            finish(args, template)
+            finish(args, template, recipe)
 
 
-def finish(args, template: str) -> None:
-    """The card of what was made, its summary, and its place on the Hub."""
+def finish(args, template: Path, recipe: Recipe) -> None:
+    """The card of what was made, its summary, its place on the Hub, and what comes next."""
     texts = [Path(text).name for text in args.texts]
     with atomic_write(args.output / "README.md") as file:
         file.write(corpus_card(args.output, template, texts=texts, license_id=args.license).encode())
@@ -83,6 +84,7 @@ def finish(args, template: str) -> None:
     if args.push_to_hub:
         # Damaged shards that were replaced are still in set_aside/.
         publish_and_print(args.output, args.push_to_hub, private=args.private, leave_others=True)
+    say_next(*(folding(args.output) if recipe.folds is None else first_training(args.output, recipe.model)))
 
 
 def parse_arguments(arguments=None) -> argparse.Namespace:

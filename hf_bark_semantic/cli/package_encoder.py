@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..evaluation.packaging import package_encoder
 from .console import errors_as_one_sentence
+from .route import say_next, script
 
 
 @errors_as_one_sentence
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     options = {"remote_code": args.remote_code, "license_id": args.license}
     print(package_encoder(args.run, read_scores(args.scores), args.output, **options))
-    print(f"Next: python -m hf_bark_semantic.cli.publish {args.output} me/{args.output.name} --dry-run")
+    say_next(*script("publish", args.output, f"me/{args.output.resolve().name}", "--dry-run"))
 
 
 def read_scores(file: Path) -> dict:

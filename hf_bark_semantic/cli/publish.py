@@ -18,6 +18,7 @@ from huggingface_hub import RepoCard
 
 from ..publishing import CARD, REPORT, adapter_results, add_code, add_results, publish
 from .console import errors_as_one_sentence
+from .route import say_next, script
 
 
 @errors_as_one_sentence
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace) -> None:
         add_code(args.folder)
     options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
     publish_and_print(args.folder, args.repo_id, **options)
+    if args.dry_run:
+        flags = [name for name in ("private", "leave_others", "remote_code") if getattr(args, name)]
+        say_next(*script("publish", args.folder, args.repo_id, *(f"--{name.replace('_', '-')}" for name in flags)))
 
 
 def complete_card(folder: Path, license_id: str | None) -> None:

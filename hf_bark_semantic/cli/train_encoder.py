@@ -27,8 +27,12 @@ folder.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from datasets import IterableDataset
+
+from ..corpus.rows import Clip
 from ..corpus.stream import StreamedCorpus
 from ..publishing import public_name
 from ..trainers.distillation import check_encoders, unlabelled_clips
@@ -37,6 +41,7 @@ from ..trainers.encoder_config import read_encoder_config
 from ..trainers.loop import process_state
 from ..trainers.splits import corpus_fingerprint, open_training_corpus, training_clips
 from .console import errors_as_one_sentence
+from .route import after_training, say_next
 
 
 @errors_as_one_sentence
@@ -73,6 +78,24 @@ def main(arguments=None):
         origin["recordings"] = corpus_fingerprint(recordings)
         record["teachers"] = {Path(place).name: weight for place, weight in config.distillation.encoders.items()}
     train_or_resume(config, clips, held_out, origin=origin, record=record)
+    if process_state().is_main_process:
+        run = Path(config.training.output_dir)
+        codec = config.batches.codec
+        say_next(*after_training(run, args.fold, shared_options(args), config.corpus, folds_of(corpus), codec))
+
+
+def shared_options(args: argparse.Namespace) -> list[str]:
+    """Of the command, those that the trainings of all folds share."""
+    options = [str(args.config)]
+    for name in ("corpus", "seed", "steps"):
+        if (value := getattr(args, name)) is not None:
+            options += [f"--{name}", str(value)]
+    return options + (["--set", *args.set] if args.set else [])
+
+
+def folds_of(corpus: Sequence[Clip] | IterableDataset) -> set[int] | None:
+    """Those that can be held out; `None` for a stream, which would have to be read for them."""
+    return {clip.fold for clip in corpus if clip.in_folds} - {-1} if isinstance(corpus, list) else None
 
 
 if __name__ == "__main__":

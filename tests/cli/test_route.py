@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from hf_bark_semantic.cli import evaluate_encoder, fold_corpus, generate_corpus, train_encoder
+from hf_bark_semantic.cli.route import after_evaluation, after_training, first_training, say_next
 from hf_bark_semantic.corpus.rows import load_corpus, split_fold
 from hf_bark_semantic.trainers.folds import choose_folds
 from hf_bark_semantic.trainers.splits import text_digest
@@ -118,7 +119,8 @@ def test_a_corpus_is_made_with_folds_by_the_rule_for_finished_ones(bark_folder, 
     command = ["--bark", bark_folder, "--texts", str(tmp_path / "texts.txt"), "--filters", "off", "--keep-rejected"]
     command += ["--voices", "presets", "none", "--output", str(tmp_path / "corpus")]
     generate_corpus.main([*command, "--folds", "2"])
-    assert "fold 1: 3 clips" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fold 1: 3 clips" in printed and f"--corpus {tmp_path / 'corpus'} --fold 0" in printed.splitlines()[-1]
     clips = load_corpus(tmp_path / "corpus")
     chosen = choose_folds([clip.voice for clip in clips], [clip.text for clip in clips], 2)
     assert len(clips) == len(texts) and [clip.fold for clip in clips] == chosen
@@ -131,6 +133,32 @@ def test_a_corpus_is_made_with_folds_by_the_rule_for_finished_ones(bark_folder, 
     with pytest.raises(SystemExit, match="9 folds need at least as many voices"):
         generate_corpus.main([*command, "--folds", "9", "--output", str(tmp_path / "more")])
     assert not (tmp_path / "more").exists()
+
+
+def test_what_comes_next_depends_on_the_trainings_that_are_there(tmp_path, capsys):
+    options = ["my recipe.yaml", "--corpus", "corpus"]
+
+    def finish(name: str, fold: int | None, corpus: str = "a") -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "training.json").write_text(json.dumps({"fold": fold, "corpus_fingerprint": corpus}))
+        return tmp_path / name
+
+    def after(run: Path, fold: int | None, folds=(0, 1)) -> str:
+        say_next(*after_training(run, fold, options, "corpus", folds, "nano"))
+        return capsys.readouterr().out.removeprefix("Next: ").strip().replace(f"{tmp_path}/", "")
+
+    train = "accelerate launch -m hf_bark_semantic.cli.train_encoder 'my recipe.yaml' --corpus corpus"
+    finish("other-1", 1, corpus="b")
+    assert after(finish("run-0", 0), 0) == f"{train} --fold 1 --output run-1"
+    assert after(finish("run-1", 1), 1) == f"{train} --output all"
+    assert after_evaluation([str(tmp_path / "run-0")], [0], "corpus", Path("s.json")) is None
+    measure = "python -m hf_bark_semantic.cli.evaluate_encoder run-0 run-1 --corpus corpus --codec nano"
+    assert after(finish("all", None), None) == after(tmp_path / "run-1", 1, None) == f"{measure} --json scores.json"
+    for measured, folds in (("run-0", [0, 1]), ("all", [])):
+        package = after_evaluation([str(tmp_path / measured)], folds, "corpus", Path("s.json"))
+        assert package[2:4] == ["hf_bark_semantic.cli.package_encoder", tmp_path / "all"]
+    assert "fold_corpus corpus --folds 5 --output corpus_folds" in after(tmp_path / "all", None, ())
+    assert first_training("corpus", "nano")[4:] == ["nano_corpus", *first_training("corpus", "suno/bark")[5:]]
 
 
 @pytest.mark.parametrize(
