@@ -22,7 +22,7 @@ def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) ->
 
     Args:
         voices (sequence of `str`): of every clip; one of `NO_VOICE` is a voice of its own.
-        texts (sequence of `str`): of every clip, as long as `voices`; case and punctuation don't count, and a clip
+        texts (sequence of `str`): of every clip, as long as `voices`; compared as [`text_digest`] says, and a clip
             without a text shares none.
         num_folds (`int`): 2 or more.
 

@@ -23,6 +23,7 @@ from .settings import fingerprint
 TRAINING, VALIDATION = "training", "validation"
 FINGERPRINTED_ROWS = 100  # of a stream: reading all of it would take as long as an epoch
 FINGERPRINTED_SAMPLES = 100  # every hundredth sample of the audio
+_MARK = re.compile(r"\[[^\]]*\]")  # [laughs], [sighs], ...: `with_sound` puts them into texts
 
 
 def open_training_corpus(config: EncoderTrainingConfig) -> list[Clip] | IterableDataset:
@@ -202,8 +203,8 @@ def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
 
 
 def text_digest(text: str) -> int:
-    """[`digest`] of the words of a text; case and punctuation don't count."""
-    return digest(" ".join(re.findall(r"\w+", text.casefold())) or text)
+    """[`digest`] of the words of a text; case, punctuation and marks such as [laughs] don't count."""
+    return digest(" ".join(re.findall(r"\w+", _MARK.sub(" ", text.casefold()))) or text)
 
 
 def digest(name: str) -> int:

@@ -556,7 +556,8 @@ def test_no_voice_and_no_text_is_on_both_sides(voices, texts, least, lost):
 
 def test_case_and_punctuation_make_no_new_sentence():
     assert text_digest("Hello, World!") == text_digest("hello world") != text_digest("hello worlds")
-    assert text_digest("♪") != text_digest("...")
+    assert text_digest("[Laughs] Hello, [clears throat] world!") == text_digest("hello world")
+    assert text_digest("♪") != text_digest("...") and text_digest("[laughs]") != text_digest("[sighs]")
 
 
 @pytest.mark.parametrize(
