@@ -16,6 +16,7 @@ from hf_bark_semantic import (
     precision,
 )
 from hf_bark_semantic.pipelines import cloning
+from stub_hub import running_hub
 from tiny import corpus_row, save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -70,3 +71,9 @@ def corpus(tmp_path) -> str:
     rows += [corpus_row(seed, source="prompt", fold=seed % 2, with_audio=False) for seed in range(4, 8)]
     Dataset.from_list(rows).save_to_disk(tmp_path / "corpus")
     return str(tmp_path / "corpus")
+
+
+@pytest.fixture
+def hub():
+    with running_hub() as server:
+        yield server
