@@ -7,7 +7,7 @@ from .bark.text_informed import TextInformedDecoder
 from .bark.voice_prompt import VoicePrompt, VoicePromptError
 from .configuration_bark_semantic import BarkSemanticEncoderConfig
 from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput, BarkSemanticTokens
-from .packaged import default_encoder, example_recording, nano_bark, nano_encoder, nano_recording
+from .packaged import default_encoder, example_recording, named_encoder, nano_bark, nano_encoder, nano_recording
 from .pipelines.cloning import VoiceCloningPipeline
 from .pipelines.encoding import AudioToBarkSemanticPipeline
 from .processing_bark_semantic import BarkSemanticEncoderProcessor
@@ -37,6 +37,7 @@ __all__ = [
     "example_recording",
     "load_audio",
     "load_bark",
+    "named_encoder",
     "nano_bark",
     "nano_encoder",
     "nano_recording",

@@ -2,7 +2,7 @@
 
     default_encoder, nano_encoder, nano_bark    folders of models
     encoder_for                                 the one of the two encoders that has a Bark's tokens
-    named_encoder                               what encoders' names stand for: "builtin" for the packaged one
+    named_encoder                               what encoders' names stand for: packaged ones, and the community's
     bark_folder                                 what a Bark's name stands for: "nano" for the packaged one
     example_recording, nano_recording           files
     recipe, card_template                       text files, in the wheel and in a checkout
@@ -14,11 +14,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 PACKAGE = Path(__file__).parent
 
 NANO = "nano"  # stands for the packaged miniature wherever a Bark is named
-BUILTIN = "builtin"  # stands for the packaged encoder on the command line
+BUILTIN = "builtin"  # stands for the packaged encoder that fits a Bark, by default for that of Suno's
+NANOS = "nano-encoder"  # stands for that of nano
+COMMUNITY_PREFIX = "community:"  # before the name of an encoder that others have published
 BUILTIN_ENCODER = PACKAGE / "checkpoints" / "bark-encoder"
 NANO_BARK = PACKAGE / "checkpoints" / "nano"
 NANO_ENCODER = PACKAGE / "checkpoints" / "nano-encoder"
@@ -97,20 +100,30 @@ def encoder_for(bark: str | os.PathLike | int) -> Path:
     return nano_encoder() if vocab_size is not None and vocab_size == _vocab_size(NANO_ENCODER) else default_encoder()
 
 
-def named_encoder(names: Sequence[str], bark: str | os.PathLike | None = None) -> str | list[str]:
+@overload
+def named_encoder(names: str, bark: str | os.PathLike | None = None) -> str: ...
+@overload
+def named_encoder(names: Sequence[str], bark: str | os.PathLike | None = None) -> str | list[str]: ...
+def named_encoder(names, bark=None):
     """What `pipeline` loads for the encoders that a user names: one, or a list that reads as one.
 
     Args:
-        names (sequence of `str`): folders, Hub ids, and `"builtin"` for the packaged encoder.
+        names (`str` or sequence of `str`): folders and Hub ids, which stay as they are; `"builtin"` and
+            `"nano-encoder"` for the packaged encoders; `"community:en"` and the like for those that others have
+            published, which are fetched and converted the first time: [`conversion.community.community_encoder`].
         bark (`str` or `Path`, *optional*): `"builtin"` is the one that fits it; see [`encoder_for`].
+
+    Returns:
+        `str` or `list[str]`: the folder or Hub id, or those of several names.
 
     Raises:
         FileNotFoundError: this installation lacks the packaged encoder.
+        OSError: the Hub does not give a community encoder.
+        ValueError: there is no community encoder of that name, or it cannot be converted.
     """
-    places = []
-    for name in names:
-        is_packaged = name == BUILTIN
-        places.append(str(default_encoder() if bark is None else encoder_for(bark)) if is_packaged else name)
+    if isinstance(names, str):
+        return _place_of_encoder(names, bark)
+    places = [_place_of_encoder(name, bark) for name in names]
     return places[0] if len(places) == 1 else places
 
 
@@ -130,6 +143,18 @@ def card_template(name: str) -> Path:
         FileNotFoundError: there is none of that name.
     """
     return _text_file(CARD_TEMPLATES, name, ".md", "card template")
+
+
+def _place_of_encoder(name: str, bark: str | os.PathLike | None) -> str:
+    if name == BUILTIN:
+        return str(default_encoder() if bark is None else encoder_for(bark))
+    if name == NANOS:
+        return str(nano_encoder())
+    if name.startswith(COMMUNITY_PREFIX):
+        from .conversion.community import community_encoder
+
+        return str(community_encoder(name.removeprefix(COMMUNITY_PREFIX)))
+    return name
 
 
 def _packaged(path: Path, what: str, way_out: str) -> Path:
@@ -169,7 +194,9 @@ def _read_json(file: Path) -> dict:
 
 __all__ = [
     "BUILTIN",
+    "COMMUNITY_PREFIX",
     "NANO",
+    "NANOS",
     "bark_folder",
     "card_template",
     "default_encoder",

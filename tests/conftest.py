@@ -16,7 +16,7 @@ from hf_bark_semantic import (
     precision,
 )
 from hf_bark_semantic.pipelines import cloning
-from stub_hub import running_hub
+from stub_hub import running_hub, use_hub
 from tiny import corpus_row, save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -77,3 +77,10 @@ def corpus(tmp_path) -> str:
 def hub():
     with running_hub() as server:
         yield server
+
+
+@pytest.fixture
+def online(hub, tmp_path, monkeypatch):
+    """The stub Hub, which this Python takes for the real one."""
+    use_hub(hub, tmp_path / "cache", monkeypatch)
+    return hub

@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import nn
@@ -43,6 +44,20 @@ def save_quantizer(path: Path, state, info=None) -> Path:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(f"{path.stem}/.info", info if isinstance(info, str) else json.dumps(info))
     return path
+
+
+def save_as_gitmylo(path: Path, quantizer: Quantizer, info: dict | None = None) -> Path:
+    """A file as github.com/gitmylo's program leaves it after a training on a GPU.
+
+    It pickles `state_dict()` itself, an `OrderedDict` with its `_metadata`. The LSTM's weights are parts of one
+    storage, as cuDNN wants them, and every storage is tagged with the device that it was on.
+    """
+    weights = list(quantizer.lstm.parameters())
+    together = torch.cat([weight.detach().flatten() for weight in weights])
+    for weight, part in zip(weights, together.split([weight.numel() for weight in weights]), strict=True):
+        weight.data = part.view_as(weight)
+    with mock.patch.object(torch.serialization, "location_tag", lambda storage: "cuda:0"):
+        return save_quantizer(path, quantizer.state_dict(), info)
 
 
 def quantizer_file(folder: Path, version: int = 0, **changes) -> Path:

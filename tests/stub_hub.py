@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import torch
 from huggingface_hub import ModelCard
 
 
@@ -22,7 +24,10 @@ class StubHub(ThreadingHTTPServer):
         self.large_files: dict[str, bytes] = {}  # sha256 -> content
         self.num_commits = 0
         self.tokens: set[str] = set()  # that came with anything that writes
+        self.requests: list[str] = []
         self.unknown: list[str] = []  # requests that have no answer here
+        self.refused: dict[str, tuple[int, str]] = {}  # id -> status and error code of all that is asked of it
+        self.cut_off: set[str] = set()  # paths of files whose connection breaks half-way
 
     @property
     def commit(self) -> str:
@@ -60,8 +65,13 @@ class _StubHubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self._path()
+        self.server.requests.append(f"{self.command} {path}")
         repository = path.removeprefix("/api/models/").partition("/revision/")[0]
-        if "/resolve/" in path:
+        asked = "/".join(path.removeprefix("/api/models").split("/")[1:3])
+        if asked in self.server.refused:
+            status, code = self.server.refused[asked]
+            self._answer(status, {"X-Error-Code": code})
+        elif "/resolve/" in path:
             self._file(path)
         elif path.startswith("/api/models/") and repository in self.server.repositories:
             files = self.server.repositories[repository]
@@ -99,13 +109,15 @@ class _StubHubHandler(BaseHTTPRequestHandler):
 
     def _file(self, path: str):
         repository, _, rest = path[1:].partition("/resolve/")
-        content = self.server.repositories.get(repository, {}).get(rest.partition("/")[2])
-        headers = {"X-Repo-Commit": self.server.commit}
+        revision, _, name = rest.partition("/")
+        content = self.server.repositories.get(repository, {}).get(name)
+        headers = {"X-Repo-Commit": revision if len(revision) == 40 else self.server.commit}
         if content is None:
             missing = "EntryNotFound" if repository in self.server.repositories else "RepoNotFound"
             self._answer(404, {**headers, "X-Error-Code": missing})
         else:
-            self._answer(200, {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content)
+            length = len(content) // 2 if name in self.server.cut_off else None
+            self._answer(200, {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content, length)
 
     def _path(self) -> str:
         return unquote(urlsplit(self.path).path)
@@ -131,13 +143,15 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         self.server.unknown.append(f"{self.command} {self.path}")
         self._answer(404)
 
-    def _answer(self, status: int, headers: dict | None = None, content: bytes = b""):
+    def _answer(self, status: int, headers: dict | None = None, content: bytes = b"", sent: int | None = None):
+        """Send an answer, or hang up after so many bytes of its content."""
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": len(content)}.items():
             self.send_header(name, str(value))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[:sent])
+            self.close_connection |= sent is not None
 
     def log_message(self, *_):
         pass
@@ -155,7 +169,37 @@ def running_hub() -> Iterator[StubHub]:
     thread.join()
 
 
+def use_hub(hub: StubHub, cache: Path, monkeypatch) -> None:
+    """Let this Python take the stub for the Hub, with a cache of its own, for the time of a test."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _cache_assets
+    from transformers.utils import hub as hub_of_transformers
+
+    for name, value in {
+        "ENDPOINT": hub.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache / "hub"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DISABLE_TELEMETRY": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(_cache_assets, "HF_ASSETS_CACHE", str(cache / "assets"))
+    monkeypatch.setattr(hub_of_transformers, "_hf_api", None)  # which knows an endpoint
+    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "true")  # else transformers asks another server for one
+
+
 def hub_environment(hub: StubHub) -> dict[str, str]:
     """Variables with which another Python takes the stub for the Hub."""
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_stub", "HF_HUB_DISABLE_XET": "1"}
     return {**environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def with_old_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names of weights as torch had them before 2.0 and the Hub's old checkpoints still do."""
+    return {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): weight
+        for name, weight in weights.items()
+    }

@@ -17,8 +17,9 @@ PACKAGE = Path(hf_bark_semantic.__file__).parent
 PARTS = ("backbones", "configuration", "heads", "modeling", "pipeline", "processing")
 TRAVELLING = {f"{part}_bark_semantic" for part in PARTS}
 FLOORS = [  # from the bottom: files import from their own room and from lower ones; the ground floor is one room
-    {*TRAVELLING, "audio", "ensemble", "environment", "files", "import_hooks", "packaged", "precision"},
+    {*TRAVELLING, "audio", "ensemble", "environment", "files", "import_hooks", "precision"},
     {"conversion", "publishing"},
+    {"packaged"},
     {"bark"},
     {"voices"},
     {"corpus"},
@@ -30,7 +31,7 @@ FLOORS = [  # from the bottom: files import from their own room and from lower o
     {"__init__"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "bark", "voices", "pipelines", "__init__"}
+WITHOUT_EXTRAS = {*FLOORS[0], *FLOORS[1], "packaged", "bark", "voices", "pipelines", "__init__"}
 NEED_PEFT = {"bark/adapters", "bark/adapter_bundle"}
 REQUIRED = {re.match(r"[\w-]+", text)[0].replace("-", "_") for text in REQUIREMENTS}
 

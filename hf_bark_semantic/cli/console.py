@@ -127,7 +127,7 @@ def positive(text: str) -> int:
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", nargs="+", default=[BUILTIN], metavar="ID",
-        help="encoder: Hub id or folder (default: the packaged one, builtin); several read as one",
+        help="encoder: Hub id, folder or a name of `bark-semantic encoders` (default: builtin); several read as one",
     )  # fmt: skip
     parser.add_argument(
         "--encoder-weights", nargs="+", type=float, metavar="W", help="one for each of several (default: equal)"

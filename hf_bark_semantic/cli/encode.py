@@ -99,7 +99,7 @@ def _load_bark(name: str, device) -> tuple:
     return bark.to(device), processor
 
 
-def accuracy_line(folder: str) -> str | None:
+def accuracy_line(folder: str | os.PathLike) -> str | None:
     """The one line of the encoder's evaluation.json that says how often it is right."""
     try:
         with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
@@ -109,4 +109,4 @@ def accuracy_line(folder: str) -> str | None:
     return line if isinstance(line, str) else None
 
 
-__all__ = ["add_parser", "run"]
+__all__ = ["accuracy_line", "add_parser", "run"]

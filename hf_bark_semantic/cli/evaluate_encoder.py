@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoders", nargs="*", help="folders or Hub ids; 'builtin' for the packaged one")
+    parser.add_argument("encoders", nargs="*", help="folders, Hub ids, or names such as builtin and community:en")
     parser.add_argument(
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )

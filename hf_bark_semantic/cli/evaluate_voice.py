@@ -47,7 +47,7 @@ from ..evaluation.voice_run import age_of_weights, results_of, run_trials, write
 from ..evaluation.voice_scores import Enrolment, Scorers
 from ..evaluation.voice_trials import NUM_CANDIDATES, Trial, plan_trials
 from ..evaluation.voice_waveforms import SPOKEN, SWAPPED, Maker
-from ..packaged import NANO, bark_folder, encoder_for
+from ..packaged import BUILTIN, NANO, bark_folder, named_encoder
 from ..pipelines.encoding import TASK
 from .console import errors_as_one_sentence
 
@@ -84,7 +84,9 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--voices-per-source", type=int, help="a random choice of so many voices of each")
     parser.add_argument("--output", type=Path, required=True, help="folder for trials, sounds and summary.json")
     parser.add_argument("--bark", default=NANO, help="'nano', a folder or a Hub id; a codec for --parts codec")
-    parser.add_argument("--encoder", help="folder or Hub id; by default the packaged one for nano or for Suno's Bark")
+    parser.add_argument(
+        "--encoder", help="folder, Hub id or name; by default the packaged one for nano or for Suno's Bark"
+    )
     parser.add_argument("--conditions", nargs="+", choices=PROMPT_MODES + SWAPPED, help="how clones are prompted")
     parser.add_argument("--texts-per-voice", type=int, default=8, help="test clips of each held-out voice, at most")
     parser.add_argument("--seeds", type=int, default=1, help="clones of each text in each condition")
@@ -152,7 +154,7 @@ def load_maker(
     bark.to(device)
     encoder = None
     if "clone" in parts:
-        encoder = pipeline(TASK, model=str(args.encoder or encoder_for(args.bark)), device=device)
+        encoder = pipeline(TASK, model=named_encoder(args.encoder or BUILTIN, args.bark), device=device)
         check_encoder(encoder.model, check_bark(bark).semantic.semantic_vocab_size)
     return kind(bark.codec_model, voices, bark=bark, processor=processor, encoder=encoder)
 

@@ -5,6 +5,7 @@
     speak      a text, or a recording, and a voice -> speech
     demo       encodes, clones and speaks with what the package carries
     app        clones, speaks and converts on a page in the browser
+    encoders   which encoders have a name
     convert    an encoder in a foreign format -> a folder for from_pretrained
     doctor     what is installed, and what is wrong with it
 
@@ -19,7 +20,7 @@ import os
 import sys
 
 from ..environment import VERSION
-from . import app, clone, convert, demo, doctor, encode, speak
+from . import app, clone, convert, demo, doctor, encode, encoders, speak
 from .console import FAILED, FAILURES, INTERRUPTED, UNUSABLE, UsageError, message, say
 
 
@@ -52,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (encode, clone, speak):
         command.add_parser(commands)
     demo.add_parser(commands, type_command=main)
-    for command in (app, convert, doctor):
+    for command in (app, encoders, convert, doctor):
         command.add_parser(commands)
     return parser
 

@@ -4,6 +4,8 @@
     archive          files of `torch.save`, read without running what their pickle asks for
     formats          which format a file has
     quantizer        community `.pth` on HuBERT's features (gitmylo)      -> BarkSemanticEncoderModel
+    community        those of them that have a name, from the Hub         -> a folder in the cache
+    hub              files of the Hub, and why one is not there
     autoregressive   `.pt` with its own HuBERT (huynhnhathao)             -> BarkSemanticEncoderModel
     encodec          EnCodec 24 kHz `.th` (facebookresearch/encodec)      -> transformers' EncodecModel
     ctranslate2      `model.bin` of faster-whisper                        -> transformers' WhisperModel

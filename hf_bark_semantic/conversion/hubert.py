@@ -10,10 +10,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, some
 from .formats import detect_format
 
 HUBERT_BASE = "facebook/hubert-base-ls960"  # what the community's quantizers were trained on
+MASK = "masked_spec_embed"  # read in training alone, so some checkpoints lack it
 
 
 def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> PreTrainedModel:
@@ -24,7 +25,24 @@ def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> Pr
             f"The quantizer reads features {width} wide, but the `backbone` makes {config.hidden_size}. Name the "
             f"HuBERT that it was trained on, mostly {HUBERT_BASE!r}."
         )
-    return backbone if isinstance(backbone, PreTrainedModel) else HubertModel.from_pretrained(os.fspath(backbone))
+    return backbone if isinstance(backbone, PreTrainedModel) else whole_hubert(backbone)
+
+
+def whole_hubert(place: str | os.PathLike, revision: str | None = None) -> HubertModel:
+    """A HuBERT from a Hub id or a folder.
+
+    Raises:
+        CheckpointError: some of its weights are missing there.
+        OSError: it cannot be loaded.
+    """
+    hubert, loading = HubertModel.from_pretrained(os.fspath(place), revision=revision, output_loading_info=True)
+    missing = sorted(set(loading["missing_keys"]) - {MASK})
+    if missing:
+        raise CheckpointError(
+            f"The `backbone` {str(place)!r} lacks {some(missing)}. Name the checkpoint of a whole HuBERT, such as "
+            f"{HUBERT_BASE!r}."
+        )
+    return hubert
 
 
 def read_hubert_config(backbone: str | os.PathLike | PreTrainedModel | PretrainedConfig | None) -> HubertConfig:
@@ -45,4 +63,4 @@ def read_hubert_config(backbone: str | os.PathLike | PreTrainedModel | Pretraine
     return config
 
 
-__all__ = ["HUBERT_BASE", "load_hubert", "read_hubert_config"]
+__all__ = ["HUBERT_BASE", "load_hubert", "read_hubert_config", "whole_hubert"]

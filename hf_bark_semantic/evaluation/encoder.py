@@ -1,6 +1,6 @@
 """Accuracy of trained encoders on clips that they were not trained on: scores, tables and plots.
 
-load_encoder        a folder, a Hub id or "builtin", ready to encode
+load_encoder        a folder, a Hub id or a name such as "builtin", ready to encode
 training_record     the fold and the seed that an encoder was trained with
 score_journal       scores of clips in a folder, so that a killed evaluation resumes
 score_runs          every encoder on the fold that it was trained without
@@ -59,10 +59,10 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
     """Load an encoder in float32, in evaluation mode, on the device of this process.
 
     Args:
-        place (`str`): a folder, a Hub id, or "builtin" for the packaged encoder.
+        place (`str`): a folder, a Hub id, or a name that [`named_encoder`] knows.
         input_level_db (`float`, *optional*): the level that waveforms are brought to, instead of the config's.
     """
-    model = BarkSemanticEncoderModel.from_pretrained(named_encoder([place]))
+    model = BarkSemanticEncoderModel.from_pretrained(named_encoder(place))
     if input_level_db is not None:
         model.config.input_level_db = input_level_db
     return model.float().eval().to(PartialState().device)

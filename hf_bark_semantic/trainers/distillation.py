@@ -46,8 +46,8 @@ class DistillationArguments:
     """The `distillation` section.
 
     Args:
-        encoders (`dict[str, float]`): the teachers, folders or Hub ids ("builtin" is the packaged one), and the weight
-            of each.
+        encoders (`dict[str, float]`): the teachers, folders, Hub ids or names such as "builtin" and "community:en",
+            and the weight of each.
         recordings (`list[str]`): folders of recordings without tokens, which become clips of the source `recording`.
         weight (`float`): of the soft labels in the loss of clips that have tokens; 1 minus it is that of the tokens.
         top_k (`int`): how many of the likeliest tokens each teacher passes on.
@@ -113,7 +113,7 @@ def check_encoders(places: Iterable[str], fold: int | None) -> dict[str, str]:
                 f"Fold {fold} is held out, but the teacher {place} {known}. Train one with --fold {fold}, and write "
                 "{fold} for the number in `distillation.encoders`."
             )
-        weights = Path(named_encoder([place])) / "model.safetensors"
+        weights = Path(named_encoder(place)) / "model.safetensors"
         digests[place] = sha256_of_file(weights) if weights.is_file() else place
     return digests
 
@@ -139,7 +139,7 @@ def with_soft_labels(
     for number, place in enumerate(settings.encoders):
         file = folder / f"{number}.safetensors"
         if not file.exists():
-            model = BarkSemanticEncoderModel.from_pretrained(named_encoder([place])).eval().to(accelerator.device)
+            model = BarkSemanticEncoderModel.from_pretrained(named_encoder(place)).eval().to(accelerator.device)
             stored = _ask(model, clips, settings.top_k, accelerator)
             if accelerator.is_main_process:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from transformers import HubertConfig, HubertModel
 from ..conversion.quantizer import convert_quantizer
 from ..corpus.rows import Clip
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from ..packaged import named_encoder
 from .encoder_batches import CropBatches, Piece, collate
 
 CHECKPOINTS = (".pth", ".pt")
@@ -139,11 +140,11 @@ def take_over_head(model: BarkSemanticEncoderModel, place: str | os.PathLike) ->
         other = convert_quantizer(place, _stub(model.config.feature_size), layer=1)
     else:
         try:
-            other = BarkSemanticEncoderModel.from_pretrained(place)
+            other = BarkSemanticEncoderModel.from_pretrained(named_encoder(place))
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"`head_from` is {place!r}; it must be 'centroids', a community quantizer ({', '.join(CHECKPOINTS)}), "
-                f"or the folder or Hub id of an encoder. It could not be loaded: {error}"
+                f"or the folder, Hub id or name of an encoder. It could not be loaded: {error}"
             ) from error
     if _shapes(other.head) != _shapes(model.head) or other.config.head_type != model.config.head_type:
         differing = [

@@ -8,7 +8,7 @@ from ..packaged import named_encoder
 
 def training_record(place: str) -> dict | None:
     """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
-    folder = Path(named_encoder([place]))
+    folder = Path(named_encoder(place))
     if (folder / "training.json").is_file():
         return json.loads((folder / "training.json").read_text())
     if (folder / "evaluation.json").is_file():

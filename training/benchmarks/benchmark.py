@@ -159,7 +159,7 @@ def hubert_sides(args):
 
 
 def whisper_sides(args):
-    model = BarkSemanticEncoderModel.from_pretrained(named_encoder([args.encoder]))
+    model = BarkSemanticEncoderModel.from_pretrained(named_encoder(args.encoder))
     model = model.float().eval()
     config = WhisperConfig(**{**model.config.backbone_config.to_dict(), "decoder_layers": 1})
     full = WhisperModel(config).encoder.eval()

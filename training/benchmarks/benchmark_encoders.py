@@ -1,19 +1,19 @@
 """The benchmark of encoders: real Bark tokens recovered from clips of voices and sentences in fixed folds.
 
-    python training/benchmarks/benchmark_encoders.py "ours=outputs/cv/fold*" community=outputs/converted builtin \\
+    python training/benchmarks/benchmark_encoders.py "ours=outputs/cv/fold*" community:en builtin \\
         --corpus outputs/bark_artefacts --output outputs/benchmark
 
 Every entry is NAME=PLACE, or PLACE alone. A place is
 
     a pattern of folders of train_encoder.py     each is scored on the fold that it was trained without
     a folder or Hub id of any other encoder      scored on the clips of all folds; see that none was in its training
-    builtin                                      the packaged encoder
+    builtin, community:en, ...                   the packaged encoder, those of others: `bark-semantic encoders`
 
 An encoder that was trained on all folds is scored, marked as trained on these clips, and left out of comparisons. The
 first entry is compared with each other one on the clips that both have: difference, interval, p-value (whole voices
 swapped). To add an encoder:
 
-    1. Name its folder or Hub id as one more entry. A quantizer of the community (.pth) becomes a folder by
+    1. Name its folder or Hub id as one more entry. Another quantizer of the community (.pth) becomes a folder by
        `bark-semantic convert FILE --output DIR --backbone facebook/hubert-base-ls960`.
     2. To train on these clips, train once for each fold: `train_encoder.py CONFIG --fold 0 --output mine/fold0`, and
        so on; then add "mine=mine/fold*".

@@ -23,6 +23,7 @@ from transformers import AutoModel, BarkModel, BarkProcessor
 
 from hf_bark_semantic import BarkSemanticEncoderProcessor
 from hf_bark_semantic.bark.loading import REMADE_ON_LOADING
+from hf_bark_semantic.files import write_json
 from hf_bark_semantic.publishing import render_card, strip_paths
 
 NUM_PRESETS = 12
@@ -86,6 +87,9 @@ def write_cards(folder: Path, output: Path, bark, encoder):
         values |= (values_of_bark if name == "nano" else values_of_encoder)(
             model, json.loads(file.read_text()), folder
         )
+        if name == "nano-encoder":
+            line = accuracy_line(json.loads(file.read_text())["nano's encoder"])
+            write_json(output / name / "evaluation.json", {"accuracy_line": line})
         card = render_card(CARDS / f"{name}.md", values)
         (output / name / "README.md").write_text(card, encoding="utf-8")
 
@@ -127,6 +131,16 @@ def values_of_encoder(encoder, table: dict, folder: Path) -> dict[str, str]:
         cells = [f"{row[k]['mean']:.1%} [{row[k]['low']:.1%}, {row[k]['high']:.1%}]" for k in ("top_1", "top_5")]
         lines.append(f"| {kind} | {' | '.join(cells)} | {row['clips']} |")
     return {"layers": ", ".join(map(str, encoder.config.backbone_layers)), "table": "\n".join(lines)}
+
+
+def accuracy_line(table: dict) -> str:
+    """What `bark-semantic encode` and `bark-semantic encoders` print of the encoder."""
+    cells = []
+    for kind, words in (("synthetic, audio", "synthetic voices"), ("human, audio", "people")):
+        top_1 = table[kind]["top_1"]
+        interval = f"95 % interval {top_1['low']:.1%} to {top_1['high']:.1%}; {table[kind]['clips']} clips"
+        cells.append(f"{top_1['mean']:.1%} of the tokens of {words} ({interval})")
+    return f"Measured against the tokenizer that nano learnt from: right are {' and '.join(cells)}."
 
 
 def shorten_positions(encoder):

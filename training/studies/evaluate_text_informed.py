@@ -38,6 +38,7 @@ from hf_bark_semantic.bark.text_informed import (
 from hf_bark_semantic.corpus.rows import Clip, read_corpus
 from hf_bark_semantic.evaluation.significance import paired_difference, ratio_estimate
 from hf_bark_semantic.evaluation.tokens import semantic_likelihood
+from hf_bark_semantic.packaged import named_encoder
 from hf_bark_semantic.trainers.encoder_batches import collate
 
 PLAIN = (0.0, 0.0)  # weight and prior
@@ -59,7 +60,7 @@ class Trial:
 
 def main(arguments=None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", help="folder or Hub id")
+    parser.add_argument("encoder", help="folder, Hub id or name")
     parser.add_argument("--bark", required=True, help="whose tokens they are: folder, Hub id or nano")
     parser.add_argument("--corpus", required=True, help="`datasets` folder or Hub id")
     parser.add_argument("--fold", type=int, required=True, help="that the encoder was trained without")
@@ -70,7 +71,7 @@ def main(arguments=None) -> dict:
     parser.add_argument("--limit", type=int, help="clips of each half")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     args = parser.parse_args(arguments)
-    model = BarkSemanticEncoderModel.from_pretrained(args.encoder).eval()
+    model = BarkSemanticEncoderModel.from_pretrained(named_encoder(args.encoder)).eval()
     bark, processor = load_bark(args.bark)
     top_k = min(args.top_k, model.config.vocab_size)
     decoder = TextInformedDecoder(bark, processor, beam_size=args.beam_size, top_k=top_k)
