@@ -3,13 +3,11 @@
 import argparse
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +19,6 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType
 from datasets import Dataset
@@ -50,13 +47,13 @@ from hf_bark_semantic.trainers.splits import (
     text_digest,
     training_clips,
 )
+from processes import free_port, in_child, on_two_processes
 from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
 from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
 
 TRAINING_FOLDER = Path(__file__).parents[2] / "training"
 RECIPES = ("hubert_base", "hubert_large", "wavlm_large", "w2v_bert", "multilingual")
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -116,18 +113,6 @@ def assert_same_weights(first: Path, second: Path, tolerance: float = 0.0):
 
 
 # --- killed, out of space, damaged
-
-
-def in_child(call, *arguments) -> multiprocessing.Process:
-    process = FORK.Process(target=on_one_thread, args=(call, *arguments))
-    process.start()
-    return process
-
-
-def on_one_thread(call, *arguments):
-    """OpenMP's threads do not live on in a fork, which would wait for them for ever."""
-    torch.set_num_threads(1)
-    call(*arguments)
 
 
 def train_slowly(file: Path, folder: Path, pause_s: float):
@@ -356,32 +341,6 @@ def test_a_codec_front_end_is_written_whole_or_not_at_all(config, tmp_path, monk
 
 
 # --- one process, two processes, more turns
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def as_process(rank: int, port: int, call, *arguments):
-    """What torchrun does, in a fork."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    os.environ["ACCELERATE_USE_CPU"] = "1"
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    call(*arguments)
-
-
-def on_two_processes(call, *arguments):
-    port = free_port()
-    processes = [in_child(as_process, rank, port, call, *arguments) for rank in range(2)]
-    for process in processes:
-        process.join(120)
-        process.kill()
-    assert [process.exitcode for process in processes] == [0, 0]
 
 
 @pytest.mark.slow  # forks
