@@ -202,7 +202,8 @@ class FineTuning:
         batches = ReplayBatches(
             self.training, self.configs, stage,
             replay=self.replay, replay_share=self.config.replay.share, steps=arguments.steps, seed=arguments.seed,
-            process=accelerator.process_index, **self.config.of_stage("batches", stage),
+            process=accelerator.process_index, num_processes=accelerator.num_processes,
+            **self.config.of_stage("batches", stage),
         )  # fmt: skip
         train(loss, batches, arguments, accelerator=accelerator, on_step=validation)
         return validation

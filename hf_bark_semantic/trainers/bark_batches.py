@@ -19,6 +19,7 @@ import torch
 
 from ..bark.configs import STAGES, BarkGenerationConfigs
 from ..bark.examples import (
+    IGNORED,
     Utterance,
     coarse_example,
     collate,
@@ -36,6 +37,7 @@ from ..bark.prompting import (
 )
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
+from .shares import loss_weight, shares_of_batch
 
 # What random_example draws: constants, because they mirror how Bark is prompted and how its fine stage runs.
 MAX_HISTORY_CLIPS = 3  # as many clips of the voice make a history, or fewer
@@ -111,14 +113,20 @@ def _random_fine_example(utterance, history, configs, rng) -> dict[str, np.ndarr
 
 
 class UtteranceBatches(torch.utils.data.Dataset):
-    """Batch number `step` of a training set of one stage: a list with one dictionary of tensors.
+    """Batch number `step` of a training set of one stage: for each turn of a process, a dictionary of tensors.
+
+    The loss of an element is weighted by its `loss_weight`, 1 where it has none; see [`shares_of_batch`].
 
     Args:
         utterances (sequence of `Utterance`): the clips.
         configs (`BarkGenerationConfigs`): of the model that is trained.
         stage (`str`): "semantic", "coarse" or "fine".
-        num_positions (`int`): of a batch, padding included: rows times the longest row.
-        steps (`int`), seed (`int`), process (`int`): a batch is a pure function of (seed, process, step).
+        num_positions (`int`): of a batch, that of all processes together, padding included: rows times the longest
+            row.
+        gradient_accumulation (`int`): turns in which a process takes its share of a batch. More turns need less
+            memory; the gradient stays what it is.
+        steps (`int`), seed (`int`): a batch is a pure function of (seed, step).
+        process (`int`), num_processes (`int`): whose share of each batch this is.
         history_probability (`float`): share of examples with other clips of the voice as history, where there are any.
         history_targets (`bool`): the coarse model learns the history's ids too.
         join_probability (`float`): share of semantic examples of two clips of a voice, where both fit.
@@ -135,9 +143,11 @@ class UtteranceBatches(torch.utils.data.Dataset):
         stage: str,
         *,
         num_positions: int = 8_192,
+        gradient_accumulation: int = 1,
         steps: int = 1_000,
         seed: int = 0,
         process: int = 0,
+        num_processes: int = 1,
         history_probability: float = 0.5,
         history_targets: bool = False,
         join_probability: float = 0.0,
@@ -146,10 +156,15 @@ class UtteranceBatches(torch.utils.data.Dataset):
             raise ValueError(f"`stage` is {stage!r}; it must be one of {', '.join(STAGES)}.")
         if not utterances:
             raise ValueError("There are no utterances to train on.")
+        if not isinstance(gradient_accumulation, int) or gradient_accumulation < 1:
+            raise ValueError(
+                f"`gradient_accumulation` is {gradient_accumulation!r}; it must be a whole number, 1 or more."
+            )
         for utterance in utterances:
             _check(utterance, configs, stage)
         self.utterances, self.configs, self.stage = utterances, configs, stage
-        self.num_positions, self.steps, self.seed, self.process = num_positions, steps, seed, process
+        self.num_positions, self.steps, self.seed = num_positions, steps, seed
+        self.share = {"process": process, "num_processes": num_processes, "turns": gradient_accumulation}
         self.history_probability, self.history_targets = history_probability, history_targets
         self.join_probability = join_probability
         self.by_voice = {}
@@ -163,14 +178,17 @@ class UtteranceBatches(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         if not 0 <= step < self.steps:
             raise IndexError(f"There is no batch {step}: `steps` is {self.steps}.")
-        rng = np.random.default_rng([self.seed, self.process, step])
+        rng = np.random.default_rng([self.seed, 0, step])
         examples, drawn = [], 0
         while drawn < POOLED_BATCHES * self.num_positions:
             examples.append(self.example(rng))
             drawn += num_example_positions(examples[-1])
         batches = _batches_of_similar_length(examples, self.num_positions)
         sizes = np.array([len(batch) * num_example_positions(batch[-1]) for batch in batches], float)
-        return [collate(batches[rng.choice(len(batches), p=sizes / sizes.sum())], self.configs)]
+        rows = batches[rng.choice(len(batches), p=sizes / sizes.sum())]
+        num_targets = [int((row["labels"] != IGNORED).sum()) for row in rows]
+        parts = shares_of_batch(rows, num_targets, **self.share)
+        return [{**collate(part, self.configs), **loss_weight(weight)} for part, weight in parts]
 
     def example(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A random example of a random utterance."""

@@ -22,7 +22,7 @@ KEYS = {  # of the sections that a stage can have of its own, without what the r
     "batches": {
         name: hint
         for name, hint in parameters_of(UtteranceBatches).items()
-        if name not in ("utterances", "configs", "stage", "steps", "seed", "process")
+        if name not in ("utterances", "configs", "stage", "steps", "seed", "process", "num_processes")
     },
 }
 # Low rates: so few recordings teach a voice, not a language.

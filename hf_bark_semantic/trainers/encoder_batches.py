@@ -28,6 +28,7 @@ from ..configuration_bark_semantic import (
 from ..corpus.rows import Clip, SoftLabels
 from ..corpus.stream import ClipStream, StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
+from .shares import loss_weight, shares_of_batch
 
 CODEC_CONTEXT_TOKENS = 50  # a second: decoded before a crop and cut off, so that the crop sounds as in its clip
 
@@ -132,7 +133,7 @@ class CropBatches(torch.utils.data.Dataset):
         for pieces in kinds.values():
             for part, weight in self.share(pieces, [piece.num_tokens for piece in pieces]):
                 crops = self.crops_of(part, [[self.seed, 1, step, piece.number] for piece in part])
-                batch.append({**collate(crops, self.codebook_size), **_weight(weight)})
+                batch.append({**collate(crops, self.codebook_size), **loss_weight(weight)})
         return batch
 
     def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
@@ -158,17 +159,10 @@ class CropBatches(torch.utils.data.Dataset):
         return kind
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
-        """For each turn of this process: its rows, and the weight of their mean loss in the sum of the step.
-
-        A turn without rows has one with weight 0, so that all processes compute equally often.
-        """
+        """This process's rows of a batch, and their weights: see [`shares_of_batch`]."""
         turns = self.plan.gradient_accumulation
-        parts = self.num_processes * turns
-        total, shares = sum(num_tokens), []
-        for part in range(self.process * turns, (self.process + 1) * turns):
-            weight = self.num_processes * sum(num_tokens[part::parts]) / total
-            shares.append((list(rows[part::parts]) or [rows[0]], weight))
-        return shares
+        options = {"process": self.process, "num_processes": self.num_processes, "turns": turns}
+        return shares_of_batch(rows, num_tokens, **options)
 
     def crops_of(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
         """Crops as the model reads them: decoded where they have no audio, with fewer codebooks, augmented.
@@ -297,16 +291,12 @@ class FeatureBatches(torch.utils.data.Dataset):
                 for name in SoftLabels._fields:
                     padded, _ = _pad([getattr(soft, name).T for _, _, soft in part], 0)
                     inputs[f"soft_{name}"] = padded.transpose(1, 2)
-            batch.append({**inputs, **_weight(weight)})
+            batch.append({**inputs, **loss_weight(weight)})
         return batch
 
 
 def _soft_part(soft_labels: SoftLabels | None, part: slice) -> SoftLabels | None:
     return None if soft_labels is None else SoftLabels(*(values[part] for values in soft_labels))
-
-
-def _weight(weight: float) -> dict[str, torch.Tensor]:
-    return {} if weight == 1 else {"loss_weight": torch.tensor(weight)}
 
 
 @torch.no_grad()

@@ -383,6 +383,35 @@ def test_no_padding_is_a_target(stage):
             assert labels.max() <= highest
 
 
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("num_processes", "turns"), [(2, 1), (1, 3), (2, 2), (40, 1)])
+def test_processes_and_turns_divide_a_batch_and_its_loss(stage, num_processes, turns):
+    clips = [utterance(n, n, voice=str(n % 3)) for n in range(10, 40)]
+    loss = stage_loss(stage)
+
+    def parts(**options):
+        return UtteranceBatches(clips, CONFIGS, stage, num_positions=700, **options)[3]
+
+    [whole] = parts()
+    divided = []
+    for process in range(num_processes):
+        share = parts(process=process, num_processes=num_processes, gradient_accumulation=turns)
+        assert len(share) == turns
+        divided += share
+    weights = [float(part.pop("loss_weight", 1.0)) for part in divided]
+    rows = [row[row != -100].tolist() for part, w in zip(divided, weights, strict=True) if w for row in part["labels"]]
+    assert sorted(rows) == sorted(row[row != -100].tolist() for row in whole["labels"])
+    with torch.no_grad():
+        losses = [float(loss(**part).loss) for part in divided]
+        expected = float(loss(**whole).loss)
+    assert np.dot(weights, losses) / num_processes == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_turn_is_no_share():
+    with pytest.raises(ValueError, match="`gradient_accumulation` is 0"):
+        UtteranceBatches([utterance(20)], CONFIGS, "semantic", gradient_accumulation=0)
+
+
 def test_batches_are_pure_functions_of_the_step_and_keep_to_their_size():
     clips = [utterance(n, n, voice=str(n % 3)) for n in range(10, 40)]
     for stage in STAGES:
@@ -393,7 +422,7 @@ def test_batches_are_pure_functions_of_the_step_and_keep_to_their_size():
 
         first, again = batch(5), batch(5)
         assert first.keys() == again.keys() and all(torch.equal(first[name], again[name]) for name in first)
-        for other in (batch(6), batch(5, seed=1), batch(5, process=1)):
+        for other in (batch(6), batch(5, seed=1)):
             assert not torch.equal(first["labels"], other["labels"][: len(first["labels"])])
         for step in range(10):
             inputs = batch(step)

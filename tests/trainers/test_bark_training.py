@@ -1,8 +1,12 @@
 """Fine-tuning on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +32,10 @@ from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from hf_bark_semantic.trainers.bark_config import BarkTrainingConfig
+from processes import free_port
 from tiny import noise, random_codes, save_tiny_encoder, tiny_bark, tiny_bark_processor
+
+TRAINING_FOLDER = Path(__file__).parents[2] / "training"
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +168,29 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
         assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
         whole, resumed = (tmp_path / name / stage / "validation.json" for name in ("whole", "killed"))
         assert whole.read_text() == resumed.read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_and_two_turns_train_as_one_does(config, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(TRAINING_FOLDER.parent)}
+    options = {"probe": {"texts": []}, "samples": []}
+    options["training"] = {"steps": 6, "learning_rate": 0.01, "mixed_precision": "no"}
+    for name, batches in (("one", {}), ("turns", {"gradient_accumulation": 2}), ("two", {})):
+        file = config(**options, output_dir=str(tmp_path / name), batches={"num_positions": 1_500, **batches})
+        if name == "two":
+            script = [str(TRAINING_FOLDER / "finetune_bark.py"), "train", file]
+            subprocess.run([*torchrun, str(free_port()), *script], env=environment, check=True, timeout=600)
+        else:
+            run(file)
+    for name in ("turns", "two"):
+        for stage in STAGES:
+            one, other = (
+                load_file(tmp_path / n / "adapter" / stage / "adapter_model.safetensors") for n in ("one", name)
+            )
+            assert one.keys() == other.keys()
+            for key, weight in one.items():
+                torch.testing.assert_close(weight, other[key], atol=1e-3, rtol=0, msg=f"{name}, {key}")
 
 
 def test_training_stops_when_nothing_is_gained_and_keeps_the_best(config, tmp_path, corpus):
