@@ -397,7 +397,12 @@ def _import_resampler(source_sampling_rate: int, sampling_rate: int) -> Callable
             f"{error}. torch and torchaudio must come from one release and one index: install both at once with "
             "`pip install --upgrade torch torchaudio`, or pass audio that is already at the wanted rate."
         ) from error
-    return lambda samples, *steps: torchaudio_resample(torch.from_numpy(samples), *steps).numpy()
+
+    def resample_at_once(samples: np.ndarray, source_steps: int, steps: int) -> np.ndarray:
+        with torch.autocast("cpu", enabled=False):  # sound is float32 in a training, too
+            return torchaudio_resample(torch.from_numpy(samples), source_steps, steps).numpy()
+
+    return resample_at_once
 
 
 def _array_to_samples(source: Any) -> np.ndarray:

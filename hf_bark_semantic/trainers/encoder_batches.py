@@ -358,7 +358,8 @@ def decode_pieces(pieces: Sequence[Piece], codec: EncodecModel) -> list[np.ndarr
         by_length.setdefault(longer.audio_codes.shape, []).append((i, longer, before))
     for group in by_length.values():
         codes = np.stack([longer.audio_codes for _, longer, _ in group], axis=1)  # (8, pieces, num_frames)
-        decoded = codec.decoder(codec.quantizer.decode(torch.from_numpy(codes).to(codec.device)))[:, 0]
+        with torch.autocast(codec.device.type, enabled=False):  # sound is float32, whatever the training computes in
+            decoded = codec.decoder(codec.quantizer.decode(torch.from_numpy(codes).to(codec.device)))[:, 0]
         for (i, longer, before), waveform in zip(group, decoded.float().cpu().numpy(), strict=True):
             longer = replace(longer, waveform=resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE))
             waveforms[i] = crop(longer, before, pieces[i].num_tokens).waveform

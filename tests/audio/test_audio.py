@@ -115,6 +115,12 @@ def test_resampling_keeps_pitch_level_and_duration(source_rate):
     np.testing.assert_allclose(waveform[: len(tone(0.5))][middle], tone(0.5)[: len(waveform)][middle], atol=5e-3)
 
 
+def test_sound_is_resampled_in_float32_within_a_training_in_bfloat16():
+    with torch.autocast("cpu", torch.bfloat16):
+        within = load_audio(tone(0.5, 24_000), 16_000, source_sampling_rate=24_000)
+    assert np.array_equal(within, load_audio(tone(0.5, 24_000), 16_000, source_sampling_rate=24_000))
+
+
 def test_a_torchaudio_that_does_not_fit_torch_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
     with pytest.raises(ImportError, match="pip install --upgrade torch torchaudio"):

@@ -600,6 +600,8 @@ def test_crops_of_codes_sound_as_in_their_clip(tmp_path):
     with torch.no_grad():
         codes = torch.from_numpy(clip.audio_codes)[None, None]
         assert len(codec.decode(codes, [None]).audio_values[0, 0]) * 2 / 3 == pytest.approx(len(whole), abs=1)
+    with torch.autocast("cpu", torch.bfloat16):  # in which the features of a training may be computed
+        assert np.array_equal(decode_pieces([Piece(clip, 0, 300, 0)], codec)[0], whole)
     pieces = [Piece(clip, start, 80, 0) for start in (0, 7, 100, 200)]
     for piece, waveform in zip(pieces, decode_pieces(pieces, codec), strict=True):
         start = round(piece.start * 16_000 / 49.9)
