@@ -66,10 +66,11 @@ def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple
 def corpus_summary(folder: Path) -> str:
     """How much a corpus holds, and how many rows failed which filters, in one line."""
     total = summarize_records(shard_records(folder))
-    hours = sum(total["speech_s"].values()) / 3600
+    seconds = sum(total["speech_s"].values())
+    length = f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     reasons = ", ".join(f"{name} {count:,}" for name, count in total["rejected"].most_common()) or "none"
     return (
-        f"{folder}: {total['rows']:,} rows, {hours:.2f} hours, {total['bytes'] / 1e6:,.1f} MB. "
+        f"{folder}: {total['rows']:,} rows, {length}, {total['bytes'] / 1e6:,.2f} MB. "
         f"{total['rejected_rows']:,} of {total['planned_rows']:,} failed a filter ({reasons})."
     )
 
