@@ -4,7 +4,7 @@ texts       generate_corpus -> (fold_corpus) -> train_encoder -> evaluate_encode
 recordings  finetune_bark prepare -> train -> merge -> bark-semantic speak
 
 say_next                            prints "Next: ...", which every command of the route ends with
-script, launched                    the words of a command
+script                              the words of a command
 folding, first_training             what comes after a corpus without folds, and with them
 after_training, after_evaluation    what comes after those, by what lies beside the training
 after_preparation, after_fine_tuning, speaking
@@ -31,19 +31,14 @@ def say_next(*command: object) -> None:
 
 
 def script(name: str, *options: object) -> list[object]:
-    """A command of the package."""
+    """A command of the package, in one process: `accelerate launch` ends a refused one with a traceback of its own."""
     return ["python", "-m", f"hf_bark_semantic.cli.{name}", *options]
-
-
-def launched(name: str, *options: object) -> list[object]:
-    """A command of the package that several processes can share."""
-    return ["accelerate", "launch", "-m", f"hf_bark_semantic.cli.{name}", *options]
 
 
 def first_training(corpus: object, model: str) -> list[object]:
     """The training that holds the first fold of a corpus out, by a recipe for the Bark that spoke the corpus."""
     recipe = "nano_corpus" if model == NANO else "hubert_base"
-    return launched("train_encoder", recipe, "--corpus", corpus, "--fold", 0, "--output", "cv/fold0")
+    return script("train_encoder", recipe, "--corpus", corpus, "--fold", 0, "--output", "cv/fold0")
 
 
 def folding(corpus: object) -> list[object]:
@@ -88,9 +83,9 @@ def after_training(
     if missing:
         is_numbered = fold is not None and run.name.endswith(str(fold))
         output = run.parent / f"{run.name.removesuffix(str(fold)) if is_numbered else 'fold'}{missing[0]}"
-        return launched("train_encoder", *options, "--fold", missing[0], "--output", output)
+        return script("train_encoder", *options, "--fold", missing[0], "--output", output)
     if everything is None:
-        return launched("train_encoder", *options, "--output", run.parent / "all")
+        return script("train_encoder", *options, "--output", run.parent / "all")
     decoding = [] if codec is None else ["--codec", codec]
     measured = [runs[fold] for fold in sorted(folds)]
     return script("evaluate_encoder", *measured, "--corpus", corpus, *decoding, "--json", run.parent / SCORES)
@@ -122,7 +117,7 @@ def after_evaluation(
 def after_preparation(bark: str, prepared: Path) -> list[object]:
     """The fine-tuning of a Bark on prepared recordings."""
     recipe = ["finetune_nano", "--set"] if bark == NANO else ["finetune_lora", "--set", f"bark={bark}"]
-    return launched("finetune_bark", "train", *recipe, f"data={prepared}", "--output", f"{prepared}_lora")
+    return script("finetune_bark", "train", *recipe, f"data={prepared}", "--output", f"{prepared}_lora")
 
 
 def after_fine_tuning(bark: str, folder: Path) -> list[object]:
@@ -148,7 +143,6 @@ __all__ = [
     "after_training",
     "first_training",
     "folding",
-    "launched",
     "say_next",
     "script",
     "speaking",
