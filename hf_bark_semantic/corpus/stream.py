@@ -1,11 +1,13 @@
 """A corpus that is larger than memory or disk, as an endless stream of clips, shuffled in blocks.
 
 The stream passes over the corpus again and again, each time with its files in another order, and shuffles blocks of
-`block_size` clips. So clip number `i` is a function of the seed: a resumed run reads the rows up to where it was,
-without decoding them, and continues with the same clips.
+`block_size` clips. Several readers (processes, and workers in each) divide the files of every pass among themselves,
+so that each row is read by one of them. Clip number `i` of a reader is a function of the seed: a resumed run reads
+the rows up to where it was, without decoding them, and continues with the same clips.
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -32,21 +34,40 @@ class StreamedCorpus(NamedTuple):
 
 
 class ClipStream:
-    """An endless sequence of clips in an order that the seed decides; one block of them is in memory.
+    """An endless sequence of a reader's clips in an order that the seed decides; one block of them is in memory.
+
+    Where there are fewer files than readers, several readers read the same file, and each takes some of its rows.
 
     Args:
         dataset (`IterableDataset`), wanted (callable): as in [`StreamedCorpus`].
         block_size (`int`): clips that are shuffled at once.
         seed (`int`): of the order.
+        reader (`int`), num_readers (`int`): whose clips these are.
 
     Raises:
         ValueError: no row is wanted.
     """
 
-    def __init__(self, dataset: IterableDataset, wanted: Callable[[dict], bool], block_size: int, seed: int):
+    def __init__(
+        self,
+        dataset: IterableDataset,
+        wanted: Callable[[dict], bool],
+        block_size: int,
+        seed: int,
+        *,
+        reader: int = 0,
+        num_readers: int = 1,
+    ):
         if not isinstance(block_size, int) or block_size < 1:
             raise ValueError(f"The block size of a stream is {block_size!r}; it must be a whole number, 1 or more.")
         self.dataset, self.wanted, self.block_size, self.seed = dataset, wanted, block_size, seed
+        self.reader, self.num_readers = reader, num_readers
+        if dataset.n_shards < num_readers:
+            warnings.warn(
+                f"The corpus has {dataset.n_shards} files for {num_readers} readers (processes times workers), so "
+                f"some read the same file. Save it in {num_readers} files or more, or take fewer workers.",
+                stacklevel=2,
+            )
         self._restart()
 
     def __getitem__(self, number: int) -> Clip:
@@ -62,17 +83,25 @@ class ClipStream:
         self.blocks, self.block, self.first = self._read(), [], 0
 
     def _read(self) -> Iterator[list[dict]]:
-        files = self.dataset.n_shards
         for epoch in itertools.count():
-            order = np.random.default_rng([self.seed, epoch]).permutation(files).tolist()
-            parts = (self.dataset.shard(num_shards=files, index=index) for index in order)
-            rows = filter(self.wanted, itertools.chain.from_iterable(parts))
+            rows = filter(self.wanted, self._rows(epoch))
             empty = True
             while block := list(itertools.islice(rows, self.block_size)):
                 empty = False
                 yield block
             if empty:
+                one = "No row" if self.num_readers == 1 else f"For reader {self.reader} of {self.num_readers} no row"
                 raise ValueError(
-                    "No row of the corpus is left to train on: check its `source` column, `batches.crops` and what is "
-                    "held out."
+                    f"{one} of the corpus is left to train on: check its `source` column, `batches.crops`, what is "
+                    "held out and, with several processes or workers, that there are files for all."
                 )
+
+    def _rows(self, epoch: int) -> Iterator[dict]:
+        """The rows of this reader in one pass."""
+        num_files = self.dataset.n_shards
+        order = np.random.default_rng([self.seed, epoch]).permutation(num_files).tolist()
+        first, sharers = self.reader % num_files, range(self.reader % num_files, self.num_readers, num_files)
+        for index in order[first :: self.num_readers]:
+            file = self.dataset.shard(num_shards=num_files, index=index)
+            for row in itertools.islice(file.iter(1), sharers.index(self.reader), None, len(sharers)):
+                yield {name: values[0] for name, values in row.items()}  # `iter(file)` divides it among workers itself

@@ -42,6 +42,10 @@ from .validation import Validation
 RESULTS = ("checkpoint*", "soft_labels", "codec_front_end", "best", "validation.json", "model.safetensors")
 MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
 MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
+READERS = (
+    "num_processes",
+    "training.num_workers",
+)  # what each of them reads of a stream depends on how many there are
 
 
 def train_or_resume(
@@ -70,7 +74,7 @@ def train_or_resume(
     settings = remember_settings(
         folder,
         {**asdict(config), **origin, "precision": precision, "num_processes": state.num_processes},
-        may_change=MAY_CHANGE,
+        may_change=[name for name in MAY_CHANGE if not config.streaming or name not in READERS],
         keep=["precision"],  # a measurement must not change what a run goes on with
         may_grow=() if finished else ("training.steps",),
         results=RESULTS,
@@ -316,7 +320,8 @@ def new_batches(
         "waveform_augmentation": _waveform_augmentation(plan.waveform_augmentation),
     }
     if isinstance(clips, StreamedCorpus):
-        return StreamedBatches(clips, plan, block_size=config.streaming.block_size, **options)
+        options |= {"block_size": config.streaming.block_size, "num_workers": training.num_workers}
+        return StreamedBatches(clips, plan, **options)
     largest = max((clip for clip in clips if clip.source in plan.crops), key=_largest_token, default=None)
     if largest is not None and _largest_token(largest) >= model.config.vocab_size:
         raise ValueError(

@@ -6,6 +6,7 @@ share of them: nothing has to be saved to resume, and the gradient is the same f
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -125,7 +126,7 @@ class CropBatches(torch.utils.data.Dataset):
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
         rng = np.random.default_rng([self.seed, 0, step])
         kinds = {}
-        for number, clip in enumerate(self.drawn_clips(step, rng)):
+        for number, clip in self.drawn_clips(step, rng):
             start = int(rng.integers(max(0, clip.num_tokens - self.plan.num_tokens) + 1))
             piece = Piece(clip, start, min(clip.num_tokens, self.plan.num_tokens), number)
             kinds.setdefault(self.kind(clip), []).append(piece)
@@ -136,11 +137,12 @@ class CropBatches(torch.utils.data.Dataset):
                 batch.append({**collate(crops, self.codebook_size), **loss_weight(weight)})
         return batch
 
-    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
-        """The clips of which a batch has crops, those of all processes."""
+    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, Clip]]:
+        """The clips of which a batch has crops, those of all processes, with their numbers in it."""
+        numbers = itertools.count()
         for source, (pool, probabilities) in self.pools.items():
             for index in rng.choice(len(pool), self.plan.crops[source], p=probabilities):
-                yield pool[index]
+                yield next(numbers), pool[index]
 
     def kind(self, clip: Clip) -> tuple[bool, bool]:
         """Whether the model will read the clip's audio, and whether its codes.
@@ -198,14 +200,22 @@ class CropBatches(torch.utils.data.Dataset):
 
 
 class StreamedBatches(CropBatches):
-    """[`CropBatches`] whose clips come from a stream: each once in a pass, however long it is.
+    """[`CropBatches`] whose clips come from streams: each once in a pass, however long it is.
+
+    Every process draws its own crops, from files that no other process reads; with workers, each of these has its own
+    files, too. So the loss of a process is the mean over its own tokens, and a run goes on with as many processes and
+    workers as it was begun with.
 
     Args:
         corpus ([`StreamedCorpus`]): to draw from.
         plan ([`BatchPlan`]): what makes a batch.
         seed (`int`): of the order of the clips, too.
-        block_size (`int`): see [`ClipStream`].
+        block_size (`int`): of every reader; see [`ClipStream`].
+        num_workers (`int`): that make batches ahead of time, one after the other.
         kwargs: as in [`CropBatches`].
+
+    Raises:
+        ValueError: a source has fewer crops in a batch than there are processes and turns.
     """
 
     def __init__(
@@ -215,22 +225,49 @@ class StreamedBatches(CropBatches):
         *,
         seed: int,
         block_size: int = 1_000,
+        num_workers: int = 0,
         **kwargs,
     ):
-        self.corpus, self.block_size, self.stream_seed = corpus, block_size, seed
+        self.corpus, self.block_size, self.readers = corpus, block_size, max(1, num_workers)
+        self.streams: dict[tuple[str, int], ClipStream] = {}
         super().__init__((), plan, seed=seed, **kwargs)
 
-    def pool(self, source: str, count: int) -> ClipStream:
-        def of_source(row: dict) -> bool:
-            return row.get("source", "") == source and self.corpus.wanted(row)
+    def pool(self, source: str, count: int) -> range:
+        """Which of the source's crops in every batch are this process's."""
+        parts = self.num_processes * self.plan.gradient_accumulation
+        if count < parts:
+            raise ValueError(
+                f"`crops` asks for {count} crops of {source!r} clips, but a stream is read in {parts} parts "
+                f"(processes times `gradient_accumulation`), and each draws its own. Ask for {parts} or more."
+            )
+        return range(self.process, count, self.num_processes)
 
-        return ClipStream(self.corpus.dataset, of_source, self.block_size, self.stream_seed)
+    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, Clip]]:
+        """This process's clips of a batch, with the numbers that they have among those of all processes."""
+        turn, worker = divmod(step, self.readers)  # worker after worker makes a batch
+        first = 0
+        for source, own in self.pools.items():
+            stream = self.stream(source, worker)
+            for place, number in enumerate(own):
+                yield first + number, stream[turn * len(own) + place]
+            first += self.plan.crops[source]
 
-    def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[Clip]:
-        for source, stream in self.pools.items():
-            count = self.plan.crops[source]
-            for number in range(step * count, (step + 1) * count):
-                yield stream[number]
+    def stream(self, source: str, worker: int) -> ClipStream:
+        """The clips of a source that one of this process's workers reads."""
+        if (source, worker) not in self.streams:
+
+            def of_source(row: dict) -> bool:
+                return row.get("source", "") == source and self.corpus.wanted(row)
+
+            readers = {"reader": self.process * self.readers + worker}
+            readers["num_readers"] = self.num_processes * self.readers
+            stream = ClipStream(self.corpus.dataset, of_source, self.block_size, self.seed, **readers)
+            self.streams[source, worker] = stream
+        return self.streams[source, worker]
+
+    def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
+        """The turns of this process, whose own crops `rows` are, and their weights."""
+        return shares_of_batch(rows, num_tokens, turns=self.plan.gradient_accumulation)
 
 
 class FeatureBatches(torch.utils.data.Dataset):

@@ -1,6 +1,7 @@
 """Training at scale: any number of processes, kills, full disks, held-out clips, streams, heads from elsewhere."""
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, precision
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus.rows import load_corpus
-from hf_bark_semantic.corpus.stream import ClipStream, open_stream
+from hf_bark_semantic.corpus.stream import ClipStream, StreamedCorpus, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
 from hf_bark_semantic.trainers import encoder
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
@@ -292,6 +294,14 @@ def test_a_run_knows_its_corpus_by_its_rows(config, tmp_path, interrupted, spoke
     with pytest.raises(SystemExit, match="corpus_fingerprint: '.*' there, '.*' here"):
         run(config, tmp_path, name="killed")
     assert_same_weights(whole, run({**config, "corpus": str(tmp_path / "moved")}, tmp_path, name="killed"))
+
+
+def test_a_run_on_a_stream_goes_on_with_as_many_readers(config, tmp_path, interrupted):
+    config["streaming"] = True
+    killed_in_step_5(config, tmp_path, interrupted)
+    config["training"]["num_workers"] = 2
+    with pytest.raises(SystemExit, match="training.num_workers: 0 there, 2 here"):
+        run(config, tmp_path, name="killed")
 
 
 def test_a_killed_run_may_become_longer(config, tmp_path, interrupted, capsys):
@@ -558,6 +568,59 @@ def test_a_stream_is_every_clip_once_in_a_pass_and_the_same_again(tmp_path):
     assert [ClipStream(open_stream(str(tmp_path)), wanted, 4, seed=1)[i].id for i in range(20)] != passes[0]
     with pytest.raises(ValueError, match="No row"):
         ClipStream(open_stream(str(tmp_path)), lambda row: False, 4, seed=0)[0]
+
+
+@pytest.fixture
+def eight_files(tmp_path) -> str:
+    """56 clips in eight files."""
+    (tmp_path / "data").mkdir()
+    for shard in range(8):
+        rows = [corpus_row(7 * shard + i, num_tokens=30) for i in range(7)]
+        Dataset.from_list(rows).to_parquet(str(tmp_path / "data" / f"train-{shard}.parquet"))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("num_readers", [1, 3, 8, 11])
+def test_readers_of_a_stream_share_every_pass_and_read_no_row_twice(eight_files, num_readers):
+    corpus, everything = open_stream(eight_files), sorted(f"pair-{number}" for number in range(56))
+    read, shares = Counter(), []
+
+    def wanted(row):
+        read[str(row["id"])] += 1
+        return True
+
+    with pytest.warns(UserWarning, match="8 files for 11 readers") if num_readers > 8 else contextlib.nullcontext():
+        streams = [ClipStream(corpus, wanted, 4, 0, reader=r, num_readers=num_readers) for r in range(num_readers)]
+    for epoch in range(2):
+        read.clear()
+        shares.append([[row["id"] for row in stream._rows(epoch) if wanted(row)] for stream in streams])
+        assert sorted(read) == everything and set(read.values()) == {1}
+        assert all(shares[-1])
+    assert shares[0] != shares[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_processes_and_workers_draw_their_own_crops_of_a_stream(eight_files, num_workers):
+    corpus = StreamedCorpus(open_stream(eight_files), lambda row: True)
+    plan = BatchPlan(crops={"pair": 4}, num_tokens=30)
+
+    def drawn(process: int, first_step: int = 0) -> list[tuple]:
+        options = {"process": process, "num_processes": 2, "inputs": ["audio"], "num_workers": num_workers}
+        batches = StreamedBatches(corpus, plan, steps=14, seed=0, codebook_size=1024, block_size=3, **options)
+        loader = torch.utils.data.DataLoader(
+            batches, batch_size=None, sampler=range(first_step, 14), num_workers=num_workers
+        )
+        steps = list(loader)
+        assert all(len(batch) == 1 and "loss_weight" not in batch[0] for batch in steps)
+        return [tuple(row.tolist()) for batch in steps for row in batch[0]["labels"]]
+
+    crops = [drawn(process) for process in range(2)]
+    assert [len(part) for part in crops] == [28, 28]
+    assert len({*crops[0], *crops[1]}) == 56, "a pass has every clip once, over all processes and workers"
+    assert drawn(1, first_step=5) == crops[1][10:], "a run that goes on has the same crops"
+    with pytest.raises(ValueError, match="read in 8 parts"):
+        options = {"process": 0, "num_processes": 8, "inputs": ["audio"]}
+        StreamedBatches(corpus, plan, steps=1, seed=0, codebook_size=1024, **options)
 
 
 def test_a_killed_run_on_a_stream_of_codes_resumes_exactly(config, tmp_path, monkeypatch):
