@@ -1,6 +1,7 @@
 """Bark from a folder, the Hub or the package, checked before anything is computed with it.
 
     load_bark             a Bark and its processor
+    load_bark_codec       what recordings are encoded with for a Bark: all but its three large models
     load_bark_processor   its tokenizer and voice presets alone
     load_codec            Bark's codec: EnCodec itself, or the part of a Bark checkpoint
     load_configs          what a Bark's generation config says, without loading its weights
@@ -50,15 +51,28 @@ def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcess
         OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
         ValueError: it is no Bark, or one of other rates.
     """
-    place, config = _find(name, "Bark", kwargs)
-    if config.model_type != "bark":
-        raise ValueError(f"{str(name)!r} is a {config.model_type!r} model. Name a Bark, such as suno/bark-small.")
+    place = _find_bark(name, kwargs)
     processor = load_bark_processor(place, **_location(kwargs))
     bark = _QuietBark.from_pretrained(place, **kwargs).eval()
     bark.__class__ = BarkModel
     check_bark(bark)
     bark.codec_model.float()
     return bark, processor
+
+
+def load_bark_codec(name: str | os.PathLike, **kwargs) -> tuple[EncodecModel, BarkProcessor, BarkGenerationConfigs]:
+    """Load the codec of a Bark, its processor and its generation configurations; no other weights are read.
+
+    Args:
+        name (`str` or `Path`), kwargs: as in [`load_bark`].
+
+    Raises:
+        OSError, ValueError: as in [`load_bark`].
+    """
+    place = _find_bark(name, kwargs)
+    processor = load_bark_processor(place, **_location(kwargs))
+    codec = load_codec(place, **kwargs).float()
+    return codec, processor, _check(GenerationConfig.from_pretrained(place, **_location(kwargs)), codec)
 
 
 def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
@@ -119,22 +133,7 @@ def check_bark(bark: BarkModel) -> BarkGenerationConfigs:
     """
     if not isinstance(bark, BarkModel):
         raise TypeError(f"`bark` is a {type(bark).__name__}; it must be a BarkModel, a Hub id, a folder or {NANO!r}.")
-    configs = bark_generation_configs(bark)
-    for name, value, rule in (
-        ("semantic_rate_hz", configs.semantic.semantic_rate_hz, SEMANTIC_RATE_HZ),
-        ("coarse_rate_hz", configs.coarse.coarse_rate_hz, CODEC_RATE_HZ),
-        ("n_coarse_codebooks", configs.coarse.n_coarse_codebooks, NUM_COARSE_CODEBOOKS),
-        ("n_fine_codebooks", configs.fine.n_fine_codebooks, NUM_CODEBOOKS),
-        ("sample_rate", bark.generation_config.sample_rate, CODEC_SAMPLING_RATE),
-        ("codebook_size", configs.codebook_size, bark.codec_model.config.codebook_size),
-    ):
-        if value != rule:
-            raise ValueError(
-                f"This Bark's generation config says {name} = {value}; voice prompts and its codec need {rule}. "
-                "Correct `bark.generation_config`, or take another Bark."
-            )
-    check_codec(bark.codec_model)
-    return configs
+    return _check(bark.generation_config, bark.codec_model)
 
 
 def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecModel:
@@ -210,6 +209,32 @@ class _QuietCodec(EncodecModel):
     _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
 
 
+def _check(generation_config: GenerationConfig, codec: EncodecModel) -> BarkGenerationConfigs:
+    configs = bark_generation_configs(generation_config)
+    for name, value, rule in (
+        ("semantic_rate_hz", configs.semantic.semantic_rate_hz, SEMANTIC_RATE_HZ),
+        ("coarse_rate_hz", configs.coarse.coarse_rate_hz, CODEC_RATE_HZ),
+        ("n_coarse_codebooks", configs.coarse.n_coarse_codebooks, NUM_COARSE_CODEBOOKS),
+        ("n_fine_codebooks", configs.fine.n_fine_codebooks, NUM_CODEBOOKS),
+        ("sample_rate", generation_config.sample_rate, CODEC_SAMPLING_RATE),
+        ("codebook_size", configs.codebook_size, codec.config.codebook_size),
+    ):
+        if value != rule:
+            raise ValueError(
+                f"This Bark's generation config says {name} = {value}; voice prompts and its codec need {rule}. "
+                "Correct `bark.generation_config`, or take another Bark."
+            )
+    check_codec(codec)
+    return configs
+
+
+def _find_bark(name: str | os.PathLike, kwargs: dict) -> str | os.PathLike:
+    place, config = _find(name, "Bark", kwargs)
+    if config.model_type != "bark":
+        raise ValueError(f"{str(name)!r} is a {config.model_type!r} model. Name a Bark, such as suno/bark-small.")
+    return place
+
+
 def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.PathLike, PretrainedConfig]:
     """Where a model is, and its configuration."""
     name = bark_folder(name)
@@ -235,6 +260,7 @@ __all__ = [
     "check_codec",
     "check_encoder",
     "load_bark",
+    "load_bark_codec",
     "load_bark_processor",
     "load_codec",
     "load_configs",

@@ -1,11 +1,13 @@
 """The "voice-cloning" pipeline on a tiny Bark none of whose ids is Suno's."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
     BarkConfig,
     BarkModel,
@@ -20,7 +22,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 import hf_bark_semantic
 from hf_bark_semantic.audio import AudioError, save_audio
-from hf_bark_semantic.bark.loading import check_bark, load_bark, load_bark_processor, load_codec, load_configs
+from hf_bark_semantic.bark.loading import (
+    check_bark,
+    load_bark,
+    load_bark_codec,
+    load_bark_processor,
+    load_codec,
+    load_configs,
+)
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.pipelines import cloning as voice_cloning_pipeline
 from hf_bark_semantic.pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline, register_pipeline
@@ -341,10 +350,33 @@ def test_loading_leaves_the_classes_of_transformers_as_they_were(bark_folder):
         assert kind._keys_to_ignore_on_load_missing == PreTrainedModel._keys_to_ignore_on_load_missing
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_a_codec_is_loaded_with_all_that_recordings_need_and_without_the_rest_of_its_bark(
+    bark_folder, tmp_path, monkeypatch, file
+):
+    bark = load_bark(bark_folder)[0]
+    folder = shutil.copytree(bark_folder, tmp_path / "bark")
+    (folder / "model.safetensors").unlink()
+    weights = {f"codec_model.{name}": weight for name, weight in bark.codec_model.state_dict().items()}
+    weights["semantic.lm_head.weight"] = torch.zeros(1)  # which would not fit
+    if file.endswith(".bin"):
+        torch.save(weights, folder / file)
+    else:
+        save_file(weights, folder / file, metadata={"format": "pt"})
+    monkeypatch.setattr(BarkModel, "__init__", None)
+    codec, processor, configs = load_bark_codec(folder)
+    assert type(codec) is EncodecModel and not codec.training
+    loaded = codec.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in bark.codec_model.state_dict().items())
+    assert processor.available_voice_presets == ["v2/en_a", "announcer"]
+    assert configs.vocabularies == check_bark(bark).vocabularies
+
+
 def test_what_is_no_bark_is_refused(tmp_path, bark_folder):
     EncodecModel(tiny_codec_config()).save_pretrained(tmp_path / "codec")
-    with pytest.raises(ValueError, match="'encodec' model. Name a Bark"):
-        load_bark(tmp_path / "codec")
+    for load in (load_bark, load_bark_codec):
+        with pytest.raises(ValueError, match="'encodec' model. Name a Bark"):
+            load(tmp_path / "codec")
     with pytest.raises(OSError, match="Cannot load the Bark 'nobody/bark'.*hf download nobody/bark"):
         load_bark("nobody/bark", cache_dir=tmp_path)
     tiny_bark().save_pretrained(tmp_path / "mute")
