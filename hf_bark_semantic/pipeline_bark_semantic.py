@@ -85,7 +85,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
             inputs = KeyDataset(_undecoded(inputs.dataset), inputs.key)
         batch_size = self._batch_size if batch_size is None else batch_size
         if batch_size is not None:
-            kwargs["num_windows"] = batch_size
+            kwargs.setdefault("num_windows", batch_size)
         return super().__call__(inputs, batch_size=batch_size, **kwargs)
 
     def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None):

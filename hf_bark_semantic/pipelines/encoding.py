@@ -83,6 +83,8 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             top_k (`int`, *optional*): also give the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
+            num_windows (`int`, *optional*): windows that are computed at once where they are not as many as
+                recordings; `None` for as many as suit the device.
             text (`str`, *optional*): what is said in the recording, word by word; a list of texts for a list.
                 The tokens then are those that both encoder and Bark find likely: [`TextInformedDecoder`].
             bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; what

@@ -2,7 +2,7 @@
 
     clone_voice       recordings + encoder + codec -> ClonedVoice
     clearest_window   the part of a recording that is taken
-    encode_clip       what is said and how it sounds: a clip's semantic tokens and audio codes
+    encode_clip       what is said and how it sounds: a clip's semantic tokens and codes; `encode_clips` of several
     encode_codes      how it sounds; `decode_codes` is the way back
 
     recording ──> clearest_window ──┬──> encoder ──> semantic tokens ──┐
@@ -23,7 +23,7 @@ from ..audio import LongRecording, read_audio, resample
 from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
-from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..configuration_bark_semantic import CODEC_HOP_LENGTH, CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .window import PromptReport, PromptWindow, best_windows, prompt_report
 
@@ -37,8 +37,8 @@ class SemanticEncoder(Protocol):
 
     model: BarkSemanticEncoderModel
 
-    def __call__(self, inputs: Any, *, source_sampling_rate: int | None = None) -> dict[str, Any]:
-        """`semantic_tokens` and `confidence`, `(num_tokens,)` each, of a waveform or `{"audio_codes": ...}`."""
+    def __call__(self, inputs: list, *, source_sampling_rate: int | None = None, **batching: Any) -> list[dict]:
+        """`semantic_tokens` and `confidence`, `(num_tokens,)` each, of waveforms or of `{"audio_codes": ...}`."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,9 @@ def clearest_window(
 
     def clarity(window: PromptWindow) -> float:
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
-        codes = encode_codes(clip, codec) if encoder.model.backbone is None else None
-        return window.score + CONFIDENCE_WEIGHT * float(_read(clip, codes, encoder)["confidence"].mean())
+        codes = [encode_codes(clip, codec)] if encoder.model.backbone is None else []
+        [read] = _read([clip], codes, encoder)
+        return window.score + CONFIDENCE_WEIGHT * float(read["confidence"].mean())
 
     return max(windows, key=clarity)
 
@@ -155,10 +156,19 @@ def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
     Returns:
         `np.ndarray`: int64 of shape `(8, ceil(num_samples / 320))`.
     """
-    input_values = torch.from_numpy(waveform).to(codec.device, codec.dtype)[None, None]  # (batch, channels, samples)
+    return _encode_codes([waveform], codec)[0]
+
+
+def _encode_codes(waveforms: Sequence[np.ndarray], codec: EncodecModel) -> list[np.ndarray]:
+    """The codes of each waveform. Silence follows it, and the codec looks back only: they are those it has alone."""
+    lengths = [-(-len(waveform) // CODEC_HOP_LENGTH) for waveform in waveforms]
+    padded = np.zeros((len(waveforms), 1, max(lengths) * CODEC_HOP_LENGTH), np.float32)  # (batch, channels, samples)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[0, : len(waveform)] = waveform
     with torch.no_grad():
+        input_values = torch.from_numpy(padded).to(codec.device, codec.dtype)
         codes = codec.encode(input_values, bandwidth=BANDWIDTH).audio_codes  # (chunks, batch, codebooks, frames)
-    return codes[0, 0].cpu().numpy()
+    return [row[:, :length] for row, length in zip(codes[0].cpu().numpy(), lengths, strict=True)]
 
 
 @torch.inference_mode()
@@ -180,15 +190,32 @@ def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecMod
         `dict`: what the encoder gives (`semantic_tokens` `(num_tokens,)`, `confidence`, ...) and `audio_codes`
             `(8, num_frames)`.
     """
-    codes = encode_codes(clip, codec)
-    return {**_read(clip, codes, encoder), "audio_codes": codes}
+    return encode_clips([clip], encoder, codec=codec)[0]
 
 
-def _read(clip: np.ndarray, codes: np.ndarray | None, encoder: SemanticEncoder) -> dict[str, np.ndarray]:
-    """What the encoder says of a clip, or of its codes where it has no backbone for waveforms."""
-    if encoder.model.backbone is None:
-        return encoder({"audio_codes": codes})
-    return encoder(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE), source_sampling_rate=SAMPLING_RATE)
+def encode_clips(
+    clips: Sequence[np.ndarray], encoder: SemanticEncoder, *, codec: EncodecModel
+) -> list[dict[str, np.ndarray]]:
+    """Read several clips at once, each as [`encode_clip`] does; shorter ones are padded to the longest."""
+    codes = _encode_codes(clips, codec)
+    return [{**read, "audio_codes": row} for read, row in zip(_read(clips, codes, encoder), codes, strict=True)]
 
 
-__all__ = ["ClonedVoice", "clearest_window", "clone_voice", "decode_codes", "encode_clip", "encode_codes"]
+def _read(clips: Sequence[np.ndarray], codes: Sequence[np.ndarray], encoder: SemanticEncoder) -> list[dict[str, Any]]:
+    """What the encoder says of clips, or of their codes where it has no backbone for waveforms."""
+    inputs: list[Any] = [{"audio_codes": row} for row in codes]
+    if encoder.model.backbone is not None:
+        inputs = [resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE) for clip in clips]
+    batching = {"batch_size": len(inputs), "num_windows": None}  # as many windows as suit the device
+    return encoder(inputs, source_sampling_rate=SAMPLING_RATE, **batching)
+
+
+__all__ = [
+    "ClonedVoice",
+    "clearest_window",
+    "clone_voice",
+    "decode_codes",
+    "encode_clip",
+    "encode_clips",
+    "encode_codes",
+]
