@@ -13,24 +13,24 @@
                                     semantic/ coarse/ fine/ (log.jsonl, validation.json, best/)
 
 A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full, finetune_nano. Every command goes on
-where it was killed when it is started again. A stage stops when its loss on held-out utterances has not fallen for
-some time, and its best weights are kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other
-voices. Its loss before and after tells what was forgotten.
+where it was killed when it is started again. `prepare` reads the Bark's codec, tokenizer and configs alone; it is
+shared by the processes of `accelerate launch`, or on CPUs of `ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N -m`. A
+stage of `train` stops when its loss on held-out utterances has not fallen for some time, and its best weights are
+kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other voices. Its loss before and after tells
+what was forgotten.
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
 from transformers import pipeline
 
 from ..bark.adapter_bundle import load_adapters
 from ..bark.adapters import merge_adapters, set_adapters
-from ..bark.loading import check_bark, check_encoder, load_bark, save_bark
+from ..bark.loading import check_encoder, load_bark, load_bark_codec, save_bark
 from ..bark.text_informed import DEFAULT_WEIGHT, TextInformedDecoder
 from ..corpus.columns import COLUMNS_HELP, parse_columns
+from ..corpus.flaws import describe_flaws
 from ..corpus.preparation import prepare_recordings
 from ..corpus.recordings import read_recordings
 from ..corpus.utterances import load_utterances
@@ -42,9 +42,8 @@ from ..trainers.bark_batches import minutes
 from ..trainers.bark_config import read_bark_config
 from . import publish
 from .console import errors_as_one_sentence
+from .processes import only_run_in, start_processes
 from .route import after_fine_tuning, after_preparation, say_next, speaking
-
-SHOWN_FLAWS = 20
 
 
 @errors_as_one_sentence
@@ -67,7 +66,7 @@ def main(arguments=None):
         "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
         help="tokens that are likely by the encoder, of the audio, and by the Bark, of the text; its WEIGHT",
     )  # fmt: skip
-    prepare.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    prepare.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the process's own GPU, or the CPU)")
     prepare.set_defaults(command=run_prepare)
 
     training = commands.add_parser("train", help="fine-tune")
@@ -91,10 +90,11 @@ def main(arguments=None):
 
 
 def run_prepare(args) -> None:
-    bark, processor = load_bark(args.bark)
-    configs = check_bark(bark)
+    accelerator = start_processes(cpu=args.device == "cpu")
+    device = args.device or accelerator.device
+    codec, processor, configs = load_bark_codec(args.bark)
     model = named_encoder(args.encoder, args.bark)
-    encoder = pipeline(TASK, model=model, weights=args.encoder_weights, device=args.device)
+    encoder = pipeline(TASK, model=model, weights=args.encoder_weights, device=device)
     names = public_name(model) if isinstance(model, str) else [public_name(place) for place in model]
     weights = {} if args.encoder_weights is None else {"encoder_weights": args.encoder_weights}
     check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
@@ -103,32 +103,31 @@ def run_prepare(args) -> None:
         split=args.split,
         columns=parse_columns(args.columns),
         audio_folder=args.audio_folder,
-        log=print,
+        log=accelerator.print,
     )
     decoder = None
     if args.text_informed is not None:
-        decoder = TextInformedDecoder(bark.to(args.device), processor, weight=args.text_informed)
-    with tqdm(total=len(recordings), unit="recording") as bar:
+        decoder = TextInformedDecoder(load_bark(args.bark)[0].to(device), processor, weight=args.text_informed)
+    with only_run_in(args.output, accelerator):
         flaws = prepare_recordings(
             recordings,
             args.output,
             encoder=encoder,
-            codec=bark.codec_model.to(args.device),
+            codec=codec.to(device),
             tokenizer=processor.tokenizer,
             configs=configs,
             description={"encoder": names, "bark": public_name(args.bark), **weights},
             decoder=decoder,
-            on_row=lambda recording: bar.update(),
         )
-    for id, kind, reason in flaws[:SHOWN_FLAWS]:
-        print(f"left out: {id} ({kind}): {reason}")
-    if len(flaws) > SHOWN_FLAWS:
-        print(f"... and {len(flaws) - SHOWN_FLAWS} more, in {args.output / 'shards'}")
-    kinds = Counter(kind for _, kind, _ in flaws)
+    if not accelerator.is_main_process:
+        return
+    if flaws:
+        print(f"Left out: {len(flaws):,} of {len(recordings):,} recordings. {args.output / 'shards'} has all reasons.")
+        print(describe_flaws(flaws))
     utterances = load_utterances(args.output, processor.tokenizer, configs)
     print(
         f"{args.output}: {len(utterances)} of {len(recordings)} recordings, {minutes(utterances):.1f} minutes, "
-        f"{len({utterance.voice for utterance in utterances})} voices. Left out: {dict(kinds) or 'none'}."
+        f"{len({utterance.voice for utterance in utterances})} voices."
     )
     say_next(*after_preparation(args.bark, args.output))
 

@@ -19,6 +19,7 @@ from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 from ..audio import load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .columns import AUDIO_ENDINGS, columns_by_name
+from .flaws import RecordingFlaw
 from .rows import open_dataset
 from .tables import TABLES, read_table
 from .untrusted import escapes
@@ -52,14 +53,6 @@ class Recording:
     @classmethod
     def of_file(cls, id: str, text: str, voice: str, file: Path) -> "Recording":
         return cls(id, text, voice, partial(Path, file), _stamp(file))
-
-
-class RecordingFlaw(ValueError):
-    """Why a recording is left out: in a word (`kind`) and in a sentence."""
-
-    def __init__(self, kind: str, message: str):
-        super().__init__(message)
-        self.kind = kind
 
 
 def read_recordings(
@@ -119,7 +112,7 @@ def _recordings_of_table(path: Path, folder: Path, columns: Mapping[str, str], l
             if id in seen:
                 raise RecordingFlaw("duplicate", f"{id!r} is listed twice.")
             if row.get("speaker") == "":
-                raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't. Fill it in.")
+                raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't.")
             read = partial(_read_part, file, offset_s, duration_s) if stamp else partial(Path, file)
             stamp = f"{_stamp(file)}{stamp}"
         except RecordingFlaw as flaw:
@@ -185,17 +178,10 @@ def _file_inside(root: Path, name: str) -> Path:
     candidates = [] if outside else [root / sub / f"{path}{end}" for sub in SUBFOLDERS for end in ENDINGS]
     file = next((file for file in candidates if os.path.isfile(file)), None)
     if outside or (file is not None and not file.resolve().is_relative_to(root.resolve())):
-        raise RecordingFlaw(
-            "path",
-            f"{name!r} lies outside of the table's folder, and is not read. Move it there, or name the folder "
-            "that it lies in: --audio-folder.",
-        )
+        raise RecordingFlaw("path", f"{name!r} lies outside of the table's folder, and is not read.")
     if file is None:
-        raise RecordingFlaw(
-            "no file",
-            f"There is no file {name!r} in {str(root)!r} or its {', '.join(SUBFOLDERS[1:])}. If the paths "
-            "begin in another folder, name it: --audio-folder.",
-        )
+        searched = f"{str(root)!r} or its {', '.join(SUBFOLDERS[1:])}"
+        raise RecordingFlaw("no file", f"There is no file {name!r} in {searched}.")
     return file
 
 
@@ -236,4 +222,4 @@ def _raise(error: Exception):
     raise error
 
 
-__all__ = ["Recording", "RecordingFlaw", "read_recordings"]
+__all__ = ["Recording", "read_recordings"]

@@ -10,14 +10,17 @@ from datasets import Audio, Dataset
 
 from hf_bark_semantic import save_audio
 from hf_bark_semantic.bark.configs import bark_generation_configs
+from hf_bark_semantic.cli.processes import start_processes
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import preparation
+from hf_bark_semantic.corpus.flaws import RecordingFlaw, describe_flaws
 from hf_bark_semantic.corpus.preparation import prepare_recordings
-from hf_bark_semantic.corpus.recordings import RecordingFlaw, read_recordings
+from hf_bark_semantic.corpus.recordings import read_recordings
 from hf_bark_semantic.corpus.rows import RECORDING_COLUMNS, row_features
 from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.pipelines.encoding import AudioToBarkSemanticPipeline
 from hf_bark_semantic.trainers.bark_batches import ReplayBatches
+from processes import in_child, on_two_processes
 from tiny import random_codes, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 
 RATE = 24_000
@@ -52,6 +55,20 @@ def ljspeech(folder, rows=None) -> None:
 def prepare(folder, output, models, **options):
     models = {**models, "tokenizer": TOKENIZER, "description": {"encoder": "tiny"}, "rows_per_shard": 2, **options}
     return prepare_recordings(read_recordings(folder), output, **models)
+
+
+def prepare_a_share(folder, output, models) -> None:
+    start_processes()
+    prepare(folder, output, models)
+
+
+def rows_of(output) -> list[dict]:
+    """Of all shards, in order."""
+    return [row for file in sorted((output / "data").iterdir()) for row in pq.read_table(file).to_pylist()]
+
+
+def files_of(output) -> dict[str, bytes]:
+    return {str(file.relative_to(output)): file.read_bytes() for file in output.rglob("*") if file.is_file()}
 
 
 CSV = 'file_name,transcription,speaker\nwavs/clip0.wav,the dog,anna\nwavs/clip1.wav,"a cat, a dog",ben\n'
@@ -167,6 +184,46 @@ def test_prepared_recordings_are_what_bark_would_make(folder, tmp_path, models):
     ReplayBatches(utterances, models["configs"], "semantic")  # checks them
 
 
+@pytest.mark.parametrize("backbone", ["hubert", None])
+def test_recordings_of_a_batch_are_what_they_are_alone_and_in_the_order_of_their_table(
+    folder, tmp_path, models, backbone, monkeypatch
+):
+    """But for one, none of them is a whole number of codec frames long."""
+    ljspeech(folder, [f"clip{number}|a dog" for number in (3, 0, 5, 1, 4, 2)])
+    codec_front_end = {"codec_hidden_size": 16, "num_codebooks": 8} if backbone is None else {}
+    models = {**models, "encoder": AudioToBarkSemanticPipeline(tiny_encoder(backbone, **codec_front_end))}
+    batches, original = [], preparation.encode_clips
+
+    def counting(clips, *args, **kwargs):
+        batches.append(len(clips))
+        return original(clips, *args, **kwargs)
+
+    monkeypatch.setattr(preparation, "encode_clips", counting)
+    monkeypatch.setattr(preparation, "CPU_BATCH_S", 5.0)
+    prepare(folder, tmp_path / "six", models, rows_per_shard=6)
+    assert batches == [3, 3]
+    prepare(folder, tmp_path / "one", models, rows_per_shard=1)
+    together, alone = (rows_of(tmp_path / name) for name in ("six", "one"))
+    assert [row["id"] for row in together] == [f"clip{number}" for number in (3, 0, 5, 1, 4, 2)]
+    for row, expected in zip(together, alone, strict=True):
+        assert row.pop("confidence") == pytest.approx(expected.pop("confidence"), abs=1e-5)
+        assert row == expected
+
+
+@pytest.mark.slow  # forks
+def test_two_processes_write_what_one_does_through_a_kill(folder, tmp_path, models):
+    ljspeech(folder, [*(f"clip{number}|a dog" for number in range(6)), "nowhere|a dog"])
+    in_child(prepare, folder, tmp_path / "one", models).join(120)
+    expected = files_of(tmp_path / "one")
+    assert len(expected) == 9
+    on_two_processes(prepare_a_share, folder, tmp_path / "two", models)
+    assert files_of(tmp_path / "two") == expected
+    (tmp_path / "two" / "shards" / "00001.json").unlink()  # as a kill leaves it
+    on_two_processes(prepare_a_share, folder, tmp_path / "two", models)
+    assert files_of(tmp_path / "two") == expected
+    assert [flaw[:2] for flaw in prepare(folder, tmp_path / "two", models)] == [("nowhere", "no file")]
+
+
 def test_unfit_recordings_are_left_out_with_their_reasons(folder, tmp_path, models):
     save_audio(folder / "short.wav", speech_like(0.3), RATE)
     save_audio(folder / "long.wav", speech_like(2.5), RATE)
@@ -191,27 +248,40 @@ def test_unfit_recordings_are_left_out_with_their_reasons(folder, tmp_path, mode
     assert [u.id for u in load_utterances(tmp_path / "out", TOKENIZER, models["configs"])] == ["clip0", "clip5"]
 
 
+def test_what_is_left_out_is_told_by_kind_with_examples_and_what_to_do():
+    flaws = [(f"{number}.wav", RecordingFlaw("silence", "It is silence.")) for number in range(5)]
+    flaws += [("\x1b[2Ja.wav", RecordingFlaw("audio", "It is damaged. Copy it again."))]
+    flaws += [(f"{'long/' * 20}b.wav", RecordingFlaw("no speaker", "There is none."))]
+    assert str(flaws[0][1]) == "It is silence. Cut it off."
+    assert describe_flaws([(id, flaw.kind, str(flaw)) for id, flaw in flaws]).splitlines() == [
+        "      5  silence     0.wav, 1.wav, 2.wav and 2 more",
+        "                     Cut it off.",
+        "      1  audio       ?[2Ja.wav",
+        "                     ?[2Ja.wav: It is damaged. Copy it again.",
+        "      1  no speaker  ...g/long/long/long/long/long/long/b.wav",
+        "                     Fill it in.",
+    ]
+
+
 def test_a_killed_preparation_goes_on_and_changed_recordings_are_done_again(folder, tmp_path, models, monkeypatch):
     ljspeech(folder)
-    encoded, original = [], preparation.encode_clip
+    encoded, original = [], preparation.encode_clips
 
-    def counting(clip, *args, **kwargs):
-        if len(encoded) == 3:
+    def killed(clips, *args, **kwargs):
+        if encoded:
             raise KeyboardInterrupt
-        encoded.append(len(clip))
-        return original(clip, *args, **kwargs)
+        return count(clips, *args, **kwargs)
+
+    def count(clips, *args, **kwargs):
+        encoded.extend(map(len, clips))
+        return original(clips, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "encode_clip", counting)
+        patch.setattr(preparation, "encode_clips", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(folder, tmp_path / "out", models)
     assert len(list((tmp_path / "out" / "data").iterdir())) == 1
-
-    def count(clip, *args, **kwargs):
-        encoded.append(len(clip))
-        return original(clip, *args, **kwargs)
-
-    monkeypatch.setattr(preparation, "encode_clip", count)
+    monkeypatch.setattr(preparation, "encode_clips", count)
     for expected, change in (
         (4, lambda: None),  # the first shard of two is there
         (0, lambda: None),

@@ -12,7 +12,8 @@ from hf_bark_semantic import AudioError, load_audio, save_audio
 from hf_bark_semantic.cli import finetune_bark
 from hf_bark_semantic.corpus import recordings as recordings_module
 from hf_bark_semantic.corpus.columns import parse_columns
-from hf_bark_semantic.corpus.recordings import RecordingFlaw, read_recordings
+from hf_bark_semantic.corpus.flaws import RecordingFlaw
+from hf_bark_semantic.corpus.recordings import read_recordings
 from hf_bark_semantic.corpus.tables import read_table
 from hf_bark_semantic.corpus.texts import load_sentences
 

@@ -405,7 +405,8 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     options = ["--output", str(tmp_path / "data"), "--bark", bark_folder, "--encoder", str(tmp_path / "encoder")]
     main(["prepare", str(recordings), *options, "--device", "cpu"])
     out = capsys.readouterr().out
-    assert "nowhere (no file)" in out and "4 of 5 recordings, 0.1 minutes, 1 voices" in out
+    assert "Left out: 1 of 5 recordings." in out and "1  no file  nowhere\n" in out and "--audio-folder" in out
+    assert "4 of 5 recordings, 0.1 minutes, 1 voices" in out
     with pytest.raises(SystemExit, match="encoder"):  # that folder is of one encoder
         main(["prepare", str(recordings), *options, str(tmp_path / "encoder"), "--device", "cpu"])
     again = ["--output", str(tmp_path / "several"), *options[2:], str(tmp_path / "encoder"), "--encoder-weights"]
