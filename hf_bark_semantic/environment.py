@@ -31,6 +31,7 @@ REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the o
     "numpy",
     "packaging",
     "safetensors",
+    "shtab",
     "soundfile",
     "torch>=2.7",
     "torchaudio>=2.7",

@@ -8,14 +8,23 @@ from .console import OK, add_encoder_arguments, usage_errors
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("app", help="a page on this machine: clone, speak, convert (needs the extra app)")
+    parser = commands.add_parser(
+        "app", help="a page on this machine: clone, speak, convert (needs the extra app)",
+        description="Open a page on this machine that clones, speaks and converts.",
+        examples=[
+            "bark-semantic app",
+            "bark-semantic app --bark suno/bark-small --adapter anna=outputs/anna --port 7861",
+        ],
+    )  # fmt: skip
     parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
     parser.add_argument(
         "--adapter", action="append", type=_named_place, default=[], metavar="NAME=ID",
         help="offer this fine-tuned adapter, a Hub id or folder, under a name; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=_port, default=7860, help="(default: 7860)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this machine alone)"
+    )
+    parser.add_argument("--port", type=_port, default=7860, help="of the page's address (default: 7860)")
     add_encoder_arguments(parser)
     parser.set_defaults(command=run)
 

@@ -15,7 +15,14 @@ from .console import (
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("clone", help="recordings of a speaker to a voice prompt for Bark")
+    parser = commands.add_parser(
+        "clone", help="recordings of a speaker to a voice prompt for Bark",
+        description="Make a voice prompt, which every Bark program reads, of recordings of one speaker.",
+        examples=[
+            "bark-semantic clone me.wav --bark nano --output me.npz",
+            "bark-semantic clone me.m4a me_again.m4a --bark suno/bark-small --output me.npz",
+        ],
+    )  # fmt: skip
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one weighs most")
     parser.add_argument("--output", type=Path, required=True, metavar="VOICE.npz", help="the voice prompt to write")
     codec = parser.add_mutually_exclusive_group()

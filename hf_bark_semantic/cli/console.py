@@ -125,15 +125,18 @@ def positive(text: str) -> int:
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("encoder and device")
+    group.add_argument(
         "--encoder", nargs="+", default=[BUILTIN], metavar="ID",
-        help="encoder: Hub id, folder or a name of `bark-semantic encoders` (default: builtin); several read as one",
+        help="encoder: Hub id, folder or a name of `bark-semantic encoders`; several read as one (default: builtin)",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--encoder-weights", nargs="+", type=float, metavar="W", help="one for each of several (default: equal)"
     )
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: as saved)")
+    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: auto, as saved)"
+    )
 
 
 def words_behind_encoder(arguments: argparse.Namespace) -> list[str]:

@@ -7,7 +7,14 @@ from .console import OK, usage_errors
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("convert", help="an encoder in a foreign format to a folder for from_pretrained")
+    parser = commands.add_parser(
+        "convert", help="an encoder in a foreign format to a folder for from_pretrained",
+        description="Convert an encoder of another format into a folder for from_pretrained; none of its code runs.",
+        examples=[
+            "bark-semantic convert quantifier_hubert_base_ls960_14.pth --output quantizer",
+            "bark-semantic convert quantizer.pth --backbone facebook/hubert-base-ls960 --layer 9 --output quantizer",
+        ],
+    )  # fmt: skip
     parser.add_argument("path", type=Path, metavar="PATH", help="the file to convert, such as a quantizer's .pth")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     parser.add_argument("--backbone", metavar="ID", help="speech model that the file belongs to: Hub id or folder")

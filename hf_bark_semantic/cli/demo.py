@@ -13,7 +13,11 @@ TEXT = "The train to the airport leaves at seven. The young queen walks to the c
 
 def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
     """`type_command` runs a command and gives its exit code."""
-    parser = commands.add_parser("demo", help="encode, clone and speak with what the package carries; no network")
+    parser = commands.add_parser(
+        "demo", help="encode, clone and speak with what the package carries; no network",
+        description="Encode, clone and speak with what the package carries, without a network.",
+        examples=["bark-semantic demo", "bark-semantic demo --output first_try"],
+    )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("bark-semantic-demo"), metavar="DIR",
         help="folder for the results (default: bark-semantic-demo)",

@@ -9,7 +9,11 @@ from .console import FAILED, OK
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("doctor", help="what is installed, and what is wrong with it")
+    parser = commands.add_parser(
+        "doctor", help="what is installed, and what is wrong with it",
+        description="Say what is installed, what is wrong with it, and how to repair it.",
+        examples=["bark-semantic doctor", "bark-semantic doctor --online --json"],
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--online", action="store_true", help="also ask the Hub whether it answers")
     parser.set_defaults(command=run)

@@ -23,21 +23,32 @@ from .console import (
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("encode", help="recordings to semantic tokens")
+    parser = commands.add_parser(
+        "encode", help="recordings to semantic tokens",
+        description="Read the semantic tokens of Bark from recordings, voice prompts and codes.",
+        examples=[
+            "bark-semantic encode --example",
+            "bark-semantic encode recordings --json > tokens.jsonl",
+            "bark-semantic encode speech.m4a --output tokens --top-k 5",
+            'bark-semantic encode speech.wav --text "And so, my fellow Americans" --bark suno/bark-small',
+        ],
+    )  # fmt: skip
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="recordings, folders of them, .npz prompts, .npy codes"
     )
     parser.add_argument("--example", action="store_true", help="encode the recording that the package carries")
-    add_encoder_arguments(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write one .npz per file into this folder")
-    parser.add_argument("--top-k", type=positive, metavar="K", help="also give the K most probable tokens")
-    parser.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
-    parser.add_argument("--text", metavar="TEXT", help="what is said in the one FILE; needs --bark")
-    parser.add_argument("--bark", metavar="ID", help="with --text, Bark that expects it: Hub id, folder or nano")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="computed at once (default: as fits)")
-    parser.add_argument(
+    output = parser.add_argument_group("what is given")
+    output.add_argument("--output", type=Path, metavar="DIR", help="write one .npz per file into this folder")
+    output.add_argument("--top-k", type=positive, metavar="K", help="also give the K most probable tokens")
+    output.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
+    output.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
     )
+    words = parser.add_argument_group("where the words are known")
+    words.add_argument("--text", metavar="TEXT", help="what is said in the one FILE; needs --bark")
+    words.add_argument("--bark", metavar="ID", help="with --text, Bark that expects it: Hub id, folder or nano")
+    add_encoder_arguments(parser)
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="computed at once (default: as fits)")
     parser.set_defaults(command=run)
 
 

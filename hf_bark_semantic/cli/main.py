@@ -10,18 +10,21 @@
     doctor     what is installed, and what is wrong with it
 
 Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 some files failed or something is broken,
-2 wrong usage, nothing to do or a model that cannot be loaded, 130 interrupted.
+2 wrong usage, nothing to do or a model that cannot be loaded, 130 interrupted. `--debug` adds an error's traceback.
 
 The files of the commands import torch only when a command runs, so that help, version and typos are answered at once.
 """
 
-import argparse
 import os
 import sys
+import traceback
+
+import shtab
 
 from ..environment import VERSION
 from . import app, clone, convert, demo, doctor, encode, encoders, speak
 from .console import FAILED, FAILURES, INTERRUPTED, UNUSABLE, UsageError, message, say
+from .parser import CommandParser, complete_paths
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,29 +35,36 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         return arguments.command(arguments)
-    except UsageError as error:
-        say(f"bark-semantic: {error}")
-        return UNUSABLE
     except KeyboardInterrupt:
         say("bark-semantic: interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except FAILURES as error:
-        say(f"bark-semantic: {message(error)}")
-        return FAILED
+    except Exception as error:
+        if getattr(arguments, "debug", False):
+            traceback.print_exc()
+        if isinstance(error, (UsageError, *FAILURES)):
+            say(f"bark-semantic: {message(error)}")
+        else:
+            say(f"bark-semantic: {type(error).__name__}: {error}. This is a fault of the program; --debug shows where")
+        return UNUSABLE if isinstance(error, UsageError) else FAILED
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bark-semantic", description="Audio to the semantic tokens of Suno's Bark.")
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        prog="bark-semantic", description="Audio to the semantic tokens of Suno's Bark, and Bark in any voice.",
+        examples=["bark-semantic demo", "bark-semantic speak --help"],
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"bark-semantic {VERSION}")
+    shtab.add_argument_to(parser, "--print-completion", help="print what makes a shell complete the commands")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (encode, clone, speak):
         command.add_parser(commands)
     demo.add_parser(commands, type_command=main)
     for command in (app, encoders, convert, doctor):
         command.add_parser(commands)
+    complete_paths(parser)
     return parser
 
 

@@ -20,52 +20,73 @@ from .console import (
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("speak", help="a text, or a recording, spoken in a voice")
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to say, of any length; - reads it from stdin")
-    parser.add_argument("--file", type=Path, metavar="PATH", help="say the text of this file (UTF-8)")
-    parser.add_argument("--convert", metavar="FILE", help="say what this recording says")
-    parser.add_argument(
-        "--voice", action="append", metavar="VOICE",
-        help="a voice prompt (.npz), a preset of the Bark or a recording; several recordings: --voice A --voice B",
+    parser = commands.add_parser(
+        "speak", help="a text, or a recording, spoken in a voice",
+        description="Speak a text of any length, or what a recording says, in a voice.",
+        examples=[
+            'bark-semantic speak "The young queen walks to the castle." --voice sara --output castle.wav',
+            'bark-semantic speak "Hello, my dog is cute." --voice me.wav --bark suno/bark-small --output hello.flac',
+            "bark-semantic speak --file book.txt --voice me.npz --bark suno/bark-small --output - | aplay",
+            "bark-semantic speak --convert someone.wav --voice me.wav --bark suno/bark-small --output me_too.wav",
+        ],
     )  # fmt: skip
-    parser.add_argument(
+    words = parser.add_argument_group("what is said", "one of these")
+    words.add_argument("text", nargs="?", metavar="TEXT", help="a text of any length; - reads it from stdin")
+    words.add_argument("--file", type=Path, metavar="PATH", help="the text of this file (UTF-8)")
+    words.add_argument("--convert", metavar="FILE", help="what this recording says")
+    _add_voice_arguments(parser)
+    output = parser.add_argument_group("where it goes")
+    output.add_argument(
         "--output", type=Path, required=True, metavar="FILE",
         help="the .wav or .flac to write; - streams a WAV to stdout, each piece as soon as it is spoken",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace the file of --output")
-    parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
-    add_encoder_arguments(parser)
-    parser.add_argument(
-        "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
-        help="the stages of Bark that receive the voice: all (default), coarse and fine, text, or none",
-    )  # fmt: skip
-    parser.add_argument("--adapter", metavar="ID", help="speak with this fine-tuned adapter: Hub id or folder")
-    parser.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
-    parser.add_argument("--seed", type=not_negative, metavar="N", help="another seed, another take (default: 0)")
-    parser.add_argument(
-        "--temperature", type=float, metavar="T",
-        help="of the text and the coarse stage (default: the Bark's, Suno's 0.7); 0 for none",
-    )  # fmt: skip
-    parser.add_argument(
-        "--guidance-scale", type=float, metavar="S",
-        help="above 1: the words count for more, and speaking takes longer (default: what the Bark's config says)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--voice-guidance-scale", type=float, metavar="S", help="above 1: the voice prompt counts for more, likewise"
-    )
-    parser.add_argument(
-        "--long-form", choices=("fixed", "rolling"),
-        help="prompt each piece of a long text with the voice (default), or with the end of the piece before",
-    )  # fmt: skip
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="pieces computed at once (default: 8)")
-    parser.add_argument(
+    output.add_argument("--overwrite", action="store_true", help="replace the file of --output")
+    output.add_argument(
         "--provenance", action=argparse.BooleanOptionalAction, default=True,
         help="say in the file's comment that it is synthetic, by which model and when (default: yes)",
     )  # fmt: skip
-    parser.add_argument(
+    output.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar, by piece (default: on a terminal)"
     )
+    _add_sampling_arguments(parser)
+    add_encoder_arguments(parser)
     parser.set_defaults(command=run)
+
+
+def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who says it")
+    group.add_argument(
+        "--voice", action="append", metavar="VOICE",
+        help="a voice prompt (.npz), a preset of the Bark or a recording; several recordings: --voice A --voice B",
+    )  # fmt: skip
+    group.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
+    group.add_argument("--adapter", metavar="ID", help="speak with this fine-tuned adapter: Hub id or folder")
+    group.add_argument(
+        "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
+        help="the stages of Bark that receive the voice: full, all (default); coarse and fine; text; or none",
+    )  # fmt: skip
+    group.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
+
+
+def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is said")
+    group.add_argument("--seed", type=not_negative, metavar="N", help="another seed, another take (default: 0)")
+    group.add_argument(
+        "--temperature", type=float, metavar="T",
+        help="of the text and the coarse stage (default: the Bark's, Suno's 0.7); 0 for none",
+    )  # fmt: skip
+    group.add_argument(
+        "--guidance-scale", type=float, metavar="S",
+        help="above 1: the words count for more, and speaking takes longer (default: what the Bark's config says)",
+    )  # fmt: skip
+    group.add_argument(
+        "--voice-guidance-scale", type=float, metavar="S", help="above 1: the voice prompt counts for more, likewise"
+    )
+    group.add_argument(
+        "--long-form", choices=("fixed", "rolling"),
+        help="prompt each piece of a long text with the voice (default: fixed), or with the end of the piece before",
+    )  # fmt: skip
+    group.add_argument("--batch-size", type=positive, metavar="N", help="pieces computed at once (default: 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,11 @@
 """`bark-semantic`, run in this process on tiny encoders in temporary folders."""
 
+import argparse
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -663,7 +665,8 @@ def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
         (["--help"], 0, "usage: bark-semantic"),
         (["speak", "--help"], 0, "usage: bark-semantic speak"),
         (["--version"], 0, f"bark-semantic {hf_bark_semantic.__version__}\n"),
-        (["speek"], 2, "invalid choice: 'speek'"),
+        (["speek"], 2, "; did you mean speak?"),
+        (["--print-completion", "bash"], 0, "_shtab_bark_semantic"),
     ],
 )
 def test_help_version_and_typos_are_answered_without_torch(arguments, code, answer):
@@ -681,6 +684,90 @@ def test_help_version_and_typos_are_answered_without_torch(arguments, code, answ
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == code and "AssertionError" not in result.stderr
     assert answer in result.stdout + result.stderr
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Those of the commands, by name."""
+    (commands,) = (a for a in cli.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+def test_every_help_has_examples_that_can_be_typed():
+    for name, parser in parsers().items():
+        assert parser.examples and all(example in parser.format_help() for example in parser.examples)
+        for example in parser.examples:
+            command = re.split("[|>]", example)[0]
+            assert cli.build_parser().parse_args(shlex.split(command)[1:]).command.__module__.endswith(name)
+
+
+def test_every_default_is_told():
+    options = [option for parser in parsers().values() for option in parser._actions if option.option_strings]
+    told = [option for option in options if option.default not in (None, False, [], argparse.SUPPRESS)]
+    assert len(told) > 10
+    assert [option.dest for option in told if "(default: " not in option.help] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["speak", "hello", "--ouput", "a.wav"], "no option --ouput; did you mean --output?"),
+        (["speak", "hello", "--output", "a.wav", "--prompt-mode", "semantics"], "; did you mean semantic?"),
+        (["encode", "--jsn=1"], "no option --jsn; did you mean --json?"),
+        (["encode", "--zzz"], "no option --zzz\n"),
+    ],
+)
+def test_typos_are_answered_with_the_nearest(arguments, answer, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert answer in capsys.readouterr().err
+
+
+def test_texts_that_look_like_options_and_abbreviations_are_understood():
+    arguments = cli.build_parser().parse_args(["speak", "--out", "a.wav", "--", "--hello"])
+    assert (arguments.text, str(arguments.output)) == ("--hello", "a.wav")
+    arguments = cli.build_parser().parse_args(["speak", "-- hello, he said", "--output", "a.wav"])
+    assert arguments.text == "-- hello, he said"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["sp"], ["speak"]), (["speak", "--ou"], ["--output"]), (["speak", "--long-form", ""], ["fixed", "rolling"]),
+     (["clone", "re"], ["recording.wav"])],
+)  # fmt: skip
+def test_a_shell_completes_commands_options_choices_and_files(words, expected, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--print-completion", "bash"])
+    (tmp_path / "complete.bash").write_text(capsys.readouterr().out)
+    (tmp_path / "recording.wav").touch()
+    typed = shlex.join(["bark-semantic", *words])
+    complete = f"""source complete.bash; COMP_WORDS=({typed}); COMP_CWORD={len(words)}
+        _shtab_bark_semantic bark-semantic {shlex.quote(words[-1])}; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    result = subprocess.run(["bash", "-c", complete], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert [line for line in result.stdout.split() if line != "--overwrite"] == expected, result.stderr
+
+
+def test_tracebacks_are_shown_to_those_who_ask(monkeypatch, capsys):
+    def fail(*_, **__):
+        raise KeyError("versions")
+
+    monkeypatch.setattr("hf_bark_semantic.cli.doctor.inspect_environment", fail)
+    fault = "bark-semantic: KeyError: 'versions'. This is a fault of the program; --debug shows where\n"
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == fault
+    for arguments in (["doctor", "--debug"], ["--debug", "doctor"]):
+        assert cli.main(arguments) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("Traceback") and "in fail" in shown and shown.endswith(fault)
+
+
+def test_waiting_threads_of_a_command_sleep_unless_told_otherwise():
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {"PYTHONPATH": str(Path(hf_bark_semantic.__file__).parents[1]), "OMP_DISPLAY_ENV": "TRUE"}
+        command = [sys.executable, "-c", "import hf_bark_semantic.cli.main, torch"]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment | given, timeout=300)
+        assert re.search(rf"OMP_WAIT_POLICY ?= ?'{expected}'", result.stderr), result.stderr
 
 
 def test_an_error_of_the_package_is_one_sentence(monkeypatch, capsys):
