@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("--weights needs encoders, and no --human.")
     measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
     measure = of_several_as_one if args.weights else measure
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # better now than when everything is measured
     report, trials, blocks = measure(load_corpus(args.corpus), args)
     if not state.is_main_process:
         return

@@ -181,10 +181,10 @@ def test_what_is_missing_or_wrong_is_one_sentence(config, options, message, tmp_
 def test_codes_alone_are_decoded_or_refused(bark_folder, tmp_path):
     rows = [corpus_row(seed, fold=-1, with_audio=False) for seed in range(2)]
     codes, encoder = saved(tmp_path / "codes", *rows), save_tiny_encoder(tmp_path / "encoder")
-    arguments = [encoder, "--corpus", codes, "--unseen", "--json", str(tmp_path / "e.json")]
+    arguments = [encoder, "--corpus", codes, "--unseen", "--json", str(tmp_path / "new" / "e.json")]
     with pytest.raises(SystemExit, match="can read none of the 2 clips: they have no audio. --codec"):
         evaluate_encoder.main(arguments)
     evaluate_encoder.main([*arguments, "--codec", bark_folder])
-    assert json.loads((tmp_path / "e.json").read_text())["table"]["english, audio"]["clips"] == 2
+    assert json.loads((tmp_path / "new" / "e.json").read_text())["table"]["english, audio"]["clips"] == 2
     with pytest.raises(SystemExit, match="no training.json"):
         evaluate_encoder.main([encoder, "--corpus", codes])

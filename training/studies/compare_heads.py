@@ -69,6 +69,7 @@ def main(arguments=None):
     )
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep the encoders, too")
     args = parser.parse_args(arguments)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     config = read_encoder_config(args.config)
     clips = [clip for clip in load_corpus(config.corpus) if clip.source == "pair"]
     done = json.loads(args.json.read_text()) if args.json.exists() else {}

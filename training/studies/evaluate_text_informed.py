@@ -71,6 +71,8 @@ def main(arguments=None) -> dict:
     parser.add_argument("--limit", type=int, help="clips of each half")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     args = parser.parse_args(arguments)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     model = BarkSemanticEncoderModel.from_pretrained(named_encoder(args.encoder)).eval()
     bark, processor = load_bark(args.bark)
     top_k = min(args.top_k, model.config.vocab_size)
