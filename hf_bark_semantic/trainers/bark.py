@@ -39,6 +39,7 @@ from .bark_config import BarkTrainingConfig
 from .bark_speech import Probe, speak_probe, speak_samples
 from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, process_state, train
 from .settings import fingerprint, remember_settings
+from .shares import Share
 from .trained_weights import checkpoint_trained_weights_only, load_weights, save_weights, trainable
 from .validation import Validation
 
@@ -199,11 +200,12 @@ class FineTuning:
         )
         if not validation.figures:
             validation(0, loss)
+        options = self.config.of_stage("batches", stage)
+        turns = options.pop("gradient_accumulation", 1)
         batches = ReplayBatches(
             self.training, self.configs, stage,
             replay=self.replay, replay_share=self.config.replay.share, steps=arguments.steps, seed=arguments.seed,
-            process=accelerator.process_index, num_processes=accelerator.num_processes,
-            **self.config.of_stage("batches", stage),
+            share=Share(accelerator.process_index, accelerator.num_processes, turns), **options,
         )  # fmt: skip
         train(loss, batches, arguments, accelerator=accelerator, on_step=validation)
         return validation

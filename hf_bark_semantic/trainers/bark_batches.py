@@ -37,13 +37,14 @@ from ..bark.prompting import (
 )
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
-from .shares import loss_weight, shares_of_batch
+from .shares import Share, loss_weight
 
 # What random_example draws: constants, because they mirror how Bark is prompted and how its fine stage runs.
 MAX_HISTORY_CLIPS = 3  # as many clips of the voice make a history, or fewer
 PROMPT_SHARE = 0.5  # fine windows whose known part is the voice history, as at the start of inference
 COPIED_SHARE = 0.2  # fine windows in which known frames are targets: inference predicts overlaps anew
 JUNK_TAIL_SHARE = 0.5  # fine windows with codes behind the clip's end: inference leaves its own guesses there
+WHOLE = Share()
 POOLED_BATCHES = 8  # a batch is drawn from as many batches' examples, sorted by length
 
 
@@ -115,7 +116,7 @@ def _random_fine_example(utterance, history, configs, rng) -> dict[str, np.ndarr
 class UtteranceBatches(torch.utils.data.Dataset):
     """Batch number `step` of a training set of one stage: for each turn of a process, a dictionary of tensors.
 
-    The loss of an element is weighted by its `loss_weight`, 1 where it has none; see [`shares_of_batch`].
+    The loss of an element is weighted by its `loss_weight`, 1 where it has none; see [`Share`].
 
     Args:
         utterances (sequence of `Utterance`): the clips.
@@ -123,10 +124,8 @@ class UtteranceBatches(torch.utils.data.Dataset):
         stage (`str`): "semantic", "coarse" or "fine".
         num_positions (`int`): of a batch, that of all processes together, padding included: rows times the longest
             row.
-        gradient_accumulation (`int`): turns in which a process takes its share of a batch. More turns need less
-            memory; the gradient stays what it is.
         steps (`int`), seed (`int`): a batch is a pure function of (seed, step).
-        process (`int`), num_processes (`int`): whose share of each batch this is.
+        share ([`Share`]): of each batch; by default a process is alone, and computes a batch at once.
         history_probability (`float`): share of examples with other clips of the voice as history, where there are any.
         history_targets (`bool`): the coarse model learns the history's ids too.
         join_probability (`float`): share of semantic examples of two clips of a voice, where both fit.
@@ -143,11 +142,9 @@ class UtteranceBatches(torch.utils.data.Dataset):
         stage: str,
         *,
         num_positions: int = 8_192,
-        gradient_accumulation: int = 1,
         steps: int = 1_000,
         seed: int = 0,
-        process: int = 0,
-        num_processes: int = 1,
+        share: Share = WHOLE,
         history_probability: float = 0.5,
         history_targets: bool = False,
         join_probability: float = 0.0,
@@ -156,15 +153,10 @@ class UtteranceBatches(torch.utils.data.Dataset):
             raise ValueError(f"`stage` is {stage!r}; it must be one of {', '.join(STAGES)}.")
         if not utterances:
             raise ValueError("There are no utterances to train on.")
-        if not isinstance(gradient_accumulation, int) or gradient_accumulation < 1:
-            raise ValueError(
-                f"`gradient_accumulation` is {gradient_accumulation!r}; it must be a whole number, 1 or more."
-            )
         for utterance in utterances:
             _check(utterance, configs, stage)
         self.utterances, self.configs, self.stage = utterances, configs, stage
-        self.num_positions, self.steps, self.seed = num_positions, steps, seed
-        self.share = {"process": process, "num_processes": num_processes, "turns": gradient_accumulation}
+        self.num_positions, self.steps, self.seed, self.share = num_positions, steps, seed, share
         self.history_probability, self.history_targets = history_probability, history_targets
         self.join_probability = join_probability
         self.by_voice = {}
@@ -187,7 +179,7 @@ class UtteranceBatches(torch.utils.data.Dataset):
         sizes = np.array([len(batch) * num_example_positions(batch[-1]) for batch in batches], float)
         rows = batches[rng.choice(len(batches), p=sizes / sizes.sum())]
         num_targets = [int((row["labels"] != IGNORED).sum()) for row in rows]
-        parts = shares_of_batch(rows, num_targets, **self.share)
+        parts = self.share.of(rows, num_targets)
         return [{**collate(part, self.configs), **loss_weight(weight)} for part, weight in parts]
 
     def example(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -20,9 +20,12 @@ KEYS = {  # of the sections that a stage can have of its own, without what the r
     "lora": parameters_of(lora_config),
     "training": {name: hint for name, hint in parameters_of(TrainingArguments).items() if name != "output_dir"},
     "batches": {
-        name: hint
-        for name, hint in parameters_of(UtteranceBatches).items()
-        if name not in ("utterances", "configs", "stage", "steps", "seed", "process", "num_processes")
+        **{
+            name: hint
+            for name, hint in parameters_of(UtteranceBatches).items()
+            if name not in ("utterances", "configs", "stage", "steps", "seed", "share")
+        },
+        "gradient_accumulation": int,  # turns of a `Share`
     },
 }
 # Low rates: so few recordings teach a voice, not a language.
@@ -89,7 +92,8 @@ class StageSections:
     Args:
         lora (`dict`): of [`lora_config`].
         training (`dict`): of [`TrainingArguments`].
-        batches (`dict`): of [`UtteranceBatches`]: num_positions, history_probability, ...
+        batches (`dict`): of [`UtteranceBatches`]: num_positions, history_probability, ...; and
+            `gradient_accumulation`, the turns in which a process takes its [`Share`] of a batch.
     """
 
     lora: dict[str, Any] = field(default_factory=dict)

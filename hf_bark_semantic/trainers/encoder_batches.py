@@ -29,7 +29,7 @@ from ..configuration_bark_semantic import (
 from ..corpus.rows import Clip, SoftLabels
 from ..corpus.stream import ClipStream, StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
-from .shares import loss_weight, shares_of_batch
+from .shares import Share, loss_weight
 
 CODEC_CONTEXT_TOKENS = 50  # a second: decoded before a crop and cut off, so that the crop sounds as in its clip
 
@@ -161,10 +161,8 @@ class CropBatches(torch.utils.data.Dataset):
         return kind
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
-        """This process's rows of a batch, and their weights: see [`shares_of_batch`]."""
-        turns = self.plan.gradient_accumulation
-        options = {"process": self.process, "num_processes": self.num_processes, "turns": turns}
-        return shares_of_batch(rows, num_tokens, **options)
+        """This process's rows of a batch, and their weights: see [`Share`]."""
+        return Share(self.process, self.num_processes, self.plan.gradient_accumulation).of(rows, num_tokens)
 
     def crops_of(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
         """Crops as the model reads them: decoded where they have no audio, with fewer codebooks, augmented.
@@ -267,7 +265,7 @@ class StreamedBatches(CropBatches):
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
         """The turns of this process, whose own crops `rows` are, and their weights."""
-        return shares_of_batch(rows, num_tokens, turns=self.plan.gradient_accumulation)
+        return Share(turns=self.plan.gradient_accumulation).of(rows, num_tokens)
 
 
 class FeatureBatches(torch.utils.data.Dataset):

@@ -5,6 +5,7 @@ however many processes and turns there are.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -12,25 +13,41 @@ import torch
 Row = TypeVar("Row")
 
 
-def shares_of_batch(
-    rows: Sequence[Row], num_targets: Sequence[int], *, process: int = 0, num_processes: int = 1, turns: int = 1
-) -> list[tuple[list[Row], float]]:
-    """For each turn of a process: its rows, and the weight of their mean loss in the sum of the step.
-
-    The mean over processes of the weighted sums is the mean over all targets of the batch. A turn without rows has one
-    with weight 0, so that all processes compute equally often.
+@dataclass(frozen=True)
+class Share:
+    """What one process has of every batch.
 
     Args:
-        rows (`Sequence`): the batch of all processes.
-        num_targets (`Sequence[int]`): of each row.
         process (`int`), num_processes (`int`): whose share this is.
-        turns (`int`): of a process.
+        turns (`int`): in which the process computes it; a config's `gradient_accumulation`.
+
+    Raises:
+        ValueError: no turn.
     """
-    parts, total, shares = num_processes * turns, sum(num_targets), []
-    for part in range(process * turns, (process + 1) * turns):
-        weight = num_processes * sum(num_targets[part::parts]) / total
-        shares.append((list(rows[part::parts]) or [rows[0]], weight))
-    return shares
+
+    process: int = 0
+    num_processes: int = 1
+    turns: int = 1
+
+    def __post_init__(self):
+        if not isinstance(self.turns, int) or self.turns < 1:
+            raise ValueError(f"`gradient_accumulation` is {self.turns!r}; it must be a whole number, 1 or more.")
+
+    def of(self, rows: Sequence[Row], num_targets: Sequence[int]) -> list[tuple[list[Row], float]]:
+        """For each turn: its rows of a batch, and the weight of their mean loss in the sum of the step.
+
+        The mean over processes of the weighted sums is the mean over all targets of the batch. A turn without rows has
+        one with weight 0, so that all processes compute equally often.
+
+        Args:
+            rows (`Sequence`): the batch of all processes.
+            num_targets (`Sequence[int]`): of each row.
+        """
+        parts, total, shares = self.num_processes * self.turns, sum(num_targets), []
+        for part in range(self.process * self.turns, (self.process + 1) * self.turns):
+            weight = self.num_processes * sum(num_targets[part::parts]) / total
+            shares.append((list(rows[part::parts]) or [rows[0]], weight))
+        return shares
 
 
 def loss_weight(weight: float) -> dict[str, torch.Tensor]:
@@ -38,4 +55,4 @@ def loss_weight(weight: float) -> dict[str, torch.Tensor]:
     return {} if weight == 1 else {"loss_weight": torch.tensor(weight)}
 
 
-__all__ = ["loss_weight", "shares_of_batch"]
+__all__ = ["Share", "loss_weight"]

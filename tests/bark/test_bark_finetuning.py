@@ -28,6 +28,7 @@ from hf_bark_semantic.bark.losses import LOSSES, block_states
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.trainers.bark_batches import UtteranceBatches, random_example
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
+from hf_bark_semantic.trainers.shares import Share
 
 VOCAB, CODES = 50, 16  # semantic tokens, and codes of a codebook
 GENERATION = {
@@ -395,9 +396,9 @@ def test_processes_and_turns_divide_a_batch_and_its_loss(stage, num_processes, t
     [whole] = parts()
     divided = []
     for process in range(num_processes):
-        share = parts(process=process, num_processes=num_processes, gradient_accumulation=turns)
-        assert len(share) == turns
-        divided += share
+        of_process = parts(share=Share(process, num_processes, turns))
+        assert len(of_process) == turns
+        divided += of_process
     weights = [float(part.pop("loss_weight", 1.0)) for part in divided]
     rows = [row[row != -100].tolist() for part, w in zip(divided, weights, strict=True) if w for row in part["labels"]]
     assert sorted(rows) == sorted(row[row != -100].tolist() for row in whole["labels"])
@@ -409,7 +410,7 @@ def test_processes_and_turns_divide_a_batch_and_its_loss(stage, num_processes, t
 
 def test_no_turn_is_no_share():
     with pytest.raises(ValueError, match="`gradient_accumulation` is 0"):
-        UtteranceBatches([utterance(20)], CONFIGS, "semantic", gradient_accumulation=0)
+        Share(turns=0)
 
 
 def test_batches_are_pure_functions_of_the_step_and_keep_to_their_size():
