@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..corpus.bark_artefacts import NUM_FOLDS
 from ..files import write_json
+from ..heads_bark_semantic import NUM_CANDIDATES
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import card_template
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
@@ -168,6 +169,11 @@ def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
         parts.append(f"Head: a convolution and {layers} transformer layers over one feature vector per token.")
     else:
         parts.append(f"Head: {config.head_type}.")
+    if model.transitions is not None:
+        parts.append(
+            f"Pairs: the {NUM_CANDIDATES} likeliest tokens of each position are reweighted by those before and behind "
+            f"it, as {config.num_transitions:,} pairs of neighbouring tokens in the training's strings suggest."
+        )
     return "\n".join(f"- {part}" for part in parts)
 
 
