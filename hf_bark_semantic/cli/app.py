@@ -1,10 +1,12 @@
 """`bark-semantic app`: clones, speaks and converts on a page in the browser."""
 
 import argparse
+import errno
 import os
+import socket
 
 from ..packaged import NANO
-from .console import OK, add_encoder_arguments, usage_errors
+from .console import OK, UsageError, add_encoder_arguments, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -30,6 +32,7 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    _check_address(arguments.host, arguments.port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
     with usage_errors():
         from ..app.page import serve
@@ -45,6 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
         )
         serve(studio, host=arguments.host, port=arguments.port)
     return OK
+
+
+def _check_address(host: str, port: int) -> None:
+    """Bind to an address as the server of the page will, so that a taken port shows before models are loaded."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except socket.gaierror as error:
+        raise UsageError(f"this machine has no address {host!r}; choose another with --host") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"port {port} is in use; choose another with --port") from error
+        raise UsageError(f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}") from error
 
 
 def _port(text: str) -> int:

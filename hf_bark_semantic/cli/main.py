@@ -3,6 +3,7 @@
     encode     recordings, voice prompts and code files -> semantic tokens
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
     speak      a text, or a recording, and a voice -> speech
+    voices     the voices that a Bark brings along
     demo       encodes, clones and speaks with what the package carries
     app        clones, speaks and converts on a page in the browser
     encoders   which encoders have a name
@@ -22,7 +23,7 @@ import traceback
 import shtab
 
 from ..environment import VERSION
-from . import app, clone, convert, demo, doctor, encode, encoders, speak
+from . import app, clone, convert, demo, doctor, encode, encoders, speak, voices
 from .console import FAILED, FAILURES, INTERRUPTED, UNUSABLE, UsageError, message, say
 from .parser import CommandParser, complete_paths
 
@@ -62,7 +63,7 @@ def build_parser() -> CommandParser:
     for command in (encode, clone, speak):
         command.add_parser(commands)
     demo.add_parser(commands, type_command=main)
-    for command in (app, encoders, convert, doctor):
+    for command in (voices, encoders, app, convert, doctor):
         command.add_parser(commands)
     complete_paths(parser)
     return parser

@@ -8,6 +8,7 @@ import platform
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import types
@@ -614,6 +615,41 @@ def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "demo").exists()
 
 
+# ---- voices, app
+
+
+def test_voices_of_a_bark_are_listed_with_their_languages(bark_folder, tmp_path, capsys):
+    assert cli.main(["voices", "--bark", bark_folder]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["v2/en_a"], ["announcer"]]
+    presets = {"repo_or_path": "suno/bark", "v2/de_speaker_3": {}, "zh_speaker_12": {}, "announcer": {}}
+    (tmp_path / "speaker_embeddings_path.json").write_text(json.dumps(presets))
+    assert cli.main(["voices", "--bark", str(tmp_path)]) == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert listed == [["v2/de_speaker_3", "German"], ["zh_speaker_12", "Chinese"], ["announcer"]]
+
+
+def test_voices_of_nano_speak_english(package_with_nano, capsys):
+    assert cli.main(["voices"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][0] == ["v2/en_a", "English"]
+
+
+@pytest.mark.parametrize(("content", "message"), [("[1]", "holds a list"), ("{", "is no JSON"), (None, "no voices")])
+def test_a_damaged_list_of_voices_is_told(content, message, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "speaker_embeddings_path.json").write_text(content)
+    assert cli.main(["voices", "--bark", str(tmp_path)]) == (0 if content is None else 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_taken_port_is_told_before_anything_is_loaded(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert cli.main(["app", "--port", str(port)]) == 2
+    assert capsys.readouterr().err == f"bark-semantic: port {port} is in use; choose another with --port\n"
+    assert cli.main(["app", "--host", "203.0.113.1"]) == 2
+    assert "cannot listen on 203.0.113.1, port 7860" in capsys.readouterr().err
+
+
 # ---- convert, doctor
 
 
@@ -668,6 +704,7 @@ def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
         (["--version"], 0, f"bark-semantic {hf_bark_semantic.__version__}\n"),
         (["speek"], 2, "; did you mean speak?"),
         (["--print-completion", "bash"], 0, "_shtab_bark_semantic"),
+        (["app", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),
     ],
 )
 def test_help_version_and_typos_are_answered_without_torch(arguments, code, answer):
@@ -675,7 +712,7 @@ def test_help_version_and_typos_are_answered_without_torch(arguments, code, answ
         import sys
         from hf_bark_semantic.cli.main import main
         try:
-            main(sys.argv[1:])
+            sys.exit(main(sys.argv[1:]))
         finally:
             heavy = {"torch", "transformers", "numpy", "huggingface_hub"} & set(sys.modules)
             assert not heavy, heavy

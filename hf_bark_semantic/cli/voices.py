@@ -1,0 +1,32 @@
+"""`bark-semantic voices`: the voices that a Bark brings along, for `speak --voice`."""
+
+import argparse
+
+from ..packaged import NANO
+from .console import OK, say, usage_errors
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "voices", help="the voices that a Bark brings along",
+        description="List the presets of a Bark, for speak --voice, and the language of each where its name tells it.",
+        examples=["bark-semantic voices", "bark-semantic voices --bark suno/bark-small"],
+    )  # fmt: skip
+    parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ..bark.presets import preset_language, voice_presets
+
+    with usage_errors():
+        presets = voice_presets(arguments.bark)
+    if not presets:
+        say(f"bark-semantic: {arguments.bark} brings no voices along; speak with --voice FILE, a recording")
+    for name in presets:
+        language = "English" if arguments.bark == NANO else preset_language(name)  # nano knows no other
+        print(f"{name:20} {language}" if language else name)
+    return OK
+
+
+__all__ = ["add_parser", "run"]
