@@ -33,18 +33,21 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ..bark.configs import SUNO_HISTORIES
-    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
-    from ..voices.cloning import clone_voice
-    from .records import input_files, print_record
+    from .records import failure, input_files, print_record
 
     if arguments.output.suffix.lower() != ".npz":
         raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
-    files, failures = input_files(arguments.files or words_behind_encoder(arguments))
-    for record in failures:
-        print_record(record)
-    if failures or not files:
-        raise UsageError("not every recording is there" if failures else "name recordings of one speaker")
+    files = input_files(arguments.files or words_behind_encoder(arguments))
+    problems = [(file, problem) for file, problem in files.items() if problem is not None]
+    for file, problem in problems:
+        print_record(failure(file, problem))
+    if problems or not files:
+        raise UsageError("not every recording is there" if problems else "name recordings of one speaker")
+
+    from ..bark.configs import SUNO_HISTORIES
+    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
+    from ..voices.cloning import clone_voice
+
     encoder = load_encoder(arguments)
     histories = SUNO_HISTORIES
     with usage_errors():
@@ -53,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
             histories = configs.history_lengths
         codec = load_codec(arguments.bark or arguments.codec or DEFAULT_CODEC).to(encoder.device)
-    voice = clone_voice(files, encoder, codec=codec, histories=histories)
+    voice = clone_voice(list(files), encoder, codec=codec, histories=histories)
     make_folder(arguments.output.parent)
     voice.prompt.save(arguments.output)
     for file, window, report in zip(files, voice.windows, voice.reports, strict=True):

@@ -4,8 +4,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..packaged import example_recording
 from .console import (
@@ -53,8 +54,6 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from . import records
 
     if not arguments.files and not arguments.example:
@@ -62,43 +61,75 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.files and not arguments.example:
         raise UsageError("name recordings to encode, or try --example")
     paths = [*arguments.files, *([str(example_recording())] if arguments.example else [])]
-    files, failures = records.input_files(paths)
-    if not files and not failures:
+    inputs = records.input_files(paths)
+    if not inputs:
         raise UsageError("there is no audio file in " + ", ".join(paths))
     with_text = arguments.text is not None
-    if with_text != (arguments.bark is not None) or (with_text and len(files) + len(failures) != 1):
+    if with_text != (arguments.bark is not None) or (with_text and len(inputs) != 1):
         raise UsageError(
             "--text and --bark go together, and with one FILE: what is said in it, and Bark's id or folder"
         )
     if arguments.output is not None:
         make_folder(arguments.output)
+    files = [file for file, problem in inputs.items() if problem is None]
+    if not files:  # there is nothing to load an encoder for
+        return _give(inputs, iter(()), {}, arguments)
     targets = records.output_paths(files, arguments.output)
     encoder = load_encoder(arguments)
-    vocab_size = encoder.model.config.vocab_size
-    if arguments.top_k is not None and arguments.top_k > vocab_size:
-        raise UsageError(f"--top-k {arguments.top_k} is more than the {vocab_size} tokens there are")
-    num_failed = len(failures)
-    for record in failures:
-        records.print_record(record, as_json=arguments.json)
-    options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
-    if with_text:
-        options |= {"text": arguments.text, "bark": _load_bark(arguments.bark, encoder.device)}
-        encoded: Iterable[dict] = (records.encode_file(file, encoder, **options) for file in files)
-    else:
-        encoded = records.encode_files(files, encoder, **options)
-    disable = None if arguments.progress is None else not arguments.progress
-    with tqdm(total=len(files), unit="file", file=sys.stderr, disable=disable) as progress:
-        for record in encoded:
-            target = targets.get(record["file"])
-            if target is not None and "error" not in record:
-                record = records.save_record(record, target)
-            num_failed += "error" in record
-            with tqdm.external_write_mode(file=sys.stdout):
-                records.print_record(record, as_json=arguments.json)
-            progress.update()
+    code = _give(inputs, _encoded(files, encoder, arguments), targets, arguments)
     accuracy = accuracy_line(encoder.model.config.name_or_path)
     if accuracy is not None:
         say(accuracy)
+    return code
+
+
+def _encoded(files: list[Path], encoder: Any, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A record of each file, in order.
+
+    Raises:
+        UsageError: options that do not fit the encoder; before anything is encoded.
+    """
+    from . import records
+
+    vocab_size = encoder.model.config.vocab_size
+    if arguments.top_k is not None and arguments.top_k > vocab_size:
+        raise UsageError(f"--top-k {arguments.top_k} is more than the {vocab_size} tokens there are")
+    options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
+    if arguments.text is None:
+        return records.encode_files(files, encoder, **options)
+    options |= {"text": arguments.text, "bark": _load_bark(arguments.bark, encoder.device)}
+    return (records.encode_file(file, encoder, **options) for file in files)
+
+
+def _give(
+    inputs: dict[Path, str | None],
+    encoded: Iterator[dict[str, Any]],
+    targets: dict[str, Path],
+    arguments: argparse.Namespace,
+) -> int:
+    """Print, and save where there is a target, a record for each input in order; returns the exit code."""
+    from tqdm import tqdm
+
+    from . import records
+
+    disable = None if arguments.progress is None else not arguments.progress
+    num_failed = num_done = 0
+    with tqdm(total=len(inputs), unit="file", file=sys.stderr, disable=disable) as progress:
+        try:
+            for file, problem in inputs.items():
+                record = next(encoded) if problem is None else records.failure(file, problem)
+                target = targets.get(record["file"])
+                if target is not None and "error" not in record:
+                    record = records.save_record(record, target)
+                num_failed += "error" in record
+                num_done += 1
+                with tqdm.external_write_mode(file=sys.stdout):
+                    records.print_record(record, as_json=arguments.json)
+                progress.update()
+        except KeyboardInterrupt:
+            kept = f", their tokens are in {arguments.output}" if targets else ""
+            say(f"bark-semantic: {num_done} of {len(inputs)} files were finished{kept}")
+            raise
     return FAILED if num_failed else OK
 
 

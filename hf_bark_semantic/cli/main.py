@@ -13,7 +13,7 @@
 Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 some files failed or something is broken,
 2 wrong usage, nothing to do or a model that cannot be loaded, 130 interrupted. `--debug` adds an error's traceback.
 
-The files of the commands import torch only when a command runs, so that help, version and typos are answered at once.
+Commands import torch only where they compute, so that help, typos, wrong paths and wrong options are answered at once.
 """
 
 import os

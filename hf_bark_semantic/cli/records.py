@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..audio import AudioError, list_audio_files, unread_files
-from ..configuration_bark_semantic import SAMPLING_RATE
 from ..files import atomic_write
 from .console import FAILURES, message, say
 
@@ -22,9 +21,9 @@ MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a l
 SHOWN_TOKENS = 10
 
 
-def input_files(paths: list[str]) -> tuple[list[Path], list[dict]]:
-    """The files behind files and folders, each once, and a record of every path that isn't there."""
-    files, failures = {}, []
+def input_files(paths: list[str]) -> dict[Path, str | None]:
+    """The files behind files and folders in their order, each once, and what is wrong with those that aren't there."""
+    files: dict[Path, str | None] = {}
     for path in paths:
         if os.path.isdir(path):
             try:
@@ -35,10 +34,9 @@ def input_files(paths: list[str]) -> tuple[list[Path], list[dict]]:
         elif os.path.exists(path):
             files[Path(path)] = None
         else:
-            failures.append(
-                {"file": path, "error": "No such file or folder. Check the spelling and the folder you are in."}
-            )
-    return list(files), failures
+            way_out = "Download it first." if "://" in path else "Check the spelling and the folder you are in."
+            files[Path(path)] = f"No such file or folder. {way_out}"
+    return files
 
 
 def note_unread_files(folder: str) -> None:
@@ -49,6 +47,8 @@ def note_unread_files(folder: str) -> None:
 
 def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: int | None) -> Iterator[dict[str, Any]]:
     """Give one record per file, in order; the audio of at most one group is in memory."""
+    from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, which a wrong path need not wait for
+
     group, seconds = [], 0.0  # [(file, model inputs or the error)]
     for file in files:
         try:
@@ -68,7 +68,12 @@ def encode_file(file: Path, encoder, **options: Any) -> dict[str, Any]:
     try:
         return _record(file, encoder(_source(file), **options))
     except FAILURES as error:
-        return _record(file, error)
+        return failure(file, message(error))
+
+
+def failure(file: Path, error: str) -> dict[str, Any]:
+    """The record of a file that could not be encoded."""
+    return {"file": str(file), "error": error}
 
 
 def _encode_group(group: list[tuple[Path, Any]], encoder, *, top_k, batch_size) -> list[dict[str, Any]]:
@@ -110,7 +115,7 @@ def _source(file: Path) -> Any:
 
 def _record(file: Path, result: dict | Exception) -> dict[str, Any]:
     if isinstance(result, Exception):
-        return {"file": str(file), "error": message(result)}
+        return failure(file, message(result))
     return {"file": str(file), **result}
 
 
@@ -164,4 +169,4 @@ def output_paths(files: list[Path], folder: Path | None) -> dict[str, Path]:
     return targets
 
 
-__all__ = ["encode_file", "encode_files", "input_files", "output_paths", "print_record", "save_record"]
+__all__ = ["encode_file", "encode_files", "failure", "input_files", "output_paths", "print_record", "save_record"]

@@ -91,8 +91,6 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ..audio import SAVED_FORMATS
-    from ..voices.provenance import Provenance
-    from . import speech
 
     if arguments.text is arguments.file is arguments.convert is None and len(arguments.encoder) > 1:
         arguments.text = arguments.encoder.pop()  # `--encoder ID TEXT`
@@ -108,6 +106,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not to_stdout:
         inputs = [path for path in (arguments.file, arguments.convert, *voices) if path is not None]
         prepare_output(arguments.output, SAVED_FORMATS, overwrite=arguments.overwrite, inputs=inputs)
+
+    from ..voices.provenance import Provenance
+    from . import speech
+
     speak = _load_speaker(arguments)
     pieces = _speak(speak, voices[0] if len(voices) == 1 else voices, text, arguments)
 

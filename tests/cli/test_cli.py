@@ -111,9 +111,11 @@ def test_failed_files_do_not_stop_the_rest(encoder, recordings, tmp_path, capsys
     (recordings / "empty.npy").write_bytes(b"")
     np.save(recordings / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
     files = [str(recordings / name) for name in ("broken.wav", "fake.npz", "a.wav", "empty.npy", "pickled.npy")]
-    code = cli.main(["encode", str(tmp_path / "nowhere.wav"), *files, "--encoder", encoder, "--json"])
+    files.insert(2, str(tmp_path / "nowhere.wav"))
+    code = cli.main(["encode", *files, "--encoder", encoder, "--json"])
     records = {record["file"]: record for record in lines(capsys.readouterr().out)}
     assert code == 1
+    assert list(records) == files
     assert len(records) == 6
     assert records.pop(str(recordings / "a.wav"))["num_tokens"] == 50
     assert all(set(record) == {"file", "error"} and record["error"] for record in records.values())
@@ -201,7 +203,9 @@ def test_interruption_keeps_what_was_finished(encoder, recordings, tmp_path, cap
     monkeypatch.setattr(records, "MAX_GROUP_S", 0.1)
     target = tmp_path / "tokens"
     assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json", "--output", str(target)]) == 130
-    assert [record["num_tokens"] for record in lines(capsys.readouterr().out)] == [50, 100]
+    output = capsys.readouterr()
+    assert [record["num_tokens"] for record in lines(output.out)] == [50, 100]
+    assert f"2 of 3 files were finished, their tokens are in {target}" in output.err
     assert sorted(path.name for path in target.iterdir()) == ["a.npz", "b.npz"]
 
 
@@ -429,6 +433,20 @@ def test_spoken_text_is_the_pipeline_s(speak, encoder, bark_folder, capsys):
     output = capsys.readouterr().out.splitlines()
     assert output[0] == f"{len(expected) / 24_000:.2f} s of speech"
     assert output[1].endswith("speech.wav")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["encode", "https://example.org/a.wav"], 1, "No such file or folder. Download it first."),
+        (["encode", "nowhere.wav"], 1, "nowhere.wav: No such file or folder. Check the spelling"),
+        (["clone", "nowhere.wav", "--output", "voice.npz"], 2, "not every recording is there"),
+    ],
+)
+def test_paths_that_are_not_there_are_told_without_loading_an_encoder(arguments, code, message, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.cli.console.load_pipeline", None)
+    assert cli.main(arguments) == code
+    assert message in capsys.readouterr().err
 
 
 def test_text_comes_from_a_file_or_from_stdin(speak, tmp_path, monkeypatch):
@@ -704,6 +722,8 @@ def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
         (["--version"], 0, f"bark-semantic {hf_bark_semantic.__version__}\n"),
         (["speek"], 2, "; did you mean speak?"),
         (["--print-completion", "bash"], 0, "_shtab_bark_semantic"),
+        (["speak", "hello", "--output", "a.txt", "--voice", "me.wav"], 2, "--output 'a.txt' must end in .wav"),
+        (["encode", "nowhere.wav"], 1, "No such file or folder"),
         (["app", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),
     ],
 )
@@ -714,7 +734,7 @@ def test_help_version_and_typos_are_answered_without_torch(arguments, code, answ
         try:
             sys.exit(main(sys.argv[1:]))
         finally:
-            heavy = {"torch", "transformers", "numpy", "huggingface_hub"} & set(sys.modules)
+            heavy = {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
             assert not heavy, heavy
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(hf_bark_semantic.__file__).parents[1])}
