@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import torch
 from huggingface_hub import ModelCard
+
+LARGE = (".bin", ".pth", ".safetensors")  # what the Hub stores elsewhere
 
 
 class StubHub(ThreadingHTTPServer):
@@ -20,18 +22,23 @@ class StubHub(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _StubHubHandler)
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
-        self.repositories: dict[str, dict[str, bytes]] = {}  # id -> path -> content
+        self.repositories: dict[str, dict[str, bytes | Path]] = {}  # id -> path -> content, or the file that has it
         self.large_files: dict[str, bytes] = {}  # sha256 -> content
         self.num_commits = 0
         self.tokens: set[str] = set()  # that came with anything that writes
         self.requests: list[str] = []
         self.unknown: list[str] = []  # requests that have no answer here
         self.refused: dict[str, tuple[int, str]] = {}  # id -> status and error code of all that is asked of it
-        self.cut_off: set[str] = set()  # paths of files whose connection breaks half-way
+        self.cut_off: set[str] = set()  # paths of files whose connection breaks in the middle
 
     @property
     def commit(self) -> str:
         return f"{self.num_commits:040x}"
+
+    def publish(self, repository: str, folder: Path) -> None:
+        """Serve the files of a folder as a repository."""
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        self.repositories[repository] = {file.relative_to(folder).as_posix(): file for file in files}
 
 
 class _StubHubHandler(BaseHTTPRequestHandler):
@@ -73,9 +80,13 @@ class _StubHubHandler(BaseHTTPRequestHandler):
             self._answer(status, {"X-Error-Code": code})
         elif "/resolve/" in path:
             self._file(path)
+        elif path.startswith("/storage/"):
+            repository, _, name = path.removeprefix("/storage/").partition("/blob/")
+            self._send(name, self.server.repositories[repository][name], {})
         elif path.startswith("/api/models/") and repository in self.server.repositories:
             files = self.server.repositories[repository]
-            tag = ModelCard(files["README.md"].decode()).data.pipeline_tag if "README.md" in files else None
+            card = files.get("README.md")
+            tag = None if card is None else ModelCard(_read(card).decode()).data.pipeline_tag
             siblings = [{"rfilename": name} for name in files]
             info = {"_id": "0", "id": repository, "sha": self.server.commit, "siblings": siblings}
             self._json({**info, "library_name": "transformers", "pipeline_tag": tag})
@@ -84,7 +95,7 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         elif "/tree/" in path:
             repository = path.removeprefix("/api/models/").partition("/tree/")[0]
             files = self.server.repositories[repository]
-            self._json([{"type": "file", "path": name, "size": len(files[name]), "oid": "0"} for name in files])
+            self._json([{"type": "file", "path": name, "size": _size(files[name]), "oid": "0"} for name in files])
         else:
             self._unknown()
 
@@ -115,9 +126,25 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         if content is None:
             missing = "EntryNotFound" if repository in self.server.repositories else "RepoNotFound"
             self._answer(404, {**headers, "X-Error-Code": missing})
+        elif name.endswith(LARGE):  # lies on another host, which knows nothing of commits
+            place = f"http://localhost:{self.server.server_port}/storage/{repository}/blob/{name}"
+            linked = {"X-Linked-ETag": _etag(content), "X-Linked-Size": _size(content), "Location": place}
+            self._answer(302, {**headers, **linked})
         else:
-            length = len(content) // 2 if name in self.server.cut_off else None
-            self._answer(200, {**headers, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}, content, length)
+            self._send(name, content, {**headers, "ETag": _etag(content)})
+
+    def _send(self, name: str, content: bytes | Path, headers: dict):
+        """Send a file, or hang up in the middle of one that shall be cut off."""
+        size = _size(content)
+        self._answer(200, headers, length=size)
+        if self.command == "HEAD":
+            return
+        left = size // 2 if name in self.server.cut_off else size
+        with io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb") as file:
+            while left > 0 and (part := file.read(min(left, 2**20))):
+                self.wfile.write(part)
+                left -= len(part)
+        self.close_connection |= name in self.server.cut_off
 
     def _path(self) -> str:
         return unquote(urlsplit(self.path).path)
@@ -143,18 +170,31 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         self.server.unknown.append(f"{self.command} {self.path}")
         self._answer(404)
 
-    def _answer(self, status: int, headers: dict | None = None, content: bytes = b"", sent: int | None = None):
-        """Send an answer, or hang up after so many bytes of its content."""
+    def _answer(self, status: int, headers: dict | None = None, content: bytes = b"", length: int | None = None):
+        """Send an answer with its content, or all but a content of another length."""
         self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": len(content)}.items():
+        for name, value in {**(headers or {}), "Content-Length": len(content) if length is None else length}.items():
             self.send_header(name, str(value))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[:sent])
-            self.close_connection |= sent is not None
+            self.wfile.write(content)
 
     def log_message(self, *_):
         pass
+
+
+def _read(content: bytes | Path) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _etag(content: bytes | Path) -> str:
+    """Of a file, which is not read for it, the digest of its path and size."""
+    known = content if isinstance(content, bytes) else f"{content} {_size(content)}".encode()
+    return f'"{hashlib.sha256(known).hexdigest()}"'
 
 
 @contextmanager
@@ -192,14 +232,6 @@ def use_hub(hub: StubHub, cache: Path, monkeypatch) -> None:
 def hub_environment(hub: StubHub) -> dict[str, str]:
     """Variables with which another Python takes the stub for the Hub."""
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_stub", "HF_HUB_DISABLE_XET": "1"}
-    return {**environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-
-
-def with_old_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names of weights as torch had them before 2.0 and the Hub's old checkpoints still do."""
-    return {
-        name.replace("parametrizations.weight.original0", "weight_g").replace(
-            "parametrizations.weight.original1", "weight_v"
-        ): weight
-        for name, weight in weights.items()
-    }
+    hosts = "127.0.0.1,localhost"
+    environment |= {"NO_PROXY": hosts, "no_proxy": hosts, "DISABLE_SAFETENSORS_CONVERSION": "true"}
+    return {**environment, "HF_HUB_DISABLE_TELEMETRY": "1"}

@@ -32,6 +32,7 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
+from ..conversion.hub import hub_answer
 from ..packaged import NANO, bark_folder
 from .configs import BarkGenerationConfigs, bark_generation_configs
 
@@ -241,10 +242,9 @@ def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.Pa
     try:
         return name, AutoConfig.from_pretrained(name, **_location(kwargs))
     except OSError as error:
-        raise OSError(
-            f"Cannot load the {what} {str(name)!r}: {_first_line(error)} With a network, type `hf download {name}` "
-            "once; without one, copy it from a machine that has it and name its folder."
-        ) from error
+        way_out = f"With a network, type `hf download {name}` once; without one, copy it from a machine that has it"
+        reason = hub_answer(error) or f"{_first_line(error)} {way_out} and name its folder."
+        raise OSError(f"Cannot load the {what} {str(name)!r}: {reason}") from error
 
 
 def _location(kwargs: dict) -> dict:

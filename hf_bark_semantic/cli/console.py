@@ -181,7 +181,9 @@ def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opti
     if arguments.device is not None:
         options["device"] = arguments.device
     bark = getattr(arguments, "bark", None)
-    with usage_errors(f"{failure}: "):
+    from ..conversion.hub import hub_errors
+
+    with usage_errors(f"{failure}: "), hub_errors():
         model = named_encoder(arguments.encoder, bark)
         return pipeline(task, model=model, weights=arguments.encoder_weights, dtype=arguments.dtype, **options)
 

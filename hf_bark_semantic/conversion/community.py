@@ -18,7 +18,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from ..files import sha256_of_file, write_json
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
-from .hub import hub_file, hub_problem
+from .hub import hub_errors, hub_file
 from .hubert import HUBERT_BASE, whole_hubert
 from .quantizer import convert_quantizer
 
@@ -114,10 +114,8 @@ def _folder(name: str) -> Path:
 def _make(encoder: CommunityEncoder, folder: Path) -> None:
     path, revision = hub_file(encoder.repository, encoder.file, encoder.revision)
     _, hubert_revision = hub_file(HUBERT_BASE, "config.json")
-    try:
+    with hub_errors(f"Cannot fetch {HUBERT_BASE}: "):
         hubert = whole_hubert(HUBERT_BASE, hubert_revision)
-    except OSError as error:
-        raise OSError(f"Cannot load {HUBERT_BASE}: {hub_problem(error, HUBERT_BASE)}") from error
     logger.info("Converting %s of %s, once.", encoder.file, encoder.repository)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed

@@ -1,10 +1,14 @@
 """Files of the Hub, and why one is not there.
 
 hub_file      a file of a repository, from the cache or fetched, and the commit that it is of
-hub_problem   what a failed download means and the way out, in one sentence
+hub_errors    errors inside that the Hub led to become one sentence
+hub_problem   the sentence: what a failed download means, and the way out
+hub_answer    the same, where it was the Hub that refused
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -21,6 +25,10 @@ from huggingface_hub.errors import (
 HUB = "https://huggingface.co"
 
 
+class HubError(OSError):
+    """The Hub did not give something; the message says what, why and the way out."""
+
+
 def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[Path, str]:
     """A file of a model's repository, which is fetched where the cache does not have it.
 
@@ -33,45 +41,75 @@ def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[P
         `(Path, str)`: the file in the cache, and the commit that it is of.
 
     Raises:
-        OSError: it is gone, may not be read, cannot be fetched or broke off; the message says which.
+        HubError: it is gone, may not be read, cannot be fetched or broke off.
     """
     try:
         path = Path(hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # of the HTTP client that the installed huggingface_hub uses, where a connection breaks
-        raise OSError(f"Cannot fetch {file} of {repository}: {hub_problem(error, repository)}") from error
+        reason = hub_problem(error) or str(error).strip().split("\n")[0] or type(error).__name__
+        raise HubError(f"Cannot fetch {file} of {repository}: {reason}") from error
     return path, path.relative_to(_snapshots(path)).parts[0]
 
 
-def hub_problem(error: BaseException, repository: str) -> str:
+@contextmanager
+def hub_errors(prefix: str = "") -> Iterator[None]:
+    """What is loaded inside may come from the Hub.
+
+    Args:
+        prefix (`str`): of the message.
+
+    Raises:
+        HubError: instead of an error that the Hub led to, whatever its type; others pass as they are.
+    """
+    try:
+        yield
+    except HubError:
+        raise
+    except Exception as error:
+        reason = hub_problem(error)
+        if reason is None:
+            raise
+        raise HubError(prefix + reason) from error
+
+
+def hub_problem(error: BaseException) -> str | None:
     """Why the Hub did not give something, and the way out.
 
     Args:
         error (`BaseException`): of huggingface_hub, or one of transformers that it led to.
-        repository (`str`): whose files were asked for.
 
     Returns:
-        `str`: a sentence or two; the first line of the error where the Hub has no part in it.
+        `str` or `None`: a sentence or two; `None` where the Hub has no part in the error.
     """
     causes = list(_causes(error))
-    for kind, sentence in (
-        (GatedRepoError, f"its author asks for consent: give it on {HUB}/{repository}, then type `hf auth login`."),
-        (RepositoryNotFoundError, "the Hub has no such repository any more, or it is private. Check the name; with an "
-                                  "account that may read it, type `hf auth login`."),
-        (RevisionNotFoundError, f"the repository no longer has this revision. See {HUB}/{repository}/commits/main."),
-        (RemoteEntryNotFoundError, f"the repository has no such file any more. See {HUB}/{repository}/tree/main."),
-        (OfflineModeIsEnabled, "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. Unset it once."),
-    ):  # fmt: skip
-        if any(isinstance(cause, kind) for cause in causes):
-            return sentence
-    answers = [cause.response for cause in causes if isinstance(cause, HfHubHTTPError)]
-    if answers:
-        return _of_status(answers[0].status_code)
-    if any(isinstance(cause, (LocalEntryNotFoundError, ConnectionError)) for cause in causes):
+    if (answer := hub_answer(error)) is not None:
+        return answer
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
+        return "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. Unset it once."
+    if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
         return "it is not in the cache, and the Hub cannot be reached. Type the same again where there is a network."
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return None
 
 
-def _of_status(status: int) -> str:
+def hub_answer(error: BaseException) -> str | None:
+    """What the Hub's own answer means, and the way out; `None` where it gave none that led to the error."""
+    found = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
+    return None if found is None else _of_answer(found)
+
+
+def _of_answer(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    match = re.match(r"(?:/api/models)?/([^/]+/[^/]+)", error.response.url.path)
+    page = f"{HUB}/{match[1]}" if match else HUB
+    if isinstance(error, GatedRepoError):
+        return f"its author asks for consent: give it on {page}, then type `hf auth login`."
+    if isinstance(error, RepositoryNotFoundError):
+        return ("the Hub has no such repository any more, or it is private. Check the name; with an account that may "
+                "read it, type `hf auth login`.")  # fmt: skip
+    if isinstance(error, RevisionNotFoundError):
+        return f"the repository no longer has this revision. See {page}/commits/main."
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"the repository has no such file any more. See {page}/tree/main."
     if status == 429:
         return ("the Hub has had too many requests from here (429). Wait some minutes and type the same again; after "
                 "`hf auth login` it allows more.")  # fmt: skip
@@ -92,4 +130,4 @@ def _snapshots(path: Path) -> Path:
     return next(folder for folder in path.parents if folder.name == "snapshots")
 
 
-__all__ = ["hub_file", "hub_problem"]
+__all__ = ["HubError", "hub_answer", "hub_errors", "hub_file", "hub_problem"]

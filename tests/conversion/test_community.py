@@ -18,8 +18,8 @@ from hf_bark_semantic.evaluation.encoder import load_encoder
 from hf_bark_semantic.packaged import named_encoder
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.trainers.distillation import check_encoders
+from hub_layouts import save_pickled
 from quantizers import SIZES, Quantizer, save_as_gitmylo, seeded
-from stub_hub import with_old_weight_norm
 from tiny import backbone_config, noise
 
 
@@ -45,9 +45,8 @@ def bytes_of(name: str, folder: Path) -> bytes:
 def published(online, tmp_path, monkeypatch):
     """The stub Hub with HuBERT and the quantizers; a file without `.info` is of the sizes `SIZES`."""
     monkeypatch.setattr("hf_bark_semantic.conversion.quantizer.QUANTIZER_SIZES", SIZES)
-    tiny_hubert().config.save_pretrained(tmp_path / "hubert")
-    torch.save(with_old_weight_norm(tiny_hubert().state_dict()), tmp_path / "hubert" / "pytorch_model.bin")
-    online.repositories[HUBERT_BASE] = {file.name: file.read_bytes() for file in (tmp_path / "hubert").iterdir()}
+    save_pickled(tiny_hubert(), tmp_path / "hubert")
+    online.publish(HUBERT_BASE, tmp_path / "hubert")
     for name, encoder in COMMUNITY.items():
         online.repositories.setdefault(encoder.repository, {})[encoder.file] = bytes_of(name, tmp_path)
     return online
@@ -165,7 +164,7 @@ def test_a_file_that_is_gone_cut_off_or_out_of_reach_is_a_sentence(published, tm
 
 def test_a_hubert_without_weights_is_a_sentence(published):
     del published.repositories[HUBERT_BASE]["pytorch_model.bin"]
-    with pytest.raises(OSError, match=f"Cannot load {HUBERT_BASE}: {HUBERT_BASE} does not appear to have a file"):
+    with pytest.raises(OSError, match=f"{HUBERT_BASE} does not appear to have a file named pytorch_model.bin"):
         community_encoder("es")
 
 
