@@ -10,7 +10,7 @@ from .modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncode
 from .packaged import default_encoder, example_recording, named_encoder, nano_bark, nano_encoder, nano_recording
 from .pipelines.cloning import VoiceCloningPipeline
 from .pipelines.encoding import AudioToBarkSemanticPipeline
-from .processing_bark_semantic import BarkSemanticEncoderProcessor
+from .processing_bark_semantic import BarkSemanticEncoderProcessor, DataCollatorForBarkSemanticEncoder
 from .publishing import publish
 from .voices.provenance import Provenance, read_provenance
 from .voices.window import prompt_report
@@ -25,6 +25,7 @@ __all__ = [
     "BarkSemanticEncoderOutput",
     "BarkSemanticEncoderProcessor",
     "BarkSemanticTokens",
+    "DataCollatorForBarkSemanticEncoder",
     "Provenance",
     "Sampling",
     "SynthesisRequest",

@@ -1,12 +1,26 @@
-"""Waveforms and audio codes to the encoder's inputs: checked, and padded on the right."""
+"""Waveforms and audio codes to the encoder's inputs: checked, and padded on the right.
+
+BarkSemanticEncoderProcessor          recordings and codes -> inputs of the model
+DataCollatorForBarkSemanticEncoder    rows of a dataset -> a batch with labels, for transformers' Trainer
+"""
 
 import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin, SequenceFeatureExtractor, Wav2Vec2FeatureExtractor
 
-from .configuration_bark_semantic import CODEBOOK_SIZE, CODEC_RATE_HZ, NUM_CODEBOOKS, SAMPLING_RATE
+from .configuration_bark_semantic import (
+    CODEBOOK_SIZE,
+    CODEC_RATE_HZ,
+    NUM_CODEBOOKS,
+    SAMPLING_RATE,
+    num_semantic_tokens,
+    num_semantic_tokens_of_samples,
+)
 
 ARGUMENTS = ("audio", "sampling_rate", "audio_codes", "padding", "max_length", "truncation", "return_tensors")
 
@@ -104,6 +118,52 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         return ["input_values", "attention_mask", "audio_codes", "audio_codes_mask"]
 
 
+@dataclass
+class DataCollatorForBarkSemanticEncoder:
+    """Pads rows of a dataset to one batch: `Trainer(data_collator=...)`, `DataLoader(collate_fn=...)`.
+
+    A row has what [`BarkSemanticEncoderModel.forward`] reads, unpadded, by the same names: `input_values`
+    `(num_samples,)`, mono at 16 kHz, or `audio_codes` `(codebooks, frames)`, or both, and `labels` `(num_tokens,)`,
+    Bark's tokens of that recording, -100 to ignore one. All rows of a dataset have the same of them.
+
+    Args:
+        processor ([`BarkSemanticEncoderProcessor`]): checks and pads waveforms and codes.
+
+    Raises:
+        ValueError: rows of different kinds, or labels that are not as many as Bark has tokens for the recording.
+    """
+
+    processor: BarkSemanticEncoderProcessor
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        names = {"input_values", "audio_codes", "labels"}
+        kinds = {frozenset(names & row.keys()) for row in rows}
+        if len(kinds) > 1:
+            described = " and others ".join(sorted(" and ".join(sorted(kind)) or "none" for kind in kinds))
+            raise ValueError(
+                f"Of the inputs of the model, some rows have {described}; a batch needs rows of one kind."
+            )
+        columns = {name: [row[name] for row in rows] for name in kinds.pop()}
+        inputs = self.processor(columns.get("input_values"), audio_codes=columns.get("audio_codes"))
+        if "labels" not in columns:
+            return dict(inputs)
+        counts = []  # tokens of each row, by kind of input
+        if "input_values" in columns:
+            counts.append([num_semantic_tokens_of_samples(len(row)) for row in columns["input_values"]])
+        if "audio_codes" in columns:
+            counts.append([num_semantic_tokens(len(row[0])) for row in columns["audio_codes"]])
+        counts = [min(row) for row in zip(*counts, strict=True)]
+        labels = torch.full((len(rows), max(counts)), -100)
+        for i, (row, count) in enumerate(zip(columns["labels"], counts, strict=True)):
+            if len(row) != count:
+                raise ValueError(
+                    f"Row {i} of the batch has {len(row)} labels; a recording of its length has {count} tokens, as "
+                    "`num_semantic_tokens_of_samples` counts them. Cut both to the same time."
+                )
+            labels[i, :count] = torch.as_tensor(row)
+        return {**inputs, "labels": labels}
+
+
 def _unknown_argument(name: str) -> str:
     nearest = difflib.get_close_matches(name, ARGUMENTS, 1)
     hint = f"Did you mean `{nearest[0]}`?" if nearest else f"There are {', '.join(ARGUMENTS)}."
@@ -141,4 +201,4 @@ def _codes(values) -> np.ndarray:
     return codes.astype(np.int64)
 
 
-__all__ = ["BarkSemanticEncoderProcessor"]
+__all__ = ["BarkSemanticEncoderProcessor", "DataCollatorForBarkSemanticEncoder"]
