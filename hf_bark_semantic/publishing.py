@@ -189,8 +189,8 @@ def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) 
 
     Raises:
         PublishingError: it is none of the three kinds, or not whole; its card is missing, cannot be read, has fields
-            that nobody filled in, or says nothing of consent or a licence; a pickle or a link; a file that is not what
-            its name says; files that are not on the list.
+            that nobody filled in, or says nothing of consent, a licence or an encoder's task; a pickle or a link; a
+            file that is not what its name says; files that are not on the list.
     """
     folder = Path(folder)
     kind = _kind_of(folder)
@@ -328,6 +328,10 @@ def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
     if not card.data.get("license"):
         flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`, or give "
                      "it to the script: --license mit.")  # fmt: skip
+    for key, value in {"library_name": "transformers", "pipeline_tag": TASK}.items() if kind is ENCODER else ():
+        if card.data.get(key) != value:
+            flaws.append(f"{path.name} does not say `{key}: {value}`, by which `pipeline(model=...)` finds the task. "
+                         "Add that line between the two `---`.")  # fmt: skip
     if "consent" not in prose.lower():
         flaws.append(f"{path.name} does not say whose consent is needed. Add a section on intended use and consent.")
     return flaws

@@ -309,6 +309,8 @@ def test_templates_speak_of_consent_and_licences(name):
         (None, "There is no card"),
         (CARD.replace("license: mit", "tags: [a]"), "names no licence"),
         (CARD.replace("onsent", "onditions"), "consent"),
+        (CARD, "does not say `pipeline_tag: audio-to-bark-semantic`.*finds the task"),
+        (CARD.replace("---\n\n", "library_name: peft\n---\n\n"), "does not say `library_name: transformers`"),
         (CARD + "{{ rows }} rows", r"nobody filled in: \{\{ rows \}\}"),
         (CARD.replace("license: mit", "license: [mit"), "metadata of README.md cannot be read"),
         (CARD.replace("license: mit", "- mit"), "metadata of README.md cannot be read"),
