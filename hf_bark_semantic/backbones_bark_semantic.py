@@ -1,10 +1,11 @@
-"""Speech models of transformers as backbones: waveform in, the hidden states of chosen layers out.
+"""Speech models of transformers as backbones: waveform in, hidden states out.
 
 `build_backbone(config)` returns a module with the checkpoint's own layers, only as many as are read, and
 
     num_frames(num_samples)                     frames of 20 ms that it makes of so many samples at 16 kHz
-    forward(input_values, num_samples)          list of hidden states, one (batch, frames, width) for each layer read;
-                                                num_samples is None where no row is padded
+    forward(input_values, num_samples)          list of hidden states (batch, frames, width): what the first layer
+                                                reads, then the output of each layer; num_samples is None where no
+                                                row is padded
 
 A row of a batch gives what it gives alone. transformers' own forwards don't promise that: a group norm over time sees
 the padding, convolutions smear it over the last frames, and Whisper insists on 30 s. So the layers are transformers',
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.audio_utils import mel_filter_bank, window_function
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -53,35 +54,34 @@ def zero_padding(hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torc
 class _Backbone(nn.Module):
     """What the families share: a cut checkpoint, and the walk through its transformer layers."""
 
+    model: PreTrainedModel
+
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
-        self.layers_read = config.backbone_layers
         self.reads_final_norm = max(config.backbone_layers) == config.backbone_depth
-        self.config = copy.deepcopy(config.backbone_config)
+        cut = copy.deepcopy(config.backbone_config)
+        cut.mask_time_prob = cut.mask_feature_prob = 0.0
         num_layers = max(config.backbone_layers)
-        if self.config.model_type == "whisper":
-            self.config.encoder_layers = num_layers
+        if cut.model_type == "whisper":
+            cut.encoder_layers = num_layers
+            self.model = WhisperEncoder(cut)
         else:
-            self.config.num_hidden_layers = num_layers
-        self.config._attn_implementation = "sdpa" if self.config.model_type != "wavlm" else "eager"
+            cut.num_hidden_layers = num_layers
+            self.model = AutoModel.from_config(cut)
+        self.config = self.model.config  # has the attention that transformers chose
 
     def _collect(self, hidden_states, layers, call_layer, final_norm=None) -> list[torch.Tensor]:
-        """Run `layers` and keep the states of `layers_read`; a norm may follow the last layer of a checkpoint."""
+        """Run `layers`, and keep their states; a norm may follow the last layer of a checkpoint."""
         states = [hidden_states]
         for layer in layers:
             states.append(call_layer(layer, states[-1]))
         if final_norm is not None and self.reads_final_norm:
             states[-1] = final_norm(states[-1])
-        return [states[index] for index in self.layers_read]
+        return states
 
 
 class WaveformBackbone(_Backbone):
     """HuBERT, wav2vec 2.0, WavLM and data2vec-audio: strided convolutions over the waveform, then a transformer."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.config.mask_time_prob = self.config.mask_feature_prob = 0.0
-        self.model = AutoModel.from_config(self.config)
 
     def num_frames(self, num_samples):
         if num_samples is None:
@@ -183,10 +183,6 @@ class WhisperBackbone(_SpectrogramBackbone):
     spectrogram_hop_s = 0.01
     spectrogram_delay_s = 0.0  # column m is centred on m / 100 s
 
-    def __init__(self, config):
-        super().__init__(config)
-        self.model = WhisperEncoder(self.config)
-
     def num_frames(self, num_samples):
         return None if num_samples is None else (num_samples // SPECTROGRAM_HOP + 1) // 2
 
@@ -210,7 +206,7 @@ class WhisperBackbone(_SpectrogramBackbone):
         spectrogram = zero_padding(spectrogram, columns_mask).to(encoder.conv1.weight.dtype)
         hidden_states = F.gelu(encoder.conv1(spectrogram.transpose(1, 2)))
         hidden_states = zero_padding(hidden_states.transpose(1, 2), columns_mask).transpose(1, 2)
-        hidden_states = F.gelu(encoder.conv2(hidden_states)).transpose(1, 2)  # (batch, frames, width)
+        hidden_states = F.gelu(encoder.conv2(hidden_states)).transpose(1, 2).contiguous()  # (batch, frames, width)
         hidden_states = hidden_states + encoder.embed_positions.weight[: hidden_states.shape[1]]
         hidden_states = F.dropout(hidden_states, p=encoder.dropout, training=self.training)
         mask = length_mask(num_frames, hidden_states.shape[1])
@@ -228,11 +224,6 @@ class Wav2Vec2BertBackbone(_SpectrogramBackbone):
 
     spectrogram_hop_s = 0.02
     spectrogram_delay_s = 0.0175  # a column covers two windows of 25 ms, 10 ms apart: its middle
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.config.mask_time_prob = self.config.mask_feature_prob = 0.0
-        self.model = AutoModel.from_config(self.config)
 
     def num_frames(self, num_samples):
         return None if num_samples is None else ((num_samples - FFT_WINDOW) // SPECTROGRAM_HOP + 1) // 2
@@ -320,14 +311,14 @@ def kaldi_filter_banks(
     variance = ((log_energies - mean).square() * valid).sum(1, keepdim=True) / (count - 1).clamp(min=1)
     normalized = (log_energies - mean) * torch.rsqrt(variance + 1e-7)
     num_frames = normalized.shape[1] // 2
-    return normalized[:, : 2 * num_frames].reshape(len(normalized), num_frames, 2 * num_mel_bins)
+    return normalized[:, : 2 * num_frames].reshape(-1, num_frames, 2 * num_mel_bins)
 
 
 def _valid_waveform(input_values, num_samples):
     """The waveform in float32 with zeros behind each row's end, and those ends."""
     waveform = input_values.float()
     if num_samples is None:
-        return waveform, torch.full((len(waveform),), waveform.shape[1], device=waveform.device)
+        return waveform, torch.full(waveform.shape[:1], waveform.shape[1], device=waveform.device)
     return waveform.masked_fill(~length_mask(num_samples, waveform.shape[1]), 0), num_samples
 
 

@@ -1,7 +1,8 @@
 """Configuration of the audio -> Bark semantic token encoder, and the only place that has Bark's rates.
 
 Two functions own every length in the package: `num_semantic_tokens` (codec frames -> tokens) and its inverse
-`num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads.
+`num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads. All
+take and give whole numbers, or integer tensors of any shape.
 """
 
 import math
@@ -58,8 +59,7 @@ def num_semantic_tokens_of_samples(num_samples: int, sampling_rate: int = SAMPLI
 
     One sample is forgiven, because a resampler rounds the length of its output up.
     """
-    frames = -(-(num_samples - 1) * CODEC_SAMPLING_RATE // (CODEC_HOP_LENGTH * sampling_rate))
-    return num_semantic_tokens(max(0, frames))
+    return num_semantic_tokens(-(-(num_samples - 1) * CODEC_SAMPLING_RATE // (CODEC_HOP_LENGTH * sampling_rate)))
 
 
 def num_samples_of_codec_frames(num_frames: int, sampling_rate: int = SAMPLING_RATE) -> int:
@@ -123,6 +123,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
     """
 
     model_type = "bark_semantic_encoder"
+    keys_to_ignore_at_inference = ["num_tokens", "features", "hidden_states"]  # transformers' Trainer keeps the logits
     sub_configs = {"backbone_config": AutoConfig}
 
     def __init__(

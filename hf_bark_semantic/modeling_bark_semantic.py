@@ -55,12 +55,15 @@ class BarkSemanticEncoderOutput(ModelOutput):
         num_tokens (`torch.LongTensor` of shape `(batch,)`): how many of them are of the row; the rest is padding.
         features (`torch.FloatTensor` of shape `(batch, num_tokens, feature_size)`): what the head read (of the audio,
             if audio and codes were given).
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*): on request, of the backbone, each `(batch, frames,
+            width)`: what its first layer read, then the output of each layer up to the deepest of `backbone_layers`.
     """
 
     loss: torch.FloatTensor | None = None
     logits: torch.FloatTensor | None = None
     num_tokens: torch.LongTensor | None = None
     features: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -94,6 +97,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # transformers' Trainer: the loss is a mean over tokens already
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # if the backbone does, which says so itself
     _no_split_modules = [
         "HubertEncoderLayer",
         "Wav2Vec2EncoderLayer",
@@ -155,7 +160,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         audio_codes: torch.LongTensor | None = None,
         audio_codes_mask: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        **unused,
     ) -> BarkSemanticEncoderOutput:
         """Logits of every semantic token of short audio, and the loss if labels are given.
 
@@ -168,19 +175,27 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             audio_codes_mask (`torch.LongTensor` of shape `(batch, frames)`, *optional*): 1 on frames, 0 on right
                 padding.
             labels (`torch.LongTensor` of shape `(batch, num_tokens)`, *optional*): Bark's tokens, -100 to ignore one.
+            output_hidden_states (`bool`, *optional*): also return the backbone's; by default, as the config says.
+            unused: what peft passes to models of text, such as `input_ids`; each must be `None`.
 
         Raises:
+            TypeError: another argument.
             ValueError: no input, an input that this model has no front end for, or one of an impossible shape.
         """
-        sources, num_tokens, mask = self._read(input_values, attention_mask, audio_codes, audio_codes_mask)
+        if given := [name for name, value in unused.items() if value is not None]:
+            raise TypeError(f"The encoder has no input {', '.join(given)}: it reads `input_values` and `audio_codes`.")
+        inputs = (input_values, attention_mask, audio_codes, audio_codes_mask)
+        sources, hidden_states, num_tokens, mask = self._read(*inputs)
         max_tokens = sources[0].shape[1]
         if labels is not None and labels.shape[1] != max_tokens:
             raise ValueError(
                 f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's "
                 "tokens and its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
             )
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        hidden_states = tuple(hidden_states) if wanted and hidden_states is not None else None
         loss, logits = self._read_out(sources, mask, labels)
-        output = BarkSemanticEncoderOutput(loss, logits, num_tokens, sources[0])
+        output = BarkSemanticEncoderOutput(loss, logits, num_tokens, sources[0], hidden_states)
         use_dict = return_dict if return_dict is not None else getattr(self.config, "return_dict", True)
         return output if use_dict else output.to_tuple()
 
@@ -242,15 +257,15 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         """
         if top_k is not None and not 1 <= top_k <= self.config.vocab_size:
             raise ValueError(f"`top_k` is {top_k}; it must be between 1 and {self.config.vocab_size}.")
-        if output_embeddings and not isinstance(self.head, EmbeddingHead):
+        if output_embeddings and self.config.head_type != "embedding":
             raise ValueError(
                 f"A {self.config.head_type!r} head has no embeddings; `output_embeddings` needs 'embedding'."
             )
         self._check_inputs(input_values, audio_codes)
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
-        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
-        batch, max_tokens, device = len(num_tokens), int(num_tokens.max()), num_tokens.device
+        num_tokens, max_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        batch, device = len(num_tokens), num_tokens.device
         tokens = torch.full((batch, max_tokens, top_k or 1), -100, device=device)
         confidence = torch.zeros(tokens.shape, device=device)
         embeddings = torch.zeros(batch, max_tokens, self.config.embedding_size) if output_embeddings else None
@@ -300,17 +315,18 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     # ---- the parts of forward and encode, in order of use
 
     def _read(self, input_values, attention_mask, audio_codes, audio_codes_mask):
-        """Features of every source, the number of tokens of each row, and their mask (None: no row is padded)."""
+        """Features of every source, the backbone's states, the tokens of each row and their mask (None: all)."""
         self._check_inputs(input_values, audio_codes)
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
-        num_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
+        num_tokens, max_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
         input_values = self._leveled(input_values, num_samples)
-        max_tokens = int(num_tokens.max())
-        token_index = torch.arange(max_tokens, device=num_tokens.device).expand(len(num_tokens), -1)
-        valid_tokens = num_tokens if bool((num_tokens < max_tokens).any()) else None
-        sources = self._features(input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens)
-        return sources, num_tokens, length_mask(valid_tokens, max_tokens)
+        token_index = torch.arange(max_tokens, device=num_tokens.device).expand(num_tokens.shape[0], -1)
+        unpadded = num_samples is num_frames is None or _holds((num_tokens == max_tokens).all())
+        valid_tokens = None if unpadded else num_tokens
+        inputs = (input_values, num_samples, audio_codes, num_frames)
+        sources, hidden_states = self._features(*inputs, token_index, valid_tokens)
+        return sources, hidden_states, num_tokens, length_mask(valid_tokens, max_tokens)
 
     def _check_inputs(self, input_values, audio_codes):
         if input_values is None and audio_codes is None:
@@ -335,7 +351,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 f"`audio_codes` has shape {tuple(audio_codes.shape)}; it must be (batch, codebooks, frames) with 1 to "
                 f"{most} codebooks and at least 2 frames."
             )
-        if audio_codes.is_floating_point() or audio_codes.min() < 0 or audio_codes.max() > self.config.codebook_size:
+        outside = (audio_codes < 0) | (audio_codes > self.config.codebook_size)
+        if audio_codes.is_floating_point() or _holds(outside.any()):
             raise ValueError(
                 f"`audio_codes` must be whole numbers from 0 to {self.config.codebook_size - 1}, or "
                 f"{self.config.codebook_size} where a code is unknown."
@@ -344,25 +361,34 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             raise ValueError(f"There are {len(input_values)} waveforms but codes for {len(audio_codes)}.")
 
     def _count_tokens(self, input_values, num_samples, audio_codes, num_frames):
-        """Tokens of each row, `(batch,)`; with audio and codes, those that both have."""
-        counts = []
+        """Tokens of each row, `(batch,)`, and of the longest; with audio and codes, those that both have."""
+        counts, most = [], []  # by kind of input: of each row, and of the batch's length
         if input_values is not None:
-            lengths = [input_values.shape[1]] * len(input_values) if num_samples is None else num_samples.tolist()
-            if min(lengths) < MIN_SAMPLES:
+            if num_samples is not None and _holds((num_samples < MIN_SAMPLES).any()):
                 raise ValueError(
-                    f"A row has {min(lengths)} samples; it takes at least {MIN_SAMPLES} (50 ms) to make a token."
+                    f"A row has {num_samples.min()} samples; it takes at least {MIN_SAMPLES} (50 ms) to make a token."
                 )
-            counts.append([num_semantic_tokens_of_samples(length) for length in lengths])
+            most.append(num_semantic_tokens_of_samples(input_values.shape[1]))
+            counts.append(most[-1] if num_samples is None else num_semantic_tokens_of_samples(num_samples))
         if audio_codes is not None:
-            lengths = [audio_codes.shape[2]] * len(audio_codes) if num_frames is None else num_frames.tolist()
-            counts.append([num_semantic_tokens(length) for length in lengths])
-        for of_audio, of_codes in zip(*counts, strict=True) if len(counts) == 2 else []:
-            if abs(of_audio - of_codes) > max(2, 0.02 * of_audio):
+            most.append(num_semantic_tokens(audio_codes.shape[2]))
+            counts.append(most[-1] if num_frames is None else num_semantic_tokens(num_frames))
+        inputs = input_values if input_values is not None else audio_codes
+        rows = torch.zeros(inputs.shape[0], dtype=torch.long, device=inputs.device)
+        counts = [rows + count for count in counts]
+        if len(counts) == 2:
+            of_audio, of_codes = counts
+            apart = (of_audio - of_codes).abs() > (0.02 * of_audio).clamp(min=2)
+            if _holds(apart.any()):
+                row = apart.nonzero()[0, 0]
                 raise ValueError(
-                    f"The audio has {of_audio} tokens and its codes have {of_codes}: these are not of one recording."
+                    f"The audio has {of_audio[row]} tokens and its codes have {of_codes[row]}: these are not of one "
+                    "recording."
                 )
-        device = input_values.device if input_values is not None else audio_codes.device
-        return torch.tensor([min(row) for row in zip(*counts, strict=True)], device=device)
+        num_tokens = torch.stack(counts).amin(0)
+        if num_samples is num_frames is None or torch.compiler.is_exporting():
+            return num_tokens, min(most)
+        return num_tokens, int(num_tokens.max())
 
     def _leveled(self, input_values, num_samples, level=None):
         """Waveforms at `config.input_level_db`; what is nearly silent is raised by 40 dB at most."""
@@ -377,48 +403,49 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return input_values * gain.clamp(max=100.0).to(input_values.dtype)[:, None]
 
     def _features(self, input_values, num_samples, audio_codes, num_frames, token_index, num_tokens, start_frame=None):
-        """Features of every source that is given, each `(batch, num_tokens, feature_size)`.
+        """Features of every source that is given, each `(batch, num_tokens, feature_size)`, and the backbone's states.
 
         `token_index` `(batch, num_tokens)` counts from the start of the recording, of which the inputs begin at
         `start_frame` `(batch,)` (frames of 20 ms; None for 0). `num_tokens`: the valid ones, None for all.
         """
         start_frame = 0 if start_frame is None else start_frame[:, None]
         frame_index = token_frames(token_index, self.config.frame_offset) - start_frame
-        sources = []
+        sources, hidden_states = [], None
         if input_values is not None:
             if self.config.backbone_config.model_type in WAVEFORM_BACKBONES:  # spectrograms are made in float32
                 input_values = input_values.to(self.dtype)
-            states = self.backbone(input_values, num_samples)
-            sources.append(self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index))
+            hidden_states = self.backbone(input_values, num_samples)
+            sources.append(self._at_tokens(hidden_states, self.backbone.num_frames(num_samples), frame_index))
         if audio_codes is not None:
             token_s = (token_index + 0.5) / SEMANTIC_RATE_HZ - start_frame / FRAME_RATE_HZ
-            sources.append(self._codec_features(audio_codes, num_frames, token_s, frame_index, num_tokens))
-        return sources
+            features, states = self._codec_features(audio_codes, num_frames, token_s, frame_index, num_tokens)
+            sources.append(features)
+            hidden_states = states if input_values is None else hidden_states
+        return sources, hidden_states
 
     def _at_tokens(self, states, num_frames, frame_index):
         """Normalize and join the layers, and pick the frame of each token; one behind the end takes the last frame."""
+        states = [states[layer] for layer in self.config.backbone_layers]
         if self.config.normalize_features:
             states = [F.layer_norm(state, state.shape[-1:]) for state in states]
         states = torch.cat(states, dim=-1)  # (batch, frames, feature_size)
-        last = states.shape[1] - 1 if num_frames is None else num_frames[:, None] - 1
-        index = torch.clamp(frame_index, min=0).minimum(torch.as_tensor(last, device=frame_index.device))
+        index = _clamped(frame_index, states.shape[1] if num_frames is None else num_frames)
         return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
 
     def _codec_features(self, audio_codes, num_frames, token_s, frame_index, num_tokens):
         if self.config.codec_output == "features":
-            return self.codec_front_end(audio_codes, num_frames, token_s, num_tokens)
+            return self.codec_front_end(audio_codes, num_frames, token_s, num_tokens), None
         spectrogram, num_columns, num_samples = self._predicted_spectrogram(audio_codes, num_frames)
         states = self.backbone.hidden_states_of(self.backbone.augmented(spectrogram), num_columns)
-        return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index)
+        return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index), states
 
     def _predicted_spectrogram(self, audio_codes, num_frames):
         """What the codes sound like to the backbone, and the valid columns and samples of each row (None for all)."""
-        lengths = [audio_codes.shape[2]] if num_frames is None else num_frames.tolist()
-        num_samples = torch.tensor([num_samples_of_codec_frames(n) for n in lengths], device=audio_codes.device)
+        longest = self.backbone.num_columns(num_samples_of_codec_frames(audio_codes.shape[2]))
+        column_s = torch.arange(longest, device=audio_codes.device) * self.backbone.spectrogram_hop_s
+        column_s = (column_s + self.backbone.spectrogram_delay_s).expand(audio_codes.shape[0], -1)
+        num_samples = None if num_frames is None else num_samples_of_codec_frames(num_frames)
         num_columns = self.backbone.num_columns(num_samples)
-        column_s = torch.arange(int(num_columns.max()), device=audio_codes.device) * self.backbone.spectrogram_hop_s
-        column_s = (column_s + self.backbone.spectrogram_delay_s).expand(len(audio_codes), -1)
-        num_columns, num_samples = (None, None) if num_frames is None else (num_columns, num_samples)
         return self.codec_front_end(audio_codes, num_frames, column_s, num_columns), num_columns, num_samples
 
     def _read_out(self, sources, mask, labels=None):
@@ -439,7 +466,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return loss, logits
 
     def _goes_token_by_token(self):
-        return isinstance(self.head, (RecurrentHead, AutoregressiveHead))
+        return self.config.head_type in ("recurrent", "autoregressive")
 
     def _temperature(self, input_values, audio_codes):
         kind = "+".join(k for k, v in (("audio", input_values), ("codes", audio_codes)) if v is not None)
@@ -473,9 +500,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             stops = [window.stop_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
             audio_codes, num_frames = _cut(audio_codes, num_frames, group, starts, stops, self.config.codebook_size)
         valid_tokens = num_tokens if bool((num_tokens < token_index.shape[1]).any()) else None
-        return self._features(
-            input_values, num_samples, audio_codes, num_frames, token_index, valid_tokens, start_frame
-        )
+        inputs = (input_values, num_samples, audio_codes, num_frames)
+        return self._features(*inputs, token_index, valid_tokens, start_frame)[0]
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -534,15 +560,26 @@ def _first_token_from(frame: int) -> int:
     return token
 
 
+def _holds(condition: torch.Tensor) -> bool:
+    """Whether something holds of the values that were given; False for `torch.export`, which gives shapes alone."""
+    return not torch.compiler.is_exporting() and bool(condition)
+
+
+def _clamped(index: torch.Tensor, lengths) -> torch.Tensor:
+    """Indices `(batch, n)` from 0 to below the length of their row, `(batch,)` or one for all."""
+    index = index.clamp(min=0)
+    return index.minimum(lengths[:, None] - 1) if isinstance(lengths, torch.Tensor) else index.clamp(max=lengths - 1)
+
+
 def _lengths(name, mask, inputs) -> torch.Tensor | None:
     """Valid length of each row, or None if no row is padded."""
     if mask is None or inputs is None:
         return None
     if mask.shape != (inputs.shape[0], inputs.shape[-1]):
         raise ValueError(f"`{name}` has shape {tuple(mask.shape)}; it must be {(inputs.shape[0], inputs.shape[-1])}.")
-    if bool(mask.all()):
+    if _holds(mask.all()):
         return None
-    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+    if _holds((mask[:, 1:] > mask[:, :-1]).any()):
         raise ValueError(f"`{name}` has a gap or pads on the left; rows must be padded on the right.")
     return mask.long().sum(-1)
 
@@ -608,11 +645,10 @@ class CodecFrontEnd(nn.Module):
 
     def _interpolate(self, hidden_states, num_frames, time_s):
         """Linear, between the middles of the codec frames."""
-        last = hidden_states.shape[1] - 1 if num_frames is None else num_frames[:, None] - 1
-        last = torch.as_tensor(last, device=time_s.device)
-        position = (time_s * CODEC_RATE_HZ - 0.5).clamp(min=0).minimum(last.to(time_s.dtype))
+        lengths = hidden_states.shape[1] if num_frames is None else num_frames
+        position = _clamped(time_s * CODEC_RATE_HZ - 0.5, lengths)
         left = position.floor().long()
-        right = (left + 1).minimum(last)
+        right = _clamped(left + 1, lengths)
         part = (position - left).to(hidden_states.dtype)[..., None]
         width = hidden_states.shape[-1]
         left, right = (hidden_states.gather(1, i[..., None].expand(-1, -1, width)) for i in (left, right))
