@@ -188,9 +188,7 @@ def exported(model, example: dict, dimensions: dict):
     return torch.export.export(model, (), example, dynamic_shapes=shapes).module()
 
 
-@pytest.mark.parametrize(
-    ("backbone", "head"), [("hubert", "linear"), ("hubert-large", "recurrent"), ("whisper", "transformer")]
-)
+@pytest.mark.parametrize(("backbone", "head"), [("hubert", "linear"), ("whisper", "transformer")])
 def test_exported_model_gives_the_same_tokens_for_other_lengths_and_batches(backbone, head):
     model = tiny_encoder(backbone, head_type=head, input_level_db=-22.0)
     example = {"input_values": torch.from_numpy(np.stack([noise(2.0), noise(2.0, 1)]))}
