@@ -23,10 +23,10 @@ class CommandParser(argparse.ArgumentParser):
         examples (sequence of `str`): commands for the end of its help.
     """
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any):
+    def __init__(self, *, examples: Sequence[str] = (), **kwargs: Any):
         epilog = "\n  ".join(["examples:", *examples]) if examples else None
         formatter = argparse.RawDescriptionHelpFormatter
-        super().__init__(*args, epilog=epilog, formatter_class=formatter, **kwargs)
+        super().__init__(epilog=epilog, formatter_class=formatter, **kwargs)
         self.examples = tuple(examples)
         self.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show where an error comes from"

@@ -9,6 +9,7 @@ do the rest.
 """
 
 import dataclasses
+import difflib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -333,10 +334,12 @@ class VoiceCloningPipeline(Pipeline):
             return VoicePrompt.load(voice, **self.vocabularies)
         if not os.path.exists(voice):
             presets = ", ".join(self.voice_presets[:SHOWN_PRESETS]) or "none"
+            nearest = difflib.get_close_matches(str(voice), self.voice_presets, 1)
+            meant = f"Did you mean {nearest[0]}? " if nearest else ""
             raise AudioError(
                 f"There is no file {str(voice)!r} and no such preset; this Bark has {len(self.voice_presets)} presets "
-                f"({presets}{', ...' if len(self.voice_presets) > SHOWN_PRESETS else ''}). Check the spelling and the "
-                "working directory."
+                f"({presets}{', ...' if len(self.voice_presets) > SHOWN_PRESETS else ''}). {meant}Check the spelling "
+                "and the working directory."
             )
         return None
 

@@ -601,6 +601,8 @@ def test_voice_that_cannot_be_used_fails_without_a_file(speak, capsys):
     code, audio = speak("the dog", voices=["nobody"])
     assert (code, audio) == (1, None)
     assert "no file 'nobody' and no such preset; this Bark has 2 presets" in capsys.readouterr().err
+    assert speak("the dog", voices=["anouncer"]) == (1, None)
+    assert "Did you mean announcer? " in capsys.readouterr().err
 
 
 def test_demo_types_the_commands_of_a_newcomer(package_with_nano, tmp_path, monkeypatch, capsys):
