@@ -182,7 +182,7 @@ AUDIO = [
     audio_row("a folder without audio", lambda folder: folder, "No audio file", load=list_audio_files),
     audio_row(
         "saving to an unknown format",
-        lambda folder: folder / "voice.mp3",
+        lambda folder: folder / "voice.txt",
         ".wav, .flac",
         load=lambda path: save_audio(path, tone(), 24_000),
     ),

@@ -2,7 +2,7 @@
 
     load_audio          path, bytes, file, array, tensor or `datasets` row  ->  float32 `(num_samples,)`
     read_audio          the same, but of a recording of hours a `LongRecording`, which is decoded whenever it is read
-    save_audio          the way back, to .wav or .flac; `within_full_scale` makes it as loud as every file can be
+    save_audio          the way back, to a file; `within_full_scale` makes it as loud as every file can be
     list_audio_files    the files behind a list of files and folders, and `unread_files` those that are none
 
 decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Whatever cannot be a
@@ -40,7 +40,9 @@ AUDIO_EXTENSIONS = (
     ".mp4", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
 FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # what is opened, and not samples
-SAVED_FORMATS = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16")}
+SAVED_FORMATS = {
+    ".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".mp3": ("MP3", "MPEG_LAYER_III"), ".ogg": ("OGG", "VORBIS")
+}  # fmt: skip
 
 
 class FileNote(Protocol):
@@ -180,7 +182,7 @@ def is_silent(waveform: np.ndarray) -> bool:
 def save_audio(
     path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: FileNote | None = None
 ) -> Path:
-    """Write a waveform as .wav (32-bit float, so nothing is clipped) or .flac (16 bit).
+    """Write a waveform as .wav (32-bit float, so nothing is clipped), .flac (16 bit), .mp3 or .ogg (Vorbis).
 
     The file appears complete or not at all: it is written beside its place and moved there.
 
@@ -194,8 +196,8 @@ def save_audio(
         `Path`: the file.
 
     Raises:
-        AudioError: unknown extension, missing folder, no samples, or samples that are not finite or that .flac would
-            clip.
+        AudioError: unknown extension, missing folder, no samples, or samples that are not finite or that any format
+            but .wav would clip.
     """
     import soundfile
 
@@ -210,9 +212,9 @@ def save_audio(
     if not np.isfinite(samples).all():
         raise AudioError(f"Cannot write {path.name!r}: the waveform holds NaN or infinite samples.")
     peak = float(np.abs(samples).max())
-    if extension == ".flac" and peak > 1.0:
+    if extension != ".wav" and peak > 1.0:
         raise AudioError(
-            f"The waveform peaks at {peak:.3f} and 16-bit FLAC clips above 1.0. Divide it by {peak:.3f}, or save "
+            f"The waveform peaks at {peak:.3f} and {extension} clips above 1.0. Divide it by {peak:.3f}, or save "
             "a .wav."
         )
     container, subtype = SAVED_FORMATS[extension]

@@ -56,7 +56,8 @@ def read_entries(
     if isinstance(source, np.lib.npyio.NpzFile):
         raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
     if isinstance(source, Mapping):
-        name, vocabularies = "The dict", {}
+        name = "The dict"
+        vocabularies: dict[str, int] = {}
         arrays = {key: source[key] for key in _KEYS + _OLD_KEYS if key in source}
         found = [str(key) for key in source]
     elif isinstance(source, str | os.PathLike):

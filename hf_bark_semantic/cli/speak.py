@@ -38,7 +38,7 @@ def add_parser(commands) -> None:
     output = parser.add_argument_group("where it goes")
     output.add_argument(
         "--output", type=Path, required=True, metavar="FILE",
-        help="the .wav or .flac to write; - streams a WAV to stdout, each piece as soon as it is spoken",
+        help="the .wav, .flac, .mp3 or .ogg to write; - streams a WAV to stdout, each piece as soon as it is spoken",
     )  # fmt: skip
     output.add_argument("--overwrite", action="store_true", help="replace the file of --output")
     output.add_argument(

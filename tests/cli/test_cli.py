@@ -477,7 +477,7 @@ def test_voices_are_presets_or_recordings_and_recordings_convert(speak, tmp_path
         (["hello", "--file", "text.txt"], "one of them only"),
         (["--file", "nowhere.txt"], "cannot read the text"),
         ([" "], "the text is empty"),
-        (["hello", "--output", "speech.mp3"], "must end in .wav or .flac"),
+        (["hello", "--output", "speech.txt"], "must end in .wav or .flac or .mp3 or .ogg"),
         (["hello", "--bark", "nobody/bark"], "cannot load the Bark 'nobody/bark'"),
     ],
 )

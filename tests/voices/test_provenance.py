@@ -52,7 +52,7 @@ def test_facts_come_back_from_every_format(tmp_path, extension, subtype):
     assert read_provenance(str(path))["software"].startswith("hf_bark_semantic")
 
 
-@pytest.mark.parametrize("extension", ["wav", "flac"])
+@pytest.mark.parametrize("extension", ["wav", "flac", "mp3", "ogg"])
 def test_saved_speech_has_the_facts_and_the_same_samples(tmp_path, extension):
     waveform = noise(0.5, sampling_rate=24_000)
     plain = save_audio(tmp_path / f"plain.{extension}", waveform, 24_000)
