@@ -9,55 +9,39 @@
                             └── Batch     lines ──> a zip of recordings
 
 Recordings and texts stay on the machine: the page loads nothing from elsewhere (and forbids the browser to), reports
-nothing, and has no public link. A visitor's voice is kept in the visitor's session alone.
+nothing, and has no public link. On the loopback address the voices of the one user are kept in a folder; on any other,
+in the visitors' browsers alone. So is what they had said.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from ..audio import SAVED_FORMATS
 from ..bark.request import PROMPT_MODES
 from ..voices.speaking import LONG_FORMS
+from .history import FIELDS
 from .look import CSS, theme
+from .pictures import DRAG, OVERVIEW, PLAYER
+from .shelf import Shelf
 from .studio import MAX_LINES, Studio
 from .visit import CONSENT, NOTHING_READ, Visit
 
 TITLE = "Voices for Bark"
 HOST, PORT = "127.0.0.1", 7860
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
+FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
 
-# a recording as a whole, and the part of it that was chosen
-OVERVIEW = """${value ? `<svg viewBox="0 -1 ${value.peaks.length} 2" preserveAspectRatio="none">
-    ${value.peaks.map((peak, i) => `<path class="peaks" d="M${i + 0.5} ${-peak}V${peak}"/>`).join("")}
-    <rect class="part" x="${value.start_s / value.duration_s * value.peaks.length}" y="-1" height="2"
-        width="${(value.end_s - value.start_s) / value.duration_s * value.peaks.length}"/></svg>` : ""}"""
-DRAG = """
-let dragged = false;
-const move = (event) => {
-    const {left, width} = element.getBoundingClientRect(), {duration_s, start_s, end_s} = props.value;
-    const length = end_s - start_s, middle = (event.clientX - left) / width * duration_s;
-    const start = Math.max(0, Math.min(duration_s - length, middle - length / 2));
-    const round = (seconds) => Math.round(seconds * 100) / 100;
-    props.value = {...props.value, start_s: round(start), end_s: round(start + length)};
-    trigger('drag');
-};
-element.addEventListener('pointerdown', (event) => {
-    if (!props.value) return;
-    dragged = true;
-    element.setPointerCapture(event.pointerId);
-    move(event);
-});
-element.addEventListener('pointermove', (event) => dragged && move(event));
-element.addEventListener('pointerup', () => {
-    if (dragged) trigger('drop');
-    dragged = false;
-});
-"""
+CUES = ("[laughs]", "[sighs]", "♪", "—")
+EXAMPLES = ("The dog runs to the river.", "Could you open the window, please?", "Five seven one nine two.")
+BROWSER = {"secret": "hf_bark_semantic"}  # what a browser keeps is not secret, and must outlive this process
 
 # nothing from elsewhere, whatever the page's libraries may want; gradio's scripts are inline
 _POLICY = (
@@ -79,7 +63,8 @@ def serve(studio: Studio, *, host: str = HOST, port: int = PORT) -> None:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
     """
     studio.load_all()
-    launch(build_page(studio), host=host, port=port, prevent_thread_lock=False)
+    shelf = Shelf.of_user() if host in LOOPBACK else None
+    launch(build_page(studio, shelf), host=host, port=port, prevent_thread_lock=False)
 
 
 def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, prevent_thread_lock: bool = True):
@@ -103,41 +88,28 @@ def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, preven
     )
 
 
-def build_page(studio: Studio) -> gr.Blocks:
-    """The page, not yet shown."""
-    visit = Visit(studio)
+def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
+    """The page, not yet shown.
+
+    Args:
+        studio (`Studio`): what computes.
+        shelf (`Shelf`, *optional*): keeps the voices of the one user of this machine. Without one, each visitor's
+            browser keeps its own, and this machine nothing.
+    """
+    visit = Visit(studio, shelf)
     fields = visit.fields
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DELETE_FILES_S // 4, DELETE_FILES_S)) as page:
         gr.Markdown(
             f"# {TITLE}\nClone a voice, then let it speak. Everything is computed on this machine, and recordings and "
-            "texts stay there. Files of speech say in their comment that they are synthetic."
+            f"texts stay there. Your voices are kept {'in a folder of yours' if shelf else 'in your browser alone'}. "
+            "Files of speech say in their comment that they are synthetic."
         )
-        fields.prompt = gr.State(None)  # VoicePrompt, of this visitor
+        # the visitor's voices by name, as `pack` makes them, and what was said, newest first; not inside a tab, where
+        # gradio has no values of them before the tab is opened
+        fields.own = gr.State({}) if shelf else gr.BrowserState({}, storage_key="bark-voices", **BROWSER)
+        fields.history = gr.BrowserState([], storage_key="bark-history", **BROWSER)
         fields.num_cancelled = gr.Number(0, visible=False)  # sent along with every job; see Studio.work
-        with gr.Row():
-            fields.bark = gr.Dropdown(
-                visit.barks(),
-                value=studio.bark,
-                label="Bark",
-                info="The model that speaks.",
-                scale=2,
-                min_width=240,
-                elem_id="bark",
-            )
-            adapters = [("none", ""), *((name, name) for name in studio.adapters)]
-            fields.adapter = gr.Dropdown(
-                adapters, value="", label="Adapter", info="Fine-tuned changes to this Bark.",
-                visible=bool(studio.adapters),
-            )  # fmt: skip
-            fields.voice = gr.Dropdown(
-                visit.first_voices(),
-                label="Voice",
-                info="Who speaks. A clone appears here.",
-                scale=2,
-                min_width=240,
-                elem_id="voice",
-            )
-        download = gr.Button("Download", visible=False, elem_id="download")
+        menus = _add_menus(visit)
         with gr.Tab("Clone"):
             stops = [_clone_tab(visit)]
         settings = _add_settings(visit)
@@ -147,14 +119,22 @@ def build_page(studio: Studio) -> gr.Blocks:
                 elem_id="text", render=False,
             )  # fmt: skip
             unknown = gr.Markdown(visible=False, elem_id="unknown", elem_classes="note", render=False)
-            stops.append(_speech_tab(visit, "speak", fields.text, visit.speak, settings, below=[unknown]))
+
+            def help_to_write() -> None:
+                unknown.render()
+                _add_cues(fields.text)
+                gr.Examples([[text] for text in EXAMPLES], fields.text, label="Examples")
+
+            said = _speech_tab(visit, "speak", fields.text, visit.speak, settings, below=help_to_write)
+            stops.append(said.stop)
+            _add_history(visit, said, settings)
         fields.text.change(
             visit.name_unknown_words, [fields.bark, fields.text], unknown, queue=False, show_progress="hidden",
             trigger_mode="always_last", api_name=False,
         )  # fmt: skip
         with gr.Tab("Convert"):
             fields.source = _recording("A recording whose words the voice shall say, as they are said", "source")
-            stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings))
+            stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings).stop)
         with gr.Tab("Batch"):
             stops.append(_batch_tab(visit, settings))
         with gr.Accordion("How Bark speaks", open=False), gr.Row():
@@ -162,16 +142,71 @@ def build_page(studio: Studio) -> gr.Blocks:
                 setting.render()
         for stop in stops:
             stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
-        chosen, outputs = (
-            {*_models(visit), fields.prompt, fields.text},
-            [fields.bark, fields.voice, fields.prompt, download, unknown],
+        _connect_menus(visit, menus, unknown)
+        arrived = [fields.own, fields.voice, fields.past]
+        page.load(
+            visit.arrive, {*_models(visit), fields.own, fields.history}, arrived, **_computing("arrive", fields.voice)
         )
-        for menu, name in ((fields.bark, "choose_bark"), (fields.adapter, "choose_adapter")):
-            menu.input(visit.choose, chosen, outputs, **_computing(name, fields.voice))
-        computing = _computing("download", fields.voice, concurrency_id="download")
-        download.click(visit.download, chosen, outputs, **computing)
         page.unload(visit.leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+
+
+@dataclass
+class _Menus:
+    """What belongs to the menus of Barks and voices."""
+
+    download: gr.Button
+    listen: gr.Button
+    delete: gr.Button
+    sample: gr.Audio
+
+
+def _add_menus(visit: Visit) -> _Menus:
+    """Which Bark speaks, with which adapter, and in which voice."""
+    fields, studio = visit.fields, visit.studio
+    with gr.Row():
+        fields.bark = gr.Dropdown(
+            visit.barks(),
+            value=studio.bark,
+            label="Bark",
+            info="The model that speaks.",
+            scale=2,
+            min_width=240,
+            elem_id="bark",
+        )
+        adapters = [("none", ""), *((name, name) for name in studio.adapters)]
+        fields.adapter = gr.Dropdown(
+            adapters, value="", label="Adapter", info="Fine-tuned changes to this Bark.",
+            visible=bool(studio.adapters),
+        )  # fmt: skip
+        fields.voice = gr.Dropdown(
+            visit.first_voices(),
+            label="Voice",
+            info="Who speaks. A clone appears here.",
+            scale=2,
+            min_width=240,
+            elem_id="voice",
+        )
+    with gr.Row():
+        download = gr.Button("Download", visible=False, elem_id="download")
+        listen = gr.Button("Listen to this voice", elem_id="listen", size="sm", min_width=120)
+        delete = gr.Button("Delete this voice", elem_id="delete", size="sm", min_width=120)
+    sample = gr.Audio(label="The voice", interactive=False, visible=False, buttons=[], elem_id="sample")
+    return _Menus(download, listen, delete, sample)
+
+
+def _connect_menus(visit: Visit, menus: _Menus, unknown: gr.Markdown) -> None:
+    fields = visit.fields
+    models, outputs = _models(visit), [fields.bark, fields.voice, menus.download, unknown]
+    for menu, name in ((fields.bark, "choose_bark"), (fields.adapter, "choose_adapter")):
+        menu.input(visit.choose, {*models, fields.own, fields.text}, outputs, **_computing(name, fields.voice))
+    computing = _computing("download", fields.voice, concurrency_id="download")
+    menus.download.click(visit.download, {*models, fields.own, fields.text}, outputs, **computing)
+    voice = {fields.voice, fields.own}
+    menus.listen.click(visit.listen, {*models, *voice}, menus.sample, **_computing("listen", menus.sample))
+    menus.delete.click(
+        visit.delete, {*models, *voice}, [fields.voice, fields.own], **_computing("delete", fields.voice)
+    )
 
 
 def _models(visit: Visit) -> set[gr.Component]:
@@ -201,9 +236,10 @@ def _add_settings(visit: Visit) -> list[gr.Component]:
         list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts",
         info="each piece follows the voice, or the piece before", render=False,
     )  # fmt: skip
+    fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="Files", info="of speech", render=False)
     temperatures = [fields.temperature, fields.fine_temperature]
     guidance = [fields.guidance_scale, fields.voice_guidance_scale]
-    return [fields.seed, *temperatures, *guidance, fields.prompt_mode, fields.long_form]
+    return [fields.seed, *temperatures, *guidance, fields.prompt_mode, fields.long_form, fields.format]
 
 
 def _clone_tab(visit: Visit) -> gr.Button:
@@ -222,6 +258,7 @@ def _clone_tab(visit: Visit) -> gr.Button:
             with gr.Row():
                 best = gr.Button("Find the best part", min_width=100)
                 read = gr.Button("Read this part", min_width=100)
+            fields.name = gr.Textbox("my voice", label="Name of the voice", max_lines=1, elem_id="name")
             fields.consent = gr.Checkbox(label=CONSENT, elem_id="consent")
             with gr.Row():
                 clone = gr.Button("Clone", variant="primary", elem_id="clone")
@@ -250,7 +287,7 @@ def _clone_tab(visit: Visit) -> gr.Button:
     _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
-    chosen, voice = {fields.recording, *bounds, *models}, [fields.voice, fields.prompt]
+    chosen, voice = {fields.recording, *bounds, *models}, [fields.voice, fields.own]
     for event, name in ((read.click, "read_part"), (part.drop, "drop_part")):
         event(visit.read_part, chosen, [*of_part], **_computing(name, summary))
     part.drag(None, part, bounds, js="(part) => [part.start_s, part.end_s]")
@@ -258,11 +295,25 @@ def _clone_tab(visit: Visit) -> gr.Button:
         bound.input(None, [part, *bounds], part, js="(part, start_s, end_s) => part && {...part, start_s, end_s}")
     _reset(clone.click, {report: "", saved: None})
     outputs = [*of_part, report, saved, *voice]
-    clone.click(visit.clone, {*chosen, fields.consent}, outputs, **_computing("clone", summary))
-    inputs = {fields.file, fields.prompt_consent, *models}
+    clone.click(
+        visit.clone, {*chosen, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary)
+    )
+    inputs = {fields.file, fields.name, fields.prompt_consent, fields.own, *models}
     _reset(load.click, {report: "", saved: None})
     load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", summary))
     return stop
+
+
+@dataclass
+class _SpeechTab:
+    """The parts of a tab that others need."""
+
+    start: gr.Button
+    stop: gr.Button
+    inputs: set[gr.Component]
+    outputs: list[gr.Component]  # a recording first
+    handler: Callable
+    spoken: Any  # the event
 
 
 def _speech_tab(
@@ -271,23 +322,59 @@ def _speech_tab(
     content: gr.Component,
     handler: Callable,
     settings: list[gr.Component],
-    below: Iterable[gr.Component] = (),
-) -> gr.Button:
+    below: Callable[[], None] | None = None,
+) -> _SpeechTab:
     """What is to be said, and the file that is made of it."""
     with gr.Row(equal_height=False):
         with gr.Column():
-            for component in (content, *below):
-                component.render()
+            content.render()
+            if below is not None:
+                below()
             with gr.Row():
                 start = gr.Button(name.capitalize(), variant="primary", elem_id=name)
                 stop = gr.Button("Cancel", elem_id=f"stop-{name}")
         with gr.Column():
             audio = gr.Audio(label="Speech", interactive=False, buttons=NO_SHARING, elem_id=f"{name}-audio")
+            player = gr.HTML(js_on_load=PLAYER, html_template="", elem_id=f"{name}-player")
             status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id=f"{name}-result")
-    inputs = {content, visit.fields.voice, visit.fields.prompt, *_models(visit), *settings}
-    _reset(start.click, {audio: None, status: ""})
-    start.click(handler, inputs, [audio, status], **_computing(name, audio))
-    return stop
+            shown = gr.HTML(elem_id=f"{name}-picture")
+    inputs = {content, visit.fields.voice, visit.fields.own, *_models(visit), *settings}
+    outputs = [audio, status, player, shown]
+    _reset(start.click, {audio: None, status: "", shown: ""})
+    spoken = start.click(handler, inputs, outputs, **_computing(name, audio))
+    return _SpeechTab(start, stop, inputs, outputs, handler, spoken)
+
+
+def _add_cues(text: gr.Textbox) -> None:
+    """Buttons for what cannot easily be typed."""
+    with gr.Row():
+        for cue in CUES:
+            button = gr.Button(cue, size="sm", min_width=60)
+            button.click(None, text, text, js=f"(text) => `${{text}} {cue} `.trimStart()")
+
+
+def _add_history(visit: Visit, tab: _SpeechTab, settings: list[gr.Component]) -> None:
+    """What was said, with buttons that say it again; the visitor's browser keeps it."""
+    fields = visit.fields
+    fields.said = tab.outputs[1]
+    with gr.Row():
+        fields.past = gr.Dropdown(
+            [], label="What was said", info="Kept in this browser.", scale=3, min_width=240, elem_id="past"
+        )
+        again = gr.Button("Say it again", size="sm", min_width=100, elem_id="again")
+        take = gr.Button("Another take", size="sm", min_width=100, elem_id="take")
+        star = gr.Button("★ Favourite", size="sm", min_width=100, elem_id="star")
+    quick = {"queue": False, "show_progress": "hidden", "api_name": False}
+    entry = {fields.history, fields.past, fields.bark}
+    kept = {fields.history, fields.text, fields.voice, fields.bark, fields.said, *settings}
+    tab.spoken.success(visit.remember, kept, [fields.history, fields.past], **quick)
+    values = [getattr(fields, name) for name in FIELDS]
+    for button, recall, name in ((again, visit.recall, "again"), (take, visit.another_take, "take")):
+        spoken = button.click(recall, entry, values, **quick).success(
+            tab.handler, tab.inputs, tab.outputs, **_computing(name, tab.outputs[0])
+        )
+        spoken.success(visit.remember, kept, [fields.history, fields.past], **quick)
+    star.click(visit.star, entry, [fields.history, fields.past], **quick)
 
 
 def _batch_tab(visit: Visit, settings: list[gr.Component]) -> gr.Button:
@@ -302,8 +389,8 @@ def _batch_tab(visit: Visit, settings: list[gr.Component]) -> gr.Button:
             table = gr.Dataframe(
                 headers=["line", "text", "result"], label="Lines", interactive=False, wrap=True, elem_id="table"
             )
-            archive = gr.File(label="All of them, as wav in a zip", interactive=False, height=120, elem_id="zip")
-    inputs = {fields.lines, fields.voice, fields.prompt, *_models(visit), *settings}
+            archive = gr.File(label="All of them, in a zip", interactive=False, height=120, elem_id="zip")
+    inputs = {fields.lines, fields.voice, fields.own, *_models(visit), *settings}
     _reset(start.click, {table: None, archive: None})
     computing = _computing("speak_lines", archive, concurrency_id="batch")
     start.click(visit.speak_lines, inputs, [table, archive], **computing)

@@ -7,6 +7,7 @@
 Of a visitor only the jobs are kept here, by session; voices and texts are arguments.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +32,19 @@ from ..voices.unknown_words import unknown_words_warning
 from .cached_barks import cached_barks
 from .downloads import SUNO_BARKS, download
 from .job import Cancelled, Job
+from .shelf import unpack
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
 WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 
-CLONED, NOBODY, ADAPTER, PRESET = "cloned", "nobody", "adapter", "preset:"  # kinds of voices; a preset's name follows
+OWN, NOBODY, ADAPTER, PRESET = "own:", "nobody", "adapter", "preset:"  # kinds of voices; a name follows a colon
+LANGUAGES = {
+    "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "tr": "Turkish", "zh": "Chinese",
+}  # fmt: skip
+
+_PRESET_LANGUAGE = re.compile(r"(?:v2/)?([a-z]{2})_speaker_\d")
 
 
 class Studio:
@@ -169,47 +177,44 @@ class Studio:
             with self.work(self.bark, adapter, job=Job()):
                 pass
 
-    def voices(self, speaker: VoiceCloningPipeline, *, has_cloned: bool) -> list[tuple[str, str]]:
-        """Labels and values of the voices to choose from: the visitor's clone, the adapter's, the Bark's, none."""
-        voices = [("the voice that I cloned", CLONED)] if has_cloned else []
+    def voices(self, speaker: VoiceCloningPipeline, own: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Labels and values of the voices to choose from: the visitor's, the adapter's, the Bark's, none.
+
+        Args:
+            speaker (`VoiceCloningPipeline`): from [`work`].
+            own (`Mapping[str, str]`): the visitor's voices, as [`pack`] makes them, by name; those for another Bark
+                are left out.
+        """
+        voices = [(name, OWN + name) for name in own if _fits(own[name], speaker)]
         if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
             voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
-        voices += [(f"preset {name}", PRESET + name) for name in speaker.voice_presets]
+        voices += [(_preset_label(name), PRESET + name) for name in speaker.voice_presets]
         return [*voices, ("no voice: whoever Bark comes up with", NOBODY)]
 
-    def say(
-        self,
-        speaker: VoiceCloningPipeline,
-        voice: str,
-        cloned: VoicePrompt | None,
-        *,
-        text: str | None = None,
-        convert: Any = None,
-        job: Job,
-        **options: Any,
-    ) -> dict[str, Any]:
+    def prompt(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> VoicePrompt | None:
+        """The voice prompt of a value of [`voices`]."""
+        argument = _voice_argument(speaker, voice, own)
+        return None if argument is None else speaker(argument)["voice_prompt"]
+
+    def say(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str], **what: Any) -> dict[str, Any]:
         """Speak a text, or what a recording says.
 
         Args:
             speaker (`VoiceCloningPipeline`): from [`work`].
-            voice (`str`): a value of [`voices`].
-            cloned (`VoicePrompt`, *optional*): the visitor's.
+            voice (`str`), own (`Mapping[str, str]`): a value of [`voices`], and what that was called with.
             text, convert, options: as in the pipeline.
+            job (`Job`): what [`work`] was called with.
 
         Returns:
             `dict`: of the pipeline: `audio`, `sampling_rate`, `voice_prompt`, `warnings`.
         """
-        if convert is not None:
-            convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
-            job.expected_s = len(convert["array"]) / CODEC_SAMPLING_RATE
-        elif not (text or "").strip():
-            raise ValueError("There is no text. Write what is to be said.")
-        else:
-            job.expected_s = estimate_duration_s(text)
-        job.num_steps = 0
-        if voice == NOBODY:
-            options["prompt_mode"] = "none"
-        return speaker(_voice_argument(speaker, voice, cloned), text, convert=convert, on_step=job.step, **options)
+        return speaker(_voice_argument(speaker, voice, own), **_speech_arguments(voice, **what))
+
+    def stream(
+        self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str], **what: Any
+    ) -> Iterator[dict[str, Any]]:
+        """[`say`] piece by piece, as in the pipeline's `stream`."""
+        return speaker.stream(_voice_argument(speaker, voice, own), **_speech_arguments(voice, **what))
 
     def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
         if bark not in self.barks:
@@ -304,17 +309,46 @@ def read_lines(text: str | None) -> list[str]:
     return lines
 
 
-def _voice_argument(speaker: VoiceCloningPipeline, voice: str, cloned: VoicePrompt | None) -> Any:
+def _speech_arguments(
+    voice: str, *, text: str | None = None, convert: Any = None, job: Job, **options: Any
+) -> dict[str, Any]:
+    if convert is not None:
+        convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
+        job.expected_s = len(convert["array"]) / CODEC_SAMPLING_RATE
+    elif not (text or "").strip():
+        raise ValueError("There is no text. Write what is to be said.")
+    else:
+        job.expected_s = estimate_duration_s(text)
+    job.num_steps = 0
+    if voice == NOBODY:
+        options["prompt_mode"] = "none"
+    return {"text": text, "convert": convert, "on_step": job.step, **options}
+
+
+def _voice_argument(speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> Any:
     if voice == NOBODY:
         return None
     if voice == ADAPTER and speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
         return speaker.adapter.voice_prompt
-    if voice == CLONED and cloned is not None:
-        return cloned
-    name = str(voice).removeprefix(PRESET)
-    if str(voice).startswith(PRESET) and name in speaker.voice_presets:
+    kind, colon, name = str(voice).partition(":")
+    if kind + colon == OWN and name in own:
+        return unpack(own[name])
+    if kind + colon == PRESET and name in speaker.voice_presets:
         return name
     raise VoicePromptError("There is no such voice yet. Clone a recording, or choose another voice.")
+
+
+def _fits(packed: str, speaker: VoiceCloningPipeline) -> bool:
+    try:
+        unpack(packed).for_bark(**speaker.vocabularies)
+    except ValueError:
+        return False
+    return True
+
+
+def _preset_label(name: str) -> str:
+    language = _PRESET_LANGUAGE.fullmatch(name)
+    return f"{LANGUAGES.get(language[1], language[1])}: {name}" if language else f"preset {name}"
 
 
 __all__ = ["Studio", "encode_part", "prompt_of_part", "read_lines"]

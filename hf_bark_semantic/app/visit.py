@@ -1,9 +1,15 @@
 """What happens when a visitor of the page clicks."""
 
+import base64
+import contextvars
 import html
+import io
+import queue
+import re
 import tempfile
+import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -13,21 +19,25 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+import soundfile
 
-from ..audio import read_audio, save_audio
+from ..audio import read_audio, save_audio, within_full_scale
 from ..bark.voice_prompt import VoicePrompt, bark_of_vocabulary
-from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..configuration_bark_semantic import CODEC_RATE_HZ, CODEC_SAMPLING_RATE, SEMANTIC_RATE_HZ, num_codec_frames
 from ..pipelines.cloning import VoiceCloningPipeline
-from ..voices.cloning import clearest_window
+from ..voices.cloning import clearest_window, decode_codes
 from ..voices.provenance import Provenance, read_provenance
 from ..voices.window import prompt_report
 from .downloads import download_size
+from .history import FIELDS, labels, remember
 from .job import Cancelled, Job
 from .pictures import overview, picture
-from .studio import CLONED, Studio, encode_part, prompt_of_part, read_lines
+from .shelf import MAX_VOICES, Shelf, checked_name, pack
+from .studio import OWN, Studio, encode_part, prompt_of_part, read_lines
 from .words import describe_part
 
 SHOW_ERROR_S = 30
+MAX_FILE_NAME = 60  # letters
 CONSENT = "It is my own voice, or its owner has agreed to this clone and to what I shall do with it."
 PROGRESS = gr.Progress()  # gradio replaces it by the one of the event
 
@@ -61,8 +71,8 @@ class Visit:
     that the layout names: nothing, if the job was cancelled.
     """
 
-    def __init__(self, studio: Studio):
-        self.studio = studio
+    def __init__(self, studio: Studio, shelf: Shelf | None = None):
+        self.studio, self.shelf = studio, shelf
         self.fields = SimpleNamespace()
 
     def barks(self) -> list[tuple[str, str]]:
@@ -70,7 +80,16 @@ class Visit:
 
     def first_voices(self) -> list[tuple[str, str]]:
         with self.studio.work(self.studio.bark, job=Job()) as speaker:
-            return self.studio.voices(speaker, has_cloned=False)
+            return self.studio.voices(speaker, {})
+
+    @_plain_errors
+    def arrive(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
+        """Show a visitor who opens the page, or comes back, the voices and the texts that were kept."""
+        asked = self._asked(values)
+        own = self.shelf.load() if self.shelf is not None else asked.own
+        with self._work(asked, request, progress) as (speaker, _):
+            voices = self.studio.voices(speaker, own)
+        yield own, gr.update(choices=voices, value=voices[0][1]), gr.update(choices=labels(asked.history))
 
     def cancel(self, request: gr.Request) -> int:
         return self.studio.cancel(_session(request))
@@ -80,21 +99,17 @@ class Visit:
 
     @_plain_errors
     def choose(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Load another Bark or adapter, or offer its download; a cloned voice stays if it has the same tokens."""
+        """Load another Bark or adapter, or offer its download; the menu shows the voices that belong to it."""
         asked = self._asked(values)
         if not self.studio.is_here(asked.bark):
             size = f"{download_size(asked.bark) / 1e9:.1f} GB"
             button = gr.update(visible=True, value=f"Download {asked.bark} ({size})")
-            yield gr.skip(), gr.skip(), gr.skip(), button, gr.skip()
+            yield gr.skip(), gr.skip(), button, gr.skip()
             return
         with self._work(asked, request, progress) as (speaker, _):
-            prompt = asked.prompt
-            if prompt is not None and prompt.vocabularies != speaker.vocabularies:
-                gr.Warning("The cloned voice belongs to another Bark, so it is gone. Clone it again for this one.")
-                prompt = None
-            voices = self.studio.voices(speaker, has_cloned=prompt is not None)
+            voices = self.studio.voices(speaker, asked.own)
         note, barks = _note(self.studio.unknown_words(asked.bark, asked.text)), gr.update(choices=self.barks())
-        yield barks, gr.update(choices=voices, value=voices[0][1]), prompt, gr.update(visible=False), note
+        yield barks, gr.update(choices=voices, value=voices[0][1]), gr.update(visible=False), note
 
     @_plain_errors
     def download(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -145,14 +160,17 @@ class Visit:
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             _check_consent(asked.consent)
+            checked_name(asked.name)
             read = _read_chosen_part(speaker, asked)
             prompt = prompt_of_part(speaker, read.encoded)
             report = prompt_report(prompt, read.clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
-            menu = self._menu_with_clone(speaker)
+            own, menu = self._keep(speaker, asked, prompt)
         label = f"Voice prompt for {bark_of_vocabulary(prompt.semantic_vocab_size)} and no other"
         with _folder() as folder:
-            file = gr.update(value=str(prompt.save(folder / "voice.npz")), label=label, visible=True)
-            yield *_shown_part(read, folder), str(report), file, menu, prompt
+            file = gr.update(
+                value=str(prompt.save(folder / f"{checked_name(asked.name)}.npz")), label=label, visible=True
+            )
+            yield *_shown_part(read, folder), str(report), file, menu, own
 
     @_plain_errors
     def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -163,20 +181,80 @@ class Visit:
             if not asked.file:
                 raise ValueError("There is no voice prompt. Choose an .npz file.")
             prompt = VoicePrompt.load(asked.file, **speaker.vocabularies)
-            report, menu = prompt_report(prompt, histories=speaker.histories), self._menu_with_clone(speaker)
-        yield str(report), menu, prompt
+            report = prompt_report(prompt, histories=speaker.histories)
+            own, menu = self._keep(speaker, asked, prompt)
+        yield str(report), menu, own
 
     @_plain_errors
-    def speak(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
+    def delete(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
+        """Delete the voice that is chosen, if it is the visitor's."""
+        asked = self._asked(values)
+        name = str(asked.voice).removeprefix(OWN)
+        if not str(asked.voice).startswith(OWN) or name not in asked.own:
+            raise ValueError("Choose one of your own voices to delete it; those of the Bark stay.")
+        if self.shelf is not None:
+            self.shelf.delete(name)
+        own = {kept: packed for kept, packed in asked.own.items() if kept != name}
+        with self._work(asked, request, progress) as (speaker, _):
+            voices = self.studio.voices(speaker, own)
+        yield gr.update(choices=voices, value=voices[0][1]), own
+
+    @_plain_errors
+    def listen(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[Any]:
+        """Play what a voice prompt sounds like."""
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            prompt = self.studio.prompt(speaker, asked.voice, asked.own)
+            if prompt is None:
+                raise ValueError("There is nothing to listen to: Bark comes up with a voice when it speaks.")
+            waveform = decode_codes(prompt.audio_codes.copy(), speaker.bark.codec_model)
+        with _folder() as folder:
+            file = save_audio(folder / "voice.wav", within_full_scale(waveform)[0], CODEC_SAMPLING_RATE)
+            yield gr.update(value=str(file), visible=True)
+
+    def remember(self, values: Values):
+        """Add what was just said to the history."""
+        asked = self._asked(values)
+        history = remember(asked.history, asked.bark, vars(asked)) if asked.said else asked.history
+        return history, gr.update(choices=labels(history), value=0 if history else None)
+
+    def recall(self, values: Values):
+        """Bring back the text, the voice and the settings of something that was said."""
+        asked = self._asked(values)
+        entry = self._remembered(asked)
+        if entry["bark"] != asked.bark:
+            raise gr.Error(f"{html.escape(str(entry['bark']))} said that. Choose it first.", print_exception=False)
+        return tuple(entry[name] for name in FIELDS)
+
+    def another_take(self, values: Values):
+        """The same with the next seed."""
+        text, voice, seed, *rest = self.recall(values)
+        return text, voice, int(seed or 0) + 1, *rest
+
+    def star(self, values: Values):
+        """Make something that was said a favourite, or no longer one."""
+        asked = self._asked(values)
+        entry = self._remembered(asked)
+        history = [{**e, "favourite": not e["favourite"]} if e is entry else e for e in asked.history]
+        return history, gr.update(choices=labels(history))
+
+    def _remembered(self, asked: SimpleNamespace) -> dict[str, Any]:
+        if asked.past is None or not 0 <= asked.past < len(asked.history):
+            raise gr.Error("Choose something that was said first.", print_exception=False)
+        return asked.history[asked.past]
+
+    @_plain_errors
+    def speak(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Speak a text."""
         asked = self._asked(values)
-        yield from self._speech_file(asked, request, progress, lambda: {"text": asked.text})
+        yield from self._speech(asked, request, progress, asked.text or "", text=asked.text)
 
     @_plain_errors
-    def convert(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[str, str]]:
+    def convert(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Say what a recording says."""
         asked = self._asked(values)
-        yield from self._speech_file(asked, request, progress, lambda: {"convert": _given(asked.source)})
+        source = _given(asked.source)
+        yield from self._speech(asked, request, progress, Path(source).stem, convert=source)
 
     @_plain_errors
     def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
@@ -185,10 +263,19 @@ class Visit:
         with _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
             lines = read_lines(asked.lines)
             for number, line in enumerate(lines, 1):
-                file = folder / f"{number:04d}.wav"
+                file = folder / f"{number:04d}-{_file_name(asked.voice, line)}.{asked.format}"
                 try:
                     with self._job(asked, request, _progress_of_line(progress, number, len(lines))) as (speaker, job):
-                        result = self._save_speech(speaker, asked, job, file, text=line)
+                        speech = self.studio.say(
+                            speaker, asked.voice, asked.own, text=line, job=job, **_options(asked)
+                        )
+                        result = _save_speech(
+                            file,
+                            speech["audio"],
+                            speech["sampling_rate"],
+                            speech["warnings"],
+                            _provenance(speaker, speech),
+                        )
                     archive.write(file, file.name)
                     file.unlink()
                     num_spoken += 1
@@ -222,33 +309,112 @@ class Visit:
         with self._job(asked, request, _shown_on(progress)) as work:
             yield work
 
-    def _menu_with_clone(self, speaker: VoiceCloningPipeline):
-        return gr.update(choices=self.studio.voices(speaker, has_cloned=True), value=CLONED)
+    def _keep(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace, prompt: VoicePrompt) -> tuple[dict, Any]:
+        """The visitor's voices with one more, and the menu in which it is chosen."""
+        name = checked_name(asked.name)
+        own = {name: pack(prompt), **{kept: packed for kept, packed in asked.own.items() if kept != name}}
+        if len(own) > MAX_VOICES:
+            raise ValueError(f"You have {MAX_VOICES} voices already. Delete one that you do not need.")
+        if self.shelf is not None:
+            self.shelf.keep(name, prompt)
+        return own, gr.update(choices=self.studio.voices(speaker, own), value=OWN + name)
 
-    def _speech_file(
-        self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, content: Callable[[], dict]
-    ) -> Iterator[tuple[str, str]]:
-        """A file of speech, which is there until the page has taken it, and what there is to say about it."""
+    def _speech(
+        self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, said: str, **content: Any
+    ) -> Iterator[tuple]:
+        """Pieces to play as soon as they are finished; then a file of all, what there is to say, and a picture."""
+        pieces: list[dict[str, Any]] = []
+        for new in self._pieces(asked, request, progress, content):
+            pieces += new
+            yield gr.skip(), gr.skip(), _to_play(new), gr.skip()
+        audio, rate = np.concatenate([piece["audio"] for piece in pieces]), pieces[0]["sampling_rate"]
+        warnings = [warning for piece in pieces for warning in piece["warnings"]]
         with _folder() as folder:
-            file = folder / "speech.wav"
-            with self._work(asked, request, progress) as (speaker, job):
-                result = self._save_speech(speaker, asked, job, file, **content())
-            yield str(file), result
+            file = folder / f"{_file_name(asked.voice, said)}.{asked.format}"
+            words = _save_speech(file, audio, rate, warnings, pieces[0]["provenance"])
+            tokens, times_s = _timed_tokens(pieces)
+            yield str(file), words, gr.skip(), picture(audio, rate, tokens, times_s=times_s)
 
-    def _save_speech(
-        self, speaker: VoiceCloningPipeline, asked: SimpleNamespace, job: Job, file: Path, **content: Any
-    ) -> str:
-        speech = self.studio.say(
-            speaker, asked.voice, asked.prompt, job=job, seed=int(asked.seed or 0),
-            semantic_temperature=_number(asked.temperature), coarse_temperature=_number(asked.temperature),
-            fine_temperature=_number(asked.fine_temperature), guidance_scale=_number(asked.guidance_scale),
-            voice_guidance_scale=_number(asked.voice_guidance_scale), prompt_mode=asked.prompt_mode,
-            long_form=asked.long_form, **content,
-        )  # fmt: skip
-        provenance = Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
-        save_audio(file, speech["audio"], speech["sampling_rate"], provenance=provenance)
-        seconds = len(speech["audio"]) / speech["sampling_rate"]
-        return "\n".join([f"{seconds:.2f} s of speech", *speech["warnings"]])
+    def _pieces(
+        self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, content: dict[str, Any]
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Pieces of speech as they are finished. A thread computes them, so that no Bark waits for a browser."""
+        finished: queue.SimpleQueue = queue.SimpleQueue()
+
+        def compute() -> None:
+            try:
+                with self._work(asked, request, progress) as (speaker, job):
+                    for piece in self.studio.stream(
+                        speaker, asked.voice, asked.own, job=job, **_options(asked), **content
+                    ):
+                        finished.put({**piece, "provenance": _provenance(speaker, piece)})
+                finished.put(None)
+            except BaseException as error:
+                finished.put(error)
+
+        threading.Thread(target=contextvars.copy_context().run, args=(compute,), daemon=True).start()
+        while True:
+            items = [finished.get()]
+            while not finished.empty():
+                items.append(finished.get())
+            new = [item for item in items if isinstance(item, dict)]
+            if new:
+                yield new
+            if items[-1] is None:
+                return
+            if isinstance(items[-1], BaseException):
+                raise items[-1]
+
+
+def _options(asked: SimpleNamespace) -> dict[str, Any]:
+    """The pipeline's options."""
+    temperature = _number(asked.temperature)
+    return {
+        "seed": int(asked.seed or 0),
+        "semantic_temperature": temperature,
+        "coarse_temperature": temperature,
+        "fine_temperature": _number(asked.fine_temperature),
+        "guidance_scale": _number(asked.guidance_scale),
+        "voice_guidance_scale": _number(asked.voice_guidance_scale),
+        "prompt_mode": asked.prompt_mode,
+        "long_form": asked.long_form,
+    }
+
+
+def _provenance(speaker: VoiceCloningPipeline, speech: dict[str, Any]) -> Provenance:
+    return Provenance.of_speech(speaker.bark, speech["voice_prompt"], adapter=speaker.adapter_name)
+
+
+def _save_speech(file: Path, audio: np.ndarray, rate: int, warnings: Iterable[str], provenance: Provenance) -> str:
+    """Write speech, and say what there is to say about it."""
+    save_audio(file, within_full_scale(audio)[0], rate, provenance=provenance)
+    return "\n".join([f"{len(audio) / rate:.2f} s of speech", *warnings])
+
+
+def _to_play(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """New pieces as the page's player takes them: one WAV."""
+    audio = within_full_scale(np.concatenate([piece["audio"] for piece in pieces]))[0]
+    file = io.BytesIO()
+    soundfile.write(file, audio, pieces[0]["sampling_rate"], format="WAV", subtype="PCM_16")
+    return {"first": pieces[0]["number"] == 1, "wav": base64.b64encode(file.getvalue()).decode()}
+
+
+def _timed_tokens(pieces: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of all pieces, and the times of their beginnings in seconds; each piece may begin with a pause."""
+    tokens, times_s, num_samples = [], [], 0
+    for piece in pieces:
+        num_samples += len(piece["audio"])
+        own = piece["semantic_tokens"]
+        begin_s = num_samples / piece["sampling_rate"] - num_codec_frames(len(own)) / CODEC_RATE_HZ
+        tokens.append(own)
+        times_s.append(begin_s + np.arange(len(own)) / SEMANTIC_RATE_HZ)
+    return np.concatenate(tokens), np.concatenate(times_s)
+
+
+def _file_name(voice: str, said: str) -> str:
+    """A name for a file from a voice and what it says, of letters and digits alone."""
+    words = re.findall(r"[^\W_]+", f"{str(voice).split(':')[-1]} {said}")
+    return "-".join(words)[:MAX_FILE_NAME] or "speech"
 
 
 def _progress_of_line(progress: gr.Progress, number: int, num_lines: int) -> Callable[[float, str], None]:

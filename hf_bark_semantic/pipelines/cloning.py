@@ -191,8 +191,9 @@ class VoiceCloningPipeline(Pipeline):
 
         Returns:
             `Iterator[dict]`: of each piece `audio` (float32 of shape `(num_samples,)`, with the pause before it; no
-                samples where Bark said nothing), `sampling_rate` (Hz), `voice_prompt`, `warnings`, and `number` and
-                `num_pieces`: it is the `number`th, from 1, of so many.
+                samples where Bark said nothing), `sampling_rate` (Hz), `semantic_tokens` (int64 of shape
+                `(num_tokens,)`, of all but the pause), `voice_prompt`, `warnings`, and `number` and `num_pieces`: it
+                is the `number`th, from 1, of so many.
 
         Raises:
             those of a call. That Bark said nothing at all shows at the end, as a `RuntimeError`.
@@ -213,6 +214,7 @@ class VoiceCloningPipeline(Pipeline):
             {
                 "audio": piece.waveform,
                 "sampling_rate": piece.sampling_rate,
+                "semantic_tokens": np.zeros(0, np.int64) if piece.result is None else piece.result.semantic_tokens,
                 "voice_prompt": prompt,
                 "warnings": piece.warnings,
                 "number": piece.number,

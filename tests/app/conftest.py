@@ -3,6 +3,7 @@
 import pytest
 from transformers import pipeline
 
+from hf_bark_semantic.app.shelf import Shelf
 from hf_bark_semantic.app.studio import Studio
 from tiny import tiny_encoder
 
@@ -26,10 +27,21 @@ def studio(bark_folder, encoder) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def address(studio):
+def shelf(tmp_path_factory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("voices"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept_from_test_to_test(shelf):
+    for file in shelf.folder.iterdir():
+        file.unlink()
+
+
+@pytest.fixture(scope="module")
+def address(studio, shelf):
     from hf_bark_semantic.app import page as app
 
-    page = app.build_page(studio)
+    page = app.build_page(studio, shelf)
     _, local, public = app.launch(page, port=None)
     assert public is None
     yield local

@@ -1,5 +1,7 @@
 """The page of `bark-semantic app`: its handlers through a real server, without a browser (see test_app_browser.py)."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -22,11 +24,13 @@ from transformers import pipeline
 from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app import downloads
 from hf_bark_semantic.app.cached_barks import cached_barks
+from hf_bark_semantic.app.history import FIELDS, MAX_SAID, labels, remember
 from hf_bark_semantic.app.job import Cancelled, Job
+from hf_bark_semantic.app.shelf import Shelf, pack, unpack
 from hf_bark_semantic.app.studio import (
-    CLONED,
     MAX_LINES,
     NOBODY,
+    OWN,
     PRESET,
     Studio,
     encode_part,
@@ -38,18 +42,20 @@ from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.synthesis import synthesize
+from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
-from hf_bark_semantic.voices.speaking import Speech
+from hf_bark_semantic.voices.speaking import SpokenPiece
 from tiny import noise, tiny_bark, tiny_prompt
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
 
 TEXT = "the dog runs"
-SETTINGS = (1, "", "", "", "", "full", "fixed")  # seed, temperatures, guidance, prompt_mode, long_form
+SETTINGS = (1, "", "", "", "", "full", "fixed", "wav")  # seed, temperatures, guidance, prompt_mode, ...
 OPTIONS = {"seed": 1}
+MINE = OWN + "my voice"
 
 
 @pytest.fixture
@@ -83,16 +89,17 @@ def upload(path):
 
 def test_recording_is_read_cloned_and_speaks(visitor, studio, me):
     start_s, end_s, part, words, sound, picture, tokens = ask(visitor, "analyse", upload(me), bark=studio.bark)
+    assert (start_s, end_s) == pytest.approx((1.18, 8.0), abs=0.2)
     assert (part["start_s"], part["end_s"], part["duration_s"]) == (start_s, end_s, 8.0)
     assert len(part["peaks"]) == 300
     assert words.startswith(f"A prompt of {end_s - start_s:.1f} s, but it ends within a sound")
     assert soundfile.info(sound).duration == pytest.approx(end_s - start_s, abs=0.01)
     assert picture.count("<rect") == len(tokens) == pytest.approx(49.9 * (end_s - start_s), abs=2)
-    *_, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, True, bark=studio.bark)
+    *_, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, "my voice", True, bark=studio.bark)
     assert file["label"] == "Voice prompt for a Bark of 50 semantic tokens and no other"
     file = file["value"]
-    assert voice["value"] == CLONED
-    speech, result = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+    assert voice["value"] == MINE
+    speech, result, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
     with studio.work(studio.bark, job=Job()) as speaker:
         _, expected = encode_part(speaker, me, 1.0, 6.5)
         assert [int(pair["token"]) for pair in tokens] == expected["semantic_tokens"].tolist()
@@ -108,24 +115,24 @@ def test_recording_is_read_cloned_and_speaks(visitor, studio, me):
 
 def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
     with pytest.raises(Exception, match="Tick .* first"):
-        ask(visitor, "clone", upload(me), 1.0, 6.0, False, bark=studio.bark)
+        ask(visitor, "clone", upload(me), 1.0, 6.0, "me", False, bark=studio.bark)
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
     with pytest.raises(Exception, match="Tick .* first"):
-        ask(visitor, "load_prompt", upload(prompt), False, bark=studio.bark)
-    with pytest.raises(Exception, match="cloned is not in the list of choices"):
-        ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+        ask(visitor, "load_prompt", "my voice", upload(prompt), False, bark=studio.bark)
+    with pytest.raises(Exception, match="my voice is not in the list of choices"):
+        ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
     with (
         studio.work(studio.bark, job=Job()) as speaker,
         pytest.raises(ValueError, match="There is no such voice yet"),
     ):
-        studio.say(speaker, CLONED, None, text=TEXT, job=Job())
+        studio.say(speaker, MINE, {}, text=TEXT, job=Job())
 
 
 def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
-    report, _ = ask(visitor, "load_prompt", upload(prompt), True, bark=studio.bark)
+    report, _ = ask(visitor, "load_prompt", "my voice", upload(prompt), True, bark=studio.bark)
     assert report.startswith("60 semantic tokens")
-    speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=CLONED)
+    speech, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
     assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(tiny_prompt())
 
 
@@ -178,12 +185,12 @@ def test_every_door_speaks_at_the_bark_s_own_temperatures(bark_folder, encoder, 
     assert cli.main([*command, "--device", "cpu", "--output", str(tmp_path / "speech.wav")]) == 0
     assert np.array_equal(soundfile.read(tmp_path / "speech.wav", dtype="float32")[0], expected.waveform)
 
-    page = app.build_page(Studio(str(folder), encoder=encoder, device="cpu"))
+    page = app.build_page(Studio(str(folder), encoder=encoder, device="cpu"), Shelf(tmp_path / "voices"))
     _, local, _ = app.launch(page, port=None)
     shown = {part["props"].get("label"): part["props"].get("value") for part in page.config["components"]}
-    assert [value for label, value in shown.items() if "Temperature" in str(label)] == ["", ""]
+    assert [value for label, value in shown.items() if "Temperature" in str(label)] == [None, None]
     inputs = (0, str(folder), "", PRESET + "v2/en_a", seed, *SETTINGS[1:], TEXT)
-    speech, _ = new_visitor(local).predict(*inputs, api_name="/speak")
+    speech, *_ = new_visitor(local).predict(*inputs, api_name="/speak")
     assert np.array_equal(soundfile.read(speech, dtype="float32")[0], expected.waveform)
     page.close()
 
@@ -207,33 +214,33 @@ def test_missing_texts_and_recordings_are_asked_for(visitor, studio, me):
 
 def test_words_of_one_recording_in_the_voice_of_a_preset(visitor, studio, tmp_path):
     source = save_audio(tmp_path / "source.wav", noise(1.5, 1, 24_000), 24_000)
-    speech, result = ask(visitor, "convert", upload(source), bark=studio.bark, voice=PRESET + "announcer")
+    speech, result, *_ = ask(visitor, "convert", upload(source), bark=studio.bark, voice=PRESET + "announcer")
     assert soundfile.info(speech).duration == pytest.approx(1.5, abs=0.05)
     assert result.endswith("s of speech")
 
 
 def test_bark_speaks_in_no_voice(visitor, studio):
-    speech, _ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=NOBODY)
+    speech, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=NOBODY)
     assert "voice_prompt_sha256" not in read_provenance(speech)
 
 
 def test_lines_become_a_zip_and_those_that_fail_are_named(visitor, studio, monkeypatch):
     say = Studio.say
 
-    def refuse(self, speaker, voice, cloned, *, text, **options):
+    def refuse(self, speaker, voice, own, *, text, **options):
         if text == "a cat":
             raise ValueError("no cats")
-        return say(self, speaker, voice, cloned, text=text, **options)
+        return say(self, speaker, voice, own, text=text, **options)
 
     monkeypatch.setattr(Studio, "say", refuse)
     table, archive = ask(visitor, "speak_lines", "the dog\n\n  a cat \nthe dog", bark=studio.bark)
     assert [row[:2] for row in table["data"]] == [["0001", "the dog"], ["0002", "a cat"], ["0003", "the dog"]]
     assert table["data"][1][2] == "failed: no cats"
     with zipfile.ZipFile(archive) as opened:
-        assert opened.namelist() == ["0001.wav", "0003.wav", "lines.tsv"]
+        assert opened.namelist() == ["0001-v2-en-a-the-dog.wav", "0003-v2-en-a-the-dog.wav", "lines.tsv"]
         assert opened.read("lines.tsv").decode().splitlines()[1] == "0002\ta cat\tfailed: no cats"
-        opened.extract("0001.wav", Path(archive).parent)
-    assert read_provenance(Path(archive).parent / "0001.wav")["model"] == Path(studio.bark).name
+        opened.extract("0001-v2-en-a-the-dog.wav", Path(archive).parent)
+    assert read_provenance(Path(archive).parent / "0001-v2-en-a-the-dog.wav")["model"] == Path(studio.bark).name
 
 
 def cancelled(studio, visitor, *inputs, api_name: str):
@@ -258,31 +265,107 @@ def test_to_cancel_is_no_error(visitor, studio, long_text):
 def test_guidance_of_the_page_is_the_pipeline_s(visitor, studio, monkeypatch):
     asked = []
 
-    def speak_text(*_, options, **__):
+    def stream_text(*_, options, **__):
         asked.append((options.guidance_scale, options.voice_guidance_scale))
-        return Speech(np.ones(240, np.float32), 24_000, ())
+        yield SpokenPiece(np.ones(240, np.float32), 24_000, 1, 1, None)
 
-    monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.speak_text", speak_text)
+    monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.stream_text", stream_text)
     for guidance in (("", ""), ("2", "1,5")):
-        settings = (1, "", "", *guidance, "full", "fixed")
+        settings = (1, "", "", *guidance, "full", "fixed", "wav")
         visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
     assert asked == [(None, None), (2.0, 1.5)]
     with pytest.raises(Exception, match="'warm' is no number"):
-        visitor.predict(
-            0, studio.bark, "", PRESET + "v2/en_a", 1, "warm", "", "", "", "full", "fixed", TEXT, api_name="/speak"
-        )
+        settings = (1, "warm", *SETTINGS[2:])
+        visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
+
+
+def test_speech_comes_in_pieces_and_is_named_and_written_as_asked(visitor, studio, tmp_path):
+    text = "The dog runs. A cat sleeps."
+    for extension in ("flac", "mp3", "ogg"):
+        settings = (*SETTINGS[:-1], extension)
+        job = visitor.submit(0, studio.bark, "", PRESET + "announcer", *settings, text, api_name="/speak")
+        outputs = list(job)
+        speech, result, _, picture = outputs[-1]
+        assert Path(speech).name == f"announcer-The-dog-runs-A-cat-sleeps.{extension}"
+        assert read_provenance(speech)["model"] == Path(studio.bark).name
+    played = [base64.b64decode(output[2]["wav"]) for output in outputs if "wav" in (output[2] or {})]
+    with studio.work(studio.bark, job=Job()) as speaker:
+        pieces = list(speaker.stream("announcer", text, **OPTIONS))
+    samples = np.concatenate([soundfile.read(io.BytesIO(wav), dtype="float32")[0] for wav in played])
+    assert np.allclose(samples, np.concatenate([piece["audio"] for piece in pieces]), atol=1e-4)
+    assert float(re.search('<rect x="(.*?)"', picture)[1]) == 0  # the first piece has no pause
+    assert picture.count("<rect") == sum(len(piece["semantic_tokens"]) for piece in pieces)
+
+
+# ---- what is kept
+
+
+def test_voices_of_the_one_user_are_kept_by_name_and_can_be_deleted(bark_folder, encoder, me, tmp_path):
+    from hf_bark_semantic.app import page as app
+
+    shelf = Shelf(tmp_path / "voices")
+    page = app.build_page(Studio(bark_folder, encoder=encoder, device="cpu"), shelf)
+    _, local, _ = app.launch(page, port=None)
+    first, models = new_visitor(local), (0, bark_folder, "")
+    first.predict(*models, upload(me), 1.0, 6.5, "Grandma", True, api_name="/clone")
+    with pytest.raises(Exception, match="cannot be the name of a voice"):
+        first.predict(*models, upload(me), 1.0, 6.5, "../x", True, api_name="/clone")
+    assert [file.name for file in shelf.folder.iterdir()] == ["Grandma.npz"]
+    second = new_visitor(local)
+    voices, _ = second.predict([], *models, api_name="/arrive")
+    assert ["Grandma", OWN + "Grandma"] in [list(choice) for choice in voices["choices"]]
+    speech, *_ = second.predict(*models, OWN + "Grandma", *SETTINGS, TEXT, api_name="/speak")
+    grandma = VoicePrompt.load(shelf.folder / "Grandma.npz")
+    assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(grandma)
+    voices = second.predict(*models, OWN + "Grandma", api_name="/delete")
+    assert not any("Grandma" in label for label, _ in voices["choices"])
+    assert not list(shelf.folder.iterdir())
+    page.close()
+
+
+def test_a_page_for_a_network_keeps_nothing_on_this_machine(monkeypatch, studio):
+    from hf_bark_semantic.app import page as app
+
+    shelves = []
+    monkeypatch.setattr(app, "launch", lambda page, **options: None)
+    monkeypatch.setattr(app, "build_page", lambda studio, shelf: shelves.append(shelf))
+    for host in ("127.0.0.1", "localhost", "0.0.0.0", "192.168.0.7"):
+        app.serve(studio, host=host)
+    assert [shelf is not None for shelf in shelves] == [True, True, False, False]
+
+
+def test_voices_survive_the_way_through_a_browser_and_foreign_ones_are_refused():
+    assert unpack(pack(tiny_prompt())) == tiny_prompt()
+    for text in ("", "?", "A" * 40):
+        with pytest.raises(VoicePromptError):
+            unpack(text)
+
+
+def test_history_has_what_was_said_last_in_front_and_keeps_favourites():
+    values = dict.fromkeys(FIELDS, "")
+    history = []
+    for number in range(MAX_SAID + 10):
+        history = remember(history, "nano", {**values, "text": f"text {number}", "voice": "preset:alex", "seed": 0})
+        if number == 0:
+            history[0]["favourite"] = True
+    assert len(history) == MAX_SAID
+    assert history[0]["text"] == f"text {MAX_SAID + 9}"
+    assert labels(history)[0] == ("★ text 0 (alex, seed 0)", MAX_SAID - 1)
+    again = remember(history, "nano", {**values, "text": "text 0", "voice": "preset:alex", "seed": 0})
+    assert again[0] == history[-1]
+    assert len(again) == MAX_SAID
 
 
 def test_visitors_share_neither_voices_nor_waiting(address, studio, tmp_path):
     visitors = [new_visitor(address) for _ in range(2)]
     files = [save_audio(tmp_path / f"{i}.wav", noise(6, i, 24_000), 24_000) for i in range(2)]
     cloned = [
-        visitor.submit(0, studio.bark, "", upload(file), 0.0, 5.5, True, api_name="/clone")
+        visitor.submit(0, studio.bark, "", upload(file), 0.0, 5.5, "my voice", True, api_name="/clone")
         for visitor, file in zip(visitors, files, strict=True)
     ]
     prompts = [VoicePrompt.load(job.result()[-2]["value"], semantic_vocab_size=50) for job in cloned]
     assert prompts[0] != prompts[1]
-    spoken = [visitor.submit(0, studio.bark, "", CLONED, *SETTINGS, TEXT, api_name="/speak") for visitor in visitors]
+    spoken = [visitor.submit(0, studio.bark, "", MINE, *SETTINGS, TEXT, api_name="/speak") for visitor in visitors]
     for job, prompt in zip(spoken, prompts, strict=True):
         assert read_provenance(job.result()[0])["voice_prompt_sha256"] == prompt_sha256(prompt)
 
@@ -300,7 +383,7 @@ def test_page_is_of_this_machine_alone(address):
     assert config["run_history"] is False
     assert config["footer_links"] == []
     buttons = [part["props"]["buttons"] for part in config["components"] if part["type"] == "audio"]
-    assert sorted(buttons) == [[]] + [["download"]] * 4
+    assert sorted(buttons) == [[], []] + [["download"]] * 4
     with urllib.request.urlopen(f"{address}theme.css") as answer:
         theme = answer.read().decode()
     assert "system-ui" in theme
@@ -335,7 +418,7 @@ def test_job_that_is_cancelled_stops_within_a_step(studio, long_text):
         try:
             job = Job(show=show)
             with studio.work(studio.bark, job=job, session="one") as speaker:
-                studio.say(speaker, PRESET + "announcer", None, text=long_text, job=job)
+                studio.say(speaker, PRESET + "announcer", {}, text=long_text, job=job)
         except Cancelled:
             stopped.append(True)
 
@@ -376,9 +459,9 @@ def test_waiting_job_can_be_cancelled_and_one_from_before_does_not_begin(studio)
 
 
 def test_warnings_of_speech_reach_the_visitor(visitor, studio, monkeypatch):
-    spoken = Speech(np.ones(240, np.float32), 24_000, (), ("words are missing",))
-    monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.speak_text", lambda *_, **__: spoken)
-    _, result = ask(visitor, "speak", TEXT, bark=studio.bark)
+    spoken = SpokenPiece(np.ones(240, np.float32), 24_000, 1, 1, None, ("words are missing",))
+    monkeypatch.setattr("hf_bark_semantic.pipelines.cloning.stream_text", lambda *_, **__: iter([spoken]))
+    _, result, *_ = ask(visitor, "speak", TEXT, bark=studio.bark)
     assert result == "0.01 s of speech\nwords are missing"
 
 
@@ -492,14 +575,14 @@ def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, 
     studio = Studio(bark_folder, encoder=encoder, adapters={"mine": str(folder)}, device="cpu")
     studio.load_all()
     with studio.work(bark_folder, "mine", job=Job()) as speaker:
-        assert studio.voices(speaker, has_cloned=False)[0] == ("the voice of the adapter mine", "adapter")
-        adapted = studio.say(speaker, "adapter", None, text=TEXT, job=Job(), **OPTIONS)
+        assert studio.voices(speaker, {})[0] == ("the voice of the adapter mine", "adapter")
+        adapted = studio.say(speaker, "adapter", {}, text=TEXT, job=Job(), **OPTIONS)
         assert adapted["voice_prompt"] == tiny_prompt(40)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, adapter=str(folder), device="cpu")
     assert np.array_equal(adapted["audio"], expected(None, TEXT, **OPTIONS)["audio"])
     with studio.work(bark_folder, None, job=Job()) as speaker:
         assert speaker.adapter is None
-        plain = studio.say(speaker, PRESET + "announcer", None, text=TEXT, job=Job(), **OPTIONS)
+        plain = studio.say(speaker, PRESET + "announcer", {}, text=TEXT, job=Job(), **OPTIONS)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, device="cpu")
     assert np.array_equal(plain["audio"], expected("announcer", TEXT, **OPTIONS)["audio"])
     studio = Studio(bark_folder, encoder=encoder, adapters={"bad": str(tmp_path)}, device="cpu")

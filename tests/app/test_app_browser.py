@@ -130,7 +130,7 @@ class Visitor:
         self.wait_for_value("#summary", "prompt")
         self.click("#consent input")
         self.click("#clone")
-        self.wait.until(lambda _: "cloned" in self.find("#voice input").get_attribute("value"))
+        self.wait.until(lambda _: "my voice" in self.find("#voice input").get_attribute("value"))
 
     def speak(self, text: str):
         """The downloaded file of what was said."""
@@ -139,8 +139,8 @@ class Visitor:
         self.click("#speak")
         self.wait_for_value("#speak-result", "s of speech")
         self.click("#speak-audio a[download]")
-        self.wait.until(lambda _: list(self.downloads.glob("speech*.wav")))
-        return next(self.downloads.glob("speech*.wav"))
+        self.wait.until(lambda _: list(self.downloads.glob("*the-dog*.wav")))
+        return next(self.downloads.glob("*the-dog*.wav"))
 
     def begin_to_speak(self, text: str) -> None:
         self.open_tab("Speak")
@@ -218,7 +218,7 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
     visitor.wait_for_value("#summary", "prompt")
     visitor.click("#clone")
     visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
-    assert "cloned" not in visitor.find("#voice input").get_attribute("value")
+    assert "my voice" not in visitor.find("#voice input").get_attribute("value")
 
 
 def test_consent_and_report_belong_to_one_recording(visit, tmp_path):
@@ -246,7 +246,7 @@ def test_voice_prompt_that_was_uploaded_before_the_tick_is_used_after_it(visit, 
     visitor.click("#npz-consent input")
     visitor.click("#load-npz")
     visitor.wait_for_value("#report", "60 semantic tokens")
-    visitor.wait.until(lambda _: "cloned" in visitor.find("#voice input").get_attribute("value"))
+    visitor.wait.until(lambda _: "my voice" in visitor.find("#voice input").get_attribute("value"))
 
 
 def test_speech_shows_its_progress_and_is_cancelled_without_a_stale_result(visit, studio, long_text):
@@ -286,7 +286,7 @@ def test_cancelled_lines_keep_what_was_finished(visit):
 def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
     first, second = visit(), visit()
     first.clone(recording(tmp_path, 0))
-    assert "cloned" not in second.find("#voice input").get_attribute("value")
+    assert "my voice" not in second.find("#voice input").get_attribute("value")
     second.clone(recording(tmp_path, 1))
     for visitor in (first, second):
         visitor.open_tab("Speak")
@@ -356,6 +356,44 @@ def test_settings_that_nobody_touched_are_the_bark_s_own(visit, studio, monkeypa
     visitor.click_text("How Bark speaks")
     visitor.speak("the dog runs")
     assert asked == [{None}]
+
+
+def test_what_was_said_and_the_voice_outlive_a_refresh(visit, studio, tmp_path):
+    visitor = visit()
+    visitor.clone(recording(tmp_path))
+    visitor.speak("the dog runs")
+    played = "return Number(document.querySelector('#speak-player [data-played-s]')?.dataset.playedS)"
+    visitor.wait.until(lambda browser: browser.execute_script(played) > 0)
+    visitor.wait.until(lambda _: "seed 0" in visitor.find("#past input").get_attribute("value"))
+    visitor.click("#take")
+    visitor.wait.until(lambda _: "seed 1" in visitor.find("#past input").get_attribute("value"))
+    visitor.click("#star")
+    visitor.wait.until(lambda _: visitor.find("#past input").get_attribute("value").startswith("★"))
+    visitor.browser.refresh()
+    visitor.wait.until(lambda _: "my voice" in visitor.find("#voice input").get_attribute("value"))
+    visitor.open_tab("Speak")
+    visitor.click("#past input")
+    said = visitor.wait.until(lambda browser: browser.find_elements(By.CSS_SELECTOR, "[role=option]"))
+    assert [option.text.lstrip("✓ ") for option in said] == [
+        "★ the dog runs (my voice, seed 1)",
+        "the dog runs (my voice, seed 0)",
+    ]
+
+
+def test_on_a_network_each_browser_keeps_its_own_voices(browsers, studio, tmp_path):
+    from hf_bark_semantic.app import page as app
+
+    page = app.build_page(studio)
+    _, place, _ = app.launch(page, port=None)
+    first, second = browsers(place), browsers(place)
+    first.clone(recording(tmp_path))
+    for visitor, has in ((first, True), (second, False)):
+        visitor.browser.refresh()
+        visitor.wait.until(lambda _, v=visitor: v.find("#voice input").get_attribute("value"))
+        visitor.wait.until(
+            lambda _, v=visitor, has=has: ("my voice" in v.find("#voice input").get_attribute("value")) is has
+        )
+    page.close()
 
 
 def test_microphone_records_a_voice(visit, tmp_path):

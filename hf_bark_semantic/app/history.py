@@ -1,0 +1,49 @@
+"""What a visitor had said: texts, voices and settings, kept in the visitor's browser.
+
+The same seed says the same again, so no sound is kept.
+"""
+
+from typing import Any
+
+MAX_SAID = 100  # the oldest that is no favourite makes room
+SHOWN_LETTERS = 60
+FIELDS = (
+    "text", "voice", "seed", "temperature", "fine_temperature", "guidance_scale", "voice_guidance_scale",
+    "prompt_mode", "long_form",
+)  # fmt: skip
+
+
+def remember(history: list[dict[str, Any]], bark: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The history with one more entry in front; one that is the same moves there.
+
+    Args:
+        history (`list[dict]`): newest first.
+        bark (`str`): who spoke.
+        values (`dict`): of `FIELDS`.
+    """
+    said = {"bark": bark, **{name: values[name] for name in FIELDS}, "favourite": False}
+    same = next((entry for entry in history if _without_star(entry) == _without_star(said)), None)
+    said["favourite"] = same is not None and bool(same.get("favourite"))
+    history = [said, *(entry for entry in history if entry is not same)]
+    while len(history) > MAX_SAID:
+        plain = [i for i, entry in enumerate(history) if not entry.get("favourite")]
+        del history[plain[-1] if plain else -1]
+    return history
+
+
+def labels(history: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """How a menu shows the entries, and their places; favourites first."""
+    shown = []
+    for i, entry in enumerate(history):
+        text = " ".join(str(entry.get("text")).split())
+        text = text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}…"
+        star = "★ " if entry.get("favourite") else ""
+        shown.append((f"{star}{text} ({str(entry.get('voice')).split(':')[-1]}, seed {entry.get('seed')})", i))
+    return sorted(shown, key=lambda item: not item[0].startswith("★"))
+
+
+def _without_star(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "favourite"}
+
+
+__all__ = ["FIELDS", "labels", "remember"]

@@ -1,0 +1,100 @@
+"""A visitor's own voices: how they are kept.
+
+    pack, unpack    a voice prompt as text, for the visitor's browser
+    Shelf           the voices of the one user of a machine, in a folder
+
+What comes out of a browser is foreign: it is read as any file of others is.
+"""
+
+import base64
+import binascii
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from ..bark.prompt_files import MAX_FILE_BYTES
+from ..bark.voice_prompt import VoicePrompt, VoicePromptError
+
+MAX_VOICES = 50
+MAX_NAME_LENGTH = 40
+
+_NAME = re.compile(rf"[^\W_](?:[\w .'-]{{0,{MAX_NAME_LENGTH - 1}}})")
+
+
+def checked_name(name: str | None) -> str:
+    """A name for a voice, which can also be that of a file.
+
+    Raises:
+        ValueError: empty, too long, or with other characters than letters, digits, spaces and `.'-_`.
+    """
+    name = " ".join((name or "").split())
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise ValueError(
+            f"{name!r} cannot be the name of a voice. Use 1 to {MAX_NAME_LENGTH} letters, digits and spaces, and "
+            "begin with a letter or a digit."
+        )
+    return name
+
+
+def pack(prompt: VoicePrompt) -> str:
+    """A voice prompt as text; `unpack` is the way back."""
+    with tempfile.TemporaryDirectory() as folder:
+        return base64.b64encode(prompt.save(Path(folder, "voice.npz")).read_bytes()).decode()
+
+
+def unpack(text: str) -> VoicePrompt:
+    """A voice prompt that `pack` made.
+
+    Raises:
+        VoicePromptError: it is none.
+    """
+    try:
+        content = base64.b64decode(text, validate=True) if len(text) < 2 * MAX_FILE_BYTES else b""
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise VoicePromptError("The browser's copy of the voice is damaged. Clone it again.") from error
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "voice.npz")
+        file.write_bytes(content)
+        return VoicePrompt.load(file)
+
+
+class Shelf:
+    """Voices in a folder, an `.npz` each.
+
+    Args:
+        folder (`Path`): is made when the first voice is kept.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def of_user(cls) -> "Shelf":
+        """That of the user of this machine."""
+        data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return cls(Path(data) / "hf_bark_semantic" / "voices")
+
+    def load(self) -> dict[str, str]:
+        """All voices by name, as [`pack`] makes them; files that are no voice prompts are left out."""
+        voices = {}
+        for file in sorted(self.folder.glob("*.npz"))[:MAX_VOICES]:
+            try:
+                voices[checked_name(file.stem)] = pack(VoicePrompt.load(file))
+            except (ValueError, OSError):
+                continue
+        return voices
+
+    def keep(self, name: str, prompt: VoicePrompt) -> None:
+        """Write a voice, in place of an older one of that name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        prompt.save(self._file(name))
+
+    def delete(self, name: str) -> None:
+        self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{checked_name(name)}.npz"
+
+
+__all__ = ["MAX_VOICES", "Shelf", "checked_name", "pack", "unpack"]
