@@ -4,9 +4,7 @@ Nothing here imports torch, transformers or numpy before it is called.
 """
 
 import argparse
-import ctypes
 import os
-import platform
 import sys
 import tempfile
 import zipfile
@@ -22,7 +20,6 @@ from safetensors import SafetensorError
 from ..packaged import BUILTIN, named_encoder
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-M_MMAP_THRESHOLD, MMAP_THRESHOLD = -3, 2**20  # glibc's malloc.h; bytes
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # what a file or a model can be guilty of
@@ -153,18 +150,7 @@ def load_encoder(arguments: argparse.Namespace) -> Any:
     """The pipeline of the encoder that was asked for."""
     from ..pipelines.encoding import TASK
 
-    return_freed_memory()
     return load_pipeline(arguments, TASK, f"cannot load the encoder {' '.join(arguments.encoder)!r}")
-
-
-def return_freed_memory() -> None:
-    """From now on, what is freed goes back to the system; without glibc, nothing changes.
-
-    By itself, glibc raises the size that it takes from the system and gives back to the size of what is freed
-    (mallopt(3)). Activations of some MB then come from its heap, and 70 MB of them stay there in pieces.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
 
 
 def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options: Any) -> Any:

@@ -39,7 +39,7 @@ MIN_DURATION_S = 0.5  # a word
 MAX_PACE = 3.0  # times that the text may take longer or shorter to say than the recording lasts ...
 MAX_PACE_DIFFERENCE_S = 3.0  # ... unless it is by less than this
 BATCH_S = 120.0  # of audio that is encoded at once, padding and all ...
-CPU_BATCH_S = 16.0  # ... on a CPU, where more at once takes twice the time
+CPU_BATCH_S = 8.0  # ... on a CPU, where more at once takes longer
 
 
 def prepare_recordings(

@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -828,28 +827,6 @@ def test_waiting_threads_of_a_command_sleep_unless_told_otherwise():
         command = [sys.executable, "-c", "import hf_bark_semantic.cli.main, torch"]
         result = subprocess.run(command, capture_output=True, text=True, env=environment | given, timeout=300)
         assert re.search(rf"OMP_WAIT_POLICY ?= ?'{expected}'", result.stderr), result.stderr
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc")
-def test_what_is_freed_goes_back_to_the_system_though_something_behind_it_is_kept():
-    run = """if True:
-        import sys
-        import numpy as np
-        from hf_bark_semantic.cli.console import return_freed_memory
-        if sys.argv[1] == "yes":
-            return_freed_memory()
-        np.ones(2**20)  # 8 MiB, whose end raises glibc's threshold
-        kept = [np.ones(2**18) for _ in range(64)]  # 128 MiB
-        del kept[:-1]
-        [line] = [line for line in open("/proc/self/status") if line.startswith("VmRSS")]
-        print(int(line.split()[1]) // 1024)
-    """
-    environment = {**os.environ, "PYTHONPATH": str(Path(hf_bark_semantic.__file__).parents[1])}
-    kept, returned = (
-        int(subprocess.run([sys.executable, "-c", run, word], capture_output=True, env=environment, check=True).stdout)
-        for word in ("no", "yes")
-    )
-    assert returned < kept - 100
 
 
 def test_an_error_of_the_package_is_one_sentence(monkeypatch, capsys):
