@@ -51,7 +51,7 @@ def test_the_chain_gives_what_all_its_paths_give():
         for i, token in enumerate(path):
             expected[i, token] += math.exp(score)
     expected /= expected.sum(-1, keepdim=True)
-    assert torch.allclose(transitions(logits)[0].softmax(-1), expected, atol=1e-5)
+    assert torch.allclose(transitions(logits.clone())[0].softmax(-1), expected, atol=1e-5)
 
 
 def test_only_candidates_are_weighed_and_they_keep_their_probability():
@@ -59,7 +59,7 @@ def test_only_candidates_are_weighed_and_they_keep_their_probability():
     vocab_size = NUM_CANDIDATES + 30
     strings = torch.randint(vocab_size, (50, 40)).tolist()
     logits = torch.randn(2, 9, vocab_size)
-    reweighted = transitions_of(strings, vocab_size)(logits)
+    reweighted = transitions_of(strings, vocab_size)(logits.clone())
     candidates = logits.topk(NUM_CANDIDATES).indices
     others = torch.ones_like(logits, dtype=torch.bool).scatter(-1, candidates, False)
     assert torch.equal(reweighted[others], logits[others])
@@ -72,7 +72,7 @@ def test_padding_says_nothing_about_a_row():
     transitions, logits = transitions_of(STRINGS, 6), torch.randn(1, 7, 6)
     padded = torch.cat([logits[:, :5], 9 * torch.randn(1, 2, 6)], dim=1)
     mask = torch.tensor([[True] * 5 + [False] * 2])
-    assert torch.allclose(transitions(padded, mask)[:, :5], transitions(logits[:, :5]), atol=1e-5)
+    assert torch.allclose(transitions(padded, mask)[:, :5], transitions(logits[:, :5].clone()), atol=1e-5)
 
 
 def test_an_encoder_reads_with_its_transitions_and_keeps_them(tmp_path):
