@@ -38,7 +38,7 @@ SHOWN_FILES = 5
 PARTS = ("backbones", "configuration", "heads", "modeling", "pipeline", "processing")
 CODE = tuple(f"{part}_bark_semantic.py" for part in PARTS)
 TASK = "audio-to-bark-semantic"
-NAMES_OF_CODE = {  # what transformers looks up with trust_remote_code=True
+NAMES_OF_CODE: dict[str, dict[str, Any]] = {  # what transformers looks up with trust_remote_code=True
     "config.json": {
         "auto_map": {
             "AutoConfig": "configuration_bark_semantic.BarkSemanticEncoderConfig",

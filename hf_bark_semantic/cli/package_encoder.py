@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
     parser.add_argument("--scores", type=Path, required=True, help="--json of evaluate_encoder.py over the folds")
     parser.add_argument("--output", type=Path, required=True)
-    remote_code = {"default": True, "help": "put the model's code beside the weights"}
-    parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, **remote_code)
+    shown = "put the model's code beside the weights"
+    parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, default=True, help=shown)
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
     options = {"remote_code": args.remote_code, "license_id": args.license}
