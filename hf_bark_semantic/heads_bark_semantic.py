@@ -296,6 +296,10 @@ class TokenTransitions(nn.Module):
     goes to all tokens, in proportion to how likely they are. A token that was never seen says nothing about the next.
     """
 
+    pairs: torch.Tensor
+    gains: torch.Tensor
+    unseen: torch.Tensor
+
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
         self.vocab_size, self.weight = config.vocab_size, config.transition_weight
@@ -310,10 +314,10 @@ class TokenTransitions(nn.Module):
 
         `num_transitions` of the model's config must become `len(transitions.pairs)`.
         """
-        strings = [np.asarray(string, np.int64) for string in sorted({tuple(map(int, string)) for string in strings})]
-        tokens = np.bincount(np.concatenate([*strings, []]).astype(np.int64), minlength=self.vocab_size) + 0.5
+        different = [np.array(string) for string in sorted({tuple(map(int, string)) for string in strings})]
+        tokens = np.bincount(np.concatenate([*different, []]).astype(np.int64), minlength=self.vocab_size) + 0.5
         share = tokens / tokens.sum()
-        keys = np.concatenate([np.zeros(0, np.int64), *(s[:-1] * self.vocab_size + s[1:] for s in strings)])
+        keys = np.concatenate([np.zeros(0, np.int64), *(s[:-1] * self.vocab_size + s[1:] for s in different)])
         pairs, counts = np.unique(keys, return_counts=True)
         first, second = np.divmod(pairs, self.vocab_size)
         total = np.bincount(first, counts, minlength=self.vocab_size)

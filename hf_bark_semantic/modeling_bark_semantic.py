@@ -130,7 +130,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         """
         missing, name = set(), "The model"
         if isinstance(backbone, (str, os.PathLike)):
-            name, backbone_config = backbone, AutoConfig.from_pretrained(backbone)
+            name, backbone_config = str(backbone), AutoConfig.from_pretrained(backbone)
             loader = WhisperEncoder if backbone_config.architectures == ["WhisperEncoder"] else AutoModel
             backbone, info = loader.from_pretrained(backbone, output_loading_info=True)
             missing = {key.removeprefix("encoder.") if loader is AutoModel else key for key in info["missing_keys"]}

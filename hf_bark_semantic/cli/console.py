@@ -35,7 +35,8 @@ _UNUSABLE: tuple[type[Exception], ...] = (
 # of these, what the user of a script can put right; anything else is a bug, whose traceback is needed
 SCRIPT_FAILURES = (ValueError, OSError, ImportError)
 
-Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class UsageError(Exception):

@@ -76,7 +76,7 @@ def after_training(
     """
     runs = trainings_beside(run)
     everything = runs.pop(None, None)
-    folds = set(runs if folds is None else folds)
+    folds = {fold for fold in runs if fold is not None} if folds is None else set(folds)
     missing = sorted(folds - runs.keys())
     if not folds:
         return folding(corpus)
