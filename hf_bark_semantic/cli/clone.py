@@ -7,6 +7,7 @@ from .console import (
     OK,
     UsageError,
     add_encoder_arguments,
+    check_places,
     load_encoder,
     make_folder,
     usage_errors,
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_record(failure(file, problem))
     if problems or not files:
         raise UsageError("not every recording is there" if problems else "name recordings of one speaker")
+
+    check_places(arguments.bark, arguments.codec)
 
     from ..bark.configs import SUNO_HISTORIES
     from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs

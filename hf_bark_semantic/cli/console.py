@@ -5,6 +5,7 @@ Nothing here imports torch, transformers or numpy before it is called.
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import zipfile
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from ..packaged import BUILTIN, named_encoder
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+_NAME = re.compile(r"\w[\w.-]*([/:]\w[\w.-]*)?")  # a Hub id, or a name of this package
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # what a file or a model can be guilty of
@@ -108,6 +110,19 @@ def prepare_output(path: Path, endings: Iterable[str], *, overwrite: bool, input
         raise UsageError(f"cannot write into the folder {str(path.parent)!r}: {error.strerror}") from error
 
 
+def check_places(*places: str | None) -> None:
+    """Refuse addresses, and folders that are not there, which the Hub would take for misspelt ids.
+
+    Raises:
+        UsageError: one of the places is neither a folder nor a name that the Hub or this package may have.
+    """
+    for place in places:
+        if place is not None and "://" in place:
+            raise UsageError(f"{place!r} is an address; give a Hub id, such as suno/bark-small, or a folder")
+        if place is not None and not os.path.isdir(place) and not _NAME.fullmatch(place):
+            raise UsageError(f"there is no folder {place!r}; check the spelling and the folder you are in")
+
+
 # ---- options
 
 
@@ -160,6 +175,9 @@ def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opti
     Raises:
         UsageError: it cannot be loaded; `failure` and the reason.
     """
+    bark = getattr(arguments, "bark", None)
+    check_places(*arguments.encoder, bark, options.get("adapter"))
+
     from transformers import pipeline
     from transformers.utils import logging
 
@@ -167,7 +185,6 @@ def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opti
         logging.disable_progress_bar()
     if arguments.device is not None:
         options["device"] = arguments.device
-    bark = getattr(arguments, "bark", None)
     from ..conversion.hub import hub_errors
 
     with usage_errors(f"{failure}: "), hub_errors():
@@ -183,6 +200,7 @@ __all__ = [
     "UNUSABLE",
     "UsageError",
     "add_encoder_arguments",
+    "check_places",
     "errors_as_one_sentence",
     "load_encoder",
     "load_pipeline",

@@ -3,7 +3,7 @@
 import argparse
 
 from ..packaged import NANO
-from .console import OK, say, usage_errors
+from .console import OK, check_places, say, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -17,6 +17,8 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_places(arguments.bark)
+
     from ..bark.presets import preset_language, voice_presets
 
     with usage_errors():

@@ -262,7 +262,7 @@ def test_nothing_to_do_exits_with_2(tmp_path, capsys):
 def test_encoder_that_cannot_be_loaded_exits_with_2(recordings, tmp_path, capsys, monkeypatch):
     for encoder in (str(tmp_path / "nowhere"), "nobody/nothing", str(recordings)):
         assert cli.main(["encode", str(recordings), "--encoder", encoder]) == 2
-        assert f"cannot load the encoder {encoder!r}" in capsys.readouterr().err
+        assert f"{encoder!r}" in capsys.readouterr().err
     monkeypatch.setattr("hf_bark_semantic.packaged.BUILTIN_ENCODER", tmp_path / "bark-encoder")
     assert cli.main(["encode", str(recordings)]) == 2
     assert "Name a folder or a Hub id, on the command line with --encoder" in capsys.readouterr().err
@@ -446,6 +446,26 @@ def test_paths_that_are_not_there_are_told_without_loading_an_encoder(arguments,
     monkeypatch.setattr("hf_bark_semantic.cli.console.load_pipeline", None)
     assert cli.main(arguments) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("https://huggingface.co/suno/bark", "'https://huggingface.co/suno/bark' is an address; give a Hub id"),
+        ("./nofolder", "there is no folder './nofolder'; check the spelling"),
+        ("models/mine/bark", "there is no folder 'models/mine/bark'"),
+    ],
+)
+def test_models_that_are_no_folder_and_no_id_are_named_as_typed(place, message, recordings, capsys):
+    recording = str(recordings / "a.wav")
+    for arguments in (
+        ["voices", "--bark", place],
+        ["speak", "hello", "--prompt-mode", "none", "--output", str(recordings / "speech.wav"), "--bark", place],
+        ["encode", recording, "--encoder", "builtin", place],
+        ["clone", recording, "--output", "voice.npz", "--codec", place],
+    ):
+        assert cli.main(arguments) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_text_comes_from_a_file_or_from_stdin(speak, tmp_path, monkeypatch):
