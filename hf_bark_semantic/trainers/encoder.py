@@ -90,7 +90,7 @@ def train_or_resume(
         wanted = [clip for clip in clips if clip.source in config.sources]
         clips = with_soft_labels(wanted, config.distillation, folder / "soft_labels", accelerator)
     model = train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
-    if model.transitions is not None:
+    if config.model.get("transition_weight"):
         known = [clip.semantic_tokens for clip in clips if clip.source in config.sources and clip.source != RECORDING]
         model.transitions.count(known)
         model.config.num_transitions = len(model.transitions.pairs)
