@@ -146,7 +146,7 @@ def test_old_checkpoints_give_the_weights_that_were_saved(elsewhere, tmp_path):
     encoder = BarkSemanticEncoderModel.from_backbone("facebook/hubert-base-ls960", backbone_layers=[9]).eval()
     inputs = BarkSemanticEncoderProcessor()(noise(1.0))
     states = hubert(inputs["input_values"], output_hidden_states=True).hidden_states[9]
-    ours = encoder.backbone(inputs["input_values"], None)[0]
+    ours = encoder.backbone(inputs["input_values"], None)[9]
     assert np.allclose(ours.detach(), states.detach(), atol=1e-5)
     elsewhere.publish("microsoft/wavlm-base", hub_layouts.speech_model(tmp_path / "wavlm", WavLMModel))
     wavlm = BarkSemanticEncoderModel.from_backbone("microsoft/wavlm-base", backbone_layers=[9])

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.utils import tqdm
+from tqdm.auto import tqdm
 
 SUNO_BARKS = ("suno/bark-small", "suno/bark")
 PATTERNS = ["*.json", "*.txt", "*.safetensors", "pytorch_model*.bin", "speaker_embeddings/*.npy"]  # not Suno's own .pt

@@ -47,6 +47,7 @@ from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from hf_bark_semantic.voices.speaking import SpokenPiece
+from processes import free_port
 from tiny import noise, tiny_bark, tiny_prompt
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -606,13 +607,13 @@ def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
 def test_nano_is_the_default(package_with_nano, monkeypatch):
     shown = []
     monkeypatch.setattr("hf_bark_semantic.app.page.launch", lambda page, **options: shown.append(options))
-    assert cli.main(["app", "--device", "cpu"]) == 0
+    assert cli.main(["app", "--device", "cpu", "--port", str(free_port())]) == 0
     assert shown[0]["host"] == "127.0.0.1"
 
 
 def test_without_nano_another_bark_is_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hf_bark_semantic.packaged.NANO_BARK", tmp_path)
-    assert cli.main(["app"]) == 2
+    assert cli.main(["app", "--port", str(free_port())]) == 2
     assert "carries no nano" in (said := capsys.readouterr().err) and "--bark" in said
 
 
@@ -627,7 +628,8 @@ def test_what_cannot_be_loaded_exits_with_2_before_the_page_opens(
     bark_folder, encoder, arguments, message, monkeypatch, capsys
 ):
     monkeypatch.setattr("hf_bark_semantic.app.page.launch", lambda *_, **__: pytest.fail("the page opened"))
-    assert cli.main(["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", *arguments]) == 2
+    port = ["--port", str(free_port())]
+    assert cli.main(["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", *port, *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -644,5 +646,5 @@ def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("hf_bark_semantic.app")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert cli.main(["app"]) == 2
+    assert cli.main(["app", "--port", str(free_port())]) == 2
     assert 'pip install "hf_bark_semantic[app]"' in capsys.readouterr().err

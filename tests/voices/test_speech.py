@@ -184,8 +184,9 @@ def test_piece_that_was_broken_off_is_spoken_again_with_another_seed(bark, token
     _, others, again = calls
     assert [request.text for request in again] == ["A cat sleeps!"]
     assert again[0].seed != others[0].seed
-    (record,) = caplog.records
-    assert "Bark did not finish piece 2 of 3 ('A cat sleeps!')" in record.getMessage()
+    unknown, unfinished = caplog.messages
+    assert 'Bark cannot read "to", "house."' in unknown
+    assert "Bark did not finish piece 2 of 3 ('A cat sleeps!')" in unfinished
 
 
 def test_words_that_are_missing_in_the_end_are_named(bark, tokenizer, stub, caplog):
@@ -196,7 +197,8 @@ def test_words_that_are_missing_in_the_end_are_named(bark, tokenizer, stub, capl
     assert len(calls) == 3
     assert len(spoken.waveform) == 2 * num_codec_frames(60) * 320 + 3_600
     assert (spoken.sampling_rate, [piece.request.text for piece in spoken.pieces][1]) == (24_000, "A cat sleeps!")
-    (warning,) = spoken.warnings
+    unknown, warning = spoken.warnings
+    assert 'Bark cannot read "to", "house."' in unknown
     assert "said nothing for piece 2 of 3 ('A cat sleeps!') again, so words are missing" in warning
     assert caplog.messages[-1] == warning
 
