@@ -345,13 +345,13 @@ def test_what_bark_does_not_know_is_named_while_it_is_written(visit):
 
 def test_settings_that_nobody_touched_are_the_bark_s_own(visit, studio, monkeypatch):
     asked = []
-    say = Studio.say
+    stream = Studio.stream
 
     def note(self, *arguments, **options):
         asked.append({options[name] for name in ("semantic_temperature", "fine_temperature", "guidance_scale")})
-        return say(self, *arguments, **options)
+        return stream(self, *arguments, **options)
 
-    monkeypatch.setattr(Studio, "say", note)
+    monkeypatch.setattr(Studio, "stream", note)
     visitor = visit()
     visitor.click_text("How Bark speaks")
     visitor.speak("the dog runs")
