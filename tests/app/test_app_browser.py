@@ -139,8 +139,9 @@ class Visitor:
         self.click("#speak")
         self.wait_for_value("#speak-result", "s of speech")
         self.click("#speak-audio a[download]")
-        self.wait.until(lambda _: list(self.downloads.glob("*the-dog*.wav")))
-        return next(self.downloads.glob("*the-dog*.wav"))
+        name = f"*{'-'.join(text.split()[:2])}*.wav"  # a file has the name of its text
+        self.wait.until(lambda _: list(self.downloads.glob(name)))
+        return next(self.downloads.glob(name))
 
     def begin_to_speak(self, text: str) -> None:
         self.open_tab("Speak")
