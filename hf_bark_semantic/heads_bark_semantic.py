@@ -24,7 +24,7 @@ from .configuration_bark_semantic import AUTOREGRESSIVE_POSITIONS, BarkSemanticE
 
 # Of a token that was never seen in training: lower than every distance that a seen one reaches, finite in fp16 too.
 NEVER_SEEN_BIAS = torch.finfo(torch.float16).min
-NUM_CANDIDATES = 20  # of a position: 50 are right on 0.1 % more of the tokens, and take six times as long
+NUM_CANDIDATES = 20  # of a position: 50 are right on 0.1 % more of the tokens, and make six times the pairs
 DISCOUNT = 0.7  # taken from the count of every pair, for the tokens that were not seen behind the first one
 
 

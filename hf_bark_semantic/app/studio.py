@@ -7,7 +7,6 @@
 Of a visitor only the jobs are kept here, by session; voices and texts are arguments.
 """
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from transformers import pipeline
 from ..audio import load_audio, read_audio
 from ..bark.configs import bark_generation_configs
 from ..bark.loading import check_encoder
+from ..bark.presets import preset_language
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
@@ -39,12 +39,6 @@ MAX_LINES = 500
 WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 
 OWN, NOBODY, ADAPTER, PRESET = "own:", "nobody", "adapter", "preset:"  # kinds of voices; a name follows a colon
-LANGUAGES = {
-    "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese",
-    "ko": "Korean", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "tr": "Turkish", "zh": "Chinese",
-}  # fmt: skip
-
-_PRESET_LANGUAGE = re.compile(r"(?:v2/)?([a-z]{2})_speaker_\d")
 
 
 class Studio:
@@ -347,8 +341,8 @@ def _fits(packed: str, speaker: VoiceCloningPipeline) -> bool:
 
 
 def _preset_label(name: str) -> str:
-    language = _PRESET_LANGUAGE.fullmatch(name)
-    return f"{LANGUAGES.get(language[1], language[1])}: {name}" if language else f"preset {name}"
+    language = preset_language(name)
+    return f"{language}: {name}" if language else f"preset {name}"
 
 
 __all__ = ["Studio", "encode_part", "prompt_of_part", "read_lines"]

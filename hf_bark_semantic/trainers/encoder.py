@@ -42,10 +42,7 @@ from .validation import Validation
 RESULTS = ("checkpoint*", "soft_labels", "codec_front_end", "best", "validation.json", "model.safetensors")
 MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
 MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
-READERS = (
-    "num_processes",
-    "training.num_workers",
-)  # what each of them reads of a stream depends on how many there are
+READERS = ("num_processes", "training.num_workers")  # how many there are decides what each reads of a stream
 
 
 def train_or_resume(
