@@ -70,7 +70,7 @@ def num_samples_of_codec_frames(num_frames: int, sampling_rate: int = SAMPLING_R
 def token_frames(token_index, frame_offset: int = 0):
     """The encoder frame (50 Hz) in which the middle of each semantic token (49.9 Hz) falls.
 
-    This is the one alignment of the package, for training and inference alike; `training/README.md` holds the
+    This is the one alignment of the package, for training and inference alike; `training/RESULTS.md` holds the
     experiment that chose it.
 
     Args:

@@ -1,4 +1,4 @@
-"""README's snippets run as they stand, and CI runs the commands that are marked for it."""
+"""The snippets of README and of docs/ run as they stand, and CI runs README's commands that are marked for it."""
 
 import os
 import re
@@ -6,12 +6,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import hf_bark_semantic
 import tiny
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "python.md", ROOT / "docs" / "cloning.md")  # with snippets of Python
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "training").glob("*.md"))]
 
 
 def test_python_snippets_run(tmp_path, monkeypatch):
@@ -25,10 +30,10 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
     tiny.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}
-    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(snippets) >= 4
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), namespace)
+    assert {page for page in DOCUMENTS if "```python" in page.read_text("utf-8")} <= set(PAGES)
+    for page in PAGES:
+        for snippet in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S):
+            exec(compile(snippet, page.name, "exec"), namespace)
     assert len(namespace["result"]["semantic_tokens"]) == 150
     assert namespace["tokens"].semantic_tokens.tolist()[0] == namespace["result"]["semantic_tokens"].tolist()
     assert namespace["from_codes"]["num_tokens"] == 250
@@ -66,8 +71,18 @@ def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
     assert without.returncode == 1 and "no block of bash behind <!-- ci: test -->" in without.stderr
 
 
-def test_every_file_that_the_docs_link_to_exists():
-    root = Path(__file__).parents[1]
-    for document in (root / "README.md", root / "training" / "README.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (document.parent / target).exists(), f"{document.name}: {target}"
+def anchors(document: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "training" / "nano" / "README.md"])
+def test_every_file_and_heading_that_the_docs_link_to_exists(document):
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        file, _, heading = target.partition("#")
+        place = document.parent / file if file else document
+        assert place.exists(), target
+        assert not heading or heading in anchors(place), target

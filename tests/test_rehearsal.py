@@ -133,8 +133,8 @@ def test_every_documented_command_that_names_a_repository_is_rehearsed():
     typed_here = [command.removeprefix(MODULE) for command in (*REHEARSED, *TUNING)]
     programs = {" ".join(command.split()[:2]) for command in typed_here} | {"evaluate_voice", "bark-semantic app"}
     missing = []
-    for file in ("README.md", "training/README.md"):
-        for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+    for file in (ROOT / "README.md", ROOT / "training" / "README.md", *(ROOT / "docs").glob("*.md")):
+        for line in file.read_text(encoding="utf-8").splitlines():
             for command in re.findall(r"(bark-semantic \w+|(?:evaluate|train|generate|finetune)_\w+)(?:\.py)?", line):
                 if re.search(r"\b(suno/bark|facebook/|community:\w\w\b)", line) and "--" in line:
                     missing += [line] if not any(command in program for program in programs) else []
