@@ -6,6 +6,7 @@ pick_tokens    logits and one random number per row -> one token per row
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -56,10 +57,6 @@ class Sampling:
             if not holds:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
 
-    @property
-    def greedy(self) -> bool:
-        return self.temperature == 0
-
 
 class View(NamedTuple):
     """Which parts of a request the model reads in a row of a batch, and the weight of its log-probabilities."""
@@ -104,6 +101,7 @@ def pick_tokens(
     sampling: Sampling,
     uniforms: torch.Tensor | None,
     *,
+    temperatures: Sequence[float] | None = None,
     predicts_end: bool = False,
     transformers_rules: bool = False,
 ) -> torch.Tensor:
@@ -113,6 +111,7 @@ def pick_tokens(
         logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
         sampling (`Sampling`): the rule, with a temperature.
         uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
+        temperatures (`Sequence[float]`, *optional*): one per row, in the place of the rule's.
         predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
         transformers_rules (`bool`): see the table in [`synthesis`].
 
@@ -121,24 +120,37 @@ def pick_tokens(
     """
     logits = logits.float()
     min_eos_p = sampling.min_eos_p if predicts_end else None
-    if sampling.greedy:
+    distinct = {sampling.temperature} if temperatures is None else set(temperatures)
+    greedy, temperature = (
+        None,
+        max(distinct),
+    )  # which rows are greedy, where some are; divides the scores of the others
+    if len(distinct) > 1:
+        column = torch.tensor(temperatures, device=logits.device)[:, None]
+        greedy = column[:, 0] == 0 if 0 in distinct else None
+        temperature = column.masked_fill(column == 0, 1.0)
+    if distinct == {0}:
         picked, probabilities = logits.argmax(-1), None
     elif transformers_rules:
         top_k = TRANSFORMERS_TOP_K if sampling.top_k is None else sampling.top_k
-        scores = _keep_likeliest(logits / sampling.temperature, top_k=top_k)
+        scores = _keep_likeliest(logits / temperature, top_k=top_k)
         probabilities = _keep_likeliest(scores, top_p=sampling.top_p).softmax(-1)
     else:
         scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
-        probabilities = (scores / sampling.temperature).softmax(-1)
+        probabilities = (scores / temperature).softmax(-1)
     if probabilities is not None:
         assert uniforms is not None  # of which greedy rows alone need none
         cumulative = probabilities.cumsum(-1)
         # below the total also after rounding, so that the token found has a probability
         thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)
         picked = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
+        if greedy is not None:
+            picked = picked.where(~greedy, logits.argmax(-1))
     if min_eos_p is not None:
         if transformers_rules or probabilities is None:
             probabilities = logits.softmax(-1)
+        elif greedy is not None:
+            probabilities = probabilities.where(~greedy[:, None], logits.softmax(-1))
         end = probabilities[:, -1]
         ends = end > min_eos_p if transformers_rules else end >= min_eos_p
         picked = picked.masked_fill(ends, logits.shape[-1] - 1)

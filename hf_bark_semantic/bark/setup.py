@@ -128,6 +128,13 @@ class BarkSetup:
             return sampling
         return replace(sampling, temperature=self.configs.temperatures[stage])
 
+    def temperature(self, stage: str, request: SynthesisRequest) -> float:
+        """The temperature of a request in a stage; 0 takes the likeliest token."""
+        sampling = self.sampling(stage, request)
+        assert sampling is not None and sampling.temperature is not None
+        greedy = stage == "fine" and self.transformers_rules and sampling.temperature == 1.0
+        return 0.0 if greedy else sampling.temperature
+
     def announce(self, stage: str) -> None:
         """Call `on_step`: a step of the stage begins."""
         if self.on_step is not None:

@@ -14,6 +14,7 @@ import contextlib
 import gc
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,9 +71,11 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
         "fine": (fine_stage, setup.bark.fine_acoustics),
         "codec": (codec_stage, setup.bark.codec_model),
     }[name]
-    by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}
+    by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}  # rows of a batch differ in temperature alone
     for item in items:
-        by_sampling.setdefault(setup.sampling(name, item.request), {})[item.index] = item
+        sampling = setup.sampling(name, item.request)
+        shared = None if sampling is None else replace(sampling, temperature=None)
+        by_sampling.setdefault(shared, {})[item.index] = item
     with _on_accelerator(model, setup.offload):
         for sampling, pending in by_sampling.items():
             batch_size = setup.batch_size
@@ -144,6 +147,7 @@ class _TextRow:
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
         self.item, self.tokens, self.views = item, [], views
         self.limit = setup.token_limit(item.request)
+        self.temperature = setup.temperature("semantic", item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
         prompt = _prompt_for(item, "full", "semantic")
         self.prefixes = [  # each (2, max_input_semantic_length)
@@ -182,7 +186,8 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
         too_short = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
         if too_short:
             logits[too_short, -1] = float("-inf")
-        picked = _pick(setup, sampling, logits, [row.uniforms[len(row.tokens)] for row in rows], predicts_end=True)
+        uniforms = [row.uniforms[len(row.tokens)] for row in rows]
+        picked = _pick(setup, sampling, rows, logits, uniforms, predicts_end=True)
         for slot in reversed(range(len(rows))):
             row = rows[slot]
             row.tokens.append(picked[slot])
@@ -191,10 +196,16 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
                 yield row.item._replace(value=np.array(row.tokens, np.int64))
 
 
-def _pick(setup, sampling, logits, uniforms, *, predicts_end: bool = False) -> list[int]:
-    uniforms = None if sampling.greedy else torch.tensor(uniforms, device=logits.device)
-    rules = setup.transformers_rules
-    return pick_tokens(logits, sampling, uniforms, predicts_end=predicts_end, transformers_rules=rules).tolist()
+def _pick(setup, sampling, rows, logits, uniforms, *, predicts_end: bool = False) -> list[int]:
+    temperatures = [row.temperature for row in rows]
+    return pick_tokens(
+        logits,
+        sampling,
+        torch.tensor(uniforms, device=logits.device) if any(temperatures) else None,
+        temperatures=temperatures,
+        predicts_end=predicts_end,
+        transformers_rules=setup.transformers_rules,
+    ).tolist()
 
 
 class _CoarseRow:
@@ -207,6 +218,7 @@ class _CoarseRow:
             history = np.full_like(history, setup.coarse.coarse_semantic_pad_token)
         self.ids, self.num_history_ids = ids.tolist(), len(ids)
         self.limit = setup.configs.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
+        self.temperature = setup.temperature("coarse", item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
         self.views = [_CoarseView(setup, self, view, history) for view in views]
 
@@ -271,7 +283,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
             codebook = offset % config.n_coarse_codebooks
             last_ids = [view.last_id for row in rows for view in row.views]
             logits = guidance.logits(heads[codebook](batch.step(last_ids)))
-            picked = _pick(setup, sampling, logits, [row.uniforms[row.num_generated] for row in rows])
+            picked = _pick(setup, sampling, rows, logits, [row.uniforms[row.num_generated] for row in rows])
             for slot in reversed(range(len(rows))):
                 row = rows[slot]
                 row.ids.append(legal[codebook].start + picked[slot])
@@ -304,6 +316,7 @@ class _FineRow:
 
     def __init__(self, setup: BarkSetup, item: StageItem, device: torch.device):
         config, self.item = setup.fine, item
+        self.temperature = setup.temperature("fine", item.request)
         num_coarse, num_frames = item.value.shape
         self.generator = _generator(item.request, 2)
         history = fine_history(_prompt_for(item, "full", "acoustic"), setup.configs)
@@ -328,8 +341,6 @@ class _FineRow:
 @torch.inference_mode()
 def fine_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
     """Coarse codes to all codes, `(n_fine_codebooks, num_frames)`."""
-    if setup.transformers_rules and sampling.temperature == 1.0:
-        sampling = Sampling(0.0)
     device = setup.bark.fine_acoustics.position_embeds_layer.weight.device
     decoder = FineDecoder(setup.bark.fine_acoustics, setup.codebook_size, setup.savings)
     queue, rows = deque(items), []
@@ -357,7 +368,8 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
     codes = torch.stack([row.codes[start : start + length] for row, (start, _, _) in zip(rows, windows, strict=True)])
     fills = torch.tensor([fill for _, fill, _ in windows], device=codes.device)
     first, ends = min(fill for _, fill, _ in windows), max(end for _, _, end in windows)
-    if not sampling.greedy:  # (num_rows, codebooks to fill, length)
+    temperatures = [row.temperature for row in rows]
+    if any(temperatures):  # (num_rows, codebooks to fill, length)
         shape = (config.n_fine_codebooks - num_coarse, length)
         uniforms = torch.stack([torch.rand(shape, generator=row.generator) for row in rows]).to(codes.device)
 
@@ -370,7 +382,8 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
         picked = pick_tokens(
             logits.flatten(0, 1),
             sampling,
-            None if sampling.greedy else uniforms[:, codebook - num_coarse, wanted].flatten(),
+            uniforms[:, codebook - num_coarse, wanted].flatten() if any(temperatures) else None,
+            temperatures=[temperature for temperature in temperatures for _ in range(logits.shape[1])],
             transformers_rules=setup.transformers_rules,
         ).view(len(rows), -1)
         filled = torch.arange(first, last, device=codes.device) >= fills[:, None]

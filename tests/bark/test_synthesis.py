@@ -218,6 +218,21 @@ def test_a_row_does_not_depend_on_its_batch(bark, tokenizer, sampling):
     assert_same(synthesize(bark, requests[::-1], tokenizer=tokenizer), alone[::-1])
 
 
+@pytest.mark.parametrize("rules", [False, True])
+def test_rows_of_other_temperatures_share_a_batch(bark, tokenizer, monkeypatch, rules):
+    def request(text, temperature):
+        sampling = Sampling(temperature, min_eos_p=None)
+        return SynthesisRequest(text, semantic=sampling, coarse=sampling, fine=sampling)
+
+    requests = [request(text, temperature) for text, temperature in zip(TEXTS, (0.0, 0.7, 1.0, 1.3), strict=True)]
+    alone = [next(synthesize(bark, [one], tokenizer=tokenizer, transformers_rules=rules)) for one in requests]
+    sizes, start = [], DecodingBatch.__init__
+    monkeypatch.setattr(DecodingBatch, "__init__", lambda *args: sizes.append(args[2]) or start(*args))
+    assert_same(synthesize(bark, requests, tokenizer=tokenizer, transformers_rules=rules), alone)
+    spoken = sum(len(result.semantic_tokens) > 0 for result in alone)
+    assert sizes == [4, spoken] and spoken > 1
+
+
 @pytest.mark.parametrize("saving", [field.name for field in fields(Savings)])
 def test_no_saving_changes_a_token(bark, tokenizer, saving):
     requests = make_requests()
@@ -769,6 +784,20 @@ def test_tokens_are_picked_as_often_as_they_are_likely():
     logits, count = torch.tensor([2.0, 0.0, 1.0, -1.0]), 20_000
     picked = pick_tokens(logits.expand(count, 4), Sampling(0.7), torch.linspace(0, 1, count))
     torch.testing.assert_close(picked.bincount(minlength=4) / count, (logits / 0.7).softmax(0), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rules", [False, True])
+def test_each_row_is_picked_at_its_own_temperature(rules):
+    logits = 2 * torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    uniforms, temperatures = torch.tensor([0.1, 0.5, 0.9, 0.7]), [0.0, 0.5, 1.5, 0.0]
+    for min_eos_p in (None, 0.02, 0.1, 0.3):
+        rule = Sampling(min_eos_p=min_eos_p, top_p=0.9)
+        options = {"predicts_end": True, "transformers_rules": rules}
+        together = pick_tokens(logits, rule, uniforms, temperatures=temperatures, **options)
+        for row, temperature in enumerate(temperatures):
+            one = slice(row, row + 1)
+            alone = pick_tokens(logits[one], replace(rule, temperature=temperature), uniforms[one], **options)
+            assert together[row] == alone
 
 
 @pytest.mark.parametrize("rules", [False, True])
