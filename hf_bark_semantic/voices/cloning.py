@@ -3,6 +3,7 @@
     clone_voice       recordings + encoder + codec -> ClonedVoice
     clearest_window   the part of a recording that is taken
     encode_clip       what is said and how it sounds: a clip's semantic tokens and codes; `encode_clips` of several
+    read_clips        what is said, without codes
     encode_codes      how it sounds; `decode_codes` is the way back
 
     recording ──> clearest_window ──┬──> encoder ──> semantic tokens ──┐
@@ -138,9 +139,7 @@ def clearest_window(
         return windows[0]
 
     def clarity(window: PromptWindow) -> float:
-        clip = window.cut(waveform, CODEC_SAMPLING_RATE)
-        codes = [encode_codes(clip, codec)] if encoder.model.backbone is None else []
-        [read] = _read([clip], codes, encoder)
+        [read] = read_clips([window.cut(waveform, CODEC_SAMPLING_RATE)], encoder, codec=codec)
         return window.score + CONFIDENCE_WEIGHT * float(read["confidence"].mean())
 
     return max(windows, key=clarity)
@@ -198,13 +197,26 @@ def encode_clips(
 ) -> list[dict[str, np.ndarray]]:
     """Read several clips at once, each as [`encode_clip`] does; shorter ones are padded to the longest."""
     codes = _encode_codes(clips, codec)
-    return [{**read, "audio_codes": row} for read, row in zip(_read(clips, codes, encoder), codes, strict=True)]
+    answers = read_clips(clips, encoder, codec=codec, audio_codes=codes)
+    return [{**answer, "audio_codes": row} for answer, row in zip(answers, codes, strict=True)]
 
 
-def _read(clips: Sequence[np.ndarray], codes: Sequence[np.ndarray], encoder: SemanticEncoder) -> list[dict[str, Any]]:
-    """What the encoder says of clips, or of their codes where it has no backbone for waveforms."""
-    inputs: list[Any] = [{"audio_codes": row} for row in codes]
-    if encoder.model.backbone is not None:
+def read_clips(
+    clips: Sequence[np.ndarray],
+    encoder: SemanticEncoder,
+    *,
+    codec: EncodecModel,
+    audio_codes: Sequence[np.ndarray] | None = None,
+) -> list[dict[str, Any]]:
+    """Read what is said in several clips at once, as [`encode_clips`] does, but give no codes.
+
+    The codec runs only for an encoder without a backbone for waveforms, and only if `audio_codes`, `(8, num_frames)`
+    of each clip, are not passed.
+    """
+    inputs: list[Any]
+    if encoder.model.backbone is None:
+        inputs = [{"audio_codes": row} for row in audio_codes or _encode_codes(clips, codec)]
+    else:
         inputs = [resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE) for clip in clips]
     batching = {"batch_size": len(inputs), "num_windows": None}  # as many windows as suit the device
     return encoder(inputs, source_sampling_rate=SAMPLING_RATE, **batching)
@@ -218,4 +230,5 @@ __all__ = [
     "encode_clip",
     "encode_clips",
     "encode_codes",
+    "read_clips",
 ]

@@ -26,12 +26,12 @@ from transformers import BarkModel, PreTrainedTokenizerBase
 from ..audio import MIN_DURATION_S, is_silent, load_audio, resample
 from ..bark.configs import bark_generation_configs
 from ..bark.prompting import MAX_PIECE_S, longest_generation, text_to_ids
-from ..bark.request import PROMPT_MODES, SynthesisRequest, SynthesisResult
+from ..bark.request import FLAWS, PROMPT_MODES, SynthesisRequest, SynthesisResult
 from ..bark.sampling import Sampling
 from ..bark.synthesis import synthesize, text_to_semantic
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE, num_codec_frames, num_semantic_tokens
-from .cloning import SemanticEncoder, encode_clip
+from .cloning import SemanticEncoder, read_clips
 from .splitting import piece_fits, split_text
 from .unknown_words import unknown_words_warning
 
@@ -287,8 +287,8 @@ def stream_conversion(
             silences.append(np.zeros_like(clip))
         else:
             silences.append(None)
-            tokens = encode_clip(clip, encoder, codec=bark.codec_model)["semantic_tokens"]
-            contents.append({"semantic_tokens": tokens})
+            [read] = read_clips([clip], encoder, codec=bark.codec_model)
+            contents.append({"semantic_tokens": read["semantic_tokens"]})
     speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(contents))
     return _with_silences(speaker.speak(contents, voice), silences, bark.generation_config.sample_rate)
 

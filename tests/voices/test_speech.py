@@ -312,6 +312,13 @@ def test_conversion_keeps_silence_and_short_rests(bark, stub, duration_s, silenc
     assert audio[: start - 2_400].all() and audio[end + 2_400 :].all()
 
 
+def test_conversion_computes_no_codes_that_nobody_reads(bark, monkeypatch):
+    encoder = pipeline(TASK, model=tiny_encoder(), device="cpu")
+    monkeypatch.setattr(bark.codec_model, "encode", lambda *args, **kwargs: pytest.fail("the codec encodes"))
+    recording = {"array": noise(1.0, sampling_rate=24_000), "sampling_rate": 24_000}
+    assert len(convert_speech(bark, recording, voice(), encoder=encoder).waveform)
+
+
 def test_long_recordings_are_cut_where_they_are_quiet():
     waveform = noise(10.0, sampling_rate=24_000)
     waveform[24_000 * 3 : 24_000 * 3 + 4_800] = 0
