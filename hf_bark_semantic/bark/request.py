@@ -13,6 +13,7 @@ from .sampling import Sampling
 from .voice_prompt import VoicePrompt
 
 PROMPT_MODES = ("full", "acoustic", "semantic", "none")
+FLAWS = ("length", "empty")  # finish reasons after which words may be missing, the milder one first
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +94,11 @@ class SynthesisResult:
     index: int
 
 
+def flaw_of(finish_reason: str) -> int:
+    """How much may be missing after a finish reason: 0 nothing, more the worse."""
+    return 1 + FLAWS.index(finish_reason) if finish_reason in FLAWS else 0
+
+
 def checked_tokens(semantic_tokens: Any, *, may_be_empty: bool = False) -> np.ndarray:
     """Semantic tokens as int64 of shape `(num_tokens,)`; a `ValueError` for anything else."""
     tokens = np.asarray(semantic_tokens)
@@ -106,4 +112,4 @@ def checked_tokens(semantic_tokens: Any, *, may_be_empty: bool = False) -> np.nd
     return tokens.astype(np.int64)
 
 
-__all__ = ["PROMPT_MODES", "SynthesisRequest", "SynthesisResult", "checked_tokens"]
+__all__ = ["FLAWS", "PROMPT_MODES", "SynthesisRequest", "SynthesisResult", "checked_tokens", "flaw_of"]

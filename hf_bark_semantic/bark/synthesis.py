@@ -28,17 +28,23 @@ model that is passed decides about float16, bfloat16 and int8 layers; only float
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import BarkModel
 
-from .request import SynthesisRequest, SynthesisResult, checked_tokens
+from .request import FLAWS, SynthesisRequest, SynthesisResult, checked_tokens, flaw_of
 from .setup import BarkSetup
 from .stages import StageItem, run_stage
 from .transformer import Savings
 
 ALL_SAVINGS = Savings()
+Retry = Callable[[int, SynthesisRequest, str], SynthesisRequest | None]
+
+
+class _Said(NamedTuple):
+    item: StageItem  # its value are the semantic tokens, (num_tokens,)
+    finish_reason: Any  # of `SynthesisResult`
 
 
 def synthesize(
@@ -52,6 +58,7 @@ def synthesize(
     transformers_rules: bool = False,
     offload: bool = False,
     on_step: Callable[[str], Any] | None = None,
+    retry: Retry | None = None,
 ) -> Iterator[SynthesisResult]:
     """Speak requests, and give the results in their order as they become ready.
 
@@ -66,6 +73,10 @@ def synthesize(
         offload (`bool`): move each stage to the accelerator for its turn, and back.
         on_step (`Callable[[str], Any]`, *optional*): is called before every step of a stage with the stage's name:
             `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. An exception that it raises ends the synthesis.
+        retry (`Callable[[int, SynthesisRequest, str], SynthesisRequest | None]`, *optional*): is called with the
+            index, the request and the finish reason of each text of which words may be missing ([`FLAWS`]), before
+            its coarse stage. It returns a request whose text stage runs instead, or `None`; of the two the one with
+            the milder flaw is spoken, the first if they have the same.
 
     Raises:
         ValueError: a request that this Bark cannot speak, such as too long a text; the requests before it are spoken
@@ -82,11 +93,11 @@ def synthesize(
         offload=offload,
         on_step=on_step,
     )
-    return _synthesize(setup, iter(requests), tokenizer, batch_size * look_ahead)
+    return _synthesize(setup, iter(requests), tokenizer, batch_size * look_ahead, retry)
 
 
 def _synthesize(
-    setup: BarkSetup, requests: Iterator[SynthesisRequest], tokenizer: Any, window_size: int
+    setup: BarkSetup, requests: Iterator[SynthesisRequest], tokenizer: Any, window_size: int, retry: Retry | None
 ) -> Iterator[SynthesisResult]:
     position, failure = 0, None
     while failure is None:
@@ -99,7 +110,10 @@ def _synthesize(
         if not window:
             break
         try:
-            for result in _speak(setup, window):
+            said = _semantic_tokens(setup, window)
+            if retry is not None:
+                _try_again(setup, said, retry, tokenizer)
+            for result in _speak(setup, said):
                 finished[result.index] = result
                 while position in finished:
                     yield finished.pop(position)
@@ -112,15 +126,14 @@ def _synthesize(
         raise failure
 
 
-def _speak(setup: BarkSetup, window: list[StageItem]) -> Iterator[SynthesisResult]:
-    """Run all stages over some requests; a result is returned as soon as it is ready."""
-    said = _semantic_tokens(setup, window)
+def _speak(setup: BarkSetup, said: dict[int, _Said]) -> Iterator[SynthesisResult]:
+    """Run the coarse and the fine stage and the codec; a result is returned as soon as it is ready."""
 
     def result(item: StageItem, codes: np.ndarray, waveform: np.ndarray) -> SynthesisResult:
-        tokens, reason = said[item.index]
+        tokens, reason = said[item.index].item.value, said[item.index].finish_reason
         return SynthesisResult(tokens, codes, waveform, setup.sampling_rate, reason, item.request, item.index)
 
-    items = [item._replace(value=said[item.index][0]) for item in window]
+    items = [said[index].item for index in sorted(said)]
     for item in items:
         if not len(item.value):
             yield result(item, _no_codes(setup), np.zeros(0, np.float32))
@@ -156,7 +169,7 @@ def text_to_semantic(
     setup = BarkSetup(bark, batch_size, savings=savings, transformers_rules=transformers_rules, offload=offload)
     items = [_read_request(setup, request, index, tokenizer) for index, request in enumerate(requests)]
     said = _semantic_tokens(setup, items)
-    return [said[index] for index in range(len(items))]
+    return [(said[index].item.value, said[index].finish_reason) for index in range(len(items))]
 
 
 def semantic_to_codes(
@@ -274,17 +287,29 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
         )
 
 
-def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, tuple[np.ndarray, Any]]:
-    """Tokens and finish reasons by index; the text stage runs for requests with a text."""
-    said = {item.index: (item.value, "given") for item in items if item.request.text is None}
+def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, _Said]:
+    """What is said, by index; the text stage runs for requests with a text."""
+    said = {item.index: _Said(item, "given") for item in items if item.request.text is None}
     texts = [item for item in items if item.request.text is not None]
     for item in run_stage("semantic", setup, texts):
         tokens = item.value
         if tokens[-1] != setup.semantic.semantic_vocab_size:
-            said[item.index] = tokens, "length"
+            said[item.index] = _Said(item, "length")
         else:
-            said[item.index] = tokens[:-1], "eos" if len(tokens) > 1 else "empty"
+            said[item.index] = _Said(item._replace(value=tokens[:-1]), "eos" if len(tokens) > 1 else "empty")
     return said
+
+
+def _try_again(setup: BarkSetup, said: dict[int, _Said], retry: Retry, tokenizer: Any) -> None:
+    """Run the text stage for what `retry` returns in the place of flawed texts, and keep in `said` what is better."""
+    again = []
+    for index, (item, finish_reason) in sorted(said.items()):
+        if finish_reason in FLAWS:
+            request = retry(index, item.request, finish_reason)
+            if request is not None:
+                again.append(_read_request(setup, request, index, tokenizer))
+    for index, attempt in _semantic_tokens(setup, again).items():
+        said[index] = min(said[index], attempt, key=lambda attempted: flaw_of(attempted.finish_reason))
 
 
 def _no_codes(setup: BarkSetup) -> np.ndarray:

@@ -41,8 +41,6 @@ LONG_FORMS = ("fixed", "rolling")
 MIN_TRANSCRIPT_SHARE = 0.6  # of a recording's time that its words should take; speakers differ by less
 SHOWN_CHARACTERS = 40
 
-_FLAWS = ("length", "empty")  # finish reasons after which words may be missing, the milder one first
-
 
 @dataclass(frozen=True)
 class SpeechOptions:
@@ -396,34 +394,33 @@ class _Speaker:
             prompt = self._next_prompt(prompt, piece.result)
 
     def _speak_together(self, requests: Sequence[SynthesisRequest], first: int) -> list[SpokenPiece]:
-        """Pieces `first`, `first + 1`, ... in one batch, and in a second one those that are tried again."""
-        results = self._synthesize(requests)
-        warnings: list[tuple[str, ...]] = [()] * len(requests)
-        flawed = [i for i, result in enumerate(results) if result.finish_reason in _FLAWS]
-        for i in flawed:
-            logger.warning("%s. It is tried again with another seed.", self._flaw(first + i, requests[i], results[i]))
-        again = [replace(requests[i], seed=_derived_seed(requests[i].seed, first + i, 1)) for i in flawed]
-        for i, result in zip(flawed, self._synthesize(again), strict=True):
-            results[i] = min(results[i], result, key=_flaw_of)
-            if results[i].finish_reason in _FLAWS:
-                warning = (
-                    f"{self._flaw(first + i, requests[i], results[i])} again, so words are missing from the speech. "
-                    "Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
-                )
-                warnings[i] = (warning,)
-                logger.warning("%s", warning)
-        return [
-            SpokenPiece(result.waveform, result.sampling_rate, number, self.num_pieces, result, warned)
-            for number, (result, warned) in enumerate(zip(results, warnings, strict=True), first + 1)
-        ]
+        """Pieces `first`, `first + 1`, ... in one batch; the text stage runs twice where words may be missing."""
 
-    def _synthesize(self, requests: Sequence[SynthesisRequest]) -> list[SynthesisResult]:
-        if not requests:
-            return []
+        def retry(index: int, request: SynthesisRequest, finish_reason: str) -> SynthesisRequest:
+            flaw = self._flaw(first + index, request, finish_reason)
+            logger.warning("%s. It is tried again with another seed.", flaw)
+            return replace(request, seed=_derived_seed(request.seed, first + index, 1))
+
         results = synthesize(
-            self.bark, requests, tokenizer=self.tokenizer, batch_size=self.batch_size, on_step=self.on_step
+            self.bark,
+            requests,
+            tokenizer=self.tokenizer,
+            batch_size=self.batch_size,
+            on_step=self.on_step,
+            retry=retry,
         )
-        return list(results)
+        return [self._piece(first + result.index, result) for result in results]
+
+    def _piece(self, index: int, result: SynthesisResult) -> SpokenPiece:
+        warnings: tuple[str, ...] = ()
+        if result.finish_reason in FLAWS:
+            warning = (
+                f"{self._flaw(index, result.request, result.finish_reason)} again, so words are missing from the "
+                "speech. Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
+            )
+            warnings = (warning,)
+            logger.warning("%s", warning)
+        return SpokenPiece(result.waveform, result.sampling_rate, index + 1, self.num_pieces, result, warnings)
 
     def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult | None) -> VoicePrompt | None:
         if result is None or not len(result.semantic_tokens):
@@ -436,13 +433,9 @@ class _Speaker:
             return spoken
         return join_prompts([prompt, spoken], max_tokens=histories.most_tokens)
 
-    def _flaw(self, number: int, request: SynthesisRequest, result: SynthesisResult) -> str:
-        flaw = "Bark said nothing for" if result.finish_reason == "empty" else "Bark did not finish"
-        return f"{flaw} piece {number + 1} of {self.num_pieces} ({_shown(request.text or '')})"
-
-
-def _flaw_of(result: SynthesisResult) -> int:
-    return 1 + _FLAWS.index(result.finish_reason) if result.finish_reason in _FLAWS else 0
+    def _flaw(self, index: int, request: SynthesisRequest, finish_reason: str) -> str:
+        flaw = "Bark said nothing for" if finish_reason == "empty" else "Bark did not finish"
+        return f"{flaw} piece {index + 1} of {self.num_pieces} ({_shown(request.text or '')})"
 
 
 def _derived_seed(seed: int, number: int, attempt: int) -> int:

@@ -233,6 +233,24 @@ def test_rows_of_other_temperatures_share_a_batch(bark, tokenizer, monkeypatch, 
     assert sizes == [4, spoken] and spoken > 1
 
 
+def test_texts_with_missing_words_are_tried_again_before_the_coarse_stage(bark, tokenizer):
+    lengths = {"min_semantic_tokens": 5, "max_semantic_tokens": 5}
+    requests = [SynthesisRequest(text, semantic=GREEDY, **lengths) for text in TEXTS[:3]]
+    better = SynthesisRequest(semantic_tokens=make_tokens(7), seed=5)
+    asked, steps = [], []
+
+    def retry(index, request, finish_reason):
+        asked.append((index, request, finish_reason))
+        return [None, better, replace(request, seed=1)][index]
+
+    results = list(synthesize(bark, requests, tokenizer=tokenizer, retry=retry, on_step=steps.append))
+    assert asked == [(i, request, "length") for i, request in enumerate(requests)]
+    assert [result.request for result in results] == [requests[0], better, requests[2]]  # no better: the first stays
+    assert [result.finish_reason for result in results] == ["length", "given", "length"]
+    assert_same(results, [next(synthesize(bark, [result.request], tokenizer=tokenizer)) for result in results])
+    assert steps.index("coarse") > max(i for i, step in enumerate(steps) if step == "semantic")
+
+
 @pytest.mark.parametrize("saving", [field.name for field in fields(Savings)])
 def test_no_saving_changes_a_token(bark, tokenizer, saving):
     requests = make_requests()

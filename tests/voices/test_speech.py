@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import pipeline
 
-from hf_bark_semantic.bark.request import SynthesisRequest, SynthesisResult
+from hf_bark_semantic.bark.request import SynthesisRequest, SynthesisResult, flaw_of
 from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
@@ -47,12 +47,19 @@ def stub(monkeypatch):
     """A `synthesize` that notes its calls and ends each text as planned in `reasons`."""
     calls, reasons = [], {}
 
-    def synthesize(bark, requests, *, tokenizer, batch_size, on_step):
+    def plan(request):
+        planned = reasons.get(request.text, [])
+        return planned.pop(0) if planned else "eos"
+
+    def synthesize(bark, requests, *, tokenizer, batch_size, on_step, retry):
         requests = list(requests)
         calls.append(requests)
         for index, request in enumerate(requests):
-            planned = reasons.get(request.text, [])
-            reason = planned.pop(0) if planned else "eos"
+            reason = plan(request)
+            if reason in ("length", "empty"):
+                again = retry(index, request, reason)
+                calls.append([again])
+                request, reason = min((request, reason), (again, plan(again)), key=lambda attempt: flaw_of(attempt[1]))
             num_tokens = {"empty": 0, "length": 100}.get(reason, 60)
             if request.text is None:
                 num_tokens = len(request.semantic_tokens)
