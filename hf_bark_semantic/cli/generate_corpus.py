@@ -10,10 +10,14 @@
     after: outputs/corpus/   data/train-*.parquet  shards/*.json  corpus.json  README.md (the dataset card)
 
 Killed anywhere, it goes on when the same command is started again, with any number of processes; all of them, on all
-machines, must see the same output folder. A higher --rows makes a finished corpus longer. --folds gives every row a
-fold to hold out, as fold_corpus does later for any corpus; such a corpus cannot become longer. `train_encoder.py` and
-`datasets.load_dataset` read the folder. Texts are a .txt, a table, whose columns are printed, or a dataset's folder or
-Hub id; voices are names of the Bark's presets, "presets" for all of them, .npz prompts, folders of them, or "none".
+machines, must see the same output folder, in which nothing is locked. Commands that know nothing of each other, as
+the tasks of a Slurm array, share a corpus with --part 1/16 to --part 16/16: each makes its part, then what nobody else
+has made, so that the part of a lost one is made, too, and each ends when the corpus is complete.
+
+A higher --rows makes a finished corpus longer. --folds gives every row a fold to hold out, as fold_corpus does later
+for any corpus; such a corpus cannot become longer. `train_encoder.py` and `datasets.load_dataset` read the folder.
+Texts are a .txt, a table, whose columns are printed, or a dataset's folder or Hub id; voices are names of the Bark's
+presets, "presets" for all of them, .npz prompts, folders of them, or "none".
 """
 
 import argparse
@@ -33,7 +37,7 @@ from ..corpus.card import corpus_card, corpus_summary
 from ..corpus.columns import COLUMNS_HELP, parse_columns
 from ..corpus.cost import Speed, describe_cost, measured_speed, recorded_speed
 from ..corpus.filters import Filters
-from ..corpus.generation import Recipe, Speak, generate_corpus, model_revision
+from ..corpus.generation import WHOLE, Part, Recipe, Speak, generate_corpus, model_revision
 from ..corpus.plan import CorpusPlan
 from ..corpus.shards import open_corpus
 from ..corpus.texts import fits_bark, load_sentences, speakable_sentences
@@ -45,7 +49,7 @@ from ..packaged import NANO, bark_folder, card_template
 from ..trainers.folds import choose_folds, folds_in_words
 from ..voices.cloning import decode_codes
 from .console import errors_as_one_sentence
-from .processes import only_run_in, start_processes
+from .processes import start_processes
 from .publish import publish_and_print
 from .route import first_training, folding, say_next
 
@@ -65,14 +69,14 @@ def main(arguments=None):
             print(dry_run(args, plan, load_speaker, accelerator))
         return
     recipe = make_recipe(args, place, accelerator.device, folds)
-    with only_run_in(args.output, accelerator):
-        if accelerator.is_main_process:
-            open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
-        accelerator.wait_for_everyone()
-        generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, accelerator=accelerator)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            finish(args, template, recipe)
+    if accelerator.is_main_process:
+        open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
+    accelerator.wait_for_everyone()  # the last time: who is lost from here on holds nobody up
+    part = part_of_process(args.part, accelerator)
+    log = print if accelerator.is_main_process else None
+    generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, part=part, log=log)
+    if accelerator.is_main_process:
+        finish(args, template, recipe)
 
 
 def finish(args, template: Path, recipe: Recipe) -> None:
@@ -99,6 +103,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
+    parser.add_argument("--part", type=part_of_many, default=WHOLE, metavar="N/M", help="of the shards, comes first")
     parser.add_argument("--folds", type=int, help="give each row one of so many folds, which share no voice or text")
     parser.add_argument("--seed", type=int, default=0)
     for stage in SUNO_TEMPERATURES:
@@ -127,7 +132,25 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.push_to_hub and not args.license:  # `publish` refuses it, too, but when everything is made
         parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
+    if args.push_to_hub and args.part.count > 1:
+        parser.error("--push-to-hub doesn't go with --part: the same command without --part publishes what all made.")
     return args
+
+
+def part_of_many(text: str) -> Part:
+    """`3/16` as the third of sixteen parts."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no part. Say 1/16 for the first of sixteen, 16/16 for the last."
+        )
+    return Part(int(number) - 1, int(count))
+
+
+def part_of_process(part: Part, accelerator: Accelerator) -> Part:
+    """What a process has of the part of its command, whose processes divide it."""
+    processes = accelerator.num_processes
+    return Part(part.number * processes + accelerator.process_index, part.count * processes)
 
 
 def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPlan:
@@ -206,7 +229,8 @@ def dry_run(args, plan: CorpusPlan, load_speaker, accelerator: Accelerator) -> s
         speed = Speed(args.real_time_factor, "given")
     else:
         speed = recorded_speed(args.output) or measured_speed(plan, load_speaker(), args.batch_size, device)
-    options = {"with_audio": args.audio, "num_processes": accelerator.num_processes, "device": device}
+    options = {"with_audio": args.audio, "device": device}
+    options["num_processes"] = args.part.count * accelerator.num_processes
     return describe_cost(args.output, plan, speed, **options)
 
 

@@ -2,34 +2,39 @@
 
 Recipe             what becomes of a plan's rows: model, filters, columns
 model_revision     which weights speak
-generate_corpus    the shards that are missing, each by one of the processes
+Part               whose shards come first, and which come then
+generate_corpus    the shards that are missing, by any number of processes that need not know of each other
 generate_shard     one shard's rows, spoken and filtered
 """
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from accelerate import Accelerator
 from datasets import Features
 from huggingface_hub import hf_hub_download
 from tqdm import tqdm
 
-from ..bark.request import SynthesisRequest, SynthesisResult
+from ..bark.request import SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
 from ..files import sha256_of_file
 from ..voices.splitting import estimate_duration_s
 from .filters import Filters, measure
 from .plan import CorpusPlan, PlannedRow
 from .rows import FOLD_COLUMNS, SPEECH_COLUMNS, row_features, stored_audio, stored_fold
-from .shards import missing_shards, write_shard
+from .shards import finished_shards, is_recorded, write_shard
 
 SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
 BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
 
-Speak = Callable[[list[SynthesisRequest]], Iterable[SynthesisResult]]
+LOOK_EVERY_S = 5.0  # whether another process has made the shard that is being made
+
+Speak = Callable[..., Iterable[SynthesisResult]]  # of a list of requests; `on_step` as in `synthesize`
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,31 +92,91 @@ def model_revision(place: str, revision: str | None = None) -> tuple[str, str]:
     return place, Path(hf_hub_download(place, "config.json", revision=revision)).parent.name
 
 
+class Part(NamedTuple):
+    """A part of the shards of a corpus: `number`, from 0, of `count` equal ones."""
+
+    number: int = 0
+    count: int = 1
+
+    def own(self, num_shards: int) -> list[int]:
+        """The shards of this part, in order."""
+        return list(range(self.number, num_shards, self.count))
+
+    def others(self, num_shards: int) -> list[int]:
+        """All other shards, in an order of its own, so that two parts seldom begin the same one."""
+        shards = sorted({*range(num_shards)} - {*self.own(num_shards)})
+        return random.Random(self.number).sample(shards, len(shards))
+
+
+WHOLE = Part()
+
+
 def generate_corpus(
-    folder: Path, plan: CorpusPlan, recipe: Recipe, *, load_speaker: Callable[[], Speak], accelerator: Accelerator
+    folder: Path,
+    plan: CorpusPlan,
+    recipe: Recipe,
+    *,
+    load_speaker: Callable[[], Speak],
+    part: Part = WHOLE,
+    log: Callable[[str], None] | None = None,
 ) -> None:
-    """Make what is missing. Each process looks through a part of the shards, then makes a part of the missing ones.
+    """Make what is missing of a corpus, while others may do the same for other parts of it, on any machine.
+
+    Nobody waits for anybody: the shards of the part come first, then those of others that nobody has made yet. So the
+    shards of a process that is lost are made by the others, and whoever ends finds the corpus complete. Two may make
+    one shard at the same time; both make the same, and the second one gives up when the first has it.
 
     Args:
         folder (`Path`): opened by [`open_corpus`].
-        load_speaker: loads a Bark; called only by processes that have something to make.
-        accelerator (`Accelerator`): of the processes.
+        load_speaker: loads a Bark, such as `partial(synthesize, bark, tokenizer=tokenizer)`; called only where there
+            is something to make.
+        part ([`Part`]): of this process.
+        log (callable, *optional*): is passed how much is there; without it, there is no progress bar either.
     """
-    missing, num_processes = missing_shards(folder, plan.planned_rows()), accelerator.num_processes
-    num_there = plan.num_shards - len(missing)
-    accelerator.print(f"{num_there} of {plan.num_shards} shards are there; {num_processes} at work on the others.")
-    mine = missing[accelerator.process_index :: num_processes]
-    if not mine:
+    planned, own = plan.planned_rows(), part.own(plan.num_shards)
+    finished_shards(folder, {shard: planned[shard] for shard in own})  # sets damaged ones aside
+    there = {shard for shard, num_rows in planned.items() if is_recorded(folder, shard, num_rows)}
+    if log is not None:
+        log(f"{len(there)} of {plan.num_shards} shards are there; {part.count} at work on the others.")
+    if len(there) == plan.num_shards:
         return
     speak = load_speaker()
-    # The first process has the most shards, so its end is the end. Sentences count by their estimated duration.
-    total = sum(estimate_duration_s(row.text) for shard in mine for row in plan.rows_of(shard))
-    with tqdm(total=total, smoothing=0, bar_format=BAR, disable=not accelerator.is_main_process) as bar:
-        for shard in mine:
-            rows, record = generate_shard(
-                plan, shard, recipe, speak, on_row=lambda row: bar.update(estimate_duration_s(row.text))
-            )
+    # Sentences count by their estimated duration.
+    total = sum(estimate_duration_s(row.text) for shard in own if shard not in there for row in plan.rows_of(shard))
+    with tqdm(total=total, smoothing=0, bar_format=BAR, disable=log is None) as bar:
+        for shard in own + part.others(plan.num_shards):
+            if is_recorded(folder, shard, planned[shard]):
+                continue
+            if shard not in own:
+                bar.total += sum(estimate_duration_s(row.text) for row in plan.rows_of(shard))
+            try:
+                rows, record = generate_shard(
+                    plan,
+                    shard,
+                    recipe,
+                    partial(speak, on_step=_Watch(folder, shard, planned[shard])),
+                    on_row=lambda row: bar.update(estimate_duration_s(row.text)),
+                )
+            except _MadeByAnother:
+                continue
             write_shard(folder, shard, rows, record, recipe.features)
+
+
+class _MadeByAnother(Exception):
+    """The shard that is being made is there."""
+
+
+class _Watch:
+    """Called at every step of a Bark that speaks a shard: gives up when another process has made it."""
+
+    def __init__(self, folder: Path, shard: int, num_rows: int):
+        self.shard, self.next_look = (folder, shard, num_rows), time.monotonic() + LOOK_EVERY_S
+
+    def __call__(self, step: str) -> None:
+        if time.monotonic() >= self.next_look:
+            if is_recorded(*self.shard):
+                raise _MadeByAnother
+            self.next_look = time.monotonic() + LOOK_EVERY_S
 
 
 def generate_shard(
@@ -173,4 +238,4 @@ def _row(planned: PlannedRow, result: SynthesisResult, recipe: Recipe, measures:
     }
 
 
-__all__ = ["Recipe", "Speak", "generate_corpus", "generate_shard", "model_revision"]
+__all__ = ["WHOLE", "Part", "Recipe", "Speak", "generate_corpus", "generate_shard", "model_revision"]

@@ -1,6 +1,10 @@
 """A corpus as files: Parquet shards and their records, written through any crash.
 
+Nothing is locked, so any number of machines may write to one folder: a file is whole or not there, and whoever makes a
+shard makes the same one.
+
     open_corpus       a folder for a corpus, new or to go on with
+    is_recorded       whether a shard was made, by its record
     finished_shards   what is there and whole
     missing_shards    the others: each of several processes looks through a part
     write_shard       rows to a file that is there completely or not at all
@@ -14,6 +18,7 @@
 `datasets.load_dataset(folder)` and `load_corpus(folder)` read the folder at any time.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -34,9 +39,11 @@ from ..files import UNFINISHED, atomic_write, differences, sha256_of_file, write
 
 logger = logging.getLogger(__name__)
 
+LEFTOVER_AFTER_S = 3600.0  # what is younger may be a file that another process is just writing
+
 
 def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Path:
-    """Make a folder for a corpus, or check that what is there is the same corpus. Not for several processes at once.
+    """Make a folder for a corpus, or check that what is there is the same corpus. Several runs may do so at once.
 
     Args:
         folder (`str` or `Path`): new, empty, or that of an earlier run.
@@ -48,16 +55,26 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
     folder = Path(folder)
     file = folder / "corpus.json"
     description = json.loads(json.dumps(description))
+    folder.mkdir(parents=True, exist_ok=True)
+    occupied = any(not path.name.startswith(".") for path in folder.iterdir())  # before corpus.json is looked for
     if file.exists():
         there = json.loads(file.read_text(encoding="utf-8"))
         _check_same(folder, there, description)
-    elif folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    elif occupied:
         raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(UNFINISHED):
-        leftover.unlink(missing_ok=True)
     write_json(file, description)
+    now_s = file.stat().st_mtime  # by the clock of the file system, as the ages of the other files
+    for leftover in folder.rglob(UNFINISHED):
+        with contextlib.suppress(FileNotFoundError):
+            if leftover.stat().st_mtime < now_s - LEFTOVER_AFTER_S:
+                leftover.unlink()
     return folder
+
+
+def is_recorded(folder: Path, shard: int, num_rows: int) -> bool:
+    """Whether a shard of so many planned rows was made, by its record; its rows are not read."""
+    record = _read_record(_files_of(folder, shard)[1])
+    return record is not None and record["planned_rows"] == num_rows
 
 
 def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
@@ -80,7 +97,7 @@ def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
         logger.warning("%s is damaged or gone; it is made again, and what is left of it kept in set_aside/.", data)
         (folder / "set_aside").mkdir(exist_ok=True)
         for file in (data, record_file):
-            if file.exists():
+            with contextlib.suppress(FileNotFoundError):
                 os.replace(file, folder / "set_aside" / f"shard-{shard:05d}{file.suffix}")
     return finished
 
@@ -199,6 +216,7 @@ def _digest(content: bytes) -> str:
 
 __all__ = [
     "finished_shards",
+    "is_recorded",
     "missing_shards",
     "open_corpus",
     "remove_shards",

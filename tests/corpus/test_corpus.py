@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -16,13 +17,14 @@ import numpy as np
 import psutil
 import pytest
 from datasets import load_dataset
-from filelock import FileLock
 
 from hf_bark_semantic import packaged, publishing
 from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
-from hf_bark_semantic.corpus import shards
+from hf_bark_semantic.corpus import generation, shards
 from hf_bark_semantic.corpus.filters import Filters
+from hf_bark_semantic.corpus.generation import Part
+from hf_bark_semantic.corpus.generation import generate_corpus as make_corpus
 from hf_bark_semantic.corpus.rows import load_corpus, read_corpus
 from hf_bark_semantic.corpus.shards import (
     finished_shards,
@@ -105,6 +107,86 @@ def test_refused_rows_are_counted_with_their_reasons(tmp_path):
     assert len(rows_of(tmp_path / "unfiltered")) == 30
 
 
+@pytest.mark.parametrize("num_shards", [1, 5, 8, 30])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_parts_divide_the_shards_and_each_goes_through_all_of_them(num_shards, count):
+    parts = [Part(number, count) for number in range(count)]
+    assert sorted(shard for part in parts for shard in part.own(num_shards)) == list(range(num_shards))
+    for part in parts:
+        assert sorted(part.own(num_shards) + part.others(num_shards)) == list(range(num_shards))
+
+
+def make_a_part(folder, part, speak=speak) -> None:
+    """What a command that knows nothing of others does, from the start to the end."""
+    plan, recipe = new_plan(), new_recipe()
+    open_corpus(folder, {"plan": plan.description(), "recipe": recipe.description()})
+    make_corpus(folder, plan, recipe, load_speaker=lambda: speak, part=part)
+
+
+def test_parts_that_know_nothing_of_each_other_make_each_shard_once(tmp_path, whole):
+    """Each in turn: the second one finds all made."""
+    spoken = Counter()
+
+    def count(requests, on_step):
+        spoken.update(request.seed for request in requests)
+        return speak(requests)
+
+    make_a_part(tmp_path / "c", Part(1, 3), count)
+    assert rows_of(tmp_path / "c") == whole and set(spoken.values()) == {1}
+    make_a_part(tmp_path / "c", Part(0, 3), None)
+
+
+def test_the_shards_of_lost_processes_are_made_by_the_others(tmp_path, whole):
+    """Four at once in one folder; two are killed and not started again."""
+    folder, fork = tmp_path / "c", multiprocessing.get_context("fork")
+
+    def slowly(requests, on_step):
+        for result in speak(requests):
+            time.sleep(0.02)
+            on_step("semantic")
+            yield result
+
+    processes = [fork.Process(target=make_a_part, args=(folder, Part(number, 4), slowly)) for number in range(4)]
+    for process in processes:
+        process.start()
+    while not list(folder.glob("shards/*.json")):
+        time.sleep(0.01)
+    for process in processes[:2]:
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(list(folder.glob("shards/*.json"))) < new_plan().num_shards
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    assert rows_of(folder) == whole and not (folder / "set_aside").exists()
+    assert finished_shards(folder, new_plan().planned_rows()) == list(range(new_plan().num_shards))
+
+
+def test_a_shard_is_given_up_when_another_process_has_it(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(generation, "LOOK_EVERY_S", 0.0)
+    steps = []
+
+    def overtaken(requests, on_step):
+        generate(tmp_path / "c", new_plan(), new_recipe())
+        steps.append(1)
+        on_step("semantic")
+        pytest.fail("it was to be given up")
+        yield
+
+    make_a_part(tmp_path / "c", Part(0, 2), overtaken)
+    assert steps == [1] and rows_of(tmp_path / "c") == whole
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    folder = tmp_path / "c"
+    generate(folder, new_plan(), new_recipe())
+    old, young = (folder / "data" / f".train-00000.parquet.{name}.unfinished" for name in ("old", "young"))
+    for file in (old, young):
+        file.write_bytes(b"")
+    os.utime(old, (time.time() - 7200,) * 2)
+    generate(folder, new_plan(), new_recipe())
+    assert young.exists() and not old.exists()
+
+
 def test_two_processes_make_what_one_makes_in_any_order(tmp_path, whole):
     missing = start(tmp_path / "two", new_plan(), new_recipe())
     for process in (1, 0):
@@ -136,7 +218,7 @@ def test_twenty_kills_lose_double_and_change_nothing(tmp_path, whole):
             kills += 1
     assert 0 < len(list(shard_records(folder))) <= 25
     generate(folder, new_plan(num_rows=100), new_recipe())
-    assert rows_of(folder)[: len(whole)] == whole and not list(folder.rglob(".*.unfinished"))
+    assert rows_of(folder)[: len(whole)] == whole
     ids = [row["id"] for row in rows_of(folder)]
     assert ids == [row.id for row in map(new_plan().row, range(100)) if row.seed % 5]
     assert not (folder / "set_aside").exists()
@@ -396,10 +478,26 @@ def test_wrong_options_are_explained_before_anything_is_made(command, tmp_path, 
     assert not (tmp_path / "c").exists()
 
 
-def test_two_runs_do_not_share_a_folder(command, tmp_path):
-    (tmp_path / "c").mkdir()
-    with FileLock(tmp_path / "c" / ".lock"), pytest.raises(SystemExit, match="Another run"):
-        generate_corpus.main(command)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--part", "0/4"], "'0/4' is no part. Say 1/16"),
+        (["--part", "5/4"], "'5/4' is no part"),
+        (["--part", "1"], "'1' is no part"),
+        (["--part", "1/2", "--push-to-hub", "me/c", "--license", "mit"], "the same command without --part publishes"),
+    ],
+)
+def test_a_wrong_part_is_refused(command, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        generate_corpus.main([*command, *options])
+    assert message in capsys.readouterr().err and not (tmp_path / "c").exists()
+
+
+def test_commands_with_parts_make_the_corpus_of_one_without(command, tmp_path, capsys):
+    generate_corpus.main([*command, "--output", str(tmp_path / "one")])
+    generate_corpus.main([*command, "--part", "2/3"])
+    assert "0 of 3 shards are there; 3 at work" in capsys.readouterr().out
+    assert rows_of(tmp_path / "c") == rows_of(tmp_path / "one") and (tmp_path / "c" / "README.md").exists()
 
 
 @pytest.mark.slow
