@@ -220,6 +220,19 @@ def packaged(run: Path, scores: dict, output: Path, *options: str) -> Path:
     return output
 
 
+def test_a_packaged_encoder_says_by_which_command_it_was_measured_and_not_in_which_folders(encoder, tmp_path):
+    run = tmp_path / "run"
+    record = {"config": "mine.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"synthetic": 3}, "corpus": "mine"}
+    (run / "training.json").write_text(json.dumps(record))
+    command = "python -m evaluate_encoder /home/me/cv/fold0 ../cv/fold1 ~/x/fold2 --codec suno/bark"
+    made = {"command": command, "date": "2026-01-02T03:04:05", "commit": "abc", "platform": "my machine"}
+    scores = {"input_level_db": None, "table": TABLE, "folds": [0], "num_folds": 1, "clips": [], "made": made}
+    output = packaged(run, scores, tmp_path / "mine", "--license", "mit")
+    command = "python -m evaluate_encoder fold0 ../cv/fold1 fold2 --codec suno/bark"
+    measured = json.loads((output / "evaluation.json").read_text())["made"]
+    assert measured == {"command": command, "date": made["date"], "commit": "abc"}
+
+
 def test_an_encoder_of_any_corpus_is_packaged_with_its_own_groups_and_its_corpus(encoder, tmp_path, capsys):
     run = tmp_path / "run"
     record = {"config": "mine.yaml", "fold": None, "seed": 0, "steps": 2, "clips": {"synthetic": 1200}}

@@ -79,11 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report, trials, blocks = measure(load_corpus(args.corpus), args)
     if not state.is_main_process:
         return
+    seeds = {"trainings": report.get("seeds", "unknown"), "bootstraps and noises": 0}
+    made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
+        args.json.write_text(json.dumps({"made": made, **report}, indent=1))
     if args.output:
-        seeds = {"trainings": report.get("seeds", "unknown"), "bootstraps and noises": 0}
-        made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
         summary = {name: value for name, value in report.items() if name != "clips"}
         title = "Semantic tokens of " + ("human speech" if args.human else "held-out Bark clips")
         cards = blocks[: 1 + ("presets" in report)]

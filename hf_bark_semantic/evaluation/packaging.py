@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ KINDS = {  # in the order of the card's table
     "preset_enhanced": "the presets, enhanced",
     "prompt": "voice prompts (many languages)",
 }
+ABSOLUTE = re.compile(r"(?<![\w./~-])[/~]\S*/")  # the folder of a path
 WHISPER_OF_WIDTH = {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"}
 OWN_CORPUS = "bark_artefacts"  # of `prepare_bark_artefacts`, whose sources the card of the packaged encoder names
 TRAINING_DATA = """\
@@ -86,7 +88,9 @@ def package_encoder(
         config_file = folder / "config.json"  # stored in half the space, but computed with in float32 unless asked
         config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
         processor.save_pretrained(folder)
-        kept = {name: value for name, value in scores.items() if name != "clips"}
+        kept = {name: value for name, value in scores.items() if name not in ("clips", "made")}
+        if "made" in scores:
+            kept["made"] = _published(scores["made"])
         write_json(folder / "evaluation.json", {"accuracy_line": line, "training": record, **kept})
         strip_paths(folder)
         if remote_code:
@@ -100,6 +104,11 @@ def package_encoder(
         for file in sorted(folder.iterdir(), key=lambda file: file == weights):
             os.replace(file, output / file.name)
     return line
+
+
+def _published(made: Mapping) -> dict:
+    """Command, date and commit of a measurement, without the folders of the machine."""
+    return {"command": ABSOLUTE.sub("", made["command"]), "date": made["date"], "commit": made["commit"]}
 
 
 def accuracy_line(table: Mapping) -> str:

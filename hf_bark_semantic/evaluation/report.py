@@ -2,13 +2,14 @@
 
 write_results       summary.json, trials.parquet, report.html and model_card_rows.md in one folder
 required_packages   checks, before hours of work, that they can be written
-how_made            the command, seeds, date and package versions
+how_made            the command, seeds, date, commit and package versions
 """
 
 import json
 import platform
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from ..publishing import markdown_table
 from .extras import required
 from .report_page import IntervalPlot, Table, Text, render_report
 
+CHECKOUT = Path(__file__).parents[2]  # where this package is not installed
 NEEDED = ("matplotlib.image", "pyarrow.parquet", "rapidfuzz")
 PACKAGES = (
     "hf_bark_semantic", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "numpy", "soundfile",
@@ -47,13 +49,25 @@ def how_made(program: str, arguments: Sequence[str] | None, *, seeds: Mapping[st
         seeds (`dict`): every seed by what it seeds.
 
     Returns:
-        `dict`: `command`, `seeds`, `date` (UTC), `python`, `platform`, and `packages` with their versions.
+        `dict`: `command`, `seeds`, `date` (UTC), `commit` (of this package's checkout, which ends in "-dirty" where
+            files of it were changed; `None` for an installed package), `python`, `platform`, and `packages` with their
+            versions.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     made = {"command": f"python {program} {shlex.join(arguments)}", "seeds": dict(seeds)}
     made["date"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    made |= {"python": platform.python_version(), "platform": platform.platform()}
+    made |= {"commit": _commit(), "python": platform.python_version(), "platform": platform.platform()}
     return {**made, "packages": {name: _version(name) for name in PACKAGES}}
+
+
+def _commit() -> str | None:
+    if not (CHECKOUT / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", CHECKOUT, "describe", "--always", "--dirty", "--exclude", "*"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _version(package: str) -> str:

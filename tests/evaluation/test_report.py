@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -84,6 +85,21 @@ def test_plot_places_values_between_their_bounds_and_leaves_out_what_is_none():
     assert low < value < high and (value - low) / (high - low) == pytest.approx(1 / 3, abs=0.01)
     assert "good: 50.0% [25.0%, 100.0%]" in page.text and len(bars) == 1
     assert "No figures." in Page(render_report("t", [IntervalPlot("p", rows[1:])], MADE)).text
+
+
+def test_how_it_was_made_names_the_commit_of_a_checkout_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
+    assert how_made("x", [], seeds={})["commit"] is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "file").write_text("a")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-qm", "a"], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    made = how_made("x", [], seeds={})["commit"]
+    assert len(made) >= 7 and commit.startswith(made)
+    (tmp_path / "file").write_text("b")
+    assert how_made("x", [], seeds={})["commit"] == f"{made}-dirty"
 
 
 def test_page_tells_how_it_was_made():
