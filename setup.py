@@ -68,7 +68,7 @@ setup(
     package_data={
         "hf_bark_semantic": [
             *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "recordings/*"),
-            *("corpus/*.json", "evaluation/*.jinja", "evaluation/metrics/*/*.py"),
+            *("bark/*.json", "corpus/*.json", "evaluation/*.jinja", "evaluation/metrics/*/*.py"),
         ],
         "hf_bark_semantic.model_cards": ["*.md"],
         "hf_bark_semantic.recipes": ["*.yaml"],

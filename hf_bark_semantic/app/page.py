@@ -182,7 +182,7 @@ def _add_menus(visit: Visit) -> _Menus:
         fields.voice = gr.Dropdown(
             visit.first_voices(),
             label="Voice",
-            info="Who speaks. A clone appears here.",
+            info="Who speaks; clones come first. Male and female: by pitch.",
             scale=2,
             min_width=240,
             elem_id="voice",

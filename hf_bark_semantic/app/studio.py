@@ -19,7 +19,7 @@ from transformers import pipeline
 from ..audio import load_audio, read_audio
 from ..bark.configs import bark_generation_configs
 from ..bark.loading import check_encoder
-from ..bark.presets import preset_language
+from ..bark.presets import preset_language, preset_sex
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
@@ -171,18 +171,18 @@ class Studio:
             with self.work(self.bark, adapter, job=Job()):
                 pass
 
-    def voices(self, speaker: VoiceCloningPipeline, own: Mapping[str, str]) -> list[tuple[str, str]]:
+    def voices(self, speaker: VoiceCloningPipeline, bark: str, own: Mapping[str, str]) -> list[tuple[str, str]]:
         """Labels and values of the voices to choose from: the visitor's, the adapter's, the Bark's, none.
 
         Args:
-            speaker (`VoiceCloningPipeline`): from [`work`].
+            speaker (`VoiceCloningPipeline`), bark (`str`): from [`work`], and what that was called with.
             own (`Mapping[str, str]`): the visitor's voices, as [`pack`] makes them, by name; those for another Bark
                 are left out.
         """
         voices = [(name, OWN + name) for name in own if _fits(own[name], speaker)]
         if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
             voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
-        voices += [(_preset_label(name), PRESET + name) for name in speaker.voice_presets]
+        voices += [(_preset_label(name, bark), PRESET + name) for name in speaker.voice_presets]
         return [*voices, ("no voice: whoever Bark comes up with", NOBODY)]
 
     def prompt(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> VoicePrompt | None:
@@ -340,9 +340,9 @@ def _fits(packed: str, speaker: VoiceCloningPipeline) -> bool:
     return True
 
 
-def _preset_label(name: str) -> str:
-    language = preset_language(name)
-    return f"{language}: {name}" if language else f"preset {name}"
+def _preset_label(name: str, bark: str) -> str:
+    known = [word for word in (preset_language(name, bark), preset_sex(name, bark)) if word]
+    return f"{', '.join(known)}: {name}" if known else f"preset {name}"
 
 
 __all__ = ["Studio", "encode_part", "prompt_of_part", "read_lines"]

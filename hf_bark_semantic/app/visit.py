@@ -80,7 +80,7 @@ class Visit:
 
     def first_voices(self) -> list[tuple[str, str]]:
         with self.studio.work(self.studio.bark, job=Job()) as speaker:
-            return self.studio.voices(speaker, {})
+            return self.studio.voices(speaker, self.studio.bark, {})
 
     @_plain_errors
     def arrive(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -88,7 +88,7 @@ class Visit:
         asked = self._asked(values)
         own = self.shelf.load() if self.shelf is not None else asked.own
         with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, own)
+            voices = self.studio.voices(speaker, asked.bark, own)
         yield own, gr.update(choices=voices, value=voices[0][1]), gr.update(choices=labels(asked.history))
 
     def cancel(self, request: gr.Request) -> int:
@@ -107,7 +107,7 @@ class Visit:
             yield gr.skip(), gr.skip(), button, gr.skip()
             return
         with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, asked.own)
+            voices = self.studio.voices(speaker, asked.bark, asked.own)
         note, barks = _note(self.studio.unknown_words(asked.bark, asked.text)), gr.update(choices=self.barks())
         yield barks, gr.update(choices=voices, value=voices[0][1]), gr.update(visible=False), note
 
@@ -196,7 +196,7 @@ class Visit:
             self.shelf.delete(name)
         own = {kept: packed for kept, packed in asked.own.items() if kept != name}
         with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, own)
+            voices = self.studio.voices(speaker, asked.bark, own)
         yield gr.update(choices=voices, value=voices[0][1]), own
 
     @_plain_errors
@@ -317,7 +317,7 @@ class Visit:
             raise ValueError(f"You have {MAX_VOICES} voices already. Delete one that you do not need.")
         if self.shelf is not None:
             self.shelf.keep(name, prompt)
-        return own, gr.update(choices=self.studio.voices(speaker, own), value=OWN + name)
+        return own, gr.update(choices=self.studio.voices(speaker, asked.bark, own), value=OWN + name)
 
     def _speech(
         self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, said: str, **content: Any

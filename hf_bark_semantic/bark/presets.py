@@ -1,12 +1,14 @@
 """The voices that a Bark brings along, by name; nothing here loads a Bark, or torch.
 
 voice_presets      their names, as its list of them says
-preset_language    the language that such a name tells
+preset_language    the language of one
+preset_sex         male or female, by its pitch
 """
 
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from ..conversion.hub import hub_file
@@ -17,6 +19,9 @@ LANGUAGES = {  # suno-ai/bark, README
     "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese",
     "ko": "Korean", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "tr": "Turkish", "zh": "Chinese",
 }  # fmt: skip
+
+PITCHES = Path(__file__).with_name("preset_pitches.json")  # of training/studies/measure_preset_pitch.py
+LOW_HZ, HIGH_HZ = 150, 180  # fewest of 251 speakers of LibriSpeech have a median pitch between these two
 
 _NAME = re.compile(r"(?:v2/)?([a-z]{2})_speaker_\d+")
 
@@ -44,10 +49,36 @@ def voice_presets(bark: str | os.PathLike = NANO) -> list[str]:
     return [name for name in presets if name != "repo_or_path"]
 
 
-def preset_language(name: str) -> str | None:
-    """`"German"` for Suno's `"v2/de_speaker_3"`; `None` for a name that does not say."""
+def preset_language(name: str, bark: str | os.PathLike) -> str | None:
+    """`"German"` for Suno's `"v2/de_speaker_3"`; `None` for a name that does not say.
+
+    Args:
+        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and what that was called with.
+    """
+    if bark == NANO:
+        return "English"
     found = _NAME.fullmatch(name)
     return LANGUAGES.get(found[1]) if found else None
 
 
-__all__ = ["LANGUAGES", "preset_language", "voice_presets"]
+def preset_sex(name: str, bark: str | os.PathLike) -> str | None:
+    """`"male"` or `"female"` by the median pitch of a preset: up to 150 Hz, and from 180 Hz on.
+
+    Args:
+        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and what that was called with.
+
+    Returns:
+        `str`; `None` between those two, and where nobody has measured. A pitch is a hint: Suno does not say who spoke.
+    """
+    pitch_hz = _pitches()["nano" if bark == NANO else "suno"].get(name)
+    if pitch_hz is None or LOW_HZ < pitch_hz < HIGH_HZ:
+        return None
+    return "male" if pitch_hz <= LOW_HZ else "female"
+
+
+@cache
+def _pitches() -> dict[str, dict[str, int]]:
+    return json.loads(PITCHES.read_text(encoding="utf-8"))
+
+
+__all__ = ["LANGUAGES", "preset_language", "preset_sex", "voice_presets"]

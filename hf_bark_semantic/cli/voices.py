@@ -9,7 +9,7 @@ from .console import OK, check_places, say, usage_errors
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "voices", help="the voices that a Bark brings along",
-        description="List the presets of a Bark, for speak --voice, and the language of each where its name tells it.",
+        description="List the presets of a Bark, for speak --voice, with language and sex where known; sex by pitch.",
         examples=["bark-semantic voices", "bark-semantic voices --bark suno/bark-small"],
     )  # fmt: skip
     parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
@@ -19,15 +19,15 @@ def add_parser(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_places(arguments.bark)
 
-    from ..bark.presets import preset_language, voice_presets
+    from ..bark.presets import preset_language, preset_sex, voice_presets
 
     with usage_errors():
         presets = voice_presets(arguments.bark)
     if not presets:
         say(f"bark-semantic: {arguments.bark} brings no voices along; speak with --voice FILE, a recording")
     for name in presets:
-        language = "English" if arguments.bark == NANO else preset_language(name)  # nano knows no other
-        print(f"{name:20} {language}" if language else name)
+        known = (preset_language(name, arguments.bark), preset_sex(name, arguments.bark))
+        print(f"{name:20} {', '.join(word for word in known if word)}".rstrip())
     return OK
 
 

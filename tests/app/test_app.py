@@ -576,7 +576,7 @@ def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, 
     studio = Studio(bark_folder, encoder=encoder, adapters={"mine": str(folder)}, device="cpu")
     studio.load_all()
     with studio.work(bark_folder, "mine", job=Job()) as speaker:
-        assert studio.voices(speaker, {})[0] == ("the voice of the adapter mine", "adapter")
+        assert studio.voices(speaker, bark_folder, {})[0] == ("the voice of the adapter mine", "adapter")
         adapted = studio.say(speaker, "adapter", {}, text=TEXT, job=Job(), **OPTIONS)
         assert adapted["voice_prompt"] == tiny_prompt(40)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, adapter=str(folder), device="cpu")

@@ -660,11 +660,20 @@ def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
 def test_voices_of_a_bark_are_listed_with_their_languages(bark_folder, tmp_path, capsys):
     assert cli.main(["voices", "--bark", bark_folder]) == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["v2/en_a"], ["announcer"]]
-    presets = {"repo_or_path": "suno/bark", "v2/de_speaker_3": {}, "zh_speaker_12": {}, "announcer": {}}
+    presets = {
+        "repo_or_path": "suno/bark",
+        "v2/de_speaker_3": {},
+        "v2/en_speaker_0": {},
+        "zh_speaker_12": {},
+        "announcer": {},
+    }
     (tmp_path / "speaker_embeddings_path.json").write_text(json.dumps(presets))
     assert cli.main(["voices", "--bark", str(tmp_path)]) == 0
-    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert listed == [["v2/de_speaker_3", "German"], ["zh_speaker_12", "Chinese"], ["announcer"]]
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert listed == [  # the pitch of v2/en_speaker_0 is neither low nor high, and that of other names is not known
+        ["v2/de_speaker_3", "German, female"], ["v2/en_speaker_0", "English"], ["zh_speaker_12", "Chinese"],
+        ["announcer"],
+    ]  # fmt: skip
 
 
 def test_voices_of_nano_speak_english(package_with_nano, capsys):
