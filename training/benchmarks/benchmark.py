@@ -5,6 +5,7 @@
     python training/benchmarks/benchmark.py encode --dtype bfloat16 --head linear
     python training/benchmarks/benchmark.py synthesis --case prompts        Bark-small shapes, eight voices
     python training/benchmarks/benchmark.py synthesis --case batch --shape large
+    python training/benchmarks/benchmark.py synthesis --case single --seconds 3 --beside bark.cpp FOLDER
     python training/benchmarks/benchmark.py train                           the community's training loop and ours
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
@@ -61,6 +62,9 @@ def main(arguments=None):
     synthesis.add_argument("--batch-size", type=int, default=8, help="of `mixed` and `scaling`")
     synthesis.add_argument(
         "--their-utterances", type=int, help="of `prompts`: time fewer of those that transformers runs one by one"
+    )
+    synthesis.add_argument(
+        "--beside", nargs="+", default=["transformers"], metavar="WHAT", help="transformers, or bark.cpp FOLDER"
     )
     synthesis.add_argument("--coarse-window", type=int, metavar="N", help="of ours; it changes what is said")
     synthesis.add_argument("--rounds", type=int, default=2)

@@ -1,15 +1,18 @@
-"""`benchmark.py synthesis`: Bark on random weights, ours against transformers, in one process, A B A B.
+"""`benchmark.py synthesis`: Bark on random weights, ours against transformers or bark.cpp, in one process, A B A B.
 
 Cases: `prompts` (eight voices, which transformers runs one by one), `batch` (eight without a voice), `single` (one
 with a voice), `mixed` (ours: 2 to 14 s against as much speech in equal lengths), `scaling` (ours: 8 to 512 requests).
 The last two also take `--shape nano`, the packaged Bark itself, which says no more than 9 s at once. With
 `--coarse-window N`, ours generates N coarse ids before it moves the window (Suno's Bark 60): other tokens, less work.
+`--beside bark.cpp FOLDER`, for `single`, without a voice: `beside_bark_cpp.py` says how that is built.
 """
 
 import contextlib
 import statistics
 import time
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,35 +65,56 @@ def benchmark_synthesis(args) -> dict:
         return mixed_lengths(ours, args)
     if args.case == "scaling":
         return scaling(ours, args)
+    other, their_side, theirs_count, prompts = other_side(bark, args)
     num_tokens = round(args.seconds * SEMANTIC_RATE_HZ)
-    count = 1 if args.case == "single" else args.utterances
-    prompts = [None if args.case == "batch" else random_prompt(bark, seed) for seed in range(count)]
-    theirs_count = min(count, args.their_utterances or count) if args.case == "prompts" else count
     rates = machine_rates(bark.dtype)
-    runs = {"transformers": [], "ours": []}
+    runs = {other: [], "ours": []}
     for _ in range(args.rounds):
-        runs["transformers"].append(measured(lambda: their_stages(bark, prompts[:theirs_count], num_tokens)))
+        runs[other].append(measured(lambda: their_side(num_tokens)))
         with counted_work(rates) as work:
             runs["ours"].append(measured(lambda: our_stages(ours, prompts, num_tokens)))
-    audio = {"transformers": theirs_count * args.seconds, "ours": count * args.seconds}
+    audio = {other: theirs_count * args.seconds, "ours": len(prompts) * args.seconds}
     medians = {side: statistics.median(run["seconds"] for run in side_runs) for side, side_runs in runs.items()}
     speed = {side: audio[side] / medians[side] for side in runs}
+    real_time_factor = {
+        side: {stage: run_median(runs[side], stage) / audio[side] for stage in (*STAGES, "seconds")} for side in runs
+    }
     return {
         "what": f"{args.case}, bark-{args.shape} shapes, random weights, {args.dtype}, {args.seconds:g} s, no end",
         "coarse_window": ours.generation_config.coarse_acoustics_config["sliding_window_len"],
         "threads": torch.get_num_threads(),
-        "utterances": {"transformers": theirs_count, "ours": count},
+        "utterances": {other: theirs_count, "ours": len(prompts)},
         "audio_per_second": {side: round(value, 4) for side, value in speed.items()},
-        "speedup": round(speed["ours"] / speed["transformers"], 2),
+        "speedup": round(speed["ours"] / speed[other], 2),
+        "speedup_by_stage": {
+            stage: round(real_time_factor[other][stage] / real_time_factor["ours"][stage], 2) for stage in STAGES
+        },
         "real_time_factor": {
-            side: {stage: round(run_median(runs[side], stage) / audio[side], 3) for stage in (*STAGES, "seconds")}
-            for side in runs
+            side: {stage: round(value, 3) for stage, value in factors.items()}
+            for side, factors in real_time_factor.items()
         },
         "peak_memory_gb": {side: max(run["peak_memory_gb"] for run in runs[side]) for side in runs},
         "machine": {name: round(value / 1e9, 1) for name, value in rates.items()},
         "share_of_roofline": round(work["bound_s"] / runs["ours"][-1]["seconds"], 3),
         "times": {side: [round(run["seconds"], 1) for run in runs[side]] for side in runs},
     }
+
+
+def other_side(bark, args) -> tuple[str, Callable[[int], dict[str, float]], int, list[VoicePrompt | None]]:
+    """What ours is set beside: its name, seconds by stage for a number of tokens, its utterances; and our prompts."""
+    name, *folder = args.beside
+    if name == "bark.cpp":
+        if len(folder) != 1 or args.case != "single" or args.shape != "small":
+            raise SystemExit("`--beside bark.cpp FOLDER` takes a folder, and goes with `--case single --shape small`.")
+        from beside_bark_cpp import bark_cpp_stages
+
+        return name, partial(bark_cpp_stages, Path(folder[0]), num_threads=torch.get_num_threads()), 1, [None]
+    if name != "transformers" or folder:
+        raise SystemExit(f"`--beside` is {' '.join(args.beside)!r}; it must be transformers or bark.cpp FOLDER.")
+    count = 1 if args.case == "single" else args.utterances
+    prompts = [None if args.case == "batch" else random_prompt(bark, seed) for seed in range(count)]
+    theirs_count = min(count, args.their_utterances or count) if args.case == "prompts" else count
+    return name, partial(their_stages, bark, prompts[:theirs_count]), theirs_count, prompts
 
 
 def run_median(runs, stage: str) -> float:
