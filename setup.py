@@ -21,7 +21,7 @@ EVAL = [
     *TRAIN,
 ]
 LINT = ["mypy", "ruff"]
-TEST = ["encodec", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
+TEST = ["encodec", "hypothesis", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
 
 tree = ast.parse((ROOT / "hf_bark_semantic" / "environment.py").read_text(encoding="utf-8"))
 assignments = [node for node in tree.body if isinstance(node, ast.Assign)]

@@ -279,6 +279,30 @@ def encrypted(folder: Path) -> Path:
     return path
 
 
+def moved_directory(folder: Path) -> Path:
+    """The end of a zip says where its directory is (byte 16); the first member then is before the file."""
+    content = npz_of()(folder).read_bytes()
+    end = content.rindex(b"PK\x05\x06") + 16
+    offset = struct.unpack_from("<I", content, end)[0] + 27
+    return file_of(with_changed(content, end, struct.pack("<I", offset)), "voice.npz")(folder)
+
+
+def name_in_no_encoding(folder: Path) -> Path:
+    """Flag 11 of a directory entry (byte 8) says that its name (byte 46) is UTF-8."""
+    content = npz_of()(folder).read_bytes()
+    entry = content.index(b"PK\x01\x02")
+    return file_of(with_changed(with_changed(content, entry + 9, b"\x08"), entry + 46, b"\xff"), "voice.npz")(folder)
+
+
+def damaged_lzma(folder: Path) -> Path:
+    path = folder / "voice.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("semantic_prompt.npy", bytes(1_000))
+    content = path.read_bytes()
+    path.write_bytes(with_changed(content, 58, b"\xff\xff\xff"))
+    return path
+
+
 def prompt_row(name: str, build: Callable, word: str, *, load: Callable = VoicePrompt.load, error=VoicePromptError):
     return HostileInput(f"prompt: {name}", build, load, word, error)
 
@@ -308,6 +332,9 @@ PROMPTS = [
     prompt_row("a zip cut in half", lambda f: file_of(npz_of()(f).read_bytes()[:9_000], "voice.npz")(f), "damaged"),
     prompt_row("flipped bytes", damaged_member, "damaged"),
     prompt_row("an encrypted zip", encrypted, "encrypted"),
+    prompt_row("a directory that is not where the end says", moved_directory, "damaged"),
+    prompt_row("a name that is not the UTF-8 that it says", name_in_no_encoding, "damaged"),
+    prompt_row("flipped bytes in LZMA", damaged_lzma, "damaged"),
     prompt_row("a zip bomb", npz_with_member(bytes(17 * 2**20)), "zip bomb"),
     prompt_row(
         "a header that announces 8 TB",

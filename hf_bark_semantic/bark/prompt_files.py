@@ -7,7 +7,6 @@ package writes the two vocabulary sizes into the comment of the zip archive, whi
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from math import prod
@@ -152,7 +151,9 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], dict[str, i
             known = {key: f"{key}.npy" for key in _KEYS + _OLD_KEYS if f"{key}.npy" in members}
             arrays = {key: _read_member(archive, member, name) for key, member in known.items()}
             vocabularies = _vocabularies(archive.comment)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except VoicePromptError:
+        raise
+    except Exception as error:  # zipfile and its decompressors raise a dozen kinds where bytes are flipped
         raise VoicePromptError(f"{name} is damaged or encrypted: {error}. Download or make it again.") from error
     return arrays, [member.removesuffix(".npy") for member in members], vocabularies
 

@@ -1,0 +1,261 @@
+"""Fuzzes the doors: many inputs, in worker processes, with a summary.
+
+    python tests/fuzz/run.py --cases 20000                            what the tests do
+    python tests/fuzz/run.py --cases 1000000 --output outputs/fuzz    the long run; again: goes on where it was ended
+    python tests/fuzz/run.py --door npz --seed 123 --keep folder      one input again, and a copy of it
+
+A worker that dies or hangs is replaced, and the input that it was at has failed.
+"""
+
+import argparse
+import faulthandler
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fuzz.doors import DOORS, Door  # noqa: E402
+from fuzz.judge import FAILED, REFUSED, RESULT, Judge, Outcome, memory  # noqa: E402
+
+HANG_S = 60.0  # without an outcome; a worker that computes for so long is stopped
+MOST_ADDRESSES = 4 * 2**30  # bytes of address space that a worker may add: an input must not exhaust the machine
+CASES_AT_ONCE = 250  # of one door, which a worker is given; what a killed run loses at most
+SHOWN_SEEDS = 5  # of each failure
+FORK = multiprocessing.get_context("fork")  # the doors' libraries and sound files are loaded once
+
+
+class Chunk(NamedTuple):
+    """Seeds of one door, from `first` up to but not including `last`."""
+
+    door: str
+    first: int
+    last: int
+
+
+@dataclass
+class Tally:
+    """What came of the inputs of a chunk: how many of each kind, and the seeds and a detail of each problem."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, seed: int, outcome: Outcome) -> None:
+        self.counts[outcome.kind] += 1
+        if outcome.kind == FAILED:
+            self.add_problem(outcome.problem, 1, [seed], outcome.detail)
+
+    def add_problem(self, problem: str, count: int, seeds: Sequence[int], detail: str) -> None:
+        known = self.problems.setdefault(problem, {"count": 0, "seeds": [], "detail": detail})
+        known["count"] += count
+        known["seeds"] = sorted({*known["seeds"], *seeds})[:SHOWN_SEEDS]
+
+
+def chunks(cases: int, doors: Iterable[Door]) -> list[Chunk]:
+    """So many cases, shared out among the doors by their shares; the first chunks of all doors come first."""
+    doors = list(doors)
+    total = sum(door.share for door in doors)
+    counts = {door.name: max(1, round(cases * door.share / total)) for door in doors}
+    made = [
+        Chunk(name, first, min(first + CASES_AT_ONCE, count))
+        for name, count in counts.items()
+        for first in range(0, count, CASES_AT_ONCE)
+    ]
+    return sorted(made, key=lambda chunk: chunk.first / counts[chunk.door])
+
+
+def fuzz(planned: Sequence[Chunk], processes: int) -> Iterator[tuple[Chunk, Tally]]:
+    """Have chunks judged by workers, and give each with its tally when it is done."""
+    left, workers = iter(planned), [Worker() for _ in range(processes)]
+    try:
+        while True:
+            for worker in workers:
+                if worker.chunk is None and (chunk := next(left, None)) is not None:
+                    worker.start_on(chunk)
+            busy = [worker for worker in workers if worker.chunk is not None]
+            if not busy:
+                return
+            wait([worker.connection for worker in busy], timeout=1.0)
+            for worker in busy:
+                if (done := worker.collect()) is not None:
+                    yield done
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class Worker:
+    """A process that judges the inputs of a chunk, one after the other, and tells the outcome of each."""
+
+    def __init__(self):
+        self.chunk: Chunk | None = None
+        self._fork()
+
+    def start_on(self, chunk: Chunk) -> None:
+        self.chunk, self.seed, self.tally, self.heard = chunk, chunk.first, Tally(), time.monotonic()
+        self.connection.send(chunk)
+
+    def collect(self) -> tuple[Chunk, Tally] | None:
+        """Take in the outcomes that there are; give the chunk and its tally if these were the last."""
+        try:
+            while self.seed < self.chunk.last and self.connection.poll():
+                self._add(self.connection.recv())
+        except (EOFError, ConnectionError):
+            self.process.join()
+            self._go_on_without(f"the process dies with the exit code {self.process.exitcode}")
+        if self.seed < self.chunk.last and time.monotonic() - self.heard > HANG_S:
+            self._go_on_without(f"no answer in {HANG_S:.0f} s")
+        if self.seed < self.chunk.last:
+            return None
+        done, self.chunk = (self.chunk, self.tally), None
+        return done
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        shutil.rmtree(self.root)
+
+    def _add(self, outcome: Outcome) -> None:
+        self.tally.add(self.seed, outcome)
+        self.seed, self.heard = self.seed + 1, time.monotonic()
+
+    def _go_on_without(self, problem: str) -> None:
+        last_words = (self.root / "words").read_text(errors="replace")
+        self.stop()
+        self._add(Outcome(FAILED, problem, last_words[:4_000]))
+        self._fork()
+        self.connection.send(self.chunk._replace(first=self.seed))
+
+    def _fork(self) -> None:
+        memory = Path("/dev/shm")
+        self.root = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
+        self.connection, other = FORK.Pipe()
+        self.process = FORK.Process(target=_work, args=(other, self.root), daemon=True)
+        self.process.start()
+        other.close()
+
+
+def _work(connection: Connection, root: Path) -> None:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    judge = Judge(root)
+    faulthandler.enable(judge.words)
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + MOST_ADDRESSES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        chunk = connection.recv()
+        for seed in range(chunk.first, chunk.last):
+            connection.send(judge.judge(DOORS[chunk.door], seed))
+
+
+# ---- the command
+
+
+class Record:
+    """The chunks that are done, a JSON line each: a run that is ended goes on from there."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.file = folder, folder / "chunks.jsonl"
+
+    def done(self) -> dict[Chunk, Tally]:
+        found = {}
+        for line in self.file.read_text("utf-8").split("\n") if self.file.exists() else ():
+            try:
+                chunk, counts, problems = json.loads(line)
+            except ValueError:  # the line that was being written when the run was killed
+                continue
+            found[Chunk(*chunk)] = Tally(Counter(counts), problems)
+        return found
+
+    def add(self, chunk: Chunk, tally: Tally) -> None:
+        with open(self.file, "a", encoding="utf-8") as file:
+            file.write(json.dumps([chunk, tally.counts, tally.problems]) + "\n")
+
+
+def summary(tallies: Iterable[tuple[Chunk, Tally]]) -> dict[str, Tally]:
+    """The tallies of each door, added up."""
+    doors: dict[str, Tally] = {}
+    for chunk, tally in tallies:
+        total = doors.setdefault(chunk.door, Tally())
+        total.counts += tally.counts
+        for problem, found in tally.problems.items():
+            total.add_problem(problem, **found)
+    return doors
+
+
+def table(doors: dict[str, Tally]) -> str:
+    """The summary as a table of Markdown, and the failures below it."""
+    lines = ["| door | cases | results | refused | failed |", "| --- | --- | --- | --- | --- |"]
+    totals: Counter[str] = Counter()
+    for name, tally in sorted(doors.items()):
+        totals += tally.counts
+        lines.append(_table_row(name, tally.counts))
+    lines.append(_table_row("all", totals))
+    for name, tally in sorted(doors.items()):
+        for problem, found in tally.problems.items():
+            lines.append(f"\n{name}: {problem}: {found['count']:,} times, seeds {found['seeds']}\n{found['detail']}")
+    return "\n".join(lines)
+
+
+def _table_row(name: str, counts: Counter[str]) -> str:
+    cells = (counts.total(), counts[RESULT], counts[REFUSED], counts[FAILED])
+    return f"| {name} | {' | '.join(f'{count:,}' for count in cells)} |"
+
+
+def repeat(door: Door, seed: int, keep: Path | None) -> Tally:
+    """Judge one input again; a copy of its files goes to a folder."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        print(f"{door.make(Random(f'{door.name} {seed}'), keep)!r:.2000}")
+    [(_, tally)] = fuzz([Chunk(door.name, seed, seed + 1)], 1)
+    return tally
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--door", action="append", choices=list(DOORS), help="these alone")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, help="a folder for the record and the summary of a long run")
+    parser.add_argument("--seed", type=int, help="one input of a door again")
+    parser.add_argument("--keep", type=Path, help="a folder for a copy of that input")
+    arguments = parser.parse_args(argv)
+    doors = [DOORS[name] for name in arguments.door or DOORS]
+    if arguments.seed is not None:
+        tally = repeat(doors[0], arguments.seed, arguments.keep)
+        print(table({doors[0].name: tally}))
+        return bool(tally.problems)
+    planned = chunks(arguments.cases, doors)
+    record = Record(arguments.output) if arguments.output else None
+    done = record.done() if record else {}
+    for chunk, tally in fuzz([chunk for chunk in planned if chunk not in done], arguments.processes):
+        done[chunk] = tally
+        if record:
+            record.add(chunk, tally)
+    total = summary(done.items())
+    print(table(total))
+    if record:
+        values = {name: {"counts": tally.counts, "problems": tally.problems} for name, tally in total.items()}
+        (record.folder / "summary.json").write_text(json.dumps(values, indent=1), "utf-8")
+        (record.folder / "summary.md").write_text(table(total) + "\n", "utf-8")
+    return any(tally.problems for tally in total.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

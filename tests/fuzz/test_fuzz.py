@@ -1,0 +1,20 @@
+"""Thousands of damaged and made-up inputs for every door; `run.py` beside this file judges more, or one again."""
+
+import os
+import sys
+
+import pytest
+
+from fuzz.doors import DOORS
+from fuzz.run import chunks, fuzz, summary, table
+
+CASES = 20_000  # over all doors
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are measured and limited as Linux does it")
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_every_input_gives_a_result_or_the_documented_error(name):
+    planned = [chunk for chunk in chunks(CASES, DOORS.values()) if chunk.door == name]
+    total = summary(fuzz(planned, os.cpu_count()))
+    assert not total[name].problems, table(total)
