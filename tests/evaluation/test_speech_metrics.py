@@ -204,14 +204,16 @@ def test_whisper_may_write_no_more_than_can_be_said(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "load", [lambda: pesq(np.ones(RATE), np.ones(RATE), RATE), load_mos_predictor, load_transcriber]
-)
-def test_missing_package_says_what_to_type(load, monkeypatch):
+    ("load", "extra"),
+    [(lambda: pesq(np.ones(RATE), np.ones(RATE), RATE), "eval"), (load_mos_predictor, "eval"),
+     (load_transcriber, "asr")],
+)  # fmt: skip
+def test_missing_package_says_what_to_type(load, extra, monkeypatch):
     def without_extras(name):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr("importlib.import_module", without_extras)
-    with pytest.raises(ImportError, match=r'pip install "hf_bark_semantic\[eval\]"'):
+    with pytest.raises(ImportError, match=rf'pip install "hf_bark_semantic\[{extra}\]"'):
         load()
 
 
