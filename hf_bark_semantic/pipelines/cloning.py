@@ -25,13 +25,14 @@ from .. import packaged
 from ..audio import AudioError, read_audio
 from ..bark.loading import check_bark, check_encoder, load_bark, load_bark_processor
 from ..bark.prompting import MAX_PIECE_S
+from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..ensemble import one_encoder
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import NANO
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
-from ..voices.cloning import clone_voice, encode_codes
+from ..voices.cloning import clone_voice, encode_clip, encode_codes
 from ..voices.speaking import (
     SpeechOptions,
     convert_speech,
@@ -142,8 +143,9 @@ class VoiceCloningPipeline(Pipeline):
                 `None`, with `prompt_mode="none"` only.
             text (`str`, *optional*): what to say, of any length, as Bark's users write it; see [`speak_text`].
             convert (*optional*): a recording whose words are to be said instead of a text.
-            reference_text (`str`, *optional*): what one recording of at most 14 s says. With `prompt_mode="acoustic"`,
-                Bark's text stage then makes the prompt's semantic tokens of it, in place of the encoder.
+            reference_text (`str`, *optional*): all that one recording of at most 14 s says; all of it is then the
+                prompt. Its semantic tokens are text-informed, those that both encoder and Bark find likely; with
+                `prompt_mode="acoustic"` Bark's text stage makes them of the text alone.
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
             on_step (`Callable[[str], Any]`, *optional*): is called before every step of speaking with the name of the
@@ -298,8 +300,9 @@ class VoiceCloningPipeline(Pipeline):
         settings = SpeechOptions(**options)
         prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
         if reference_text is not None:
-            prompt = self._prompt_from_transcript(recordings, reference_text, settings)
-            settings = dataclasses.replace(settings, prompt_mode="full")  # its tokens are the recording's words
+            prompt = self._prompt_of_known_words(recordings, reference_text, settings)
+            if settings.prompt_mode == "acoustic":
+                settings = dataclasses.replace(settings, prompt_mode="full")  # its tokens are the recording's words
         elif recordings and (settings.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
             prompt = clone_voice(
@@ -354,11 +357,11 @@ class VoiceCloningPipeline(Pipeline):
             ) from error
         return VoicePrompt.load(dict(arrays), **self.vocabularies)
 
-    def _prompt_from_transcript(self, recordings: list, transcript: str, options: SpeechOptions) -> VoicePrompt:
-        if options.prompt_mode != "acoustic" or len(recordings) != 1:
+    def _prompt_of_known_words(self, recordings: list, transcript: str, options: SpeechOptions) -> VoicePrompt:
+        if options.prompt_mode == "none" or len(recordings) != 1:
             raise ValueError(
                 f"`reference_text` was given with prompt_mode={options.prompt_mode!r} and {len(recordings)} "
-                "recordings; it is for prompt_mode='acoustic' and one recording. Leave it out, or give these."
+                "recordings; it is for one recording and the other prompt modes. Leave it out, or give these."
             )
         waveform = read_audio(recordings[0], CODEC_SAMPLING_RATE)
         duration_s = len(waveform) / CODEC_SAMPLING_RATE
@@ -367,9 +370,15 @@ class VoiceCloningPipeline(Pipeline):
                 f"The recording lasts {duration_s:.1f} s; with `reference_text` it may last {MAX_PIECE_S} s, because "
                 "Bark says all of its words at once. Cut it, and the text with it."
             )
-        codes = encode_codes(waveform[:], self.bark.codec_model)
-        tokenizer = self.bark_processor.tokenizer
-        return prompt_from_transcript(self.bark, transcript, codes, tokenizer=tokenizer, options=options)
+        codec, tokenizer = self.bark.codec_model, self.bark_processor.tokenizer
+        if options.prompt_mode == "acoustic":
+            codes = encode_codes(waveform[:], codec)
+            return prompt_from_transcript(self.bark, transcript, codes, tokenizer=tokenizer, options=options)
+        check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
+        decoder = TextInformedDecoder(self.bark, tokenizer)
+        read = encode_clip(waveform[:], self.encoder, codec=codec, text=transcript, bark=decoder)
+        tokens, codes = read["semantic_tokens"], read["audio_codes"]
+        return VoicePrompt.from_tokens_and_codes(tokens, codes, **self.vocabularies)
 
 
 def register_pipeline() -> None:

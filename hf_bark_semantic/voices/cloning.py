@@ -12,7 +12,7 @@
 Encoder and codec read the same part of the recording, so tokens and codes start at the same moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from transformers import EncodecModel
 from ..audio import LongRecording, read_audio, resample
 from ..bark.configs import SUNO_HISTORIES, HistoryLengths
 from ..bark.loading import BANDWIDTH, check_codec
+from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError, join_prompts
 from ..configuration_bark_semantic import CODEC_HOP_LENGTH, CODEC_SAMPLING_RATE, SAMPLING_RATE
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
@@ -52,6 +53,7 @@ class ClonedVoice:
         windows (`tuple[PromptWindow, ...]`): the part of each recording that was taken.
         reports (`tuple[PromptReport, ...]`): of each part, with measures of its sound.
         confidence (`float`): the encoder's mean probability of its tokens.
+        texts (`tuple[str, ...]`): what is said in each part, where it was transcribed.
     """
 
     prompt: VoicePrompt
@@ -59,6 +61,7 @@ class ClonedVoice:
     windows: tuple[PromptWindow, ...]
     reports: tuple[PromptReport, ...]
     confidence: float
+    texts: tuple[str, ...] = ()
 
 
 def clone_voice(
@@ -67,6 +70,8 @@ def clone_voice(
     *,
     codec: EncodecModel,
     histories: HistoryLengths = SUNO_HISTORIES,
+    transcribe: Callable[[np.ndarray], str] | None = None,
+    bark: TextInformedDecoder | None = None,
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 
@@ -79,6 +84,10 @@ def clone_voice(
         codec (`EncodecModel`): `load_codec()`, or `bark.codec_model`.
         histories (`HistoryLengths`): how much the Bark reads, `bark_generation_configs(bark).history_lengths`; the
             default is Suno's.
+        transcribe (`Callable`, *optional*): gives what is said in a waveform, `(num_samples,)` at 16 kHz, such as a
+            speech recognizer of [`load_transcriber`]. With the `bark` of these tokens, they are text-informed where
+            words are heard.
+        bark (`TextInformedDecoder`, *optional*): as in [`encode_clip`].
 
     Raises:
         AudioError: a recording cannot be used.
@@ -94,12 +103,15 @@ def clone_voice(
     check_codec(codec)
     share = len(recordings)
     min_s, max_s = (seconds / share for seconds in histories.window_s)
-    prompts, windows, reports, confidences = [], [], [], []
+    prompts, windows, reports, confidences, texts = [], [], [], [], []
     for recording in recordings:
         waveform = read_audio(recording, CODEC_SAMPLING_RATE)
         window = clearest_window(waveform, encoder, codec=codec, min_s=min_s, max_s=max_s)
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
-        encoded = encode_clip(clip, encoder, codec=codec)
+        if transcribe is not None:
+            texts.append(transcribe(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)).strip())
+        text = texts[-1] or None if texts else None  # no words were heard, or none were asked for
+        encoded = encode_clip(clip, encoder, codec=codec, text=text, bark=bark)
         sizes = {
             "semantic_vocab_size": encoder.model.config.vocab_size,
             "codebook_size": codec.config.codebook_size,
@@ -115,6 +127,7 @@ def clone_voice(
         windows=tuple(windows),
         reports=tuple(reports),
         confidence=float(np.concatenate(confidences).mean()),
+        texts=tuple(texts),
     )
 
 
@@ -177,25 +190,41 @@ def decode_codes(audio_codes: np.ndarray, codec: EncodecModel) -> np.ndarray:
     return codec.decoder(codec.quantizer.decode(codes))[0, 0].float().cpu().numpy()
 
 
-def encode_clip(clip: np.ndarray, encoder: SemanticEncoder, *, codec: EncodecModel) -> dict[str, np.ndarray]:
+def encode_clip(
+    clip: np.ndarray,
+    encoder: SemanticEncoder,
+    *,
+    codec: EncodecModel,
+    text: str | None = None,
+    bark: TextInformedDecoder | None = None,
+) -> dict[str, np.ndarray]:
     """Read a clip: what is said, and how it sounds.
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
         encoder (`SemanticEncoder`): reads the waveform, or the codes where it has no backbone for waveforms.
         codec (`EncodecModel`): Bark's.
+        text (`str`, *optional*): all that is said in the clip; with the decoder of a `bark`, its tokens are those that
+            both encoder and Bark find likely.
+        bark (`TextInformedDecoder`, *optional*): of the Bark of these tokens.
 
     Returns:
         `dict`: what the encoder gives (`semantic_tokens` `(num_tokens,)`, `confidence`, ...) and `audio_codes`
             `(8, num_frames)`.
+
+    Raises:
+        ValueError: a clip or a text that Bark cannot say at once.
     """
-    return encode_clips([clip], encoder, codec=codec)[0]
+    codes = [encode_codes(clip, codec)]
+    words = {} if text is None else {"text": [text], "bark": bark}
+    [answer] = read_clips([clip], encoder, codec=codec, audio_codes=codes, **words)
+    return {**answer, "audio_codes": codes[0]}
 
 
 def encode_clips(
     clips: Sequence[np.ndarray], encoder: SemanticEncoder, *, codec: EncodecModel
 ) -> list[dict[str, np.ndarray]]:
-    """Read several clips at once, each as [`encode_clip`] does; shorter ones are padded to the longest."""
+    """Read several clips at once, each as [`encode_clip`] does without a text; shorter ones are padded."""
     codes = _encode_codes(clips, codec)
     answers = read_clips(clips, encoder, codec=codec, audio_codes=codes)
     return [{**answer, "audio_codes": row} for answer, row in zip(answers, codes, strict=True)]
@@ -207,11 +236,12 @@ def read_clips(
     *,
     codec: EncodecModel,
     audio_codes: Sequence[np.ndarray] | None = None,
+    **words: Any,
 ) -> list[dict[str, Any]]:
     """Read what is said in several clips at once, as [`encode_clips`] does, but give no codes.
 
     The codec runs only for an encoder without a backbone for waveforms, and only if `audio_codes`, `(8, num_frames)`
-    of each clip, are not passed.
+    of each clip, are not passed. `words` are the encoder's `text`, a list of one for each clip, and `bark`.
     """
     inputs: list[Any]
     if encoder.model.backbone is None:
@@ -219,7 +249,7 @@ def read_clips(
     else:
         inputs = [resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE) for clip in clips]
     batching = {"batch_size": len(inputs), "num_windows": None}  # as many windows as suit the device
-    return encoder(inputs, source_sampling_rate=SAMPLING_RATE, **batching)
+    return encoder(inputs, source_sampling_rate=SAMPLING_RATE, **batching, **words)
 
 
 __all__ = [

@@ -211,10 +211,22 @@ def test_transcript_replaces_the_encoder(speak, monkeypatch):
     assert np.array_equal(result["audio"], spoken.waveform)
 
 
+@pytest.mark.parametrize("prompt_mode", ["full", "semantic"])
+def test_known_words_of_a_recording_inform_its_tokens(speak, prompt_mode):
+    result = speak(recording(), TEXT, prompt_mode=prompt_mode, reference_text="the cat sleeps", seed=2)
+    prompt, bark = result["voice_prompt"], (speak.bark, speak.bark_processor)
+    plain, informed = (speak.encoder(recording(), **words)["semantic_tokens"] for words in
+                       ({}, {"text": "the cat sleeps", "bark": bark}))  # fmt: skip
+    assert np.array_equal(prompt.semantic_tokens, informed[: prompt.num_tokens])
+    assert not np.array_equal(prompt.semantic_tokens, plain[: prompt.num_tokens])
+    assert np.array_equal(result["audio"], speak(prompt, TEXT, prompt_mode=prompt_mode, seed=2)["audio"])
+
+
 @pytest.mark.parametrize(
     ("voice", "options", "message"),
     [
-        (recording(), {}, "prompt_mode='full' and 1 recordings; it is for prompt_mode='acoustic'"),
+        (recording(), {"prompt_mode": "none"}, "prompt_mode='none' and 1 recordings; it is for one recording"),
+        (recording(), {"reference_text": " "}, "text"),
         ([recording(), recording()], {"prompt_mode": "acoustic"}, "2 recordings"),
         (tiny_prompt(), {"prompt_mode": "acoustic"}, "0 recordings"),
         (recording(14.1), {"prompt_mode": "acoustic"}, "lasts 14.1 s"),
@@ -222,7 +234,7 @@ def test_transcript_replaces_the_encoder(speak, monkeypatch):
 )
 def test_transcript_is_for_one_short_recording(speak, voice, options, message):
     with pytest.raises(ValueError, match=message):
-        speak(voice, TEXT, reference_text="the cat", **options)
+        speak(voice, TEXT, **{"reference_text": "the cat", **options})
 
 
 def test_unknown_options_are_refused(speak, bark_folder):

@@ -6,12 +6,14 @@ import torch
 from transformers import EncodecModel, pipeline
 from transformers.utils import logging
 
-from hf_bark_semantic.audio import loading, save_audio
+from hf_bark_semantic.audio import loading, resample, save_audio
+from hf_bark_semantic.bark.configs import HistoryLengths
 from hf_bark_semantic.bark.loading import load_codec
+from hf_bark_semantic.bark.text_informed import TextInformedDecoder
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.pipelines.encoding import TASK
 from hf_bark_semantic.voices.cloning import clearest_window, clone_voice, encode_codes
-from tiny import noise, tiny_bark, tiny_codec_config, tiny_encoder
+from tiny import noise, tiny_bark, tiny_bark_processor, tiny_codec_config, tiny_encoder
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,27 @@ def test_a_long_recording_gives_the_voice_that_it_gives_at_once(encode, codec, t
     assert voice.windows == expected.windows
     assert voice.prompt == expected.prompt
     assert voice.report == expected.report
+
+
+def test_the_part_that_is_taken_is_transcribed_and_its_words_inform_its_tokens(encode, codec):
+    given, heard, said = noise(9.0, sampling_rate=24_000), [], iter(["the cat sleeps ", " "])
+    recording = {"array": given, "sampling_rate": 24_000}
+    decoder = TextInformedDecoder(tiny_bark(max_new_tokens=400), tiny_bark_processor().tokenizer)
+
+    def transcribe(waveform):
+        heard.append(waveform)
+        return next(said)
+
+    options = {"codec": codec, "histories": HistoryLengths(100, 240, 200)}
+    plain = clone_voice(recording, encode, **options)
+    voice, silent = (clone_voice(recording, encode, **options, transcribe=transcribe, bark=decoder) for _ in "ab")
+    clip = resample(voice.windows[0].cut(given, 24_000), 24_000, 16_000)
+    assert plain.windows == voice.windows and np.array_equal(heard[0], clip)
+    assert (plain.texts, voice.texts, silent.texts) == ((), ("the cat sleeps",), ("",))
+    informed = encode(clip, source_sampling_rate=16_000, text="the cat sleeps", bark=decoder)["semantic_tokens"]
+    assert np.array_equal(voice.prompt.semantic_tokens, informed[: voice.prompt.num_tokens])
+    assert np.array_equal(voice.prompt.audio_codes, plain.prompt.audio_codes)
+    assert silent.prompt == plain.prompt != voice.prompt
 
 
 def test_several_recordings_share_the_prompt(encode, codec):
