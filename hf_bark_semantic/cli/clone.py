@@ -2,13 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .console import (
     OK,
+    WORDS,
     UsageError,
     add_encoder_arguments,
+    add_transcript_arguments,
     check_places,
     load_encoder,
+    load_transcriber,
     make_folder,
     usage_errors,
     words_behind_encoder,
@@ -22,6 +26,7 @@ def add_parser(commands) -> None:
         examples=[
             "bark-semantic clone me.wav --bark nano --output me.npz",
             "bark-semantic clone me.m4a me_again.m4a --bark suno/bark-small --output me.npz",
+            "bark-semantic clone me.wav --transcribe --bark suno/bark-small --output me.npz",
         ],
     )  # fmt: skip
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one weighs most")
@@ -29,6 +34,7 @@ def add_parser(commands) -> None:
     codec = parser.add_mutually_exclusive_group()
     codec.add_argument("--codec", metavar="ID", help="EnCodec: Hub id or folder (default: facebook/encodec_24khz)")
     codec.add_argument("--bark", metavar="ID", help="clone for this Bark, with its codec: Hub id, folder or nano")
+    add_transcript_arguments(parser.add_argument_group(*WORDS))
     add_encoder_arguments(parser)
     parser.set_defaults(command=run)
 
@@ -45,25 +51,20 @@ def run(arguments: argparse.Namespace) -> int:
     if problems or not files:
         raise UsageError("not every recording is there" if problems else "name recordings of one speaker")
 
+    if arguments.transcribe and arguments.bark is None:
+        raise UsageError("--transcribe needs --bark: the Bark that is told what is said")
     check_places(arguments.bark, arguments.codec)
 
-    from ..bark.configs import SUNO_HISTORIES
-    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_codec, load_configs
     from ..voices.cloning import clone_voice
 
+    transcribe = load_transcriber(arguments)
     encoder = load_encoder(arguments)
-    histories = SUNO_HISTORIES
-    with usage_errors():
-        if arguments.bark is not None:
-            configs = load_configs(arguments.bark)
-            check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
-            histories = configs.history_lengths
-        codec = load_codec(arguments.bark or arguments.codec or DEFAULT_CODEC).to(encoder.device)
-    voice = clone_voice(list(files), encoder, codec=codec, histories=histories)
+    voice = clone_voice(list(files), encoder, transcribe=transcribe, **_load_bark(arguments, encoder))
     make_folder(arguments.output.parent)
     voice.prompt.save(arguments.output)
-    for file, window, report in zip(files, voice.windows, voice.reports, strict=True):
-        print(f"{file}: {window.start_s:.2f} s to {window.end_s:.2f} s")
+    texts = [f": {text}" if text else ", no words were heard" for text in voice.texts] or [""] * len(files)
+    for file, window, report, text in zip(files, voice.windows, voice.reports, texts, strict=True):
+        print(f"{file}: {window.start_s:.2f} s to {window.end_s:.2f} s{text}")
         if len(files) > 1 and report.sound is not None:
             for warning in report.sound.warnings():
                 print(f"  ! {warning}")
@@ -71,6 +72,27 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"  the encoder's mean confidence is {voice.confidence:.0%}")
     print(arguments.output)
     return OK
+
+
+def _load_bark(arguments: argparse.Namespace, encoder: Any) -> dict[str, Any]:
+    """Of the Bark that was named, or of Suno's, what `clone_voice` needs; all of its weights for its words alone."""
+    from ..bark.configs import SUNO_HISTORIES, bark_generation_configs
+    from ..bark.loading import DEFAULT_CODEC, check_encoder, load_bark, load_codec, load_configs
+    from ..bark.text_informed import TextInformedDecoder
+
+    with usage_errors():
+        if arguments.bark is None:
+            codec = load_codec(arguments.codec or DEFAULT_CODEC)
+            return {"codec": codec.to(encoder.device), "histories": SUNO_HISTORIES}
+        if arguments.transcribe:
+            bark, processor = load_bark(arguments.bark)
+            bark.to(encoder.device)
+            configs, codec = bark_generation_configs(bark), bark.codec_model
+            words = {"bark": TextInformedDecoder(bark, processor)}
+        else:
+            configs, codec, words = load_configs(arguments.bark), load_codec(arguments.bark).to(encoder.device), {}
+        check_encoder(encoder.model, configs.semantic.semantic_vocab_size)
+    return {"codec": codec, "histories": configs.history_lengths, **words}
 
 
 __all__ = ["add_parser", "run"]

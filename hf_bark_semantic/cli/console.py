@@ -22,6 +22,8 @@ from ..packaged import BUILTIN, named_encoder
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 _NAME = re.compile(r"\w[\w.-]*([/:]\w[\w.-]*)?")  # a Hub id, or a name of this package
+WORDS = ("what is said", "The tokens are then those that both encoder and Bark find likely.")  # a group of options
+WHISPER = "whisper-tiny.en"  # of evaluation.judges
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 # what a file or a model can be guilty of
@@ -155,6 +157,35 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transcript_arguments(group: Any) -> None:
+    """`--transcribe` and `--asr`, for [`load_transcriber`]."""
+    group.add_argument(
+        "--transcribe", action="store_true", help="have a speech recognizer write it; needs --bark and the extra asr"
+    )
+    group.add_argument(
+        "--asr", default=WHISPER, metavar="ID",
+        help=f"speech recognizer: Hub id or folder (default: {WHISPER}, packaged, English)",
+    )  # fmt: skip
+
+
+def load_transcriber(arguments: argparse.Namespace) -> Callable[[Any], str] | None:
+    """What writes down a waveform, `(num_samples,)` at 16 kHz, where that was asked for; the small Whisper on the CPU.
+
+    Raises:
+        UsageError: it cannot be loaded; where its packages are missing, the message names the extra.
+    """
+    if not arguments.transcribe:
+        return None
+    check_places(arguments.asr)
+    device = "cpu" if arguments.asr == WHISPER else arguments.device or "cpu"
+
+    from ..conversion.hub import hub_errors
+    from ..evaluation import judges
+
+    with usage_errors(f"cannot load the speech recognizer {arguments.asr!r}: "), hub_errors():
+        return judges.load_transcriber(arguments.asr, device=device)
+
+
 def words_behind_encoder(arguments: argparse.Namespace) -> list[str]:
     """Take back what `--encoder` has beyond its first value: the files of `encode --encoder ID FILE...`."""
     words = arguments.encoder[1:]
@@ -198,12 +229,15 @@ __all__ = [
     "INTERRUPTED",
     "OK",
     "UNUSABLE",
+    "WORDS",
     "UsageError",
     "add_encoder_arguments",
+    "add_transcript_arguments",
     "check_places",
     "errors_as_one_sentence",
     "load_encoder",
     "load_pipeline",
+    "load_transcriber",
     "make_folder",
     "message",
     "not_negative",

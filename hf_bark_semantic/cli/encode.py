@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from ..packaged import example_recording
 from .console import (
     FAILED,
     OK,
+    WORDS,
     UsageError,
     add_encoder_arguments,
+    add_transcript_arguments,
     load_encoder,
+    load_transcriber,
     make_folder,
     positive,
     say,
@@ -32,6 +35,7 @@ def add_parser(commands) -> None:
             "bark-semantic encode recordings --json > tokens.jsonl",
             "bark-semantic encode speech.m4a --output tokens --top-k 5",
             'bark-semantic encode speech.wav --text "And so, my fellow Americans" --bark suno/bark-small',
+            "bark-semantic encode sentences --transcribe --bark suno/bark-small --json",
         ],
     )  # fmt: skip
     parser.add_argument(
@@ -45,9 +49,10 @@ def add_parser(commands) -> None:
     output.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
     )
-    words = parser.add_argument_group("where the words are known")
+    words = parser.add_argument_group(*WORDS)
     words.add_argument("--text", metavar="TEXT", help="what is said in the one FILE; needs --bark")
-    words.add_argument("--bark", metavar="ID", help="with --text, Bark that expects it: Hub id, folder or nano")
+    add_transcript_arguments(words)
+    words.add_argument("--bark", metavar="ID", help="Bark that expects these words: Hub id, folder or nano")
     add_encoder_arguments(parser)
     parser.add_argument("--batch-size", type=positive, metavar="N", help="computed at once (default: as fits)")
     parser.set_defaults(command=run)
@@ -64,26 +69,25 @@ def run(arguments: argparse.Namespace) -> int:
     inputs = records.input_files(paths)
     if not inputs:
         raise UsageError("there is no audio file in " + ", ".join(paths))
-    with_text = arguments.text is not None
-    if with_text != (arguments.bark is not None) or (with_text and len(inputs) != 1):
-        raise UsageError(
-            "--text and --bark go together, and with one FILE: what is said in it, and Bark's id or folder"
-        )
+    _check_words(arguments, len(inputs))
     if arguments.output is not None:
         make_folder(arguments.output)
     files = [file for file, problem in inputs.items() if problem is None]
     if not files:  # there is nothing to load an encoder for
         return _give(inputs, iter(()), {}, arguments)
     targets = records.output_paths(files, arguments.output)
+    transcribe = load_transcriber(arguments)
     encoder = load_encoder(arguments)
-    code = _give(inputs, _encoded(files, encoder, arguments), targets, arguments)
+    code = _give(inputs, _encoded(files, encoder, transcribe, arguments), targets, arguments)
     accuracy = accuracy_line(encoder.model.config.name_or_path)
     if accuracy is not None:
         say(accuracy)
     return code
 
 
-def _encoded(files: list[Path], encoder: Any, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _encoded(
+    files: list[Path], encoder: Any, transcribe: Callable | None, arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
     """A record of each file, in order.
 
     Raises:
@@ -95,10 +99,24 @@ def _encoded(files: list[Path], encoder: Any, arguments: argparse.Namespace) -> 
     if arguments.top_k is not None and arguments.top_k > vocab_size:
         raise UsageError(f"--top-k {arguments.top_k} is more than the {vocab_size} tokens there are")
     options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
-    if arguments.text is None:
+    if arguments.bark is None:
         return records.encode_files(files, encoder, **options)
-    options |= {"text": arguments.text, "bark": _load_bark(arguments.bark, encoder.device)}
-    return (records.encode_file(file, encoder, **options) for file in files)
+    options |= {"bark": _load_bark(arguments.bark, encoder.device)}
+    words = arguments.text or transcribe
+    assert words is not None  # as `_check_words` saw to
+    return (records.encode_spoken(file, encoder, words, **options) for file in files)
+
+
+def _check_words(arguments: argparse.Namespace, num_files: int) -> None:
+    """Refuse words without a Bark that expects them, and a Bark or several files without words."""
+    if arguments.text is not None and arguments.transcribe:
+        raise UsageError("--text says what --transcribe would find out; leave one of them out")
+    with_words = arguments.text is not None or arguments.transcribe
+    if with_words != (arguments.bark is not None) or (arguments.text is not None and num_files != 1):
+        raise UsageError(
+            "--text and --bark go together, and with one FILE: what is said in it, and Bark's id or folder; for "
+            "several, --transcribe and --bark"
+        )
 
 
 def _give(

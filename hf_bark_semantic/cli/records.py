@@ -4,13 +4,13 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, list_audio_files, unread_files
+from ..audio import AudioError, list_audio_files, load_audio, unread_files
 from ..files import atomic_write
 from .console import FAILURES, message, say
 
@@ -63,10 +63,17 @@ def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: i
     yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
 
 
-def encode_file(file: Path, encoder, **options: Any) -> dict[str, Any]:
-    """The record of one file; `options` are the pipeline's."""
+def encode_spoken(file: Path, encoder, text: str | Callable[[np.ndarray], str], **options: Any) -> dict[str, Any]:
+    """The record of one file whose words are known, or written down by `text`; `options` are the pipeline's."""
     try:
-        return _record(file, encoder(_source(file), **options))
+        source = _source(file)
+        if not isinstance(text, str):
+            if file.suffix.lower() in CODE_EXTENSIONS:
+                raise AudioError("There is no sound in it to be transcribed. Name its recording, or say its --text.")
+            text = text(load_audio(file)).strip()
+            if not text:
+                raise AudioError("No words were heard in it. Encode it without --transcribe.")
+        return _record(file, {**encoder(source, text=text, **options), "text": text})
     except FAILURES as error:
         return failure(file, message(error))
 
@@ -143,6 +150,8 @@ def print_record(record: dict, *, as_json: bool = False) -> None:
         print(
             f"{record['file']}: {record['num_tokens']} tokens, {record['seconds']:.2f} s, confidence {mean}: {shown}"
         )
+        if "text" in record:
+            print(f"    {record['text']}")
         sys.stdout.flush()
 
 
@@ -169,4 +178,4 @@ def output_paths(files: list[Path], folder: Path | None) -> dict[str, Path]:
     return targets
 
 
-__all__ = ["encode_file", "encode_files", "failure", "input_files", "output_paths", "print_record", "save_record"]
+__all__ = ["encode_files", "encode_spoken", "failure", "input_files", "output_paths", "print_record", "save_record"]

@@ -65,7 +65,7 @@ def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
         help="the stages of Bark that receive the voice: full, all (default); coarse and fine; text; or none",
     )  # fmt: skip
-    group.add_argument("--reference-text", metavar="TEXT", help="what the recording says; for --prompt-mode acoustic")
+    group.add_argument("--reference-text", metavar="TEXT", help="all that the one recording says, of at most 14 s")
 
 
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:

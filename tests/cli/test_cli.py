@@ -165,6 +165,69 @@ def test_output_keeps_every_file_inside_the_folder(encoder, recordings, tmp_path
     assert len(list(target.iterdir())) == 4
 
 
+@pytest.fixture
+def whisper(monkeypatch):
+    """A speech recognizer that understands the long recordings; the lengths that it was given, in seconds."""
+    given = []
+
+    def transcribe(waveform):
+        given.append(len(waveform) / 16_000)
+        return " the cat sleeps " if given[-1] > 0.6 else ""
+
+    monkeypatch.setattr("hf_bark_semantic.evaluation.judges.load_transcriber", lambda name, *, device: transcribe)
+    return given
+
+
+def test_transcripts_inform_the_tokens_of_each_recording(encoder, recordings, bark_folder, whisper, capsys):
+    np.save(recordings / "codes.npy", random_codes(50))
+    files = [str(recordings), str(recordings / "codes.npy")]
+    words = ["--transcribe", "--bark", bark_folder]
+    assert cli.main(["encode", *files, "--encoder", encoder, "--json", *words]) == 1
+    first, second, unheard, codes = lines(capsys.readouterr().out)
+    encode = pipeline(TASK, model=encoder, device="cpu")
+    for record in (first, second):
+        expected = encode(record["file"], text="the cat sleeps", bark=bark_folder)["semantic_tokens"]
+        assert record["semantic_tokens"] == expected.tolist()
+        assert record["text"] == "the cat sleeps"
+    assert whisper == [1.0, 2.0, 0.5]
+    assert "No words were heard" in unheard["error"] and "no sound in it to be transcribed" in codes["error"]
+    assert cli.main(["encode", files[0] + "/a.wav", "--encoder", encoder, *words]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "    the cat sleeps"
+
+
+def test_a_cloned_voice_has_the_tokens_of_its_words(encoder, bark_folder, whisper, tmp_path, capsys):
+    recording = str(save_audio(tmp_path / "me.wav", noise(1.9, sampling_rate=24_000), 24_000))
+    arguments = ["clone", recording, "--encoder", encoder, "--bark", bark_folder]
+    prompts = []
+    for name, words in (("plain", []), ("informed", ["--transcribe"])):
+        assert cli.main([*arguments, *words, "--output", str(tmp_path / f"{name}.npz")]) == 0
+        prompts.append(VoicePrompt.load(tmp_path / f"{name}.npz", semantic_vocab_size=50))
+    assert "0.00 s to 1.90 s: the cat sleeps\n" in capsys.readouterr().out
+    plain, informed = prompts
+    assert np.array_equal(plain.audio_codes, informed.audio_codes) and plain != informed
+
+
+def test_words_need_a_bark_and_transcripts_a_recognizer(encoder, recordings, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.cli.encode.load_encoder", None)
+    monkeypatch.setattr("hf_bark_semantic.cli.clone.load_encoder", None)
+    recording, clone = str(recordings / "a.wav"), ["--output", str(recordings / "voice.npz")]
+    for arguments, message in (
+        (["encode", recording, "--transcribe"], "--transcribe and --bark"),
+        (["encode", recording, "--bark", "nano"], "--text and --bark go together"),
+        (["encode", recording, "--bark", "nano", "--text", "the cat", "--transcribe"], "leave one of them out"),
+        (["encode", str(recordings), "--bark", "nano", "--text", "the cat"], "with one FILE"),
+        (["clone", recording, "--transcribe", *clone], "--transcribe needs --bark"),
+        (["clone", recording, "--transcribe", *clone, "--bark", "nano", "--asr", "./asr"], "no folder './asr'"),
+    ):
+        assert cli.main(arguments) == 2
+        assert message in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    for arguments in (["encode", recording], ["clone", recording, *clone]):
+        assert cli.main([*arguments, "--transcribe", "--bark", "nano"]) == 2
+        error = capsys.readouterr().err
+        assert "cannot load the speech recognizer 'whisper-tiny.en'" in error and "hf_bark_semantic[asr]" in error
+
+
 def test_output_does_not_replace_an_input(encoder, tmp_path, capsys):
     prompt = VoicePrompt(np.arange(50), random_codes(75))
     path = prompt.save(tmp_path / "voice.npz")
