@@ -7,9 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import result_pictures
+import result_tables
 
 import hf_bark_semantic
 import tiny
+from documented_commands import documented_commands
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
@@ -39,6 +42,51 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert namespace["from_codes"]["num_tokens"] == 250
     assert len(namespace["converted"]["audio"]) and Path("me.npz").exists()
     assert namespace["spoken"].index == 1
+
+
+def test_readme_says_what_its_first_snippet_prints(capsys):
+    snippet, printed = re.search(r"```python\n(.*?)```\n\n<!-- prints -->\n```text\n(.*?)```", README, re.S).groups()
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
+def test_commands_of_the_four_tasks_are_walked_with_those_of_the_training_page():
+    for marker, route in (("train an encoder", "encoder route"), ("fine-tune", "voice route")):
+        walked = documented_commands("training/README.md", route)
+        assert all(command in walked for command in documented_commands("README.md", marker))
+
+
+def test_readme_is_short_enough_to_be_read():
+    assert len(README.splitlines()) <= 160
+    assert all(len(line) <= 119 or line.startswith(("|", "python -m")) for line in README.splitlines())
+
+
+@pytest.mark.parametrize("document", result_tables.DOCUMENTS, ids=lambda document: document.name)
+def test_tables_are_those_of_the_measured_figures(document):
+    text = document.read_text(encoding="utf-8")
+    assert result_tables.BLOCK.search(text), "no table of figures"
+    assert result_tables.with_tables(document) == text, "run python training/results/result_tables.py"
+
+
+def test_every_stored_figure_is_in_a_table():
+    shown = {
+        name
+        for document in result_tables.DOCUMENTS
+        for _, name, _ in result_tables.BLOCK.findall(document.read_text())
+    }
+    stored = {file.stem for file in result_tables.FOLDER.glob("*.json")} - {"encoder"}
+    assert stored <= shown and shown - stored <= set(result_tables.SUMMARIES)
+    for name in stored:
+        made = result_tables.read_table(name)["made"]
+        assert made["command"] and re.fullmatch(r"20\d\d-\d\d-\d\d", made["date"]) and made["commit"], name
+
+
+def test_pictures_are_small_and_of_the_figures_of_today():
+    files = {file.stem: file for file in result_pictures.PICTURES.iterdir()}
+    assert all(file.stat().st_size < 200_000 for file in files.values())
+    for name in set(result_pictures.DRAWINGS) - set(result_pictures.RASTERS):
+        figures = result_pictures.digest(result_pictures.draw(name))
+        assert figures in files[name].read_text(), f"run python training/results/result_pictures.py {name}"
 
 
 def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
