@@ -13,6 +13,7 @@ log-probabilities and the model returns their weighted mean.
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,6 +237,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         output_embeddings: bool = False,
         batch_size: int | None = None,
         level: torch.FloatTensor | None = None,
+        on_tokens: Callable[[int], Any] | None = None,
     ) -> BarkSemanticTokens:
         """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
 
@@ -251,6 +253,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 caches hold one window best. Heads that go token by token always get 8 windows at once.
             level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the recordings of which `input_values`
                 are parts, for `config.input_level_db`; by default their own.
+            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
+                finished. What it raises ends the call.
 
         Raises:
             ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
@@ -289,6 +293,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                     vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
                     embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
             del logits, parts  # before the next ones are computed: 40 MB for 20 s
+            if on_tokens is not None:
+                on_tokens(sum(window.keep_to - window.keep_from for window in group))
         return BarkSemanticTokens(
             semantic_tokens=tokens[..., 0],
             num_tokens=num_tokens,

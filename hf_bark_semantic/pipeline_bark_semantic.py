@@ -64,6 +64,8 @@ class BarkSemanticEncoderPipeline(Pipeline):
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             top_k (`int`, *optional*): also give the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
+            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
+                finished. What it raises ends the call.
 
         Returns:
             One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries:
@@ -88,9 +90,9 @@ class BarkSemanticEncoderPipeline(Pipeline):
             kwargs.setdefault("num_windows", batch_size)
         return super().__call__(inputs, batch_size=batch_size, **kwargs)
 
-    def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None):
+    def _sanitize_parameters(self, source_sampling_rate=None, top_k=None, num_windows=None, on_tokens=None):
         preprocess = {} if source_sampling_rate is None else {"source_sampling_rate": source_sampling_rate}
-        forward = {"top_k": top_k, "batch_size": num_windows}
+        forward = {"top_k": top_k, "batch_size": num_windows, "on_tokens": on_tokens}
         return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
 
     def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, Any]:

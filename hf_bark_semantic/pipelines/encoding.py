@@ -8,7 +8,7 @@ file and recordings of hours (`load_audio`), voice prompts, ensembles, and texts
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
             batch_size (`int`, *optional*): see the class.
             num_windows (`int`, *optional*): windows that are computed at once where they are not as many as
                 recordings; `None` for as many as suit the device.
+            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
+                finished. What it raises ends the call.
             text (`str`, *optional*): what is said in the recording, word by word; a list of texts for a list.
                 The tokens then are those that both encoder and Bark find likely: [`TextInformedDecoder`].
             bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; what
@@ -160,7 +162,9 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
             return self._encode_long(rows[0][0], **encode_params)
         return super()._encode(rows, **encode_params)
 
-    def _encode_long(self, recording: LongRecording, **encode_params) -> BarkSemanticTokens:
+    def _encode_long(
+        self, recording: LongRecording, on_tokens: Callable[[int], Any] | None = None, **encode_params
+    ) -> BarkSemanticTokens:
         """What `encode` gives for a recording, of which a few windows are in memory at a time.
 
         A part begins with a window, at a time at which a token begins with a frame, and takes in the window behind it:
@@ -187,6 +191,8 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
             output = self.model.encode(input_values=input_values.to(self.device), **encode_params)
             behind = first.start_frame // PERIOD_FRAMES * PERIOD_TOKENS  # tokens of the recording before this part
             stop = None if last is windows[-1] else last.keep_from - behind
+            if on_tokens is not None:
+                on_tokens((output.semantic_tokens.shape[1] if stop is None else stop) - first.keep_from + behind)
             for name, values in output.items():
                 if name != "num_tokens":
                     columns.setdefault(name, []).append(values[:, first.keep_from - behind : stop].cpu())

@@ -302,7 +302,9 @@ def test_a_long_recording_has_the_tokens_that_it_has_at_once(changes, normalize,
     processor.feature_extractor.do_normalize = normalize
     encode = pipeline(TASK, model=model, processor=processor, device="cpu")
     file = save_audio(tmp_path / "long.wav", noise(61.0) * np.linspace(0.05, 1, 61 * 16_000, dtype="f4") + 0.1, 16_000)
-    expected = encode(file, top_k=3)
+    finished = []
+    expected = encode(file, top_k=3, on_tokens=finished.append)
+    assert len(finished) > 3 and sum(finished) == expected["num_tokens"]
     monkeypatch.setattr(loading, "LONG_S", 10.0)
     assert isinstance(encode.preprocess(file)["audio"], LongRecording)
     lengths = []
@@ -310,7 +312,9 @@ def test_a_long_recording_has_the_tokens_that_it_has_at_once(changes, normalize,
     monkeypatch.setattr(
         model, "encode", lambda **inputs: lengths.append(inputs["input_values"].shape) or inner(**inputs)
     )
-    result = encode(file, top_k=3)
+    finished.clear()
+    result = encode(file, top_k=3, on_tokens=finished.append)
+    assert len(finished) == 3 and sum(finished) == result["num_tokens"]
     assert len(lengths) == 3 and max(lengths) < (1, 24 * 16_000)  # parts begin at 0, 20 and 40 s
     assert same(result, expected)
     assert np.array_equal(result["top_k_tokens"], expected["top_k_tokens"])
