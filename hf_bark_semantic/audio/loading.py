@@ -10,7 +10,6 @@ recording of a voice is refused here with an `AudioError`, so that no other modu
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
@@ -39,6 +38,7 @@ AUDIO_EXTENSIONS = (
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp3",
     ".mp4", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
+UNREADABLE_EXTENSIONS = (".aax", ".ape", ".dsf", ".m4p", ".mpc", ".ra", ".tta", ".wv")  # audio, but nothing reads it
 FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # what is opened, and not samples
 SAVED_FORMATS = {
     ".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".mp3": ("MP3", "MPEG_LAYER_III"), ".ogg": ("OGG", "VORBIS")
@@ -265,17 +265,9 @@ def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
     return list(files)
 
 
-def unread_files(folder: str | os.PathLike) -> str | None:
-    """Say what [`list_audio_files`] leaves out of a folder: `"3 files are not read: 2 .txt, 1 without an ending"`.
-
-    Returns:
-        `str` or `None`: `None` where every file that is not hidden is listed.
-    """
-    endings = Counter(file.suffix.lower() for file in _files_below(Path(folder)) if not _is_audio(file))
-    if not endings:
-        return None
-    named = ", ".join(f"{count:,} {ending or 'without an ending'}" for ending, count in endings.most_common())
-    return f"{endings.total():,} {'file is' if endings.total() == 1 else 'files are'} not read: {named}"
+def unread_files(folder: str | os.PathLike) -> list[Path]:
+    """The files below a folder that [`list_audio_files`] leaves out, but for hidden ones, sorted by path."""
+    return [file for file in _files_below(Path(folder)) if not _is_audio(file)]
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -492,6 +484,7 @@ def _checked(blocks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.nd
 
 __all__ = [
     "AUDIO_EXTENSIONS",
+    "UNREADABLE_EXTENSIONS",
     "AudioError",
     "LongRecording",
     "is_silent",

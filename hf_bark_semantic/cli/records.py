@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio import AudioError, list_audio_files, load_audio, unread_files
+from ..audio import UNREADABLE_EXTENSIONS, AudioError, list_audio_files, load_audio, unread_files
 from ..files import atomic_write
 from .console import FAILURES, message, say
 
@@ -20,17 +20,14 @@ GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose littl
 MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
 SHOWN_TOKENS = 10
 
+SHOWN_FILES = 20  # of those in a folder that are no audio
 
 def input_files(paths: list[str]) -> dict[Path, str | None]:
     """The files behind files and folders in their order, each once, and what is wrong with those that aren't there."""
     files: dict[Path, str | None] = {}
     for path in paths:
         if os.path.isdir(path):
-            try:
-                files.update(dict.fromkeys(list_audio_files(path)))
-            except AudioError as error:
-                say(f"bark-semantic: {error}")
-            note_unread_files(path)
+            files.update(dict.fromkeys(_audio_below(path)))
         elif os.path.exists(path):
             files[Path(path)] = None
         else:
@@ -39,10 +36,20 @@ def input_files(paths: list[str]) -> dict[Path, str | None]:
     return files
 
 
-def note_unread_files(folder: str) -> None:
-    note = unread_files(folder)
-    if note is not None:
-        say(f"bark-semantic: in {folder}, {note}")
+def _audio_below(folder: str) -> list[Path]:
+    """The recordings in a folder, and what is audio by its name, though it will not be read; names what is neither."""
+    others = unread_files(folder)
+    unreadable = [file for file in others if file.suffix.lower() in UNREADABLE_EXTENSIONS]
+    if skipped := [str(file.relative_to(folder)) for file in others if file not in unreadable]:
+        more = f", and {len(skipped) - SHOWN_FILES:,} more" if len(skipped) > SHOWN_FILES else ""
+        count = "1 file is" if len(skipped) == 1 else f"{len(skipped):,} files are"
+        say(f"bark-semantic: in {folder}, {count} not read: {', '.join(skipped[:SHOWN_FILES])}{more}")
+    try:
+        return sorted([*list_audio_files(folder), *unreadable])
+    except AudioError as error:
+        if not unreadable:
+            say(f"bark-semantic: {error}")
+        return unreadable
 
 
 def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: int | None) -> Iterator[dict[str, Any]]:

@@ -166,15 +166,15 @@ def test_folders_give_their_audio_files_sorted_and_files_stand_for_themselves(tm
     assert [path.name for path in listed] == ["notes.txt", "c.mp3"]
 
 
-def test_endings_of_every_kind_are_found_in_any_case_and_the_others_are_counted(tmp_path):
+def test_endings_of_every_kind_are_found_in_any_case_and_the_others_are_unread(tmp_path):
     names = ["a.WAVE", "b.w64", "c.M4A", "d.m4b", "e.opus", "f.webm", "g.MP4", "h.mov", "i.3gp", "j.aac", "k.amr"]
     for name in names:
         (tmp_path / name).touch()
-    assert unread_files(tmp_path) is None
+    assert unread_files(tmp_path) == []
     for name in ("x.txt", "y.TXT", "z.jpg", "README", ".hidden.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_audio_files(tmp_path)] == names
-    assert unread_files(tmp_path) == "4 files are not read: 2 .txt, 1 without an ending, 1 .jpg"
+    assert [path.name for path in unread_files(tmp_path)] == ["README", "x.txt", "y.TXT", "z.jpg"]
 
 
 def test_a_folder_without_audio_is_an_error_that_lists_the_extensions(tmp_path):

@@ -73,13 +73,27 @@ def test_json_has_one_object_per_file_with_the_pipeline_s_result(encoder, record
     assert [record["seconds"] for record in records] == [1.0, 2.0, 0.5]
 
 
-def test_what_a_folder_holds_and_is_not_read_is_said_once(encoder, recordings, capsys):
+def test_what_a_folder_holds_and_is_not_read_is_named_once(encoder, recordings, monkeypatch, capsys):
     for name in ("notes.txt", "deep/cover.JPG", "deep/more.txt"):
         (recordings / name).write_text("no audio")
-    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json"]) == 0
+    arguments = ["encode", str(recordings), "--encoder", encoder, "--json"]
+    assert cli.main(arguments) == 0
     output = capsys.readouterr()
     assert len(lines(output.out)) == 3
-    assert output.err.count(f"in {recordings}, 3 files are not read: 2 .txt, 1 .jpg") == 1
+    said = f"in {recordings}, 3 files are not read: {Path('deep/cover.JPG')}, {Path('deep/more.txt')}"
+    assert output.err.count(f"{said}, notes.txt\n") == 1
+    monkeypatch.setattr(records, "SHOWN_FILES", 2)
+    cli.main(arguments)
+    assert f"{said}, and 1 more\n" in capsys.readouterr().err
+
+
+def test_what_is_audio_in_a_folder_and_cannot_be_read_fails(encoder, recordings, capsys):
+    (recordings / "b.ape").write_bytes(b"MAC nonsense")
+    (recordings / "deep" / "b.mp3").write_bytes(b"nonsense")
+    assert cli.main(["encode", str(recordings), "--encoder", encoder, "--json"]) == 1
+    found = [(Path(record["file"]).name, record.get("error", "")) for record in lines(capsys.readouterr().out)]
+    assert [name for name, error in found if not error] == ["a.wav", "b.flac", "a.wav"]
+    assert [name for name, error in found if f"Cannot decode {name!r}" in error] == ["b.ape", "b.mp3"]
 
 
 def test_accuracy_is_said_once_and_not_on_stdout(encoder, recordings, capsys):
