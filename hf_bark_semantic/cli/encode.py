@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..packaged import example_recording
 from .console import (
@@ -24,6 +24,9 @@ from .console import (
     usage_errors,
     words_behind_encoder,
 )
+
+if TYPE_CHECKING:
+    from .progress import EncodingProgress
 
 
 def add_parser(commands) -> None:
@@ -60,6 +63,7 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from . import records
+    from .progress import EncodingProgress
 
     if not arguments.files and not arguments.example:
         arguments.files = words_behind_encoder(arguments)
@@ -73,12 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         make_folder(arguments.output)
     files = [file for file, problem in inputs.items() if problem is None]
+    progress = EncodingProgress(len(inputs), arguments.progress)
     if not files:  # there is nothing to load an encoder for
-        return _give(inputs, iter(()), {}, arguments)
+        return _give(inputs, iter(()), {}, progress, as_json=arguments.json)
     targets = records.output_paths(files, arguments.output)
     transcribe = load_transcriber(arguments)
     encoder = load_encoder(arguments)
-    code = _give(inputs, _encoded(files, encoder, transcribe, arguments), targets, arguments)
+    encoded = _encoded(files, encoder, transcribe, progress, arguments)
+    code = _give(inputs, encoded, targets, progress, as_json=arguments.json)
     accuracy = accuracy_line(encoder.model.config.name_or_path)
     if accuracy is not None:
         say(accuracy)
@@ -86,7 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _encoded(
-    files: list[Path], encoder: Any, transcribe: Callable | None, arguments: argparse.Namespace
+    files: list[Path],
+    encoder: Any,
+    transcribe: Callable | None,
+    progress: "EncodingProgress",
+    arguments: argparse.Namespace,
 ) -> Iterator[dict[str, Any]]:
     """A record of each file, in order.
 
@@ -100,9 +110,9 @@ def _encoded(
         raise UsageError(f"--top-k {arguments.top_k} is more than the {vocab_size} tokens there are")
     options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
     if arguments.bark is None:
-        return records.encode_files(files, encoder, **options)
+        return records.encode_files(files, encoder, progress, **options)
     options |= {"bark": _load_bark(arguments.bark, encoder.device)}
-    words = arguments.text or transcribe
+    words = transcribe if arguments.text is None else arguments.text
     assert words is not None  # as `_check_words` saw to
     return (records.encode_spoken(file, encoder, words, **options) for file in files)
 
@@ -123,16 +133,15 @@ def _give(
     inputs: dict[Path, str | None],
     encoded: Iterator[dict[str, Any]],
     targets: dict[str, Path],
-    arguments: argparse.Namespace,
+    progress: "EncodingProgress",
+    *,
+    as_json: bool,
 ) -> int:
     """Print, and save where there is a target, a record for each input in order; returns the exit code."""
-    from tqdm import tqdm
-
     from . import records
 
-    disable = None if arguments.progress is None else not arguments.progress
     num_failed = num_done = 0
-    with tqdm(total=len(inputs), unit="file", file=sys.stderr, disable=disable) as progress:
+    with progress.files as bar:
         try:
             for file, problem in inputs.items():
                 record = next(encoded) if problem is None else records.failure(file, problem)
@@ -141,11 +150,11 @@ def _give(
                     record = records.save_record(record, target)
                 num_failed += "error" in record
                 num_done += 1
-                with tqdm.external_write_mode(file=sys.stdout):
-                    records.print_record(record, as_json=arguments.json)
-                progress.update()
+                with bar.external_write_mode(file=sys.stdout):
+                    records.print_record(record, as_json=as_json)
+                bar.update()
         except KeyboardInterrupt:
-            kept = f", their tokens are in {arguments.output}" if targets else ""
+            kept = f", their tokens are in {next(iter(targets.values())).parent}" if targets else ""
             say(f"bark-semantic: {num_done} of {len(inputs)} files were finished{kept}")
             raise
     return FAILED if num_failed else OK

@@ -13,14 +13,15 @@ import numpy as np
 from ..audio import UNREADABLE_EXTENSIONS, AudioError, list_audio_files, load_audio, unread_files
 from ..files import atomic_write
 from .console import FAILURES, message, say
+from .progress import EncodingProgress
 
 CODE_EXTENSIONS = (".npy", ".npz")
 MAX_GROUP_S = 600  # of audio that is in memory at once: 38 MB
 GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
 MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
 SHOWN_TOKENS = 10
-
 SHOWN_FILES = 20  # of those in a folder that are no audio
+
 
 def input_files(paths: list[str]) -> dict[Path, str | None]:
     """The files behind files and folders in their order, each once, and what is wrong with those that aren't there."""
@@ -52,22 +53,27 @@ def _audio_below(folder: str) -> list[Path]:
         return unreadable
 
 
-def encode_files(files: list[Path], encoder, *, top_k: int | None, batch_size: int | None) -> Iterator[dict[str, Any]]:
+def encode_files(
+    files: list[Path], encoder, progress: EncodingProgress, *, top_k: int | None, batch_size: int | None
+) -> Iterator[dict[str, Any]]:
     """Give one record per file, in order; the audio of at most one group is in memory."""
     from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, which a wrong path need not wait for
 
+    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
     group, seconds = [], 0.0  # [(file, model inputs or the error)]
-    for file in files:
+    for number, file in enumerate(files, 1):
+        progress.files.set_postfix_str(file.name)
         try:
             inputs = encoder.preprocess(_source(file))
             seconds += 0 if inputs["audio"] is None else len(inputs["audio"]) / SAMPLING_RATE
         except FAILURES as error:
             inputs = error
         group.append((file, inputs))
-        if seconds >= MAX_GROUP_S or len(group) >= GROUP_SIZE:
-            yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
+        if seconds >= MAX_GROUP_S or len(group) >= GROUP_SIZE or number == len(files):
+            with progress.encoding(seconds) as on_tokens:
+                records = _encode_group(group, encoder, on_tokens=on_tokens, **params)
+            yield from records
             group, seconds = [], 0.0
-    yield from _encode_group(group, encoder, top_k=top_k, batch_size=batch_size)
 
 
 def encode_spoken(file: Path, encoder, text: str | Callable[[np.ndarray], str], **options: Any) -> dict[str, Any]:
@@ -90,9 +96,8 @@ def failure(file: Path, error: str) -> dict[str, Any]:
     return {"file": str(file), "error": error}
 
 
-def _encode_group(group: list[tuple[Path, Any]], encoder, *, top_k, batch_size) -> list[dict[str, Any]]:
+def _encode_group(group: list[tuple[Path, Any]], encoder, **params: Any) -> list[dict[str, Any]]:
     """Encode what could be read, recordings of like length together; where that fails, one by one."""
-    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
     readable = [i for i, (_, inputs) in enumerate(group) if not isinstance(inputs, Exception)]
     columns = {name: [group[i][1][name] for i in readable] for name in ("audio", "audio_codes")}
     results: list[Any] = [inputs for _, inputs in group]

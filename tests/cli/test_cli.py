@@ -1,6 +1,7 @@
 """`bark-semantic`, run in this process on tiny encoders in temporary folders."""
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 import hf_bark_semantic
 from hf_bark_semantic.audio import load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
-from hf_bark_semantic.cli import encode, records, speech
+from hf_bark_semantic.cli import encode, progress, records, speech
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.pipelines.cloning import VoiceCloningPipeline
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
@@ -293,6 +294,16 @@ def test_progress_is_on_stderr_and_only_if_wanted(encoder, recordings, capsys):
     output = capsys.readouterr()
     assert "3/3" in output.err
     assert len(lines(output.out)) == 3
+
+
+def test_progress_goes_on_within_a_long_file(recordings, tmp_path, monkeypatch, capsys):
+    encoder = save_tiny_encoder(tmp_path / "windows", window_s=2.0, overlap_s=0.4)
+    save_audio(tmp_path / "long.wav", noise(30.0), 16_000)
+    monkeypatch.setattr(progress, "DELAY_S", 0.0)
+    monkeypatch.setattr(progress, "tqdm", functools.partial(progress.tqdm, mininterval=0))
+    assert cli.main(["encode", str(tmp_path / "long.wav"), "--encoder", encoder, "--progress"]) == 0
+    shown = [int(seconds) for seconds in re.findall(r"(\d+) of 30 s of audio", capsys.readouterr().err)]
+    assert shown == sorted(shown) and shown[0] == 0 and len(set(shown)) > 10
 
 
 def test_dtype_and_device_reach_the_model(encoder, recordings, capsys, monkeypatch):

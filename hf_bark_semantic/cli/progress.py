@@ -1,0 +1,40 @@
+"""How far `bark-semantic encode` is: a bar of the files, and below it one of the seconds that are being encoded."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+SECONDS = "{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}<{remaining}]"
+DELAY_S = 1.0  # what takes no longer has no bar of its own
+
+
+class EncodingProgress:
+    """Two bars on stderr.
+
+    Args:
+        num_files (`int`): of all that are to be encoded.
+        shown (`bool`, *optional*): by default on a terminal alone.
+    """
+
+    def __init__(self, num_files: int, shown: bool | None = None):
+        self._options: dict[str, Any] = {"file": sys.stderr, "disable": None if shown is None else not shown}
+        self.files = tqdm(total=num_files, unit="file", **self._options)
+
+    @contextmanager
+    def encoding(self, seconds: float) -> Iterator[Callable[[int], None]]:
+        """Show how much of some audio is encoded; what is yielded is called with each number of tokens.
+
+        Args:
+            seconds (`float`): of all of it.
+        """
+        from ..configuration_bark_semantic import SEMANTIC_RATE_HZ  # imports torch
+
+        options = {"position": 1, "leave": False, "delay": DELAY_S, "bar_format": SECONDS, **self._options}
+        with tqdm(total=seconds, **options) as bar:
+            yield lambda num_tokens: bar.update(min(num_tokens / SEMANTIC_RATE_HZ, seconds - bar.n))
+
+
+__all__ = ["EncodingProgress"]
