@@ -1,19 +1,24 @@
 """Files that are whole or not there, and how a file is known: by its fingerprint and by its first bytes.
 
 atomic_write        a file to write to, which takes its place when all is written
+write_text          the same for text
 write_json          the same for a value
+remove_unfinished   what killed processes have left in a folder
 sha256_of_file      its fingerprint
+fingerprint         that of rows of arrays and text
+stamp_of_file       by which a changed file is noticed without being read
 differences         between two of the values that JSON holds, by name
 foreign_content     what it holds instead of audio or a voice prompt
 """
 
+import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +26,7 @@ UNFINISHED = ".*.unfinished"  # what a killed process may leave behind
 FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-@contextmanager
+@contextlib.contextmanager
 def atomic_write(path: Path, *, error_class: type[ValueError] = ValueError) -> Iterator[BinaryIO]:
     """Open a file that takes its place only once it was written completely, also where the power fails.
 
@@ -54,10 +59,28 @@ def atomic_write(path: Path, *, error_class: type[ValueError] = ValueError) -> I
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8 with [`atomic_write`]."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write a value as JSON with [`atomic_write`]."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(value, indent=indent, ensure_ascii=False).encode())
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def remove_unfinished(folder: Path, *, before_s: float = math.inf) -> None:
+    """Remove what killed processes have left of [`atomic_write`] below a folder.
+
+    Args:
+        folder (`Path`): of which nothing may be written to now ...
+        before_s (`float`): ... but what was changed at this time or later, which stays.
+    """
+    for leftover in folder.rglob(UNFINISHED):
+        with contextlib.suppress(FileNotFoundError):
+            if leftover.is_file() and leftover.stat().st_mtime < before_s:
+                leftover.unlink()
 
 
 def sha256_of_file(path: Path) -> str:
@@ -71,6 +94,23 @@ def sha256_of_file(path: Path) -> str:
         while part := file.read(2**20):
             digest.update(part)
     return digest.hexdigest()
+
+
+def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
+    """32 hexadecimal digits that tell one corpus from another: of arrays and text, row by row."""
+    digest = hashlib.blake2b(digest_size=16)
+    for row in rows:
+        for value in row:
+            value = value.tobytes() if hasattr(value, "tobytes") else value
+            content = value if isinstance(value, bytes) else str(value).encode()
+            digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
+
+
+def stamp_of_file(path: Path) -> str:
+    """Size and time of a file: another one when it has changed."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -117,4 +157,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-__all__ = ["UNFINISHED", "atomic_write", "differences", "foreign_content", "sha256_of_file", "write_json"]
+__all__ = [
+    "atomic_write",
+    "differences",
+    "fingerprint",
+    "foreign_content",
+    "remove_unfinished",
+    "sha256_of_file",
+    "stamp_of_file",
+    "write_json",
+    "write_text",
+]

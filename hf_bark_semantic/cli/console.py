@@ -57,7 +57,7 @@ def usage_errors(what: str = "") -> Iterator[None]:
 
 
 def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A script's `main` that answers a missing file or a wrong value with one sentence, without a traceback."""
+    """A script's `main` that answers a missing file, a wrong value or Ctrl-C with one sentence and no traceback."""
 
     @wraps(main)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -65,6 +65,9 @@ def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Param
             return main(*args, **kwargs)
         except SCRIPT_FAILURES as error:
             raise SystemExit(message(error)) from error
+        except KeyboardInterrupt:
+            say("Interrupted. Start the same command again to go on.")
+            raise SystemExit(INTERRUPTED) from None
 
     return wrapped
 

@@ -28,9 +28,10 @@ benchmark_encoders.py compares several encoders.
 """
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,10 @@ from ..evaluation.presets import best_lag, preset_blocks, preset_report, preset_
 from ..evaluation.report import how_made, required_packages, write_results
 from ..evaluation.report_page import Table
 from ..evaluation.robustness import human_blocks, human_changes, human_report
+from ..files import write_json
 from ..publishing import markdown_table
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 from .route import SCORES, after_evaluation, say_next, script
 
 
@@ -76,13 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure = of_several_as_one if args.weights else measure
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)  # better now than when everything is measured
+    with only_run_in(args.output, state) if args.output else contextlib.nullcontext():
+        measure_and_write(measure, args, arguments)
+
+
+def measure_and_write(measure: Callable, args: argparse.Namespace, arguments: Sequence[str] | None) -> None:
+    """Measure in one of the four forms; the main process writes what comes of it, and says what comes next."""
     report, trials, blocks = measure(load_corpus(args.corpus), args)
-    if not state.is_main_process:
+    if not PartialState().is_main_process:
         return
     seeds = {"trainings": report.get("seeds", "unknown"), "bootstraps and noises": 0}
     made = how_made("-m hf_bark_semantic.cli.evaluate_encoder", arguments, seeds=seeds)
     if args.json:
-        args.json.write_text(json.dumps({"made": made, **report}, indent=1))
+        write_json(args.json, {"made": made, **report})
     if args.output:
         summary = {name: value for name, value in report.items() if name != "clips"}
         title = "Semantic tokens of " + ("human speech" if args.human else "held-out Bark clips")

@@ -50,6 +50,7 @@ from ..evaluation.voice_waveforms import SPOKEN, SWAPPED, Maker
 from ..packaged import BUILTIN, NANO, bark_folder, named_encoder
 from ..pipelines.encoding import TASK
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 
 PARTS = ("original", "codec", "presets", "clone")
 PROMPT_MODES = ("full", "acoustic", "semantic", "none")
@@ -113,24 +114,25 @@ def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Sco
     required_packages()
     state = PartialState(cpu=not torch.cuda.is_available(), **PATIENCE)
     voices, left_out = cast(args)
-    journal = Journal(args.output, settings_of(args, voices), process=state.process_index)
-    maker = load_maker(args, voices, parts, state.device)
-    presets = [name for name in maker.presets if any(fnmatch.fnmatch(name, pattern) for pattern in args.presets)]
-    if "presets" in parts and not presets:
-        print(f"{args.bark} has no preset of these names, so none is evaluated.", file=sys.stderr)
-    options = {"parts": parts, "conditions": conditions, "presets": presets}
-    trials = plan_trials(voices, **options, seeds=args.seeds, limit=args.limit, seed=args.seed)
-    done = journal.records()
-    share = [trial for trial in trials[state.process_index :: state.num_processes] if trial.id not in done]
-    if share:
-        scorers = load_scorers(args, state.device) if scorers is None else scorers
-        enrolment = Enrolment(voices, scorers.embedders)
-        run_trials(share, maker, scorers=scorers, enrolment=enrolment, journal=journal, batch_size=args.batch_size)
-    state.wait_for_everyone()
-    if not state.is_main_process:
-        return {}
-    write_roles(args.output / "voices.json", voices)
-    return {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out}
+    with only_run_in(args.output, state):
+        journal = Journal(args.output, settings_of(args, voices), process=state.process_index)
+        maker = load_maker(args, voices, parts, state.device)
+        presets = [name for name in maker.presets if any(fnmatch.fnmatch(name, pattern) for pattern in args.presets)]
+        if "presets" in parts and not presets:
+            print(f"{args.bark} has no preset of these names, so none is evaluated.", file=sys.stderr)
+        options = {"parts": parts, "conditions": conditions, "presets": presets}
+        trials = plan_trials(voices, **options, seeds=args.seeds, limit=args.limit, seed=args.seed)
+        done = journal.records()
+        share = [trial for trial in trials[state.process_index :: state.num_processes] if trial.id not in done]
+        if share:
+            scorers = load_scorers(args, state.device) if scorers is None else scorers
+            enrolment = Enrolment(voices, scorers.embedders)
+            run_trials(share, maker, scorers=scorers, enrolment=enrolment, journal=journal, batch_size=args.batch_size)
+        state.wait_for_everyone()
+        if not state.is_main_process:
+            return {}
+        write_roles(args.output / "voices.json", voices)
+        return {**summary_of(args, journal, trials), "voices": voices, "left_out": left_out}
 
 
 def cast(args) -> tuple[list[CastVoice], list[str]]:

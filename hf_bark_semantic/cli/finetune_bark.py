@@ -40,6 +40,7 @@ from ..publishing import public_name
 from ..trainers.bark import FineTuning
 from ..trainers.bark_batches import minutes
 from ..trainers.bark_config import read_bark_config
+from ..trainers.loop import process_state
 from . import publish
 from .console import errors_as_one_sentence
 from .processes import only_run_in, start_processes
@@ -134,8 +135,9 @@ def run_prepare(args) -> None:
 
 def run_train(args) -> None:
     config = read_bark_config(args.config, args.set, output_dir=args.output)
-    tuning = FineTuning(config)
-    tuning.run()
+    with only_run_in(Path(config.output_dir), process_state()):
+        tuning = FineTuning(config)
+        tuning.run()
     if tuning.state.is_main_process:
         say_next(*after_fine_tuning(config.bark, Path(config.output_dir)))
 

@@ -44,7 +44,7 @@ from ..corpus.texts import fits_bark, load_sentences, speakable_sentences
 from ..corpus.voices import load_voices
 from ..evaluation.judges import TRANSCRIBERS, load_speaker_embedder, load_transcriber
 from ..evaluation.utterances import SpeakerSimilarity, WordErrorRate
-from ..files import atomic_write
+from ..files import write_text
 from ..packaged import NANO, bark_folder, card_template
 from ..trainers.folds import choose_folds, folds_in_words
 from ..voices.cloning import decode_codes
@@ -82,8 +82,7 @@ def main(arguments=None):
 def finish(args, template: Path, recipe: Recipe) -> None:
     """The card of what was made, its summary, its place on the Hub, and what comes next."""
     texts = [Path(text).name for text in args.texts]
-    with atomic_write(args.output / "README.md") as file:
-        file.write(corpus_card(args.output, template, texts=texts, license_id=args.license).encode())
+    write_text(args.output / "README.md", corpus_card(args.output, template, texts=texts, license_id=args.license))
     print(corpus_summary(args.output))
     if args.push_to_hub:
         # Damaged shards that were replaced are still in set_aside/.

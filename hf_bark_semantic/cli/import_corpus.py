@@ -6,16 +6,20 @@
 
     after: outputs/imported/   data/train-*.parquet  shards/*.json  corpus.json
 
-Pairs whose tokens and audio cannot belong together are left out and named.
+Pairs whose tokens and audio cannot belong together are left out and named. An import that was killed goes on when it
+is started again.
 """
 
 import argparse
 from pathlib import Path
 
+from accelerate import PartialState
+
 from ..corpus.formats import read_archives, read_fairseq, read_npz_folder
 from ..corpus.pairs import import_pairs
 from ..corpus.shards import shard_records, summarize_records
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 
 
 @errors_as_one_sentence
@@ -40,7 +44,8 @@ def main(arguments=None):
         pairs = read_fairseq(args.path, args.labels, args.root)
     else:
         pairs = {"archives": read_archives, "npz": read_npz_folder}[args.layout](args.path)
-    refused = import_pairs(pairs, args.output, source=args.source, origin=f"{args.layout}: {args.path.name}")
+    with only_run_in(args.output, PartialState()):
+        refused = import_pairs(pairs, args.output, source=args.source, origin=f"{args.layout}: {args.path.name}")
     for name, flaw in refused:
         print(f"left out: {name}: {flaw}")
     total = summarize_records(shard_records(args.output))

@@ -1,4 +1,4 @@
-"""What commands share whose processes write one corpus: they know of each other, and no other run is at work there."""
+"""What commands share whose processes write one folder: they know of each other, and no other run is at work there."""
 
 import os
 from collections.abc import Iterator
@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from filelock import FileLock, Timeout
+
+from ..files import remove_unfinished
 
 LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for one that still has a large share to do
 
@@ -31,13 +33,15 @@ def start_processes(*, cpu: bool = False) -> Accelerator:
 
 
 @contextmanager
-def only_run_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+def only_run_in(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
+
+    What a killed run left half-written there is removed.
 
     Raises:
         SystemExit: another run is at work there.
     """
-    if not accelerator.is_main_process:
+    if not state.is_main_process:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +51,7 @@ def only_run_in(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     except Timeout:
         raise SystemExit(f"Another run is at work in {folder}. Wait for it, or end it.") from None
     try:
+        remove_unfinished(folder)
         yield
     finally:
         lock.release()

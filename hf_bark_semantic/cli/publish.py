@@ -16,6 +16,7 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard
 
+from ..files import write_text
 from ..publishing import CARD, REPORT, adapter_results, add_code, add_results, publish
 from .console import errors_as_one_sentence
 from .route import say_next, script
@@ -57,11 +58,11 @@ def complete_card(folder: Path, license_id: str | None) -> None:
     if license_id is not None:
         card = RepoCard.load(path)
         card.data["license"] = license_id
-        path.write_text(str(card), encoding="utf-8")
+        write_text(path, str(card))
     if (folder / "bundle.json").is_file() and report.is_file():
         results = adapter_results(json.loads(report.read_text(encoding="utf-8")))
         card = add_results(path.read_text(encoding="utf-8"), results, name=folder.resolve().parent.name)
-        path.write_text(card, encoding="utf-8")
+        write_text(path, card)
 
 
 def publish_and_print(folder: Path, repo_id: str, **options) -> None:

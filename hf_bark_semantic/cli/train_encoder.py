@@ -41,6 +41,7 @@ from ..trainers.encoder_config import read_encoder_config
 from ..trainers.loop import process_state
 from ..trainers.splits import corpus_fingerprint, open_training_corpus, training_clips
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 from .route import after_training, say_next
 
 
@@ -77,7 +78,8 @@ def main(arguments=None):
         origin["teachers"] = check_encoders(config.distillation.encoders, args.fold)
         origin["recordings"] = corpus_fingerprint(recordings)
         record["teachers"] = {Path(place).name: weight for place, weight in config.distillation.encoders.items()}
-    train_or_resume(config, clips, held_out, origin=origin, record=record)
+    with only_run_in(Path(config.training.output_dir), process_state()):
+        train_or_resume(config, clips, held_out, origin=origin, record=record)
     if process_state().is_main_process:
         run = Path(config.training.output_dir)
         codec = config.batches.codec

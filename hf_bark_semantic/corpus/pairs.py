@@ -5,7 +5,7 @@ Tokens and audio of a pair must have lengths that Bark gives them (`num_codec_fr
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from ..configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
+from ..files import fingerprint, stamp_of_file
 from .rows import LENGTH_TOLERANCE, SPEECH_COLUMNS, row_features, stored_audio
-from .shards import open_corpus, write_shard
+from .shards import finished_shards, open_corpus, remove_shards, shard_records, write_shard
 from .untrusted import read_file
 
 UNKNOWN_VOICE = "unknown"
@@ -52,11 +53,11 @@ Pairs = Iterator[tuple[str, Callable[[], Pair]]]
 def import_pairs(
     pairs: Pairs, folder: str | os.PathLike, *, source: str = "pair", origin: str = "", rows_per_shard: int = 64
 ) -> list[tuple[str, str]]:
-    """Write pairs as a corpus with audio.
+    """Write pairs as a corpus with audio. Killed, it goes on where it was; what has changed since is done again.
 
     Args:
         pairs: of one of the readers.
-        folder (`str` or `Path`): new or empty.
+        folder (`str` or `Path`): new, empty, or that of an earlier run.
         source (`str`): the column by which a batch plan chooses rows.
         origin (`str`): noted in `corpus.json`.
         rows_per_shard (`int`): pairs to a Parquet file.
@@ -65,36 +66,63 @@ def import_pairs(
         `list[tuple[str, str]]`: name and flaw of each pair that was left out; also in the shards' records.
 
     Raises:
-        ValueError: the folder holds something, or no pair is whole.
+        ValueError: the folder holds something else, or no pair is whole.
     """
-    if Path(folder).exists() and any(Path(folder).iterdir()):
-        raise ValueError(
-            f"{str(folder)!r} is not empty. An import starts anew: name another folder, or empty this one."
-        )
     first = list(islice(pairs, 1))  # a hostile archive fails here, before there is a folder
+    if not first:
+        raise ValueError("No whole pair was found (0 were refused).")
     pairs, features = chain(first, pairs), row_features({*SPEECH_COLUMNS, "audio"}, sampling_rate=None)
-    refused, num_rows = [], 0
-    for shard in count() if first else ():
+    folder = open_corpus(folder, {"imported_from": origin, "source": source, "rows_per_shard": rows_per_shard})
+    done = {record.get("shard"): record.get("pairs") for record in shard_records(folder)}
+    for shard in count():
+        part = [(name, _read(read)) for name, read in islice(pairs, rows_per_shard)]
+        if not part:
+            break
+        digest = _digest(part)
+        if done.get(shard) == digest and finished_shards(folder, {shard: len(part)}):
+            continue
         rows, rejected = [], []
-        for name, read in islice(pairs, rows_per_shard):
+        for name, pair in part:
             try:
-                rows.append(_row(name, read(), source))
+                rows.append(_row(name, pair, source))
             except ValueError as error:
                 rejected.append({"id": name, "failed_filters": [str(error)]})
-        if not rows and not rejected:
-            break
-        folder = open_corpus(folder, {"imported_from": origin}) if shard == 0 else folder
-        record = {"planned_rows": len(rows) + len(rejected), "rejected": rejected}
+        record = {"planned_rows": len(part), "rejected": rejected, "shard": shard, "pairs": digest}
         write_shard(folder, shard, rows, record, features)
-        refused += [(row["id"], row["failed_filters"][0]) for row in rejected]
-        num_rows += len(rows)
-    if not num_rows:
-        reason = f" The first: {refused[0][0]}: {refused[0][1]}." if refused else ""
-        raise ValueError(f"No whole pair was found ({len(refused)} were refused).{reason}")
+    remove_shards(folder, from_shard=shard)
+    records = list(shard_records(folder))
+    refused = [(row["id"], row["failed_filters"][0]) for record in records for row in record["rejected"]]
+    if not sum(record["rows"] for record in records):
+        name, flaw = refused[0]
+        raise ValueError(f"No whole pair was found ({len(refused)} were refused). The first: {name}: {flaw}.")
     return refused
 
 
-def _row(name: str, pair: Pair, source: str) -> dict:
+def _read(read: Callable[[], Pair]) -> Pair | ValueError:
+    """A pair, or what is wrong with it."""
+    try:
+        return read()
+    except ValueError as error:
+        return error
+
+
+def _digest(part: Sequence[tuple[str, Pair | ValueError]]) -> str:
+    """Another one when names, tokens, codes, or the sizes or times of audio have changed."""
+    return fingerprint((name, *_content(pair)) for name, pair in part)
+
+
+def _content(pair: Pair | ValueError) -> tuple:
+    if isinstance(pair, ValueError):
+        return (str(pair),)
+    audio = pair.audio
+    if isinstance(audio, Path):
+        audio = stamp_of_file(audio) if audio.is_file() else "none"
+    return pair.semantic_tokens, pair.audio_codes, audio
+
+
+def _row(name: str, pair: Pair | ValueError, source: str) -> dict:
+    if isinstance(pair, ValueError):
+        raise pair
     tokens, codes = pair.semantic_tokens, pair.audio_codes
     if tokens.ndim != 1 or not len(tokens) or not 0 <= tokens.min() <= tokens.max() < SEMANTIC_VOCAB_SIZE:
         raise ValueError(

@@ -18,6 +18,7 @@ from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
 
 from ..audio import load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..files import stamp_of_file
 from .columns import AUDIO_ENDINGS, columns_by_name
 from .flaws import RecordingFlaw
 from .rows import open_dataset
@@ -52,7 +53,7 @@ class Recording:
 
     @classmethod
     def of_file(cls, id: str, text: str, voice: str, file: Path) -> "Recording":
-        return cls(id, text, voice, partial(Path, file), _stamp(file))
+        return cls(id, text, voice, partial(Path, file), stamp_of_file(file))
 
 
 def read_recordings(
@@ -114,7 +115,7 @@ def _recordings_of_table(path: Path, folder: Path, columns: Mapping[str, str], l
             if row.get("speaker") == "":
                 raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't.")
             read = partial(_read_part, file, offset_s, duration_s) if stamp else partial(Path, file)
-            stamp = f"{_stamp(file)}{stamp}"
+            stamp = f"{stamp_of_file(file)}{stamp}"
         except RecordingFlaw as flaw:
             read, stamp = partial(_raise, flaw), str(flaw)
         recordings.append(Recording(id, row["text"], row.get("speaker", ""), read, stamp))
@@ -183,11 +184,6 @@ def _file_inside(root: Path, name: str) -> Path:
         searched = f"{str(root)!r} or its {', '.join(SUBFOLDERS[1:])}"
         raise RecordingFlaw("no file", f"There is no file {name!r} in {searched}.")
     return file
-
-
-def _stamp(file: Path) -> str:
-    stat = file.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:

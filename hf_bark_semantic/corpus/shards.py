@@ -35,7 +35,7 @@ from accelerate.utils import gather_object
 from datasets import Features
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, num_codec_frames
-from ..files import UNFINISHED, atomic_write, differences, sha256_of_file, write_json
+from ..files import atomic_write, differences, remove_unfinished, sha256_of_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,7 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
         raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")
     write_json(file, description)
     now_s = file.stat().st_mtime  # by the clock of the file system, as the ages of the other files
-    for leftover in folder.rglob(UNFINISHED):
-        with contextlib.suppress(FileNotFoundError):
-            if leftover.stat().st_mtime < now_s - LEFTOVER_AFTER_S:
-                leftover.unlink()
+    remove_unfinished(folder, before_s=now_s - LEFTOVER_AFTER_S)
     return folder
 
 

@@ -3,12 +3,13 @@
 import json
 import os
 import re
-import tempfile
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..corpus.bark_artefacts import NUM_FOLDS
-from ..files import write_json
+from ..files import write_json, write_text
 from ..heads_bark_semantic import NUM_CANDIDATES
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import card_template
@@ -81,9 +82,7 @@ def package_encoder(
     fitted = {kind: row["temperature"] for kind, row in scores.get("calibration", {}).items() if "temperature" in row}
     if fitted:
         model.config.temperatures = {**own, **{kind: own.get(kind, 1.0) * fitted[kind] for kind in fitted}}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".package-") as unfinished:
-        folder = Path(unfinished)
+    with _unfinished(output) as folder:
         model.half().save_pretrained(folder)
         config_file = folder / "config.json"  # stored in half the space, but computed with in float32 unless asked
         config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
@@ -99,7 +98,7 @@ def package_encoder(
         card = encoder_card(
             model, weights, scores, record, name=output.resolve().name, license_id=license_id, remote_code=remote_code
         )
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_text(folder / "README.md", card)
         output.mkdir(exist_ok=True)
         for file in sorted(folder.iterdir(), key=lambda file: file == weights):
             os.replace(file, output / file.name)
@@ -109,6 +108,18 @@ def package_encoder(
 def _published(made: Mapping) -> dict:
     """Command, date and commit of a measurement, without the folders of the machine."""
     return {"command": ABSOLUTE.sub("", made["command"]), "date": made["date"], "commit": made["commit"]}
+
+
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    """An empty folder beside the one to write, with always the same name, so that none stays behind after a kill."""
+    folder = output.parent / f".{output.resolve().name}.unfinished"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def accuracy_line(table: Mapping) -> str:

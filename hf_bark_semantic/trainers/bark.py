@@ -30,15 +30,16 @@ from ..bark.loading import load_bark, load_bark_processor, load_configs, save_ba
 from ..bark.losses import LOSSES
 from ..bark.synthesis import synthesize
 from ..corpus.utterances import load_utterances
-from ..files import write_json
+from ..files import fingerprint, write_json, write_text
 from ..packaged import card_template
 from ..publishing import public_name
 from .bark_batches import ReplayBatches, judged_batches, minutes, split_held_out, voice_prompt_of
 from .bark_card import adapter_card, report_tables
 from .bark_config import BarkTrainingConfig
 from .bark_speech import Probe, speak_probe, speak_samples
+from .checkpoints import remove_checkpoints
 from .loop import WITHOUT_EFFECT, TrainingArguments, chosen_precision, new_accelerator, process_state, train
-from .settings import fingerprint, remember_settings
+from .settings import remember_settings
 from .shares import Share
 from .trained_weights import checkpoint_trained_weights_only, load_weights, save_weights, trainable
 from .validation import Validation
@@ -126,6 +127,7 @@ class FineTuning:
         folder, number = Path(arguments.output_dir), list(self.config.stages).index(stage) + 1
         trained, count, total = self.make_trainable(stage, arguments.seed)
         if (folder / DONE).exists():
+            remove_checkpoints(folder, self.state)  # of a run that was killed before it did
             load_weights(model, folder / BEST)
             return json.loads((folder / DONE).read_text())
         accelerator = new_accelerator(arguments, f"{self.output_dir.resolve().name}-{stage}")
@@ -159,7 +161,7 @@ class FineTuning:
         }
         if accelerator.is_main_process:
             write_json(folder / DONE, result)
-        accelerator.wait_for_everyone()
+        remove_checkpoints(folder, accelerator)
         return result
 
     def make_trainable(self, stage: str, seed: int) -> tuple[list[str], int, int]:
@@ -207,7 +209,7 @@ class FineTuning:
             replay=self.replay, replay_share=self.config.replay.share, steps=arguments.steps, seed=arguments.seed,
             share=Share(accelerator.process_index, accelerator.num_processes, turns), **options,
         )  # fmt: skip
-        train(loss, batches, arguments, accelerator=accelerator, on_step=validation)
+        train(loss, batches, arguments, accelerator=accelerator, on_step=validation, keep_checkpoint=True)
         return validation
 
     def save(self, results: dict[str, dict]) -> None:
@@ -231,7 +233,7 @@ class FineTuning:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             report["adapter_megabytes"] = round(size / 1e6, 2)
             self.state.print(f"{folder}: {report['adapter_megabytes']} MB")
-            (folder / "README.md").write_text(adapter_card(self.config, report, self.template), encoding="utf-8")
+            write_text(folder / "README.md", adapter_card(self.config, report, self.template))
         write_json(self.output_dir / REPORT, report)
         self.state.print(report_tables(report["stages"]))
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors import SafetensorError
 
 from ..files import sha256_of_file
@@ -89,10 +89,10 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def remove_checkpoints(output_dir: str | os.PathLike, accelerator: Accelerator) -> None:
+def remove_checkpoints(output_dir: str | os.PathLike, state: Accelerator | PartialState) -> None:
     """Remove the checkpoints of a finished run; all processes call it."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+    state.wait_for_everyone()
+    if state.is_main_process:
         for name in ("checkpoint", "checkpoint.old", "checkpoint.new"):
             shutil.rmtree(Path(output_dir) / name, ignore_errors=True)
-    accelerator.wait_for_everyone()
+    state.wait_for_everyone()

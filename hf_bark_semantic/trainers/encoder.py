@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from safetensors.torch import load_file
 
@@ -78,6 +78,7 @@ def train_or_resume(
         write=state.is_main_process,
     )
     if finished:
+        _clear_up(folder, state)  # after a run that was killed before it did
         state.print(f"{folder} holds a trained model already; nothing to do.")
         return
     if settings["precision"] != precision:
@@ -99,9 +100,16 @@ def train_or_resume(
             figures = json.loads((folder / "validation.json").read_text())
             record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
         save_encoder(model, folder, record)
-        shutil.rmtree(folder / "soft_labels", ignore_errors=True)
-    remove_checkpoints(folder, accelerator)
+    _clear_up(folder, accelerator)
     accelerator.end_training()
+
+
+def _clear_up(folder: Path, state: Accelerator | PartialState) -> None:
+    """Remove what only an unfinished run needs; all processes call it."""
+    if state.is_main_process:
+        for name in ("soft_labels", "unfinished"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    remove_checkpoints(folder, state)
 
 
 def train_encoder(

@@ -31,8 +31,10 @@ from accelerate.utils import LoggerType, broadcast_object_list, parse_flag_from_
 from torch import nn
 
 from .. import precision
+from ..files import write_text
 from .checkpoints import remove_checkpoints, resume, save_checkpoint
 
+LOG = "log.jsonl"
 WITHOUT_EFFECT = ("output_dir", "trackers", "num_workers", "checkpoint_every", "log_every")  # on what is learned
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
@@ -190,6 +192,8 @@ def train(
     if average is not None:
         average.to(accelerator.device)
     step = resume(accelerator, output_dir, average)
+    if accelerator.is_main_process:
+        _forget_log_after(step, output_dir / LOG)
     started, first = time.perf_counter(), step
     for parts in _batches_from(batches, step, arguments):
         torch.manual_seed(arguments.seed * 1_000_003 + step * 1_009 + accelerator.process_index)
@@ -342,5 +346,20 @@ def _log(accelerator, output_dir: Path, values: dict):
     if accelerator.is_main_process:
         line = json.dumps(values)
         print(line, flush=True)
-        with open(output_dir / "log.jsonl", "a") as file:
+        with open(output_dir / LOG, "a") as file:
             file.write(line + "\n")
+
+
+def _forget_log_after(step: int, file: Path) -> None:
+    """Drop the lines of steps that a resumed run computes again, and one that was cut off by a kill."""
+    if file.exists():
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        write_text(file, "".join(line for line in lines if 0 < _step_of(line) <= step))
+
+
+def _step_of(line: str) -> int:
+    """The step of a line of the log; 0 for one that is not whole."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else 0
+    except (ValueError, TypeError, KeyError):
+        return 0

@@ -7,7 +7,6 @@ remember_settings(folder, settings, may_change=[...])           settings.json; o
 """
 
 import difflib
-import hashlib
 import inspect
 import json
 import math
@@ -21,7 +20,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from ..files import differences, write_json
@@ -218,16 +216,6 @@ def remember_settings(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, here)
     return here
-
-
-def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
-    """32 hexadecimal digits that tell one corpus from another: of arrays and text, row by row."""
-    digest = hashlib.blake2b(digest_size=16)
-    for row in rows:
-        for value in row:
-            content = value.tobytes() if isinstance(value, np.ndarray) else str(value).encode()
-            digest.update(len(content).to_bytes(8, "big") + content)
-    return digest.hexdigest()
 
 
 def _compare(folder: Path, there: dict, here: dict, may_change: Collection[str], may_grow: Collection[str]) -> None:

@@ -17,8 +17,8 @@ from datasets import IterableDataset
 
 from ..corpus.rows import Clip, clip_of_row, load_corpus, split_fold
 from ..corpus.stream import StreamedCorpus, open_stream
+from ..files import fingerprint
 from .encoder_config import EncoderTrainingConfig, ValidationArguments
-from .settings import fingerprint
 
 TRAINING, VALIDATION = "training", "validation"
 FINGERPRINTED_ROWS = 100  # of a stream: reading all of it would take as long as an epoch

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from hf_bark_semantic.files import fingerprint
 from hf_bark_semantic.trainers.loop import TrainingArguments
 from hf_bark_semantic.trainers.settings import (
     arguments_of,
-    fingerprint,
     parameters_of,
     read_config,
     remember_settings,

@@ -1,5 +1,9 @@
 """The loop by itself, on a model of two layers: which optimizer gets what, and runs that go on when killed."""
 
+import copy
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -99,3 +103,26 @@ def test_bf16_on_a_cpu_that_is_slower_in_it_is_a_warning(monkeypatch, tmp_path):
     with pytest.warns(UserWarning, match="take 66.2 times as long"):
         accelerator = new_accelerator(TrainingArguments(str(tmp_path), mixed_precision="bf16"))
     assert accelerator.mixed_precision == "bf16"
+
+
+def test_the_log_of_a_killed_run_has_every_step_once(tmp_path):
+    arguments = TrainingArguments(str(tmp_path / "whole"), steps=7, log_every=1, checkpoint_every=3)
+    model = Regression()
+    first = copy.deepcopy(model)
+    train(model, Batches(7), arguments)
+
+    def killed(step, model):
+        if step == 5:
+            raise KeyboardInterrupt
+
+    arguments = replace(arguments, output_dir=str(tmp_path / "killed"))
+    with pytest.raises(KeyboardInterrupt):
+        train(copy.deepcopy(first), Batches(7), arguments, on_step=killed)
+    log = tmp_path / "killed" / "log.jsonl"
+    log.write_text(log.read_text() + '{"step": 6, "lo')  # cut off
+    train(first, Batches(7), arguments)
+    whole, resumed = (
+        [(line["step"], line["loss"], line["learning_rate"]) for line in map(json.loads, file.open())]
+        for file in (tmp_path / "whole" / "log.jsonl", log)
+    )
+    assert resumed == whole and [step for step, *_ in whole] == [1, 2, 3, 4, 5, 6, 7]
