@@ -313,7 +313,7 @@ def test_a_killed_evaluation_scores_only_what_is_missing(runs, corpus, tmp_path,
     monkeypatch.setattr(encoder, "score_clips", score)
     arguments = [str(runs / "fold0"), str(runs / "fold1"), "--corpus", corpus, "--output"]
     whole = False
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         evaluate_encoder.main([*arguments, str(tmp_path / "killed")])
     whole = True
     evaluate_encoder.main([*arguments, str(tmp_path / "killed")])

@@ -20,7 +20,7 @@ def interrupted(monkeypatch):
                 raise KeyboardInterrupt
             return batch_of(batches, number)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
             patch.setattr(CropBatches, "__getitem__", batch_or_interrupt)
             yield
 

@@ -127,7 +127,7 @@ def test_a_killed_distillation_asks_no_teacher_again_and_ends_with_the_same_weig
 
     with monkeypatch.context() as patch:
         patch.setattr(encoder.HeadOnFeatures, "forward", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             run(config, tmp_path / "killed")
     monkeypatch.setattr(distillation, "_ask", lambda *_: pytest.fail("a teacher was asked again"))
     run(config, tmp_path / "killed")

@@ -226,7 +226,7 @@ def test_a_run_whose_codec_front_end_was_trained_first_resumes(config, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(encoder.HeadOnFeatures, "forward", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             run(config, tmp_path, name="killed")
     assert (tmp_path / "killed" / "checkpoint").exists()
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
@@ -343,7 +343,7 @@ def test_a_codec_front_end_is_written_whole_or_not_at_all(config, tmp_path, monk
             raise KeyboardInterrupt
         replace_file(unfinished, file)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(os, "replace", killed)
         run(config, tmp_path, name="killed")
     assert not list((tmp_path / "killed" / "codec_front_end").glob("*.safetensors"))
@@ -644,7 +644,7 @@ def test_a_killed_run_on_a_stream_of_codes_resumes_exactly(config, tmp_path, mon
         return original(self, pieces, seeds)
 
     monkeypatch.setattr(StreamedBatches, "crops_of", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         run(config, tmp_path, name="killed")
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
     clips = {clip.id: clip for clip in load_corpus(str(tmp_path / "c"))}

@@ -91,7 +91,7 @@ def test_a_killed_study_goes_on_and_a_finished_one_does_nothing(options, scorers
         original(trials, *arguments, **made_with)
 
     monkeypatch.setattr(compare_finetuning, "run_trials", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         compare_finetuning.main(options, scorers)
     before = journal(tmp_path)
     monkeypatch.setattr(compare_finetuning, "run_trials", original)
