@@ -20,6 +20,7 @@ EVAL = [
     *ASR,
     *TRAIN,
 ]
+DOCS = ["matplotlib", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "pyphen"]
 LINT = ["mypy", "ruff"]
 TEST = ["encodec", "hypothesis", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
 
@@ -76,6 +77,6 @@ setup(
     },
     python_requires=">=3.10",
     install_requires=list(constants["REQUIREMENTS"]),
-    extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "asr": ASR, "lint": LINT, "test": TEST},
+    extras_require={"train": TRAIN, "eval": EVAL, "app": APP, "docs": DOCS, "asr": ASR, "lint": LINT, "test": TEST},
     entry_points={"console_scripts": ["bark-semantic = hf_bark_semantic.cli.main:main"]},
 )

@@ -97,9 +97,10 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             that a spectrogram backbone reads.
         codec_weight (`float`): weight of the codes' log-probabilities when audio and codes are both given.
         head_type (`str`): `linear`, `recurrent`, `transformer`, `embedding` or `autoregressive`.
-        hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`), intermediate_size (`int`),
-        dropout (`float`): shape of the head, where its type has such parts. `intermediate_size=0` leaves the
-            recurrent head's second projection out.
+        hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`): shape of the head, where its type
+            has such parts.
+        intermediate_size (`int`), dropout (`float`): the same; `intermediate_size=0` leaves the recurrent head's
+            second projection out.
         conv_kernel_size (`int`): kernel of the transformer head's convolution over tokens; 0 for none.
         embedding_size (`int`): width of Bark's input embeddings (`embedding` head; 1,024 for bark, 768 for small).
         vocab_size (`int`): number of semantic tokens.

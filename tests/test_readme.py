@@ -89,6 +89,11 @@ def test_pictures_are_small_and_of_the_figures_of_today():
         assert figures in files[name].read_text(), f"run python training/results/result_pictures.py {name}"
 
 
+def test_reference_has_every_public_name():
+    named = re.findall(r"^::: hf_bark_semantic\.(\w+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.M)
+    assert sorted(named) == sorted(hf_bark_semantic.__all__)
+
+
 def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
     """`.ci/run` with commands that only say how they were called."""
     gate = Path(__file__).parents[1] / ".ci" / "run"
@@ -107,11 +112,12 @@ def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
     ran = run("```bash\nexit 1\n```\n" + README)
     assert ran.returncode == 0, ran.stderr
     called = [line for line in ran.stdout.splitlines() if not line.startswith("+")]
-    assert called[2:5] == ["pip install .", "bark-semantic demo", "pip install --quiet .[lint]"]
+    assert called[2:5] == ["pip install .", "bark-semantic demo", "pip install --quiet .[lint,docs]"]
     assert called[5:] == [
         "ruff check .",
         "ruff format --check .",
         "mypy ",
+        "python -m mkdocs build --strict",
         "pip install .[test]",
         "python -m pytest -q",
     ]

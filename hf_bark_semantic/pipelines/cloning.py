@@ -198,7 +198,8 @@ class VoiceCloningPipeline(Pipeline):
                 is the `number`th, from 1, of so many.
 
         Raises:
-            those of a call. That Bark said nothing at all shows at the end, as a `RuntimeError`.
+            AudioError, VoicePromptError, ValueError, TypeError: as a call does.
+            RuntimeError: at the end, where Bark said nothing at all.
         """
         if text is None and convert is None:
             raise ValueError("There is nothing to speak. Give a `text`, or a recording to `convert`.")
