@@ -18,6 +18,7 @@ import pytest
 from datasets import Dataset
 from transformers import AutoModel, WavLMModel
 
+import hf_bark_semantic.cli
 import hub_layouts
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor, VoicePrompt, load_bark, packaged
 from hf_bark_semantic.audio import save_audio
@@ -162,6 +163,16 @@ def test_bark_and_its_presets_come_from_the_repository_that_was_named(elsewhere)
     codec = load_codec("suno/bark-small")
     for name, weight in codec.state_dict().items():
         assert (weight == bark.codec_model.state_dict()[name]).all()
+
+
+def test_commands_ask_nobody_to_convert_pickled_weights(elsewhere, monkeypatch):
+    asked = []
+    monkeypatch.setattr("transformers.modeling_utils.auto_conversion", lambda name, **_: asked.append(name))
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION")
+    AutoModel.from_pretrained("facebook/hubert-base-ls960")
+    importlib.reload(hf_bark_semantic.cli)
+    typed("bark-semantic encode speech.wav --encoder community:en")
+    assert asked == ["facebook/hubert-base-ls960"]
 
 
 def test_shards_are_fetched(elsewhere, tmp_path):
