@@ -310,8 +310,7 @@ def kaldi_filter_banks(
     mean = (log_energies * valid).sum(1, keepdim=True) / count
     variance = ((log_energies - mean).square() * valid).sum(1, keepdim=True) / (count - 1).clamp(min=1)
     normalized = (log_energies - mean) * torch.rsqrt(variance + 1e-7)
-    num_frames = normalized.shape[1] // 2
-    return normalized[:, : 2 * num_frames].reshape(-1, num_frames, 2 * num_mel_bins)
+    return torch.cat([normalized[:, :-1:2], normalized[:, 1::2]], dim=-1)  # by steps: export fixes no parity for them
 
 
 def _valid_waveform(input_values, num_samples):

@@ -13,6 +13,7 @@ forcing).
 tokens of every position by those before and behind it.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -97,10 +98,37 @@ class RecurrentHead(_Head):
         self.output = nn.Linear(config.intermediate_size or width, config.vocab_size)
 
     def forward(self, features, mask=None, labels=None):
-        hidden_states = self.dropout(self.lstm(features)[0])  # causal: right padding changes nothing before it
+        states = _scanned(self.lstm, features) if torch.compiler.is_exporting() else self.lstm(features)[0]
+        hidden_states = self.dropout(states)  # causal: right padding changes nothing before it
         if self.intermediate is not None:
             hidden_states = self.intermediate(hidden_states)
         return self.output(hidden_states)
+
+
+def _scanned(lstm: nn.LSTM, inputs: torch.Tensor) -> torch.Tensor:
+    """States `(batch, time, width)` of an LSTM, by a loop of any length; `torch.export` unrolls torch's own."""
+    from torch._higher_order_ops.scan import scan
+
+    states = inputs
+    for of_input, of_state, *biases in lstm.all_weights:
+        gates = _swapped(F.linear(states, of_input, sum(biases)))
+        start = gates.new_zeros(gates.shape[1], lstm.hidden_size)
+        states = _swapped(scan(functools.partial(_lstm_step, of_state), (start, start.clone()), gates)[1])
+    return states
+
+
+def _swapped(states: torch.Tensor) -> torch.Tensor:
+    """`(batch, time, width)` to `(time, batch, width)` and back, as a copy: with a view, export wants two rows."""
+    return states.transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+def _lstm_step(of_state, carried, gates):
+    """`((state, cell), state)` after one step of all rows, whose `gates` `(batch, 4 * width)` are of the input."""
+    state, cell = carried
+    input_gate, forget_gate, candidate, output_gate = (gates + F.linear(state, of_state)).chunk(4, dim=-1)
+    cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+    state = output_gate.sigmoid() * cell.tanh()
+    return (state, cell), state.clone()
 
 
 class TransformerHead(_Head):
@@ -184,6 +212,11 @@ class AutoregressiveHead(_Head):
 
     def _decode(self, features, mask):
         """Greedy, one token at a time, with the keys and values of the past kept."""
+        if torch.compiler.is_exporting():
+            raise NotImplementedError(
+                "An autoregressive head cannot be exported: it keeps the keys and values of its tokens so far, and "
+                "torch.export has no loop that carries what grows. Call `encode` of the model itself."
+            )
         batch, num_tokens, _ = features.shape
         attention_mask = None if mask is None else mask[:, None, None]
         memories = [_keys_values(layer.multihead_attn, features) for layer in self.decoder.layers]

@@ -183,21 +183,33 @@ def test_lora_with_a_trained_head_learns_and_comes_back(task_type, head, tmp_pat
 # ---- torch.export
 
 
-def exported(model, example: dict, dimensions: dict):
-    shapes = {name: {0: torch.export.Dim("batch", max=64), 1: dimensions[name]} for name in example}
-    return torch.export.export(model, (), example, dynamic_shapes=shapes).module()
+def exported(model, example: dict, dimensions: dict, min_rows: int = 0):
+    shapes = {name: {0: torch.export.Dim("batch", min=min_rows, max=64), 1: dimensions[name]} for name in example}
+    with torch.no_grad():
+        return torch.export.export(model, (), example, dynamic_shapes=shapes).module()
 
 
-@pytest.mark.parametrize(("backbone", "head"), [("hubert", "linear"), ("whisper", "transformer")])
-def test_exported_model_gives_the_same_tokens_for_other_lengths_and_batches(backbone, head):
-    model = tiny_encoder(backbone, head_type=head, input_level_db=-22.0)
+@pytest.mark.parametrize(
+    ("backbone", "head", "min_rows"),
+    [("hubert", "recurrent", 0), ("whisper", "transformer", 0), ("wav2vec2-bert", "linear", 2)],
+)
+def test_exported_model_gives_the_same_tokens_for_other_lengths_and_batches(backbone, head, min_rows):
+    model = tiny_encoder(backbone, head_type=head, num_hidden_layers=2, input_level_db=-22.0)
     example = {"input_values": torch.from_numpy(np.stack([noise(2.0), noise(2.0, 1)]))}
-    program = exported(model, example, {"input_values": torch.export.Dim("samples", min=1_600, max=400_000)})
+    samples = torch.export.Dim("samples", min=1_600, max=400_000)
+    program = exported(model, example, {"input_values": samples}, min_rows)
     for num_samples, rows in ((16_000, 1), (32_000, 2), (39_999, 3), (1_601, 2)):
+        rows = max(rows, min_rows)
         inputs = torch.from_numpy(np.stack([noise(num_samples / 16_000, seed) for seed in range(rows)]))
         output, expected = program(input_values=inputs), model.encode(input_values=inputs)
         assert torch.equal(output.logits.argmax(-1), expected.semantic_tokens)
         assert torch.equal(output.num_tokens, expected.num_tokens)
+
+
+def test_export_of_a_head_that_reads_its_own_tokens_is_a_sentence():
+    example = {"input_values": torch.from_numpy(noise(1.0)[None])}
+    with pytest.raises(NotImplementedError, match="An autoregressive head cannot be exported: .* what grows"):
+        torch.export.export(tiny_encoder(head_type="autoregressive"), (), example)
 
 
 def test_exported_model_takes_padded_batches():
