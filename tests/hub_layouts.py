@@ -34,6 +34,7 @@ from tiny import backbone_config, random_codes, tiny_bark, tiny_codec_config
 
 PRESETS = ("v2/en_speaker_0", "v2/de_speaker_3", "announcer")
 BARK_SMALL = {"num_layers": 12, "num_heads": 12, "hidden_size": 768, "block_size": 1024, "bias": False, "dropout": 0.0}
+FIRST_SPOKEN = 257  # position of the first semantic token, behind text and history
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "cat", "runs", "sleeps", ".", ",", "!", "[", "]"]
 
 
@@ -81,7 +82,7 @@ def bark_small(folder: Path, *, real: bool = False) -> Path:
 
 
 def real_bark() -> BarkModel:
-    """Of bark-small's shapes and ids."""
+    """Of bark-small's shapes and ids; what it says has 2 s."""
     torch.manual_seed(0)
     config = BarkConfig(
         semantic_config={**BARK_SMALL, "input_vocab_size": 129_600, "output_vocab_size": 10_048},
@@ -90,6 +91,7 @@ def real_bark() -> BarkModel:
         codec_config=EncodecConfig().to_dict(),
     )
     bark = BarkModel(config).eval()
+    end_after(bark, 100)
     bark.generation_config = GenerationConfig(
         semantic_config={"max_new_tokens": 768, "semantic_vocab_size": SEMANTIC_VOCAB_SIZE},
         coarse_acoustics_config={},
@@ -98,6 +100,15 @@ def real_bark() -> BarkModel:
         sample_rate=24_000,
     )
     return bark
+
+
+@torch.no_grad()
+def end_after(bark: BarkModel, num_tokens: int) -> None:
+    """Let a Bark of random weights end what it says: its last position looks like the end, whatever was said."""
+    width = bark.semantic.config.hidden_size
+    end = torch.tensor([1.0, -1.0]).repeat(width // 2)
+    bark.semantic.position_embeds_layer.weight[FIRST_SPOKEN + num_tokens - 1] = 100 * end
+    bark.semantic.lm_head.weight[SEMANTIC_VOCAB_SIZE] = end / width**0.5
 
 
 def speech_model(folder: Path, kind: type[PreTrainedModel] = HubertModel, *, real: bool = False) -> Path:
