@@ -6,7 +6,7 @@ import os
 import socket
 
 from ..packaged import NANO
-from .console import OK, UsageError, add_encoder_arguments, usage_errors
+from .console import OK, UsageError, add_encoder_arguments, check_places, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -32,9 +32,10 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_places(arguments.bark, *arguments.encoder, *dict(arguments.adapter).values())
     _check_address(arguments.host, arguments.port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
-    with usage_errors():
+    with usage_errors("", arguments.bark, *arguments.encoder):
         from ..app.page import serve
         from ..app.studio import Studio
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_address(host: str, port: int) -> None:
     """Bind to an address as the server of the page will, so that a taken port shows before models are loaded."""
     try:
+        socket.getaddrinfo(host, port)  # `create_server` does not tell such an error from others
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except socket.gaierror as error:
         raise UsageError(f"this machine has no address {host!r}; choose another with --host") from error

@@ -1,7 +1,6 @@
 """`bark-semantic clone`: recordings of a speaker to a voice prompt for Bark."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from .console import (
@@ -13,6 +12,7 @@ from .console import (
     check_places,
     load_encoder,
     load_transcriber,
+    local_path,
     make_folder,
     usage_errors,
     words_behind_encoder,
@@ -30,7 +30,9 @@ def add_parser(commands) -> None:
         ],
     )  # fmt: skip
     parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one weighs most")
-    parser.add_argument("--output", type=Path, required=True, metavar="VOICE.npz", help="the voice prompt to write")
+    parser.add_argument(
+        "--output", type=local_path, required=True, metavar="VOICE.npz", help="the voice prompt to write"
+    )
     codec = parser.add_mutually_exclusive_group()
     codec.add_argument("--codec", metavar="ID", help="EnCodec: Hub id or folder (default: facebook/encodec_24khz)")
     codec.add_argument("--bark", metavar="ID", help="clone for this Bark, with its codec: Hub id, folder or nano")
@@ -80,7 +82,7 @@ def _load_bark(arguments: argparse.Namespace, encoder: Any) -> dict[str, Any]:
     from ..bark.loading import DEFAULT_CODEC, check_encoder, load_bark, load_codec, load_configs
     from ..bark.text_informed import TextInformedDecoder
 
-    with usage_errors():
+    with usage_errors("", arguments.bark):
         if arguments.bark is None:
             codec = load_codec(arguments.codec or DEFAULT_CODEC)
             return {"codec": codec.to(encoder.device), "histories": SUNO_HISTORIES}

@@ -18,10 +18,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
-from ..packaged import BUILTIN, named_encoder
+from ..packaged import BUILTIN, NANO, NANOS, named_encoder
+from .parser import did_you_mean
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 _NAME = re.compile(r"\w[\w.-]*([/:]\w[\w.-]*)?")  # a Hub id, or a name of this package
+NAMES = (BUILTIN, NANOS, NANO, "suno/bark", "suno/bark-small")  # of models, which are easily mistyped
 WORDS = ("what is said", "The tokens are then those that both encoder and Bark find likely.")  # a group of options
 WHISPER = "whisper-tiny.en"  # of evaluation.judges
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -48,12 +50,15 @@ class UsageError(Exception):
 
 
 @contextmanager
-def usage_errors(what: str = "") -> Iterator[None]:
-    """A failure inside means that the command cannot be done at all."""
+def usage_errors(what: str = "", *places: str | None) -> Iterator[None]:
+    """A failure inside means that the command cannot be done at all; it may lie in the names of `places`."""
     try:
         yield
     except _UNUSABLE as error:
-        raise UsageError(what + message(error)) from error
+        unknown = [place for place in places if place and place not in NAMES and not os.path.isdir(place)]
+        meant = "".join(did_you_mean(place, NAMES, similarity=0.85) for place in unknown)
+        reason = message(error).rstrip(".") + meant if meant else message(error)
+        raise UsageError(what + reason) from error
 
 
 def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -131,18 +136,26 @@ def check_places(*places: str | None) -> None:
 # ---- options
 
 
-def not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is below 0")
-    return value
+def at_least(least: int, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
+    """What reads an `int`, or a `float`, of an option that must be as large."""
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
+        return value
+
+    return read
 
 
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
-    return value
+def local_path(text: str) -> Path:
+    """A place on this machine."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is an address; name a file or folder of this machine")
+    return Path(text)
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -221,7 +234,7 @@ def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **opti
         options["device"] = arguments.device
     from ..conversion.hub import hub_errors
 
-    with usage_errors(f"{failure}: "), hub_errors():
+    with usage_errors(f"{failure}: ", *arguments.encoder, bark), hub_errors():
         model = named_encoder(arguments.encoder, bark)
         return pipeline(task, model=model, weights=arguments.encoder_weights, dtype=arguments.dtype, **options)
 
@@ -236,15 +249,15 @@ __all__ = [
     "UsageError",
     "add_encoder_arguments",
     "add_transcript_arguments",
+    "at_least",
     "check_places",
     "errors_as_one_sentence",
     "load_encoder",
     "load_pipeline",
     "load_transcriber",
+    "local_path",
     "make_folder",
     "message",
-    "not_negative",
-    "positive",
     "prepare_output",
     "say",
     "usage_errors",

@@ -1,9 +1,8 @@
 """`bark-semantic convert`: an encoder in a foreign format to a folder for `from_pretrained`."""
 
 import argparse
-from pathlib import Path
 
-from .console import OK, usage_errors
+from .console import OK, local_path, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -15,8 +14,10 @@ def add_parser(commands) -> None:
             "bark-semantic convert quantizer.pth --backbone facebook/hubert-base-ls960 --layer 9 --output quantizer",
         ],
     )  # fmt: skip
-    parser.add_argument("path", type=Path, metavar="PATH", help="the file to convert, such as a quantizer's .pth")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "path", type=local_path, metavar="PATH", help="the file to convert, such as a quantizer's .pth"
+    )
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="the folder to write")
     parser.add_argument("--backbone", metavar="ID", help="speech model that the file belongs to: Hub id or folder")
     parser.add_argument("--layer", type=int, metavar="N", help="its layer that the file reads")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder's files")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..packaged import NANO, nano_recording
-from .console import OK, make_folder, usage_errors
+from .console import OK, local_path, make_folder, usage_errors
 
 TEXT = "The train to the airport leaves at seven. The young queen walks to the castle."  # new to nano
 
@@ -19,7 +19,7 @@ def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
         examples=["bark-semantic demo", "bark-semantic demo --output first_try"],
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, default=Path("bark-semantic-demo"), metavar="DIR",
+        "--output", type=local_path, default=Path("bark-semantic-demo"), metavar="DIR",
         help="folder for the results (default: bark-semantic-demo)",
     )  # fmt: skip
     parser.set_defaults(command=run, type_command=type_command)

@@ -16,10 +16,11 @@ from .console import (
     UsageError,
     add_encoder_arguments,
     add_transcript_arguments,
+    at_least,
     load_encoder,
     load_transcriber,
+    local_path,
     make_folder,
-    positive,
     say,
     usage_errors,
     words_behind_encoder,
@@ -46,8 +47,8 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--example", action="store_true", help="encode the recording that the package carries")
     output = parser.add_argument_group("what is given")
-    output.add_argument("--output", type=Path, metavar="DIR", help="write one .npz per file into this folder")
-    output.add_argument("--top-k", type=positive, metavar="K", help="also give the K most probable tokens")
+    output.add_argument("--output", type=local_path, metavar="DIR", help="write one .npz per file into this folder")
+    output.add_argument("--top-k", type=at_least(1), metavar="K", help="also give the K most probable tokens")
     output.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
     output.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
@@ -57,7 +58,7 @@ def add_parser(commands) -> None:
     add_transcript_arguments(words)
     words.add_argument("--bark", metavar="ID", help="Bark that expects these words: Hub id, folder or nano")
     add_encoder_arguments(parser)
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="computed at once (default: as fits)")
+    parser.add_argument("--batch-size", type=at_least(1), metavar="N", help="computed at once (default: as fits)")
     parser.set_defaults(command=run)
 
 
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_words(arguments, len(inputs))
     if arguments.output is not None:
         make_folder(arguments.output)
-    files = [file for file, problem in inputs.items() if problem is None]
+    files = [Path(file) for file, problem in inputs.items() if problem is None]
     progress = EncodingProgress(len(inputs), arguments.progress)
     if not files:  # there is nothing to load an encoder for
         return _give(inputs, iter(()), {}, progress, as_json=arguments.json)
@@ -130,7 +131,7 @@ def _check_words(arguments: argparse.Namespace, num_files: int) -> None:
 
 
 def _give(
-    inputs: dict[Path, str | None],
+    inputs: dict[str | Path, str | None],
     encoded: Iterator[dict[str, Any]],
     targets: dict[str, Path],
     progress: "EncodingProgress",
@@ -163,7 +164,7 @@ def _give(
 def _load_bark(name: str, device) -> tuple:
     from ..bark.loading import load_bark
 
-    with usage_errors():
+    with usage_errors("", name):
         bark, processor = load_bark(name)
     return bark.to(device), processor
 

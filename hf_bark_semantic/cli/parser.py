@@ -54,9 +54,9 @@ class CommandParser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"{error.message}{nearest}") from None
 
 
-def did_you_mean(typed: str, known: Iterable[str]) -> str:
-    """`"; did you mean speak?"`, or nothing where nothing is near."""
-    nearest = difflib.get_close_matches(typed, list(known), 1)
+def did_you_mean(typed: str, known: Iterable[str], *, similarity: float = 0.6) -> str:
+    """`"; did you mean speak?"`, or nothing where nothing is near; `similarity` is between 0 and 1."""
+    nearest = difflib.get_close_matches(typed, list(known), 1, similarity)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 

@@ -23,9 +23,12 @@ SHOWN_TOKENS = 10
 SHOWN_FILES = 20  # of those in a folder that are no audio
 
 
-def input_files(paths: list[str]) -> dict[Path, str | None]:
-    """The files behind files and folders in their order, each once, and what is wrong with those that aren't there."""
-    files: dict[Path, str | None] = {}
+def input_files(paths: list[str]) -> dict[str | Path, str | None]:
+    """The files behind files and folders in their order, each once, and what is wrong with those that aren't there.
+
+    What isn't there is named as it was typed.
+    """
+    files: dict[str | Path, str | None] = {}
     for path in paths:
         if os.path.isdir(path):
             files.update(dict.fromkeys(_audio_below(path)))
@@ -33,7 +36,7 @@ def input_files(paths: list[str]) -> dict[Path, str | None]:
             files[Path(path)] = None
         else:
             way_out = "Download it first." if "://" in path else "Check the spelling and the folder you are in."
-            files[Path(path)] = f"No such file or folder. {way_out}"
+            files[path] = f"No such file or folder. {way_out}"
     return files
 
 
@@ -91,7 +94,7 @@ def encode_spoken(file: Path, encoder, text: str | Callable[[np.ndarray], str], 
         return failure(file, message(error))
 
 
-def failure(file: Path, error: str) -> dict[str, Any]:
+def failure(file: str | Path, error: str) -> dict[str, Any]:
     """The record of a file that could not be encoded."""
     return {"file": str(file), "error": error}
 

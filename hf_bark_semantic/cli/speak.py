@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..packaged import NANO
@@ -11,9 +10,9 @@ from .console import (
     OK,
     UsageError,
     add_encoder_arguments,
+    at_least,
     load_pipeline,
-    not_negative,
-    positive,
+    local_path,
     prepare_output,
     usage_errors,
 )
@@ -32,12 +31,12 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     words = parser.add_argument_group("what is said", "one of these")
     words.add_argument("text", nargs="?", metavar="TEXT", help="a text of any length; - reads it from stdin")
-    words.add_argument("--file", type=Path, metavar="PATH", help="the text of this file (UTF-8)")
+    words.add_argument("--file", type=local_path, metavar="PATH", help="the text of this file (UTF-8)")
     words.add_argument("--convert", metavar="FILE", help="what this recording says")
     _add_voice_arguments(parser)
     output = parser.add_argument_group("where it goes")
     output.add_argument(
-        "--output", type=Path, required=True, metavar="FILE",
+        "--output", type=local_path, required=True, metavar="FILE",
         help="the .wav, .flac, .mp3 or .ogg to write; - streams a WAV to stdout, each piece as soon as it is spoken",
     )  # fmt: skip
     output.add_argument("--overwrite", action="store_true", help="replace the file of --output")
@@ -70,23 +69,26 @@ def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is said")
-    group.add_argument("--seed", type=not_negative, metavar="N", help="another seed, another take (default: 0)")
+    group.add_argument("--seed", type=at_least(0), metavar="N", help="another seed, another take (default: 0)")
     group.add_argument(
-        "--temperature", type=float, metavar="T",
+        "--temperature", type=at_least(0, float), metavar="T",
         help="of the text and the coarse stage (default: the Bark's, Suno's 0.7); 0 for none",
     )  # fmt: skip
     group.add_argument(
-        "--guidance-scale", type=float, metavar="S",
+        "--guidance-scale", type=at_least(1, float), metavar="S",
         help="above 1: the words count for more, and speaking takes longer (default: what the Bark's config says)",
     )  # fmt: skip
     group.add_argument(
-        "--voice-guidance-scale", type=float, metavar="S", help="above 1: the voice prompt counts for more, likewise"
+        "--voice-guidance-scale",
+        type=at_least(1, float),
+        metavar="S",
+        help="above 1: the voice prompt counts for more, likewise",
     )
     group.add_argument(
         "--long-form", choices=("fixed", "rolling"),
         help="prompt each piece of a long text with the voice (default: fixed), or with the end of the piece before",
     )  # fmt: skip
-    group.add_argument("--batch-size", type=positive, metavar="N", help="pieces computed at once (default: 8)")
+    group.add_argument("--batch-size", type=at_least(1), metavar="N", help="pieces computed at once (default: 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -147,6 +149,8 @@ def _speak(speak: Any, voice: Any, text: str | None, arguments: argparse.Namespa
 
 
 def _text(arguments: argparse.Namespace) -> str | None:
+    if arguments.file is not None and not arguments.file.exists():
+        raise UsageError(f"there is no file {str(arguments.file)!r}; check the spelling and the folder you are in")
     with usage_errors("cannot read the text: "):
         text = arguments.text if arguments.file is None else arguments.file.read_text(encoding="utf-8-sig")
         text = sys.stdin.read() if arguments.text == "-" else text

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..bark.presets import preset_language, preset_sex, voice_presets
 
-    with usage_errors():
+    with usage_errors("", arguments.bark):
         presets = voice_presets(arguments.bark)
     if not presets:
         say(f"bark-semantic: {arguments.bark} brings no voices along; speak with --voice FILE, a recording")

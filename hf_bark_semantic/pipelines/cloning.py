@@ -361,8 +361,8 @@ class VoiceCloningPipeline(Pipeline):
     def _prompt_of_known_words(self, recordings: list, transcript: str, options: SpeechOptions) -> VoicePrompt:
         if options.prompt_mode == "none" or len(recordings) != 1:
             raise ValueError(
-                f"`reference_text` was given with prompt_mode={options.prompt_mode!r} and {len(recordings)} "
-                "recordings; it is for one recording and the other prompt modes. Leave it out, or give these."
+                f"`reference_text` is for one recording and any `prompt_mode` but 'none', not for {len(recordings)} "
+                f"recordings and prompt_mode={options.prompt_mode!r}. Leave it out, or give these."
             )
         waveform = read_audio(recordings[0], CODEC_SAMPLING_RATE)
         duration_s = len(waveform) / CODEC_SAMPLING_RATE

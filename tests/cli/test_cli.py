@@ -525,7 +525,7 @@ def test_spoken_text_is_the_pipeline_s(speak, encoder, bark_folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["encode", "https://example.org/a.wav"], 1, "No such file or folder. Download it first."),
+        (["encode", "https://example.org/a.wav"], 1, "https://example.org/a.wav: No such file or folder. Download"),
         (["encode", "nowhere.wav"], 1, "nowhere.wav: No such file or folder. Check the spelling"),
         (["clone", "nowhere.wav", "--output", "voice.npz"], 2, "not every recording is there"),
     ],
@@ -582,10 +582,12 @@ def test_voices_are_presets_or_recordings_and_recordings_convert(speak, tmp_path
     [
         ([], "say what to speak"),
         (["hello", "--file", "text.txt"], "one of them only"),
-        (["--file", "nowhere.txt"], "cannot read the text"),
+        (["--file", "nowhere.txt"], "there is no file 'nowhere.txt'"),
+        (["--file", "."], "cannot read the text"),
         ([" "], "the text is empty"),
         (["hello", "--output", "speech.txt"], "must end in .wav or .flac or .mp3 or .ogg"),
         (["hello", "--bark", "nobody/bark"], "cannot load the Bark 'nobody/bark'"),
+        (["hello", "--bark", "suno/bark-smal"], "; did you mean suno/bark-small?"),
     ],
 )
 def test_speech_that_cannot_be_made_exits_with_2(encoder, arguments, message, tmp_path, monkeypatch, capsys):
@@ -784,6 +786,10 @@ def test_a_taken_port_is_told_before_anything_is_loaded(capsys):
     assert capsys.readouterr().err == f"bark-semantic: port {port} is in use; choose another with --port\n"
     assert cli.main(["app", "--host", "203.0.113.1"]) == 2
     assert "cannot listen on 203.0.113.1, port 7860" in capsys.readouterr().err
+    assert cli.main(["app", "--host", "nohost.invalid"]) == 2
+    assert "this machine has no address 'nohost.invalid'" in capsys.readouterr().err
+    assert cli.main(["app", "--adapter", "anna=./nowhere"]) == 2
+    assert "there is no folder './nowhere'" in capsys.readouterr().err
 
 
 # ---- convert, doctor
@@ -843,6 +849,8 @@ def test_doctor_names_what_is_broken_and_the_cure(monkeypatch, capsys):
         (["speak", "hello", "--output", "a.txt", "--voice", "me.wav"], 2, "--output 'a.txt' must end in .wav"),
         (["encode", "nowhere.wav"], 1, "No such file or folder"),
         (["app", "--host", "203.0.113.1"], 2, "cannot listen on 203.0.113.1"),
+        (["voices", "--help"], 0, "usage: bark-semantic voices"),
+        (["encoders", "--help"], 0, "usage: bark-semantic encoders"),
     ],
 )
 def test_help_version_and_typos_are_answered_without_torch(arguments, code, answer):
@@ -890,9 +898,14 @@ def test_every_default_is_told():
         (["speak", "hello", "--output", "a.wav", "--prompt-mode", "semantics"], "; did you mean semantic?"),
         (["encode", "--jsn=1"], "no option --jsn; did you mean --json?"),
         (["encode", "--zzz"], "no option --zzz\n"),
+        (["speak", "hello", "--output", "https://x.org/a.wav"], "'https://x.org/a.wav' is an address; name a file"),
+        (["convert", "https://x.org/a.pth", "--output", "encoder"], "'https://x.org/a.pth' is an address"),
+        (["speak", "hello", "--output", "a.wav", "--guidance-scale", "0.5"], "0.5 is not 1 or more"),
+        (["speak", "hello", "--output", "a.wav", "--temperature", "hot"], "'hot' is no number"),
+        (["encode", "a.wav", "--top-k", "1.5"], "'1.5' is no whole number"),
     ],
 )
-def test_typos_are_answered_with_the_nearest(arguments, answer, capsys):
+def test_typos_are_named_and_answered_with_the_nearest(arguments, answer, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
     assert answer in capsys.readouterr().err

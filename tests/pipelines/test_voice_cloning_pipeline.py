@@ -225,7 +225,7 @@ def test_known_words_of_a_recording_inform_its_tokens(speak, prompt_mode):
 @pytest.mark.parametrize(
     ("voice", "options", "message"),
     [
-        (recording(), {"prompt_mode": "none"}, "prompt_mode='none' and 1 recordings; it is for one recording"),
+        (recording(), {"prompt_mode": "none"}, "not for 1 recordings and prompt_mode='none'"),
         (recording(), {"reference_text": " "}, "text"),
         ([recording(), recording()], {"prompt_mode": "acoustic"}, "2 recordings"),
         (tiny_prompt(), {"prompt_mode": "acoustic"}, "0 recordings"),
