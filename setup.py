@@ -68,7 +68,7 @@ setup(
     },
     package_data={
         "hf_bark_semantic": [
-            *("*.pyi", "py.typed", "checkpoints/*/*", "checkpoints/*/*/*", "recordings/*"),
+            *("*.pyi", "py.typed", "checkpoints/*", "checkpoints/*/*", "checkpoints/*/*/*", "recordings/*"),
             *("bark/*.json", "corpus/*.json", "evaluation/*.jinja", "evaluation/metrics/*/*.py"),
         ],
         "hf_bark_semantic.model_cards": ["*.md"],

@@ -6,6 +6,7 @@
     bark_folder                                 what a Bark's name stands for: "nano" for the packaged one
     example_recording, nano_recording           files
     recipe, card_template                       text files, in the wheel and in a checkout
+    changed_files                               which of the models and recordings are not as they were published
 
 Nothing here imports torch or transformers.
 """
@@ -15,6 +16,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
+
+from .files import sha256_of_file
 
 PACKAGE = Path(__file__).parent
 
@@ -27,8 +30,11 @@ NANO_BARK = PACKAGE / "checkpoints" / "nano"
 NANO_ENCODER = PACKAGE / "checkpoints" / "nano-encoder"
 EXAMPLE_RECORDING = PACKAGE / "recordings" / "inaugural_address_1961.flac"
 NANO_RECORDING = PACKAGE / "recordings" / "nano_reference.flac"
+DIGESTS = PACKAGE / "checkpoints" / "SHA256SUMS"  # as `sha256sum` writes and, in PACKAGE, checks it
 RECIPES = (PACKAGE / "recipes", PACKAGE.parent / "training" / "configs")  # in a wheel, in a checkout
 CARD_TEMPLATES = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
+
+_REINSTALL = "Type: pip install --force-reinstall --no-deps hf_bark_semantic"
 
 
 def default_encoder() -> Path:
@@ -145,6 +151,29 @@ def card_template(name: str) -> Path:
     return _text_file(CARD_TEMPLATES, name, ".md", "card template")
 
 
+def changed_files() -> list[str]:
+    """What is wrong with the models and recordings that the package carries, by their SHA-256; reads all of them.
+
+    Returns:
+        `list[str]`: a sentence for each file that is missing, another than the published one, or of no list.
+    """
+    try:
+        lines = [line.split(maxsplit=1) for line in DIGESTS.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return [f"There is no {DIGESTS}, which lists the files. {_REINSTALL}"]
+    published = {name: digest for digest, name in lines}
+    here = {path.relative_to(PACKAGE).as_posix() for path in _carried()}
+    flaws = [f"{name} is missing. {_REINSTALL}" for name in sorted(published.keys() - here)]
+    flaws += [f"{name} is no file of this package. Remove it." for name in sorted(here - published.keys())]
+    changed = [name for name in sorted(here & published.keys()) if sha256_of_file(PACKAGE / name) != published[name]]
+    return flaws + [f"{name} is not the file that was published. {_REINSTALL}" for name in changed]
+
+
+def _carried() -> list[Path]:
+    folders = (PACKAGE / "checkpoints", PACKAGE / "recordings")
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != DIGESTS]
+
+
 def _place_of_encoder(name: str, bark: str | os.PathLike | None) -> str:
     if name == BUILTIN:
         return str(default_encoder() if bark is None else encoder_for(bark))
@@ -199,6 +228,7 @@ __all__ = [
     "NANOS",
     "bark_folder",
     "card_template",
+    "changed_files",
     "default_encoder",
     "encoder_for",
     "example_recording",

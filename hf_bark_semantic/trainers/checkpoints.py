@@ -71,7 +71,7 @@ def resume(accelerator, output_dir: Path, average) -> int:
             shutil.rmtree(found[0])
     accelerator.load_state(folder)
     if average is not None:
-        average.load_state_dict(torch.load(folder / "average.pt", map_location=accelerator.device, weights_only=True))
+        average.load_state_dict(torch.load(folder / "average.pt", map_location="cpu", weights_only=True))
     step = json.loads((folder / "step.json").read_text())["step"]
     accelerator.print(f"resumed from step {step} of {folder}")
     return step

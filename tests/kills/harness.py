@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Process
 from pathlib import Path
@@ -52,13 +53,15 @@ class Trial:
     def log(self) -> Path:
         return self.folder / "log.txt"
 
-    def start(self, num_processes: int = 1, *options: str) -> None:
+    def start(self, num_processes: int = 1, *options: str, before: Callable[[], None] = lambda: None) -> None:
+        """Start the command with options; each process calls `before` first."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
         if num_processes == 1:
-            self.processes = [in_child(self._run, *options)]
+            self.processes = [in_child(self._run, before, *options)]
             return
         port = free_port()
-        self.processes = [in_child(as_process, rank, port, self._run, *options) for rank in range(num_processes)]
+        arguments = [port, self._run, before, *options]
+        self.processes = [in_child(as_process, rank, *arguments) for rank in range(num_processes)]
 
     def signal(self, number: int, whom: str, *, after_s: float, rng: random.Random) -> bool:
         """Send a signal to "one" or to "all" processes after some time; returns whether any was still running."""
@@ -126,10 +129,11 @@ class Trial:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return " | ".join(text.strip().splitlines()[-lines:])
 
-    def _run(self, *options: str) -> None:
+    def _run(self, before: Callable[[], None], *options: str) -> None:
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        before()
         self.stage.run(self.inputs, self.output, *options)
 
 

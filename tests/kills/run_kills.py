@@ -14,11 +14,12 @@ a moment is a share of the time that the undisturbed run took. Killed and starte
 """
 
 import argparse
+import itertools
 import json
 import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from hf_bark_semantic.evaluation.journal import Journal
 from hf_bark_semantic.files import write_json
 from hf_bark_semantic.publishing import markdown_table
 from kills.comparison import differences
+from kills.faults import BLOCK, FAULTS, Case, concerns
 from kills.harness import SIGNALS, Trial
 from kills.stages import STAGES, Stage
 from processes import in_child
@@ -39,27 +41,37 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="signals that met a command at work, at least")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="COMMAND")
+    parser.add_argument(
+        "--faults", nargs="*", choices=FAULTS, default=list(FAULTS), metavar="FAULT", help="of faults.py"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     journal = Journal(args.output, {"seed": args.seed})
     undisturbed: dict[str, Undisturbed] = {}
-    number = 0
-    while sum(len(record["signals"]) for record in journal.records().values()) < args.kills:
-        name = args.only[number % len(args.only)]
-        id = f"{name} {number // len(args.only)}"
-        number += 1
-        if id in journal.records():
+    for name, what in planned(args):
+        id, done = f"{name} {what}", journal.records()
+        if isinstance(what, int) and sum(len(record["signals"]) for record in done.values()) >= args.kills:
+            break
+        if id in done:
             continue
         if name not in undisturbed:
             undisturbed[name] = Undisturbed(STAGES[name], args.output / "undisturbed" / name.replace(" ", "-"))
-        journal.add({"id": id, "command": name, **disturb(undisturbed[name], id, args)})
+        journal.add({"id": id, "command": name, **disturb(undisturbed[name], id, what, args)})
         print(json.dumps(journal.records()[id]), flush=True)
     summary = summarize(list(journal.records().values()))
     write_json(args.output / "kills.json", summary)
     print(table_of(summary))
     return summary
+
+
+def planned(args: argparse.Namespace) -> Iterator[tuple[str, str | int]]:
+    """Commands with a fault each, and then with the numbers of trials by signals, as long as these are asked for."""
+    for fault in args.faults:
+        yield from ((name, fault) for name in args.only if concerns(fault, STAGES[name]))
+    for number in itertools.count():
+        yield from ((name, number) for name in args.only)
 
 
 class Undisturbed:
@@ -75,35 +87,49 @@ class Undisturbed:
         trial = Trial(stage, self.inputs, folder)
         self.seconds = trial.finish(stage.num_processes[-1])
         self.outcome = trial.outcome()
+        files = [path for path in trial.output.parent.rglob("*") if path.is_file()]
+        self.num_bytes = sum(-(-file.stat().st_size // BLOCK) * BLOCK for file in files)
 
 
-def disturb(undisturbed: Undisturbed, id: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One trial: its signals, and what was not as in the undisturbed run."""
-    rng, stage = random.Random(f"{args.seed} {id}"), undisturbed.stage
+def disturb(undisturbed: Undisturbed, id: str, what: str | int, args: argparse.Namespace) -> dict[str, Any]:
+    """One trial: its signals or its fault, and what was not as in the undisturbed run."""
+    rng, started = random.Random(f"{args.seed} {id}"), time.monotonic()
     folder = args.output / "work" / id.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
-    trial, signals, flaws, started = Trial(stage, undisturbed.inputs, folder), [], [], time.monotonic()
-    record: dict[str, Any] = {"signals": signals, "flaws": flaws}
+    trial = Trial(undisturbed.stage, undisturbed.inputs, folder)
+    record: dict[str, Any] = {"fault": what if isinstance(what, str) else None, "signals": [], "flaws": []}
     try:
-        for _ in range(rng.randint(1, MOST_SIGNALS)):
-            name, whom, moment = rng.choice(list(SIGNALS)), rng.choice(["one", "all"]), rng.random()
-            num_processes = rng.choice(stage.num_processes)
-            trial.start(num_processes)
-            after_s = moment * undisturbed.seconds
-            if trial.signal(SIGNALS[name], whom, after_s=after_s, rng=rng):
-                sent = {"signal": name, "whom": whom, "moment": round(moment, 3), "processes": num_processes}
-                signals.append(sent)
-            if not any(trial.wait()):
-                break  # it is finished
-        trial.finish(rng.choice(stage.num_processes))
-        outcome = trial.outcome()
-        flaws += differences(undisturbed.outcome, outcome)
-        record["bit_for_bit"] = not differences(undisturbed.outcome, outcome, exact=True)
+        if isinstance(what, str):
+            with FAULTS[what](Case(trial, rng, undisturbed.seconds, undisturbed.num_bytes)) as flaws:
+                record["flaws"] += flaws
+                finish_and_compare(trial, undisturbed, rng, record)
+        else:
+            send_signals(trial, rng, undisturbed.seconds, record["signals"])
+            finish_and_compare(trial, undisturbed, rng, record)
     except (RuntimeError, TimeoutError, OSError, ValueError) as error:
-        flaws.append(str(error))
-    if not flaws:
+        record["flaws"].append(str(error))
+    if not record["flaws"]:
         shutil.rmtree(folder)
     return {**record, "seconds": round(time.monotonic() - started, 1)}
+
+
+def send_signals(trial: Trial, rng: random.Random, seconds: float, sent: list[dict[str, Any]]) -> None:
+    """Start the command up to three times, with a signal at some moment of each."""
+    for _ in range(rng.randint(1, MOST_SIGNALS)):
+        name, whom, moment = rng.choice(list(SIGNALS)), rng.choice(["one", "all"]), rng.random()
+        num_processes = rng.choice(trial.stage.num_processes)
+        trial.start(num_processes)
+        if trial.signal(SIGNALS[name], whom, after_s=moment * seconds, rng=rng):
+            sent.append({"signal": name, "whom": whom, "moment": round(moment, 3), "processes": num_processes})
+        if not any(trial.wait()):
+            return  # it is finished
+
+
+def finish_and_compare(trial: Trial, undisturbed: Undisturbed, rng: random.Random, record: dict[str, Any]) -> None:
+    trial.finish(rng.choice(trial.stage.num_processes))
+    outcome = trial.outcome()
+    record["flaws"] += differences(undisturbed.outcome, outcome)
+    record["bit_for_bit"] = not differences(undisturbed.outcome, outcome, exact=True)
 
 
 def summarize(records: Sequence[dict]) -> dict[str, Any]:
@@ -111,6 +137,7 @@ def summarize(records: Sequence[dict]) -> dict[str, Any]:
     for name in dict.fromkeys(record["command"] for record in records):
         own = [record for record in records if record["command"] == name]
         sent = [signal for record in own for signal in record["signals"]]
+        commands[name]["faults"] = sum(record["fault"] is not None for record in own)
         counts = {signal: sum(s["signal"] == signal for s in sent) for signal in SIGNALS}
         commands[name] = {"trials": len(own), "signals": len(sent)}
         commands[name] |= counts
@@ -120,7 +147,7 @@ def summarize(records: Sequence[dict]) -> dict[str, Any]:
 
 
 def table_of(summary: dict[str, Any]) -> str:
-    columns = ("trials", "signals", *SIGNALS, "equal", "bit_for_bit")
+    columns = ("trials", "faults", "signals", *SIGNALS, "equal", "bit_for_bit")
     rows = [[name, *(figures[column] for column in columns)] for name, figures in summary["commands"].items()]
     total = [sum(figures[column] for figures in summary["commands"].values()) for column in columns]
     words = [column.replace("_", " ") for column in columns]

@@ -58,6 +58,7 @@ class Stage:
         num_processes (`tuple[int, ...]`): on how many it runs; the undisturbed run on the last of them.
         other_settings (`tuple[str, ...]`): options with which nobody may go on, ...
         refusal (`str`): ... and what of them the error names.
+        refuses_a_second (`bool`): it keeps others out of its folder while it is at work.
         unlike (`tuple[str, ...]`): patterns of files that may differ between runs.
     """
 
@@ -68,6 +69,7 @@ class Stage:
     num_processes: tuple[int, ...] = (1,)
     other_settings: tuple[str, ...] = ()
     refusal: str = ""
+    refuses_a_second: bool = True
     unlike: tuple[str, ...] = ()
 
     def may_differ(self, name: str) -> bool:
@@ -302,7 +304,7 @@ STAGES = {
     for stage in (
         Stage(
             "generate_corpus", inputs_of_generation, generate, outcome_of_corpus,
-            num_processes=(1, 2), other_settings=("--seed", "1"), refusal="plan.seed",
+            num_processes=(1, 2), other_settings=("--seed", "1"), refusal="plan.seed", refuses_a_second=False,
             unlike=(*(f"{folder}.*.unfinished" for folder in ("", "data/", "shards/")),),  # an hour is waited for
         ),
         Stage(
@@ -333,7 +335,7 @@ STAGES = {
         ),
         Stage(
             "package_encoder", inputs_of_packaging, package,
-            lambda output: digests(output, "*"), unlike=(".lock",),
+            lambda output: digests(output, "*"), refuses_a_second=False,
         ),
     )
 }  # fmt: skip
