@@ -84,6 +84,13 @@ def token_frames(token_index, frame_offset: int = 0):
 class BarkSemanticEncoderConfig(PretrainedConfig):
     """Configuration of a [`BarkSemanticEncoderModel`].
 
+    ```python
+    from transformers import AutoModel, HubertConfig
+
+    config = BarkSemanticEncoderConfig(HubertConfig(num_hidden_layers=2), backbone_layers=[1], head_type="linear")
+    model = AutoModel.from_config(config)  # random weights
+    ```
+
     Args:
         backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`,
             `wav2vec2`, `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads

@@ -49,6 +49,13 @@ MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
 class BarkSemanticEncoderOutput(ModelOutput):
     """Output of [`BarkSemanticEncoderModel.forward`].
 
+    ```python
+    import torch
+
+    output = model(**processor(waveform, sampling_rate=16_000), labels=torch.tensor([semantic_tokens]))
+    output.loss.backward()
+    ```
+
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*): given `labels`, the head's loss, mean over the tokens.
         logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): scores of every token of the
@@ -71,6 +78,12 @@ class BarkSemanticEncoderOutput(ModelOutput):
 class BarkSemanticTokens(ModelOutput):
     """Output of [`BarkSemanticEncoderModel.encode`]; rows are right-padded, with -100 where ids are.
 
+    ```python
+    result = model.encode(**processor([waveform, waveform[:16_000]], sampling_rate=16_000), top_k=5)
+    first = result.semantic_tokens[0, : result.num_tokens[0]]
+    unsure = result.confidence[0, : result.num_tokens[0]] < 0.1
+    ```
+
     Args:
         semantic_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens)`): the most probable tokens.
         num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row, as many as Bark has for that duration.
@@ -91,7 +104,22 @@ class BarkSemanticTokens(ModelOutput):
 
 
 class BarkSemanticEncoderModel(PreTrainedModel):
-    """Audio-to-semantic encoder for Suno's Bark: see the module's docstring for the idea."""
+    """Encoder of audio, of EnCodec codes, or of both, to the semantic tokens of Suno's Bark.
+
+    [`~BarkSemanticEncoderModel.encode`] gives the tokens of audio of any length, `forward` logits and a loss.
+
+    ```python
+    from transformers import AutoModel, AutoProcessor
+
+    model, processor = AutoModel.from_pretrained("encoder"), AutoProcessor.from_pretrained("encoder")
+    inputs = processor(waveform, sampling_rate=16_000)  # float32 (num_samples,)
+    tokens = model.encode(**inputs).semantic_tokens  # int64 (1, num_tokens), audio of any length
+    logits = model(**inputs).logits  # float32 (1, num_tokens, 10_000), for training
+    ```
+
+    Args:
+        config ([`BarkSemanticEncoderConfig`]): backbone, front end for codes, and head; the weights are random.
+    """
 
     config_class = BarkSemanticEncoderConfig
     base_model_prefix = "bark_semantic_encoder"

@@ -40,6 +40,13 @@ _REINSTALL = "Type: pip install --force-reinstall --no-deps hf_bark_semantic"
 def default_encoder() -> Path:
     """Folder of the encoder that the package carries, for the tokens of Suno's Bark.
 
+    ```python
+    import hf_bark_semantic
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(hf_bark_semantic.default_encoder())
+    ```
+
     Raises:
         FileNotFoundError: this installation has none.
     """
@@ -48,6 +55,13 @@ def default_encoder() -> Path:
 
 def nano_bark() -> Path:
     """Folder of nano, a miniature Bark with processor and voice presets, trained from scratch on synthetic speech.
+
+    ```python
+    import hf_bark_semantic
+    from transformers import BarkModel
+
+    bark = BarkModel.from_pretrained(hf_bark_semantic.nano_bark())
+    ```
 
     Raises:
         FileNotFoundError: this installation has none.
@@ -58,6 +72,13 @@ def nano_bark() -> Path:
 def nano_encoder() -> Path:
     """Folder of the encoder for nano's tokens.
 
+    ```python
+    import hf_bark_semantic
+    from transformers import pipeline
+
+    encode = pipeline("audio-to-bark-semantic", model=str(hf_bark_semantic.nano_encoder()))
+    ```
+
     Raises:
         FileNotFoundError: this installation has none.
     """
@@ -67,6 +88,12 @@ def nano_encoder() -> Path:
 def nano_recording() -> Path:
     """Some seconds of a voice that no stage of nano was trained on.
 
+    ```python
+    import hf_bark_semantic
+
+    waveform = hf_bark_semantic.load_audio(hf_bark_semantic.nano_recording())
+    ```
+
     Raises:
         FileNotFoundError: this installation has none.
     """
@@ -74,7 +101,14 @@ def nano_recording() -> Path:
 
 
 def example_recording() -> Path:
-    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain."""
+    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain.
+
+    ```python
+    import hf_bark_semantic
+
+    waveform = hf_bark_semantic.load_audio(hf_bark_semantic.example_recording())
+    ```
+    """
     return EXAMPLE_RECORDING
 
 
@@ -112,6 +146,13 @@ def named_encoder(names: str, bark: str | os.PathLike | None = None) -> str: ...
 def named_encoder(names: Sequence[str], bark: str | os.PathLike | None = None) -> str | list[str]: ...
 def named_encoder(names, bark=None):
     """What `pipeline` loads for the encoders that a user names: one, or a list that reads as one.
+
+    ```python
+    import hf_bark_semantic
+    from transformers import pipeline
+
+    encode = pipeline("audio-to-bark-semantic", model=hf_bark_semantic.named_encoder("builtin"))
+    ```
 
     Args:
         names (`str` or sequence of `str`): folders and Hub ids, which stay as they are; `"builtin"` and

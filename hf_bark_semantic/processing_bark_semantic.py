@@ -28,6 +28,12 @@ ARGUMENTS = ("audio", "sampling_rate", "audio_codes", "padding", "max_length", "
 class BarkSemanticEncoderProcessor(ProcessorMixin):
     """Prepares inputs of a [`BarkSemanticEncoderModel`].
 
+    ```python
+    processor = BarkSemanticEncoderProcessor()
+    inputs = processor([waveform, waveform[:16_000]], sampling_rate=16_000)
+    inputs["input_values"]  # float32 (2, num_samples); `attention_mask` says which are padding
+    ```
+
     Args:
         feature_extractor (`Wav2Vec2FeatureExtractor`, *optional*): pads waveforms, and normalizes them to zero mean
             and unit variance if its `do_normalize` says so. By default it doesn't.
@@ -121,6 +127,14 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
 @dataclass
 class DataCollatorForBarkSemanticEncoder:
     """Pads rows of a dataset to one batch: `Trainer(data_collator=...)`, `DataLoader(collate_fn=...)`.
+
+    ```python
+    from torch.utils.data import DataLoader
+
+    rows = [{"input_values": waveform, "labels": semantic_tokens}]
+    batches = DataLoader(rows, batch_size=1, collate_fn=DataCollatorForBarkSemanticEncoder(processor))
+    loss = model(**next(iter(batches))).loss
+    ```
 
     A row has what [`BarkSemanticEncoderModel.forward`] reads, unpadded, by the same names: `input_values`
     `(num_samples,)`, mono at 16 kHz, or `audio_codes` `(codebooks, frames)`, or both, and `labels` `(num_tokens,)`,

@@ -143,6 +143,13 @@ def publish(
 ) -> Publication:
     """Check a folder and upload it in one commit, without the paths of this machine in it: see [`strip_paths`].
 
+    ```python
+    import hf_bark_semantic
+
+    publication = hf_bark_semantic.publish("encoder", "me/my-encoder", dry_run=True)
+    print(publication.files)  # what would be uploaded, with sizes in bytes
+    ```
+
     Args:
         folder (`str` or `Path`): what `package_encoder.py`, `finetune_bark.py` or `generate_corpus.py` made.
         repo_id (`str`): such as `"me/my-voice"`; is made, if it is not there.

@@ -55,6 +55,13 @@ class FileNote(Protocol):
 def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate: int | None = None) -> np.ndarray:
     """Read a recording as one channel of float32 samples at the rate that is asked for.
 
+    ```python
+    import hf_bark_semantic
+
+    waveform = hf_bark_semantic.load_audio("speech.wav")  # float32 (num_samples,), 16 kHz
+    waveform = hf_bark_semantic.load_audio(waveform, 24_000, source_sampling_rate=16_000)  # for Bark
+    ```
+
     Args:
         source (`str`, `Path`, `bytes`, binary file, `np.ndarray`, `torch.Tensor`, list of floats or `dict`):
             a file in one of the formats of `decoding.READABLE`, its content, its samples, or a `datasets` audio
@@ -183,6 +190,13 @@ def save_audio(
     path: str | os.PathLike, waveform: Any, sampling_rate: int, *, provenance: FileNote | None = None
 ) -> Path:
     """Write a waveform as .wav (32-bit float, so nothing is clipped), .flac (16 bit), .mp3 or .ogg (Vorbis).
+
+    ```python
+    import hf_bark_semantic
+
+    waveform = hf_bark_semantic.load_audio("speech.wav", sampling_rate=24_000)
+    hf_bark_semantic.save_audio("copy.flac", waveform, sampling_rate=24_000)
+    ```
 
     The file appears complete or not at all: it is written beside its place and moved there.
 

@@ -44,6 +44,13 @@ BANDWIDTH = 6.0  # kbps: 8 codebooks; suno-ai/bark, generation.py: load_codec_mo
 def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcessor]:
     """Load a Bark and its processor. The codec stays in float32: it is a small part of the time and all of the sound.
 
+    ```python
+    import hf_bark_semantic
+
+    bark, processor = hf_bark_semantic.load_bark("nano")  # or "suno/bark-small", or a folder
+    processor.available_voice_presets
+    ```
+
     Args:
         name (`str` or `Path`): Hub id or folder; `"nano"` for the packaged one.
         kwargs: as in `from_pretrained`: `dtype`, `device_map`, `revision`, `cache_dir`, ...

@@ -25,7 +25,17 @@ _OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # of the first community t
 
 
 class VoicePromptError(ValueError):
-    """The voice prompt cannot be used; the message says which rule it breaks and what to do."""
+    """The voice prompt cannot be used; the message says which rule it breaks and what to do.
+
+    ```python
+    import hf_bark_semantic
+
+    try:
+        hf_bark_semantic.VoicePrompt([1, 2, 3], audio_codes=[[0] * 100] * 8)
+    except hf_bark_semantic.VoicePromptError as error:
+        print(error)  # the codes are not as long as the tokens
+    ```
+    """
 
 
 def npz_content(arrays: Mapping[str, np.ndarray], vocabularies: Mapping[str, int]) -> bytes:

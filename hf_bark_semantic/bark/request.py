@@ -20,6 +20,13 @@ FLAWS = ("length", "empty")  # finish reasons after which words may be missing, 
 class SynthesisRequest:
     """One utterance to be spoken.
 
+    ```python
+    import hf_bark_semantic
+
+    voice = hf_bark_semantic.VoicePrompt.load("voice.npz")
+    request = hf_bark_semantic.SynthesisRequest(text="The dog runs.", voice_prompt=voice, seed=1)
+    ```
+
     Args:
         text (`str`, *optional*): what to say.
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`, *optional*): what was said, in Bark's tokens, for the
@@ -73,6 +80,15 @@ class SynthesisRequest:
 @dataclass(frozen=True, eq=False)
 class SynthesisResult:
     """A spoken request.
+
+    ```python
+    import hf_bark_semantic
+
+    bark, processor = hf_bark_semantic.load_bark("nano")
+    requests = [hf_bark_semantic.SynthesisRequest(text="The dog runs.")]
+    (result,) = hf_bark_semantic.synthesize(bark, requests, tokenizer=processor.tokenizer)
+    hf_bark_semantic.save_audio("dog.wav", result.waveform, result.sampling_rate)
+    ```
 
     Args:
         semantic_tokens (`np.ndarray`): int64 of shape `(num_tokens,)`.

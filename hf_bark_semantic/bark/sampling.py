@@ -20,6 +20,13 @@ TRANSFORMERS_TOP_K = 50  # transformers, GenerationConfig: what an unset top_k m
 class Sampling:
     """How a stage picks a token from its logits.
 
+    ```python
+    import hf_bark_semantic
+
+    greedy = hf_bark_semantic.Sampling(temperature=0)
+    request = hf_bark_semantic.SynthesisRequest(text="The dog runs.", semantic=greedy, coarse=greedy)
+    ```
+
     Args:
         temperature (`float`, *optional*): 0 takes the likeliest token. `None`: what the Bark's generation config says
             for this stage, `speech_temperature`; Suno's says nothing, so what their program does, 0.7, 0.7 and 0.5.

@@ -62,6 +62,15 @@ def synthesize(
 ) -> Iterator[SynthesisResult]:
     """Speak requests, and give the results in their order as they become ready.
 
+    ```python
+    import hf_bark_semantic
+
+    bark, processor = hf_bark_semantic.load_bark("nano")
+    requests = [hf_bark_semantic.SynthesisRequest(text=text) for text in ("The dog runs.", "The cat sleeps.")]
+    for result in hf_bark_semantic.synthesize(bark, requests, tokenizer=processor.tokenizer):
+        hf_bark_semantic.save_audio(f"{result.index}.wav", result.waveform, result.sampling_rate)
+    ```
+
     Args:
         bark (`BarkModel`): from `BarkModel.from_pretrained`; it stays as it is.
         requests (`Iterable[SynthesisRequest]`): any number; they are read `look_ahead` batches at a time.

@@ -35,6 +35,15 @@ DEFAULT_TOP_K = 16
 class TextInformedDecoder:
     """A beam search over an encoder's candidates, scored by Bark's text stage.
 
+    ```python
+    import hf_bark_semantic
+    from transformers import pipeline
+
+    encode = pipeline("audio-to-bark-semantic", model=str(hf_bark_semantic.nano_encoder()))
+    decoder = hf_bark_semantic.TextInformedDecoder(*hf_bark_semantic.load_bark("nano"), weight=0.5)
+    result = encode("speech.wav", text="The dog runs.", bark=decoder)
+    ```
+
     Args:
         bark (`BarkModel`): in evaluation mode; of the encoder's tokens.
         tokenizer: Bark's, or its processor.

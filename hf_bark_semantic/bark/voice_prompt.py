@@ -44,6 +44,14 @@ LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and l
 class VoicePrompt:
     """A voice for Bark: what was said and how it sounded, as the tokens of Bark's own models.
 
+    ```python
+    import hf_bark_semantic
+
+    voice = hf_bark_semantic.VoicePrompt.load("voice.npz")  # Suno's format, and that of other Bark programs
+    voice.semantic_tokens, voice.audio_codes  # int64 (num_tokens,) and (8, num_frames)
+    voice.save("copy.npz")
+    ```
+
     Args:
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids in `[0, semantic_vocab_size)`, 49.9 per second.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`): EnCodec ids in `[0, codebook_size)`, 75 frames per

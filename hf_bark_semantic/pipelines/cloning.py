@@ -56,7 +56,7 @@ class VoiceCloningPipeline(Pipeline):
     import hf_bark_semantic
     from transformers import pipeline
 
-    speak = pipeline("voice-cloning", model=str(hf_bark_semantic.default_encoder()), bark="suno/bark-small")
+    speak = pipeline("voice-cloning", bark="suno/bark-small")  # with the packaged encoder that fits this Bark
     speech = speak("me.wav", "Hello, my dog is cute.")
     hf_bark_semantic.save_audio("hello.wav", speech["audio"], speech["sampling_rate"])
     ```

@@ -39,13 +39,14 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
     import hf_bark_semantic
     from transformers import pipeline
 
-    encode = pipeline("audio-to-bark-semantic", model="path/or/hub-id")
+    encode = pipeline("audio-to-bark-semantic")  # the packaged encoder; `model` names another one
     tokens = encode("speech.wav")["semantic_tokens"]
     ```
 
     Args:
-        model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id. A list of models,
-            folders and Hub ids reads as one, by the mean of their log-probabilities: [`EncoderEnsemble`].
+        model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id, and without one
+            the packaged encoder. A list of models, folders and Hub ids reads as one, by the mean of their
+            log-probabilities: [`EncoderEnsemble`].
         weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         processor (`BarkSemanticEncoderProcessor`, *optional*): by default that of the model's folder; the standard one
             for a model that was not loaded from anywhere.

@@ -53,6 +53,14 @@ def _now() -> str:
 class Provenance:
     """Who made a file of speech, and when.
 
+    ```python
+    import hf_bark_semantic
+
+    provenance = hf_bark_semantic.Provenance(model="suno/bark-small")
+    waveform = hf_bark_semantic.load_audio("speech.wav", 24_000)
+    hf_bark_semantic.save_audio("spoken.wav", waveform, 24_000, provenance=provenance)
+    ```
+
     Args:
         model (`str`): the Bark: its Hub id, or the name of its folder.
         revision (`str`, *optional*): commit of the Hub id.
@@ -114,6 +122,12 @@ class Provenance:
 
 def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
     """Read what a sound file says of its making. Anybody can write or remove that: it is a hint, not a proof.
+
+    ```python
+    import hf_bark_semantic
+
+    hf_bark_semantic.read_provenance("speech.wav")  # None, or {"model": ..., "created": ..., ...}
+    ```
 
     Args:
         path (`str` or `Path`): wav, flac, ogg or whatever else [`load_audio`] reads.

@@ -103,6 +103,12 @@ def prompt_report(
 ) -> PromptReport:
     """Say what Bark reads of a prompt, and what would make it a better one.
 
+    ```python
+    import hf_bark_semantic
+
+    print(hf_bark_semantic.prompt_report(hf_bark_semantic.VoicePrompt.load("voice.npz")))
+    ```
+
     Args:
         prompt (`VoicePrompt`): the voice.
         waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
