@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import result_pictures
 import result_tables
+import yaml
 
 import hf_bark_semantic
 import tiny
@@ -87,6 +88,14 @@ def test_pictures_are_small_and_of_the_figures_of_today():
     for name in set(result_pictures.DRAWINGS) - set(result_pictures.RASTERS):
         figures = result_pictures.digest(result_pictures.draw(name))
         assert figures in files[name].read_text(), f"run python training/results/result_pictures.py {name}"
+
+
+def test_the_version_is_set_in_one_place():
+    heads = re.findall(r"^## \[?([\d.]+)\]?", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert heads[0] == hf_bark_semantic.__version__ and heads == sorted(heads, reverse=True)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["cff-version"] == "1.2.0" and "version" not in citation
+    assert {"message", "title", "authors"} <= set(citation)
 
 
 def test_reference_has_every_public_name():
