@@ -35,7 +35,7 @@ def write_to_stdout(pieces: Pieces, note: Note) -> None:
 
 
 def write_file(pieces: Pieces, path: Path, note: Note) -> float:
-    """Write all pieces in the end. Where the rest fails, those that were finished go into a file beside it.
+    """Write all pieces in the end. Where that or the rest fails, those that were finished go into a file beside it.
 
     Returns:
         `float`: how many seconds they last.
@@ -43,6 +43,7 @@ def write_file(pieces: Pieces, path: Path, note: Note) -> float:
     spoken: list[dict[str, Any]] = []
     try:
         spoken.extend(pieces)
+        return _save(spoken, path, note)
     except _ENDS:
         if any(len(piece["audio"]) for piece in spoken):
             unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
@@ -50,7 +51,6 @@ def write_file(pieces: Pieces, path: Path, note: Note) -> float:
             count = f"{len(spoken)} of {spoken[0]['num_pieces']} pieces"
             say(f"bark-semantic: {count} were finished; their {seconds:.2f} s of speech are in {unfinished}")
         raise
-    return _save(spoken, path, note)
 
 
 def _save(spoken: list[dict[str, Any]], path: Path, note: Note) -> float:

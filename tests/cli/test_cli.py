@@ -698,6 +698,19 @@ def test_finished_pieces_are_kept_where_the_rest_fails(error, code, speak, tmp_p
     assert len(soundfile.read(unfinished)[0]) == 4_800
 
 
+def test_finished_pieces_are_kept_where_their_file_is_interrupted(tmp_path, monkeypatch, capsys):
+    def interrupt(path, *args, **kwargs):
+        if path.name == "speech.mp3":
+            raise KeyboardInterrupt
+        return save_audio(path, *args, **kwargs)
+
+    monkeypatch.setattr(speech, "save_audio", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        speech.write_file([piece(1), piece(2), piece(3)], tmp_path / "speech.mp3", lambda piece: None)
+    assert "3 of 3 pieces were finished" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.unfinished.mp3"]
+
+
 def test_progress_of_speech_is_by_piece_and_only_if_wanted(speak, capsys):
     speak(TEXT)
     assert "piece" not in capsys.readouterr().err
