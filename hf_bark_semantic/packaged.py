@@ -11,6 +11,7 @@
 Nothing here imports torch or transformers.
 """
 
+import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -242,7 +243,8 @@ def _text_file(folders: tuple[Path, ...], name: str, suffix: str, what: str) -> 
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     names = sorted({file.stem for folder in folders for file in folder.glob(f"*{suffix}")})
-    raise FileNotFoundError(f"There is no {what} {name!r}; there are {', '.join(names) or 'none'}.")
+    near = "".join(f"did you mean {match}? " for match in difflib.get_close_matches(name, names, 1))
+    raise FileNotFoundError(f"There is no {what} {name!r}; {near}there are {', '.join(names) or 'none'}.")
 
 
 def _vocab_size(encoder: Path) -> int | None:

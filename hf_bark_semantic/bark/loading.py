@@ -98,6 +98,7 @@ def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
     try:
         processor = BarkProcessor.from_pretrained(place, **kwargs)
     except (OSError, ValueError) as error:
+        way_out = way_out if os.path.isdir(place) else "Name a folder, or a Hub id such as suno/bark-small."
         raise OSError(f"Cannot load the processor of the Bark {place!r}: {_first_line(error)} {way_out}") from error
     tokenizer = processor.tokenizer
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # what transformers makes of no files

@@ -78,6 +78,9 @@ def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Param
 
 
 def message(error: BaseException) -> str:
+    """What an error says; of the system's, the reason and the file alone."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {os.fspath(error.filename)!r}"
     return str(error).strip() or type(error).__name__
 
 

@@ -62,7 +62,12 @@ def set_value(config: dict, assignment: str) -> None:
     for part in path:
         section = section.get(part) if isinstance(section, dict) else None
     if not equals or not isinstance(section, dict):
-        raise ValueError(f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as a.b=1.")
+        sections = [key for key, value in config.items() if isinstance(value, dict)]
+        near = _did_you_mean(path[0], sections) if path else ""
+        raise ValueError(
+            f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as training.steps=10; "
+            f"{near}its sections are {', '.join(sections) or 'none'}."
+        )
     section[name] = _yaml(value, f"--set {assignment!r}: the value is no YAML")
 
 
@@ -98,13 +103,16 @@ def checked_values(
         raise ValueError(f"{place} is {values!r}; it must be a section of keys and values.")
     for name in values:
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`? " if near else ""
-            raise ValueError(f"{place} has no `{name}`; {hint}It knows {', '.join(hints)}.")
+            raise ValueError(f"{place} has no `{name}`; {_did_you_mean(str(name), hints)}it knows {', '.join(hints)}.")
     missing = [name for name in required if name not in values]
     if missing:
         raise ValueError(f"{place} lacks {' and '.join(f'`{name}`' for name in missing)}.")
     return {name: converted(value, hints[name], f"{prefix}{name}") for name, value in values.items()}
+
+
+def _did_you_mean(typed: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(typed, known, n=1, cutoff=0.5)
+    return f"did you mean `{near[0]}`? " if near and near[0] != typed else ""
 
 
 def parameters_of(cls: Callable) -> dict[str, Any]:

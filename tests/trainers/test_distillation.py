@@ -219,7 +219,7 @@ def test_the_loss_is_cross_entropy_with_both_kinds_of_labels():
         ({"distillation": {"encoders": {"a": 1}, "weight": 2}}, "between 0 and 1"),
         ({"distillation": {"encoders": {"a": 1}, "top_k": 0}}, "1 or more"),
         ({"distillation": {"encoders": {"a": 1}, "temperature": 0}}, "above 0"),
-        ({"distillation": {"teachers": {"a": 1}}}, "did you mean|It knows encoders"),
+        ({"distillation": {"teachers": {"a": 1}}}, "did you mean|it knows encoders"),
     ],
 )
 def test_a_distillation_that_cannot_be_is_refused(config, tmp_path, changes, message):

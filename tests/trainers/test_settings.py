@@ -97,7 +97,7 @@ def test_a_file_without_sections_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("- 1")
     with pytest.raises(ValueError, match="holds a list; it must hold sections"):
         read_config(tmp_path / "config.yaml")
-    with pytest.raises(FileNotFoundError, match="no recipe 'bultin'; there are builtin"):
+    with pytest.raises(FileNotFoundError, match="no recipe 'bultin'; did you mean builtin"):
         read_config("bultin")
 
 

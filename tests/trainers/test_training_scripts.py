@@ -192,8 +192,8 @@ def test_learning_rates_rise_fall_and_go_by_the_longest_prefix():
 def test_values_can_be_set_on_the_command_line(config, tmp_path):
     train_encoder.main([str(config), "--set", "training.steps=1", "batches.crops={pair: 1}", "--fold", "1"])
     assert json.loads((tmp_path / "run" / "training.json").read_text())["clips"] == {"pair": 2}
-    for wrong in ("training.steps", "trainings.steps=1"):
-        with pytest.raises(SystemExit, match="KEY=VALUE"):
+    for wrong, meant in (("training.steps", "its sections are"), ("trainings.steps=1", "did you mean `training`")):
+        with pytest.raises(SystemExit, match=f"KEY=VALUE.*; {meant}"):
             train_encoder.main([str(config), "--set", wrong])
 
 
