@@ -4,6 +4,7 @@ atomic_write        a file to write to, which takes its place when all is writte
 write_text          the same for text
 write_json          the same for a value
 remove_unfinished   what killed processes have left in a folder
+read_text           a text in UTF-8, or an error that names the file and the line
 sha256_of_file      its fingerprint
 fingerprint         that of rows of arrays and text
 stamp_of_file       by which a changed file is noticed without being read
@@ -81,6 +82,23 @@ def remove_unfinished(folder: Path, *, before_s: float = math.inf) -> None:
         with contextlib.suppress(FileNotFoundError):
             if leftover.is_file() and leftover.stat().st_mtime < before_s:
                 leftover.unlink()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        ValueError: it is in another encoding.
+        OSError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"Line {line} of {str(path)!r} is not in UTF-8. Save it so, or convert it: "
+            "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."
+        ) from error
 
 
 def sha256_of_file(path: Path) -> str:
@@ -162,6 +180,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "foreign_content",
+    "read_text",
     "remove_unfinished",
     "sha256_of_file",
     "stamp_of_file",

@@ -9,6 +9,7 @@ To add a kind of input, write its rows into a list and the list into `TABLE`.
 import io
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
 from hf_bark_semantic import BarkSemanticEncoderConfig
 from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, loading, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
+from hf_bark_semantic.corpus.formats import read_fairseq
+from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.trainers.encoder_config import read_encoder_config
 from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
 from sound_files import encoded
+from tiny import corpus_row
 
 
 @dataclass(frozen=True)
@@ -432,7 +439,63 @@ CONFIGS = [
     config_row("a weight above one", {"codec_weight": 1.5}, "between 0 and 1"),
 ]
 
-TABLE = [*AUDIO, *PROMPTS, *CONFIGS]
+# --- recipes and corpora
+
+
+def recipe_in_latin_1(folder: Path) -> Path:
+    return file_of("training:\n  output_dir: Übung\n".encode("latin-1"), "recipe.yaml")(folder)
+
+
+def shard_of(change: Callable[[bytes], bytes] = bytes, **changes: Any) -> Callable[[Path], Path]:
+    """A corpus of one row with these changes; its file is changed, too."""
+
+    def build(folder: Path) -> Path:
+        file = folder / "data" / "train-00000.parquet"
+        file.parent.mkdir()
+        row = {**corpus_row(0, num_tokens=20, with_audio=False), **changes}
+        pq.write_table(pa.Table.from_pylist([{**row, "audio": changes.get("audio")}]), file)
+        file.write_bytes(change(file.read_bytes()))
+        return folder
+
+    return build
+
+
+def fairseq_of(manifest: bytes, labels: bytes) -> Callable[[Path], Path]:
+    def build(folder: Path) -> Path:
+        file_of(labels, "labels.txt")(folder)
+        return file_of(manifest, "manifest.tsv")(folder)
+
+    return build
+
+
+def read_fairseq_pairs(manifest: Path) -> list:
+    return [read() for _, read in read_fairseq(manifest, manifest.with_name("labels.txt"))]
+
+
+def corpus_row_of(name: str, build: Callable, word: str, load: Callable = lambda folder: list(read_corpus(folder))):
+    return HostileInput(f"corpus: {name}", build, load, word, ValueError)
+
+
+CORPORA = [
+    HostileInput("recipe: not in UTF-8", recipe_in_latin_1, read_encoder_config, "Line 2", ValueError),
+    corpus_row_of("a Parquet file cut off", shard_of(lambda content: content[:-100]), "no Parquet file"),
+    corpus_row_of("flipped bytes in Parquet", shard_of(lambda content: b"PAR2" + content[4:-4] + b"PAR2"), "damaged"),
+    corpus_row_of("tokens that are text", shard_of(semantic_tokens="abc"), "semantic_tokens"),
+    corpus_row_of("negative tokens", shard_of(semantic_tokens=[-1] * 20), "0 or more"),
+    corpus_row_of("no tokens at all", shard_of(semantic_tokens=[[1], [2]]), "(num_tokens,)"),
+    corpus_row_of("codes of other lengths", shard_of(audio_codes=[[1, 2], [3]]), "num_frames"),
+    corpus_row_of("a list for a fold", shard_of(fold=[0]), "fold is"),
+    corpus_row_of("audio that is text", shard_of(audio="abc"), "no samples"),
+    corpus_row_of("audio of two axes", shard_of(audio=[[0.0], [0.5]]), "(2, 1)"),
+    corpus_row_of(
+        "a manifest that is not in UTF-8", fairseq_of(b"/\n\xff\t1\n", b"1\n"), "Line 2", read_fairseq_pairs
+    ),
+    corpus_row_of(
+        "an id beyond 64 bits", fairseq_of(b"/\na.wav\t1\n", b"9" * 30 + b"\n"), "are no ids", read_fairseq_pairs
+    ),
+]
+
+TABLE = [*AUDIO, *PROMPTS, *CONFIGS, *CORPORA]
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
@@ -450,6 +513,15 @@ def test_hostile_input_is_refused_with_help_and_without_a_trace(row, tmp_path, m
     assert len(message) > 30
     assert not (folder / CANARY).exists()
     assert files_below(tmp_path) == before
+
+
+def test_libsndfile_seeks_before_a_file_without_a_traceback(tmp_path, monkeypatch):
+    """soundfile's callbacks cannot raise an error of such a seek: Python prints it instead."""
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    with pytest.raises(AudioError, match="damaged"):
+        load_audio(file_of(audio_bytes("aiff", tone())[:26], "cut.aiff")(tmp_path))
+    assert printed == []
 
 
 def test_the_payload_would_leave_a_trace_if_it_ran(tmp_path):

@@ -223,7 +223,7 @@ def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
         ) from error
     with _explained(name, (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)):
         try:
-            opened = soundfile.SoundFile(file)
+            opened = soundfile.SoundFile(_FileFrom(file, 0))
         except soundfile.LibsndfileError:
             start = _start_of_mp3(file)
             if start == 0:
@@ -265,14 +265,15 @@ def _start_of_mp3(file: BinaryIO) -> int:
 
 
 class _FileFrom(io.RawIOBase):
-    """A file without its first bytes."""
+    """A file without its first bytes, in which a seek stops at either end: libsndfile cannot take an exception."""
 
     def __init__(self, file: BinaryIO, start: int):
-        self.file, self.start = file, start
+        self.file, self.start, self.end = file, start, file.seek(0, io.SEEK_END)
         file.seek(start)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.file.seek(offset + self.start * (whence == io.SEEK_SET), whence) - self.start
+        origin = {io.SEEK_SET: self.start, io.SEEK_CUR: self.file.tell(), io.SEEK_END: self.end}[whence]
+        return self.file.seek(min(max(self.start, origin + offset), self.end)) - self.start
 
     def tell(self) -> int:
         return self.file.tell() - self.start

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ..files import read_text
 from ..packaged import NANO
 from .console import (
     OK,
@@ -152,7 +153,7 @@ def _text(arguments: argparse.Namespace) -> str | None:
     if arguments.file is not None and not arguments.file.exists():
         raise UsageError(f"there is no file {str(arguments.file)!r}; check the spelling and the folder you are in")
     with usage_errors("cannot read the text: "):
-        text = arguments.text if arguments.file is None else arguments.file.read_text(encoding="utf-8-sig")
+        text = arguments.text if arguments.file is None else read_text(arguments.file)
         text = sys.stdin.read() if arguments.text == "-" else text
     if text is not None and not text.strip():
         raise UsageError("the text is empty; write what is to be said")

@@ -25,11 +25,12 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SAMPLING_RATE,
 )
-from ..files import atomic_write
+from ..files import atomic_write, read_text
 from .pairs import Pair, Pairs
 from .rows import read_corpus
 from .untrusted import open_archive, read_array, read_file, read_member, refuse_escape
 
+MAX_DIGITS = 18  # of an id that int64 holds
 _FOLDER_NAMES = ("semantic", "wav")
 _SUFFIXES = ("_semantic", "_wav")  # of gitmylo's prepared folders: 0_semantic.npy, 0_wav.wav
 
@@ -49,8 +50,8 @@ def read_fairseq(
         ValueError: the files do not belong together, or a path leaves the root.
     """
     manifest, labels = Path(manifest), Path(labels)
-    first, *lines = manifest.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    ids = labels.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    first, *lines = read_text(manifest).rstrip("\n").split("\n")
+    ids = read_text(labels).rstrip("\n").split("\n")
     if len(lines) != len(ids):
         raise ValueError(
             f"{manifest.name} names {len(lines)} recordings and {labels.name} has {len(ids)} lines of labels. Both "
@@ -104,7 +105,7 @@ def read_npz_folder(folder: str | os.PathLike) -> Pairs:
 
 
 def _labelled_pair(path: Path, line: str) -> Pair:
-    if not all(word.isdecimal() for word in line.split()):
+    if not all(word.isdecimal() and len(word) <= MAX_DIGITS for word in line.split()):
         raise ValueError(f"its labels are no ids: {line[:40]!r}")
     return Pair(np.array(line.split(), np.int64), path)
 

@@ -13,7 +13,7 @@ Training reads any dataset with `id`, `voice`, `semantic_tokens` and `audio_code
 
 import io
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,10 +195,8 @@ def checked_corpus(dataset: Dataset | IterableDataset, place: str | os.PathLike)
 
 def clip_of_row(row: Mapping[str, Any]) -> Clip:
     """A row as a [`Clip`]; its lengths are checked as [`read_corpus`] says."""
-    tokens, codes, failed = np.asarray(row["semantic_tokens"]), row["audio_codes"], row.get("failed_filters")
-    community = row.get("community_tokens")
-    some = codes is not None and len(codes)
-    codes = np.stack([np.asarray(codebook) for codebook in codes]) if some else np.zeros((0, 0), int)
+    tokens, codes = _ids(row, "semantic_tokens", 1), _ids(row, "audio_codes", 2)
+    failed, community = row.get("failed_filters"), row.get("community_tokens")
     num_frames = num_codec_frames(len(tokens))
     if codes.size and codes.shape[1] != num_frames:
         raise ValueError(
@@ -210,17 +208,46 @@ def clip_of_row(row: Mapping[str, Any]) -> Clip:
         source=str(row.get("source") or ""),
         kind=str(row.get("kind") or row.get("language") or row.get("source") or "all"),
         voice=str(row["voice"] or ""),
-        fold=int(row.get("fold", -1)),
+        fold=_fold(row),
         in_folds=bool(row.get("in_folds", True)),
-        semantic_tokens=tokens.astype(np.int64),
-        audio_codes=codes.astype(np.int64) if codes.size else None,
-        waveform=_waveform_of_row(row, num_samples_of_codec_frames(num_frames)),
+        semantic_tokens=tokens,
+        audio_codes=codes if codes.size else None,
+        waveform=_waveform_of_row(row, len(tokens)),
         text=str(row.get("text") or ""),
         finish_reason=str(row.get("finish_reason") or ""),
         failed_filters=() if failed is None else tuple(map(str, failed)),
         language=str(row.get("language") or ""),
         community_tokens=None if community is None or not len(community) else np.asarray(community, np.int64),
     )
+
+
+def _ids(row: Mapping[str, Any], column: str, ndim: int) -> np.ndarray:
+    """The ids of a column, int64 of rank `ndim`; without elements where the row has none."""
+    values = row[column]
+    try:
+        ids = np.asarray([] if values is None else values) if ndim == 1 else _stacked(values)
+    except (ValueError, TypeError):
+        ids = np.zeros((), object)
+    if not ids.size:
+        return np.zeros((0,) * ndim, np.int64)
+    if ids.ndim != ndim or ids.dtype.kind not in "iu" or ids.min() < 0:
+        raise ValueError(
+            f"{row['id']}: {column} must be whole numbers, 0 or more, of shape "
+            f"{'(num_tokens,)' if ndim == 1 else '(num_codebooks, num_frames)'}. The row is corrupt; remove it."
+        )
+    return ids.astype(np.int64)
+
+
+def _fold(row: Mapping[str, Any]) -> int:
+    fold = -1 if row.get("fold") is None else row["fold"]
+    if not isinstance(fold, int | np.integer):
+        raise ValueError(f"{row['id']}: fold is {fold!r}; it must be a whole number. The row is corrupt; remove it.")
+    return int(fold)
+
+
+def _stacked(values: Any) -> np.ndarray:
+    some = values is not None and len(values)
+    return np.stack([np.asarray(codebook) for codebook in values]) if some else np.zeros(0)
 
 
 def stored_audio(name: str, waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
@@ -251,25 +278,37 @@ def dataset_parts(place: str | os.PathLike, with_audio: bool = True) -> Iterator
 
     files = sorted(Path(place).glob("data/train-*.parquet"))
     for path in files:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted(file.schema_arrow.names)):
-                yield Dataset(pa.Table.from_batches([batch]).replace_schema_metadata())
+        yield from _parts_of_file(path, wanted)
     if not files:
         dataset = open_dataset(place)
         yield dataset.select_columns(wanted(dataset.column_names))
 
 
-def _waveform_of_row(row: Mapping[str, Any], num_samples: int) -> np.ndarray | None:
+def _parts_of_file(path: Path, wanted: Callable[[Collection[str]], list[str]]) -> Iterator[Dataset]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted(file.schema_arrow.names)):
+                yield Dataset(pa.Table.from_batches([batch]).replace_schema_metadata())
+    except Exception as error:  # of Arrow and its decompressors, which raise a dozen kinds where bytes are flipped
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{str(path)!r} is no Parquet file, or a damaged one: {reason}. Make it again.") from error
+
+
+def _waveform_of_row(row: Mapping[str, Any], num_tokens: int) -> np.ndarray | None:
     audio = row.get("audio")
     if isinstance(audio, Mapping):
         audio = load_audio(audio, SAMPLING_RATE)
-    waveform = np.asarray([] if audio is None else audio, np.float32)
+    try:
+        waveform = np.asarray([] if audio is None else audio, np.float32)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{row['id']}: its audio is no file and no samples: {error}. Remove the row.") from error
     if not waveform.size:
         return None
-    if abs(len(waveform) - num_samples) > LENGTH_TOLERANCE:
+    num_samples = num_samples_of_codec_frames(num_codec_frames(num_tokens))
+    if waveform.ndim != 1 or abs(len(waveform) - num_samples) > LENGTH_TOLERANCE:
         raise ValueError(
-            f"{row['id']}: {len(row['semantic_tokens'])} tokens make {num_samples} samples at 16 kHz, but there are "
-            f"{len(waveform)}. The pair is corrupt; remove it."
+            f"{row['id']}: {num_tokens} tokens make {num_samples} samples at 16 kHz, but the shape of its audio is "
+            f"{waveform.shape}. The pair is corrupt; remove it."
         )
     return np.pad(waveform, (0, max(0, num_samples - len(waveform))))
 

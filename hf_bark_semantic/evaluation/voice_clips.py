@@ -18,6 +18,7 @@ import soundfile
 
 from ..audio import load_audio, read_audio
 from ..configuration_bark_semantic import SAMPLING_RATE
+from ..files import read_text
 from ..voices.splitting import estimate_duration_s
 from .sequences import DIGITS, normalize_text
 
@@ -96,11 +97,7 @@ def load_texts(file: str | Path) -> list[str]:
     Raises:
         ValueError: there is none, or the file is not UTF-8.
     """
-    try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8: {error}. Convert it, or name another file of sentences.") from error
-    texts = [line.strip() for line in lines if normalize_text(line)]
+    texts = [line.strip() for line in read_text(Path(file)).splitlines() if normalize_text(line)]
     texts = [text for text in texts if estimate_duration_s(text) <= TEST_CLIP_S[1]]
     if not texts:
         raise ValueError(f"{file} holds no sentence of at most {TEST_CLIP_S[1]:g} s. Write one on each line.")
@@ -110,7 +107,7 @@ def load_texts(file: str | Path) -> list[str]:
 def _rows(table: Path) -> list[dict]:
     if not table.is_file():
         raise ValueError(f"There is no {table}. Name a folder with .jsonl tables, a .jsonl or a .csv.")
-    text = table.read_text(encoding="utf-8-sig")
+    text = read_text(table)
     if table.suffix.lower() == ".csv":
         return list(csv.DictReader(io.StringIO(text, newline="")))
     return [json.loads(line) for line in text.splitlines() if line.strip()]

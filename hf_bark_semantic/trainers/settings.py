@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..files import differences, write_json
+from ..files import differences, read_text, write_json
 from ..packaged import recipe
 
 SETTINGS_FILE = "settings.json"
@@ -44,7 +44,7 @@ def read_config(place: str | os.PathLike) -> dict:
         file = Path(place) if Path(place).is_file() else recipe(os.fspath(place))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no file {os.fspath(place)!r}. {error}") from error
-    config = _yaml(file.read_text(encoding="utf-8"), f"{place} is no YAML")
+    config = _yaml(read_text(Path(file)), f"{place} is no YAML")
     if not isinstance(config, dict):
         raise ValueError(f"{place} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
     return config

@@ -344,7 +344,7 @@ def test_texts_are_lines_that_can_be_said_at_once(tmp_path):
     with pytest.raises(ValueError, match="holds no sentence"):
         load_texts(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="is not UTF-8"):
+    with pytest.raises(ValueError, match="is not in UTF-8"):
         load_texts(file)
 
 

@@ -30,7 +30,12 @@ TEXTS = (
 
 
 def mutated(content: bytes, random: Random) -> bytes:
-    """A copy of a file with one change or a few; those that know the format are as frequent as those that do not."""
+    """A copy of a file with one change or a few; those that know the format are as frequent as those that do not.
+
+    One in fifty stays as it is.
+    """
+    if random.random() < 0.02:
+        return content
     for _ in range(1 + min(MOST_CHANGES - 1, int(random.expovariate(1.0)))):
         changes = _CHANGES
         if random.random() < 0.5:
@@ -158,24 +163,24 @@ def _other_json(content: bytes, random: Random) -> bytes:
     if random.random() < 0.02:
         depth = random.choice((500, 100_000))
         return b"[" * depth + content + b"]" * depth
-    return json.dumps(_other_value(value, random)).encode()
+    return json.dumps(other_value(value, random)).encode()
 
 
-def _other_value(value: Any, random: Random) -> Any:
+def other_value(value: Any, random: Random) -> Any:
     """The same, but for one value of it that is another, is gone, is twice there or has another name."""
     if not isinstance(value, (dict, list)) or not value or random.random() < 0.05:
         return random.choice(VALUES)
     if isinstance(value, list):
         number = random.randrange(len(value))
-        changed = [_other_value(value[number], random)] * random.choice((0, 1, 1, 1, 2))
+        changed = [other_value(value[number], random)] * random.choice((0, 1, 1, 1, 2))
         return [*value[:number], *changed, *value[number + 1 :]]
     name = random.choice(list(value))
     rest = {key: part for key, part in value.items() if key != name}
     return random.choice(
         (
             rest,
-            {**value, name: _other_value(value[name], random)},
-            {**value, name: _other_value(value[name], random)},
+            {**value, name: other_value(value[name], random)},
+            {**value, name: other_value(value[name], random)},
             {**value, name: random.choice(VALUES)},
             {**rest, random.choice((name + "_", name[:-1], "\0", "__class__")): value[name]},
         )
@@ -196,4 +201,4 @@ def _other_text(content: bytes, random: Random) -> bytes:
     return _spliced(content, _place(content, random), random.choice((0, 0, 1, 8)), filling)
 
 
-__all__ = ["VALUES", "mutated"]
+__all__ = ["mutated", "other_value"]
