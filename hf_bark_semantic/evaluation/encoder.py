@@ -52,7 +52,8 @@ class RunScore:
     def as_row(self) -> dict:
         """Flat, with the accuracy of the clip."""
         row = {"encoder": self.encoder, "fold": self.fold, "training_seed": self.seed, **self.score.as_row()}
-        return {**row, **{f"{name}_accuracy": row[name] / row["num_tokens"] for name in FIELDS}}
+        shares = {name: None if row[name] is None else row[name] / row["num_tokens"] for name in FIELDS}
+        return {**row, **{f"{name}_accuracy": share for name, share in shares.items()}}
 
 
 def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanticEncoderModel:
@@ -297,7 +298,7 @@ def accuracy_table(table: Mapping[str, dict], title: str = "Accuracy on held-out
     """The rows of `summarize`."""
     rows = []
     for name, row in table.items():
-        cells = [format_interval(row[field]) for field in FIELDS]
+        cells = [format_interval(row[field]) if field in row else "" for field in FIELDS]
         counts = [f"{row[field]:,}" for field in ("clips", "groups", "tokens")]
         rows.append([*name.rsplit(", ", 1), *cells, *counts])
     note = "Free-running, over every token of a clip; intervals by bootstrap over voices."
@@ -334,7 +335,8 @@ def clips_table(runs: Sequence[RunScore], clips: Sequence[Clip]) -> Table:
     for run in sorted(runs, key=lambda run: run.score.top_1 / run.score.num_tokens):
         score = run.score
         waveform = waveforms.pop(score.id, None)
-        shares = [f"{getattr(score, field) / score.num_tokens:.1%}" for field in FIELDS]
+        hits = [getattr(score, field) for field in FIELDS]
+        shares = ["" if count is None else f"{count / score.num_tokens:.1%}" for count in hits]
         sound = None if waveform is None else Sound(waveform, sampling_rate=SAMPLING_RATE)
         names = [score.id, score.group, score.kind, score.inputs, run.encoder]
         lines.append([*names, *shares, str(score.num_tokens), sound])

@@ -35,7 +35,10 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Hits of one clip, read one way, and what its confidence comes to (`calibration.py`)."""
+    """Hits of one clip, read one way, and what its confidence comes to (`calibration.py`).
+
+    `top_5` is `None` where the first guess alone is known.
+    """
 
     id: str
     group: str
@@ -43,7 +46,7 @@ class ClipScore:
     inputs: str
     num_tokens: int
     top_1: int
-    top_5: int
+    top_5: int | None
     statistics: ClipStatistics | None = None
 
     def as_row(self) -> dict:
@@ -125,7 +128,7 @@ def bootstrap_interval(
 
 
 def summarize(scores: Sequence[ClipScore]) -> dict[str, dict]:
-    """Top-1 and top-5 accuracy with 95 % intervals, for each kind of clip and way of reading it."""
+    """Top-1 and, where it is known, top-5 accuracy with 95 % intervals, for each kind of clip and way of reading."""
     table = {}
     for kind in dict.fromkeys(score.kind for score in scores):
         for inputs in INPUTS:
@@ -135,6 +138,8 @@ def summarize(scores: Sequence[ClipScore]) -> dict[str, dict]:
             row = {"clips": len({s.id for s in chosen}), "groups": len({s.group for s in chosen})}
             row["tokens"] = sum({s.id: s.num_tokens for s in chosen}.values())
             for field in ("top_1", "top_5"):
+                if any(getattr(score, field) is None for score in chosen):
+                    continue
                 low, high = bootstrap_interval(chosen, lambda part, field=field: accuracy(part, field))
                 row[field] = {"mean": accuracy(chosen, field), "low": low, "high": high}
             table[f"{kind}, {inputs}"] = row

@@ -1,17 +1,19 @@
 """Accuracy by language, and the community's quantizer on the same clips at its lag."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from datasets import Dataset
 
+import benchmark_encoders
 from hf_bark_semantic.cli import evaluate_encoder
 from hf_bark_semantic.corpus.rows import load_corpus
 from hf_bark_semantic.evaluation.presets import community_hits, preset_blocks, preset_report
 from hf_bark_semantic.evaluation.tokens import ClipScore
 from html_page import Page
-from tiny import corpus_row, tiny_encoder
+from tiny import corpus_row, save_tiny_encoder, tiny_encoder
 
 NUM_TOKENS = 180
 LAG = 3
@@ -108,3 +110,18 @@ def test_without_an_encoder_there_must_be_something_to_measure(tmp_path):
         evaluate_encoder.main(["--corpus", str(tmp_path / "pairs")])
     with pytest.raises(SystemExit, match="--human needs an encoder"):
         evaluate_encoder.main(["--corpus", str(tmp_path / "pairs"), "--human", str(tmp_path)])
+
+
+def test_benchmark_sets_an_encoder_beside_the_communitys_tokens_at_the_best_lag_and_at_none(corpus, tmp_path, capsys):
+    entries = [f"ours={save_tiny_encoder(tmp_path / 'encoder')}", "community_semantic"]
+    summary = benchmark_encoders.main([*entries, "--corpus", corpus, "--output", str(tmp_path / "benchmark")])
+    names = [f"community_semantic, lag {lag}" for lag in (LAG, 0)]
+    assert [entry["name"] for entry in summary["entries"]] == ["ours", *names]
+    (row,) = summary["entries"][1]["table"].values()
+    assert row["top_1"]["mean"] == 0.5 > summary["entries"][2]["table"]["preset_enhanced, audio"]["top_1"]["mean"]
+    assert row["clips"] == 3 and "top_5" not in row
+    compared = [(row["second"], row["clips"], row["figure"], row["count"]) for row in summary["comparisons"]]
+    assert compared == [(name, "preset_enhanced, audio", "top_1", 3) for name in names]
+    assert re.search(r"community_semantic, lag 3 +preset_enhanced +audio +50.0%", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="The corpus has no community_semantic"):
+        benchmark_encoders.parse_entry("community_semantic", load_corpus(corpus)[:1])

@@ -8,6 +8,8 @@ Every entry is NAME=PLACE, or PLACE alone. A place is
     a pattern of folders of train_encoder.py     each is scored on the fold that it was trained without
     a folder or Hub id of any other encoder      scored on the clips of all folds; see that none was in its training
     builtin, community:en, ...                   the packaged encoder, those of others: `bark-semantic encoders`
+    community_semantic                           what the corpus has of the community's English quantizer for Suno's
+                                                 presets: an entry at the best lag, and one at none
 
 An encoder that was trained on all folds is scored, marked as trained on these clips, and left out of comparisons. The
 first entry is compared with each other one on the clips that both have: difference, interval, p-value (whole voices
@@ -45,11 +47,13 @@ from hf_bark_semantic.evaluation.encoder import (
     with_truth,
 )
 from hf_bark_semantic.evaluation.journal import Journal
+from hf_bark_semantic.evaluation.presets import best_lag, community_hits
 from hf_bark_semantic.evaluation.report import how_made, required_packages, write_results
 from hf_bark_semantic.evaluation.report_page import IntervalPlot, Table, Text
 from hf_bark_semantic.evaluation.significance import paired_difference
-from hf_bark_semantic.evaluation.tokens import summarize
+from hf_bark_semantic.evaluation.tokens import ClipScore, summarize
 
+COMMUNITY = "community_semantic"
 HOW_TO_ADD = __doc__[__doc__.index("To add an encoder:") : __doc__.index("Writes summary.json")].strip()
 
 
@@ -78,14 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     args = parser.parse_args(arguments)
     required_packages()
     clips = load_corpus(args.corpus)
-    entries = [parse_entry(text) for text in args.entries]
+    entries = [entry for text in args.entries for entry in parse_entry(text, clips)]
     if len({entry.name for entry in entries}) < len(entries):
         raise SystemExit("Two entries have the same name; give each its own as NAME=PLACE.")
     state = PartialState(cpu=not torch.cuda.is_available())
     settings = {name: getattr(args, name) for name in ("corpus", "known_codebooks", "input_level_db")}
     with score_journal(args.output, clips, **settings) as journal:
         for entry in entries:
-            score_entry(entry, clips, args, journal)
+            if not entry.runs:
+                score_entry(entry, clips, args, journal)
     if not state.is_main_process:
         return {}
     comparisons = compare_entries(entries)
@@ -107,10 +112,28 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     return summary
 
 
-def parse_entry(text: str) -> Entry:
-    """`NAME=PATTERN`, `NAME=PLACE` or `PLACE`."""
+def parse_entry(text: str, clips: Sequence[Clip]) -> list[Entry]:
+    """`NAME=PATTERN`, `NAME=PLACE` or `PLACE`, of which one makes two entries, with their scores."""
     name, _, place = text.rpartition("=")
-    return Entry(name or place, sorted(glob.glob(place)) or [place])
+    if place == COMMUNITY:
+        return community_entries(name or place, clips)
+    return [Entry(name or place, sorted(glob.glob(place)) or [place])]
+
+
+def community_entries(name: str, clips: Sequence[Clip]) -> list[Entry]:
+    """The community's tokens of Suno's presets, which the corpus has: at the best lag, and at none."""
+    read = [clip for clip in clips if clip.community_tokens is not None and clip.in_folds]
+    if not read:
+        raise SystemExit(f"The corpus has no {COMMUNITY}; take one of prepare_bark_artefacts.py.")
+    entries = []
+    for lag in dict.fromkeys([best_lag(read), 0]):
+        runs = []
+        for clip in read:
+            hits = community_hits(clip, lag)
+            score = ClipScore(clip.id, clip.voice, clip.kind, "audio", clip.num_tokens, top_1=hits, top_5=None)
+            runs.append(RunScore(COMMUNITY, None, None, score))
+        entries.append(Entry(f"{name}, lag {lag}", [COMMUNITY], "unknown", runs=runs))
+    return entries
 
 
 def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> None:
@@ -154,6 +177,8 @@ def compare_entries(entries: Sequence[Entry]) -> list[dict]:
         for group in dict.fromkeys((kind, inputs) for _, kind, inputs in common):
             keys = [key for key in common if key[1:] == group]
             for name in FIELDS:
+                if any(side[key][name] is None for side in (first, second) for key in keys):
+                    continue
                 tops = ([side[key][name] for key in keys] for side in (first, second))
                 tokens, voices = ([first[key][field] for key in keys] for field in ("tokens", "voice"))
                 difference = paired_difference(*tops, tokens, groups=voices)
@@ -171,10 +196,15 @@ def mean_hits(entry: Entry) -> dict[tuple[str, str, str], dict]:
         key: {
             "tokens": scores[0].num_tokens,
             "voice": scores[0].group,
-            **{name: sum(getattr(score, name) for score in scores) / len(scores) for name in FIELDS},
+            **{name: mean_of([getattr(score, name) for score in scores]) for name in FIELDS},
         }
         for key, scores in by_clip.items()
     }
+
+
+def mean_of(hits: Sequence[int | None]) -> float | None:
+    known = [count for count in hits if count is not None]
+    return sum(known) / len(known) if known else None
 
 
 def as_json(entry: Entry) -> dict:
