@@ -3,7 +3,7 @@
     row_features    the columns of a corpus, as `datasets` describes them
     Clip            a row, as arrays
     read_corpus     the clips of a corpus, one after the other; `load_corpus` reads all of them into memory
-    open_dataset    a folder or Hub id, as a `datasets` object
+    open_dataset    a folder, Hub id or URL, as a `datasets` object
     stored_audio    a waveform, as the column `audio` holds it
     stored_fold     a fold, as the columns `fold` and `in_folds` hold it
 
@@ -159,16 +159,22 @@ def read_corpus(place: str | os.PathLike, *, with_audio: bool = True) -> Iterato
 def open_dataset(
     place: str | os.PathLike, *, split: str = "train", streaming: bool = False
 ) -> Dataset | IterableDataset:
-    """Open a folder of `save_to_disk`, a folder with data files, or a Hub id.
+    """Open a folder of `save_to_disk`, a folder with data files, a Hub id, or a corpus in an object store.
 
     Args:
+        place (`str` or `Path`): for an object store, its URL as fsspec reads it, such as `s3://bucket/corpus`, where
+            the Parquet files lie in `data/`. Keys and endpoints are fsspec's own settings.
         split (`str`): except in a folder of `save_to_disk`, which has none.
         streaming (`bool`): give an `IterableDataset`, whose rows are not read yet.
 
     Raises:
+        ImportError: fsspec needs another package for the URL; the message names it.
         ValueError: there is no such dataset.
     """
     try:
+        if "://" in str(place):
+            files = {split: f"{str(place).rstrip('/')}/data/{split}-*.parquet"}
+            return load_dataset("parquet", data_files=files, split=split, streaming=streaming)
         if not (Path(place) / "state.json").exists():
             return load_dataset(str(place), split=split, streaming=streaming)
         dataset = load_from_disk(place)

@@ -18,7 +18,7 @@ from .rows import Clip, checked_corpus, clip_of_row, open_dataset
 
 
 def open_stream(path: str) -> IterableDataset:
-    """The rows of a corpus, from a folder or the Hub, which are read when they are needed.
+    """The rows of a corpus, from a folder, the Hub or an object store, which are read when they are needed.
 
     Raises:
         ValueError: there is no dataset, or a column is missing.

@@ -15,6 +15,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import datasets
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,8 @@ import learning_curve
 from hf_bark_semantic import BarkSemanticEncoderModel, precision
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
-from hf_bark_semantic.corpus.rows import load_corpus
+from hf_bark_semantic.corpus import stream
+from hf_bark_semantic.corpus.rows import clip_of_row, load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, StreamedCorpus, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
 from hf_bark_semantic.trainers import encoder
@@ -573,11 +576,11 @@ def test_a_stream_is_every_clip_once_in_a_pass_and_the_same_again(tmp_path):
 @pytest.fixture
 def eight_files(tmp_path) -> str:
     """56 clips in eight files."""
-    (tmp_path / "data").mkdir()
+    (tmp_path / "eight" / "data").mkdir(parents=True)
     for shard in range(8):
         rows = [corpus_row(7 * shard + i, num_tokens=30) for i in range(7)]
-        Dataset.from_list(rows).to_parquet(str(tmp_path / "data" / f"train-{shard}.parquet"))
-    return str(tmp_path)
+        Dataset.from_list(rows).to_parquet(str(tmp_path / "eight" / "data" / f"train-{shard}.parquet"))
+    return str(tmp_path / "eight")
 
 
 @pytest.mark.parametrize("num_readers", [1, 3, 8, 11])
@@ -600,9 +603,17 @@ def test_readers_of_a_stream_share_every_pass_and_read_no_row_twice(eight_files,
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_processes_and_workers_draw_their_own_crops_of_a_stream(eight_files, num_workers):
+def test_processes_and_workers_draw_their_own_crops_of_a_stream(eight_files, num_workers, monkeypatch):
     corpus = StreamedCorpus(open_stream(eight_files), lambda row: True)
     plan = BatchPlan(crops={"pair": 4}, num_tokens=30)
+
+    decoded = Counter()
+
+    def decode(row):
+        decoded[str(row["id"])] += 1
+        return clip_of_row(row)
+
+    monkeypatch.setattr(stream, "clip_of_row", decode)
 
     def drawn(process: int, first_step: int = 0) -> list[tuple]:
         options = {"process": process, "num_processes": 2, "inputs": ["audio"], "num_workers": num_workers}
@@ -617,6 +628,8 @@ def test_processes_and_workers_draw_their_own_crops_of_a_stream(eight_files, num
     crops = [drawn(process) for process in range(2)]
     assert [len(part) for part in crops] == [28, 28]
     assert len({*crops[0], *crops[1]}) == 56, "a pass has every clip once, over all processes and workers"
+    if num_workers == 0:  # others count for themselves
+        assert len(decoded) == 56 and set(decoded.values()) == {1}, "each row is decoded once"
     assert drawn(1, first_step=5) == crops[1][10:], "a run that goes on has the same crops"
     with pytest.raises(ValueError, match="read in 8 parts"):
         options = {"process": 0, "num_processes": 8, "inputs": ["audio"]}
@@ -652,6 +665,28 @@ def test_a_killed_run_on_a_stream_of_codes_resumes_exactly(config, tmp_path, mon
     for name in heard - {"dead"}:
         for other in held_out:
             assert clips[name].voice != clips[other].voice and clips[name].text != clips[other].text
+
+
+def test_a_stream_of_an_object_store_is_that_of_a_folder(config, eight_files, tmp_path, monkeypatch):
+    """Any file system of fsspec; here one in memory, and a folder by its URL."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)  # or datasets reads no URL at all
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    store = fsspec.filesystem("memory")
+    store.put(f"{eight_files}/data", "/bucket/corpus/data", recursive=True)
+    places = [eight_files, "memory://bucket/corpus", f"file://{eight_files}/"]
+    rows = [[row["id"] for row in open_stream(place)] for place in places]
+    assert len(rows[0]) == 56 and rows[0] == rows[1] == rows[2]
+    assert [clip.id for clip in load_corpus(places[1])] == rows[0]
+    config["streaming"] = {"block_size": 5}
+    folders = [
+        run({**config, "corpus": place}, tmp_path, name=name) for place, name in zip(places, "abc", strict=True)
+    ]
+    for folder in folders[1:]:
+        assert_same_weights(folders[0], folder)
+    with pytest.raises(ValueError, match="'memory://bucket/nothing' cannot be read as a dataset"):
+        open_stream("memory://bucket/nothing")
+    with pytest.raises(ValueError, match="Protocol not known: carrier-pigeon"):
+        open_stream("carrier-pigeon://bucket/corpus")
 
 
 def test_crops_of_codes_sound_as_in_their_clip(tmp_path):
