@@ -33,6 +33,7 @@ from hf_bark_semantic.corpus.shards import (
     summarize_records,
 )
 from hf_bark_semantic.corpus.texts import Sentence
+from processes import TwoNodes
 from stub_corpus import SENTENCES, VOICES, generate, new_plan, new_recipe, rows_of, speak, start, work
 from tiny import random_codes, tiny_bark, tiny_bark_processor
 
@@ -530,6 +531,25 @@ def test_real_processes_one_and_two_through_kills_at_random_moments(command, tmp
     assert launch(tmp_path / "killed", 2).wait() == 0
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "one") and len(rows_of(tmp_path / "one")) > 40
     assert json.loads((tmp_path / "one" / "corpus.json").read_text())["plan"]["num_rows"] == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["process", "node"])
+def test_two_nodes_make_the_corpus_of_one_process_though_one_is_killed(command, tmp_path, lost):
+    """A process is started again by torchrun. A node is not: the other one makes its shards, too."""
+    command = [*command, "--rows", "60", "--audio"]
+    generate_corpus.main([*command, "--output", str(tmp_path / "one")])
+    folder = tmp_path / "nodes"
+    with TwoNodes("generate_corpus", *command, "--output", str(folder)) as nodes:
+        nodes.wait_until(lambda: len(list(folder.glob("shards/*.json"))) > 1)
+        if lost == "process":
+            nodes.processes(1)[0].kill()
+            nodes.wait()
+        else:
+            nodes.kill_node(1)
+            nodes.wait_until(lambda: not nodes.processes(0))  # torchrun itself waits for the other node
+        assert len(list(folder.glob("shards/*.json"))) == 30 and (folder / "README.md").exists()
+    assert rows_of(folder) == rows_of(tmp_path / "one") and not (folder / "set_aside").exists()
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(command, monkeypatch):

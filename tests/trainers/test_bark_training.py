@@ -32,7 +32,7 @@ from hf_bark_semantic.corpus.utterances import load_utterances
 from hf_bark_semantic.trainers import bark as finetuning
 from hf_bark_semantic.trainers.bark_batches import judged_batches, split_held_out
 from hf_bark_semantic.trainers.bark_config import BarkTrainingConfig
-from processes import free_port
+from processes import TwoNodes, free_port
 from tiny import noise, random_codes, save_tiny_encoder, tiny_bark, tiny_bark_processor
 
 TRAINING_FOLDER = Path(__file__).parents[2] / "training"
@@ -191,6 +191,28 @@ def test_two_processes_and_two_turns_train_as_one_does(config, tmp_path):
             assert one.keys() == other.keys()
             for key, weight in one.items():
                 torch.testing.assert_close(weight, other[key], atol=1e-3, rtol=0, msg=f"{name}, {key}")
+
+
+@pytest.mark.slow
+def test_two_nodes_tune_as_one_process_does_though_one_is_killed_and_started_again(config, tmp_path):
+    training = {"steps": 20, "learning_rate": 0.01, "mixed_precision": "no", "checkpoint_every": 1}
+    options = {"stages": ["semantic"], "probe": {"texts": []}, "samples": [], "training": training}
+    file = config(**options)
+    run(file, "--output", str(tmp_path / "whole"))
+    folder = tmp_path / "nodes"
+    with TwoNodes("finetune_bark", "train", file, "--output", str(folder)) as nodes:
+        nodes.wait_until((folder / "semantic" / "checkpoint" / "step.json").exists)
+        nodes.kill_node(1)
+        assert not (folder / "adapter").exists()
+        nodes.start(1)
+        nodes.wait()
+    whole, tuned = (
+        load_file(place / "adapter" / "semantic" / "adapter_model.safetensors")
+        for place in (tmp_path / "whole", folder)
+    )
+    assert whole.keys() == tuned.keys()
+    for name, weight in whole.items():
+        torch.testing.assert_close(weight, tuned[name], atol=1e-3, rtol=0, msg=name)
 
 
 def test_training_stops_when_nothing_is_gained_and_keeps_the_best(config, tmp_path, corpus):

@@ -52,7 +52,7 @@ from hf_bark_semantic.trainers.splits import (
     text_digest,
     training_clips,
 )
-from processes import free_port, in_child, on_two_processes
+from processes import TwoNodes, free_port, in_child, on_two_processes
 from quantizers import quantizer_file
 from stub_corpus import generate, new_plan, new_recipe
 from tiny import BACKBONES, backbone_config, corpus_row, noise, tiny_codec_config, tiny_encoder
@@ -398,6 +398,36 @@ def test_torchrun_trains_as_one_process_does(config, tmp_path):
     subprocess.run([*torchrun, "--master_port", str(free_port()), *script], env=environment, check=True, timeout=600)
     assert losses(tmp_path / "two") == pytest.approx(losses(one), abs=2e-4)
     assert_same_weights(one, tmp_path / "two", 2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_two_nodes_train_as_one_process_does_though_one_is_killed_and_started_again(config, tmp_path, streaming):
+    """A stream is drawn by each process for itself, so there four that nobody kills are what is compared with."""
+    steps = 40
+    config["training"].update(steps=steps, checkpoint_every=1, mixed_precision="no")
+    config["batches"]["crops"] = {"pair": 4}
+    if streaming:
+        config.update(streaming=True)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    whole, folder = tmp_path / "whole", tmp_path / "nodes"
+    if streaming:
+        with TwoNodes("train_encoder", str(file), "--output", str(whole)) as nodes:
+            nodes.wait()
+    else:
+        train_encoder.main([str(file), "--output", str(whole)])
+    with TwoNodes("train_encoder", str(file), "--output", str(folder)) as nodes:
+        nodes.wait_until((folder / "checkpoint" / "step.json").exists)
+        nodes.kill_node(1)
+        assert not (folder / "model.safetensors").exists()
+        nodes.start(1)
+        nodes.wait()
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    by_step = {line["step"]: line["loss"] for line in lines}
+    assert list(by_step.values()) == pytest.approx(losses(whole), abs=2e-4) and len(by_step) == steps
+    assert_same_weights(whole, folder, 2e-4)
+    assert json.loads((folder / "settings.json").read_text())["num_processes"] == 4
 
 
 @pytest.mark.parametrize("turns", [2, 3, 5])
