@@ -3,9 +3,12 @@
 A config that lies in the folder wins over the recipe of its name, so the commands stay as they are written.
 """
 
+import argparse
+import importlib
 import re
 import shlex
 from pathlib import Path
+from unittest import mock
 
 import yaml
 
@@ -18,6 +21,20 @@ TEXTS += [" ".join(DIGITS[start : start + 9 : 2]) + "." for start in range(5)]
 TINY = {
     "nano_corpus": ["training.steps=2", "batches.num_tokens=64"],
     "finetune_nano": ["training.steps=1", "batches.num_positions=1500", "validation.every=1", "samples=[]"],
+    "add_language": [  # of the shape of nano's encoder
+        "training.steps=2",
+        "batches.num_tokens=64",
+        "batches.codec=nano",
+        "model.backbone_layers=[1, 2]",
+        "model.hidden_size=256",
+        "model.num_hidden_layers=1",
+        "model.num_attention_heads=4",
+        "model.intermediate_size=1024",
+        "model.codec_hidden_size=0",
+        "model.codec_output=features",
+        "model.vocab_size=500",
+        "model.window_s=10.0",
+    ],
 }
 
 
@@ -31,14 +48,42 @@ def write_tiny_recipe(folder: Path, name: str, text: str) -> None:
 
 def documented_commands(document: str, marker: str) -> list[list[str]]:
     """The lines of the block of bash behind a marker of a document, each as its words."""
+    script = documented_script(document, marker)
+    return [shlex.split(line) for line in script.replace("\\\n", " ").splitlines()]
+
+
+def documented_script(document: str, marker: str) -> str:
+    """The block of bash behind a marker of a document."""
     text = (ROOT / document).read_text(encoding="utf-8")
     (block,) = re.findall(rf"^<!-- ci: {marker} -->\n```bash\n(.*?)^```$", text, re.S | re.M)
-    return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
+    return block
 
 
 def module_and_options(command: list[str]) -> tuple[str, list[str]]:
     """The module that a command of the package runs, and its options."""
     if command[0] == "bark-semantic":
         return "hf_bark_semantic.cli.main", command[1:]
-    assert command[:2] == ["python", "-m"], shlex.join(command)
-    return command[2], command[3:]
+    assert command[:2] == ["python", "-m"] or command[0] in ("accelerate", "torchrun"), shlex.join(command)
+    place = command.index("-m") + 1
+    return command[place], command[place + 1 :]
+
+
+class _Parsed(Exception):
+    """Where a command would begin to work."""
+
+
+def parsed(command: list[str]) -> argparse.Namespace:
+    """The options of a command of the package as it reads them; SystemExit where it refuses them. Nothing is run."""
+    module, options = module_and_options(command)
+    parse_args, found = argparse.ArgumentParser.parse_args, []
+
+    def parse_and_stop(parser, arguments=None, namespace=None):
+        found.append(parse_args(parser, arguments, namespace))
+        raise _Parsed
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop):
+        try:
+            importlib.import_module(module).main(options)
+        except _Parsed:
+            return found[0]
+    raise AssertionError(f"{module} reads no options")

@@ -14,8 +14,10 @@ from documented_commands import (
     TINY,
     documented_commands,
     module_and_options,
+    parsed,
     write_tiny_recipe,
 )
+from hf_bark_semantic import packaged
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
@@ -72,6 +74,25 @@ def test_recordings_become_a_bark_that_speaks(folder, monkeypatch, capsys):
     assert walk(documented_commands(README, "voice route"), capsys) == []
     assert Path("speech.wav").stat().st_size > 1_000
     assert len(VoicePrompt.load("prepared_lora/adapter/voice.npz", semantic_vocab_size=500).semantic_tokens)
+
+
+def test_a_language_is_added_by_the_commands_of_its_section(folder, monkeypatch, capsys):
+    """With nano in the place of Suno's Bark, its encoder in that of the packaged one, and the corpus of the route."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(packaged, "BUILTIN_ENCODER", packaged.NANO_ENCODER)
+    Path("suno").mkdir()
+    Path("suno/bark-small").symlink_to(packaged.NANO_BARK)
+    Path("german").symlink_to("corpus")
+    generate, *commands = documented_commands(README, "add a language")
+    assert parsed(generate).output == Path("german") and parsed(generate).language == "de"
+    for command in commands:
+        module, options = module_and_options(command)
+        assert not importlib.import_module(module).main(options), shlex.join(command)
+    said = capsys.readouterr().out
+    assert said.count("head of builtin taken over") == 4
+    assert "unseen clips, Synthetic from audio" in said and "fold 2, Synthetic from audio" in said
+    card = Path("german-encoder/README.md").read_text()
+    assert f"{len(load_corpus('german'))} of the source `synthetic`" in card
 
 
 def test_the_texts_of_the_route_are_made_as_it_says(tmp_path):

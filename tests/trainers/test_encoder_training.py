@@ -38,6 +38,7 @@ from hf_bark_semantic.corpus import stream
 from hf_bark_semantic.corpus.rows import clip_of_row, load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, StreamedCorpus, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
+from hf_bark_semantic.packaged import named_encoder
 from hf_bark_semantic.trainers import encoder
 from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
 from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
@@ -925,10 +926,23 @@ def test_a_trained_encoder_knows_which_tokens_follow_each_other_in_its_training(
     assert model.transitions.pairs.tolist() == sorted(pairs)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "builtin", "teacher_base", "teacher_tiny", "nano", "nano_corpus"])
+OTHER_RECIPES = ("builtin", "add_language", "teacher_base", "teacher_tiny", "nano", "nano_corpus")
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *OTHER_RECIPES])
 def test_every_key_of_a_recipe_is_known(name):
     config = read_encoder_config(name, training={"steps": 3, "seed": None})
     assert config.sources and config.training.steps == 3 and config.training.seed == 0
+
+
+def test_the_recipe_for_a_language_starts_as_the_packaged_encoder():
+    config = read_encoder_config("add_language")
+    model = encoder.new_model(config.model, 0)
+    assert take_over_head(model, config.model["head_from"]) == ["head", "codec_front_end"]
+    clip = {"input_values": torch.from_numpy(noise(1.0))[None]}
+    packaged = BarkSemanticEncoderModel.from_pretrained(named_encoder("builtin")).eval()
+    with torch.no_grad():
+        assert torch.equal(model.eval()(**clip).logits, packaged(**clip).logits)
 
 
 def test_recipes_name_layers_that_their_backbones_have():
