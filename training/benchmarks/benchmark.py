@@ -9,11 +9,12 @@
     python training/benchmarks/benchmark.py train                           the community's training loop and ours
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
+    python training/benchmarks/benchmark.py commands                        bark-semantic, alone and on busy cores
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
 alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `train` in
-`benchmark_train.py`, `speak` in `benchmark_speak.py`. Prints one JSON object.
+`benchmark_train.py`, `speak` in `benchmark_speak.py`, `commands` in `benchmark_commands.py`. Prints one JSON object.
 """
 
 import argparse
@@ -27,6 +28,8 @@ import torch
 from torch.nn import functional as F
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
+from benchmark_commands import add_arguments as add_commands_arguments
+from benchmark_commands import benchmark_commands
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
 from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
@@ -76,6 +79,9 @@ def main(arguments=None):
     speaking = commands.add_parser("speak", help="one utterance at a time, in a cloned voice")
     add_speak_arguments(speaking)
     speaking.set_defaults(benchmark=benchmark_speak)
+    typing = commands.add_parser("commands", help="how long people wait for bark-semantic")
+    add_commands_arguments(typing)
+    typing.set_defaults(benchmark=benchmark_commands)
     for command in (encode, synthesis, training, speaking):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
