@@ -14,7 +14,7 @@ in the visitors' browsers alone. So is what they had said.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import gradio as gr
 from ..audio import SAVED_FORMATS
 from ..bark.request import PROMPT_MODES
 from ..voices.speaking import LONG_FORMS
+from .guard import LOOPBACK, Guard
 from .history import FIELDS
 from .look import CSS, theme
 from .pictures import DRAG, OVERVIEW, PLAYER
@@ -32,7 +33,6 @@ from .visit import CONSENT, NOTHING_READ, Visit
 
 TITLE = "Voices for Bark"
 HOST, PORT = "127.0.0.1", 7860
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
@@ -51,24 +51,43 @@ _POLICY = (
 )
 
 
-def serve(studio: Studio, *, host: str = HOST, port: int = PORT) -> None:
+def serve(
+    studio: Studio,
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    auth: tuple[str, str] | None = None,
+    allowed_hosts: Sequence[str] = (),
+) -> None:
     """Show the page until it is interrupted.
 
     Args:
         studio (`Studio`): its models are loaded before the page opens.
         host (`str`): address to listen on; with any other than the loopback address, other machines see the page.
         port (`int`): of the page.
+        auth (`tuple[str, str]`, *optional*): name and password that visitors must type.
+        allowed_hosts (`Sequence[str]`): names beside the loopback's under which the page is asked for, such as that of
+            a proxy.
 
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
     """
     studio.load_all()
     shelf = Shelf.of_user() if host in LOOPBACK else None
-    launch(build_page(studio, shelf), host=host, port=port, prevent_thread_lock=False)
+    page, options = build_page(studio, shelf), {"auth": auth, "allowed_hosts": allowed_hosts}
+    launch(page, host=host, port=port, prevent_thread_lock=False, **options)
 
 
-def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, prevent_thread_lock: bool = True):
-    """Start the server of a page; gives what gradio's `launch` gives."""
+def launch(
+    page: gr.Blocks,
+    *,
+    host: str = HOST,
+    port: int | None = PORT,
+    auth: tuple[str, str] | None = None,
+    allowed_hosts: Sequence[str] = (),
+    prevent_thread_lock: bool = True,
+):
+    """Start the server of a page, with the arguments of [`serve`]; gives what gradio's `launch` gives."""
     from starlette.middleware import Middleware
 
     return page.launch(
@@ -83,7 +102,8 @@ def launch(page: gr.Blocks, *, host: str = HOST, port: int | None = PORT, preven
         ssr_mode=False,
         mcp_server=False,
         max_file_size=MAX_UPLOAD,
-        app_kwargs={"middleware": [Middleware(_OnlyFromHere)]},
+        auth=auth,
+        app_kwargs={"middleware": [Middleware(_OnlyFromHere), Middleware(Guard, host, allowed_hosts)]},
         prevent_thread_lock=prevent_thread_lock,
     )
 

@@ -9,6 +9,7 @@ decoding opens files; their samples are mixed and resampled in blocks, by torcha
 recording of a voice is refused here with an `AudioError`, so that no other module has to check.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -232,12 +233,14 @@ def save_audio(
             "a .wav."
         )
     container, subtype = SAVED_FORMATS[extension]
+    content = io.BytesIO()  # soundfile asserts, where a file cannot be written
+    options = {"channels": 1, "format": container, "subtype": subtype}
+    with soundfile.SoundFile(content, "w", int(sampling_rate), **options) as sound:
+        if provenance is not None:
+            provenance.write_to(sound)
+        sound.write(samples)
     with atomic_write(path, error_class=AudioError) as file:
-        options = {"channels": 1, "format": container, "subtype": subtype}
-        with soundfile.SoundFile(file, "w", int(sampling_rate), **options) as sound:
-            if provenance is not None:
-                provenance.write_to(sound)
-            sound.write(samples)
+        file.write(content.getbuffer())
     return path
 
 

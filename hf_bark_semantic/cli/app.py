@@ -4,9 +4,10 @@ import argparse
 import errno
 import os
 import socket
+from pathlib import Path
 
 from ..packaged import NANO
-from .console import OK, UsageError, add_encoder_arguments, check_places, usage_errors
+from .console import OK, UsageError, add_encoder_arguments, check_places, say, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -16,6 +17,7 @@ def add_parser(commands) -> None:
         examples=[
             "bark-semantic app",
             "bark-semantic app --bark suno/bark-small --adapter anna=outputs/anna --port 7861",
+            "bark-semantic app --host 0.0.0.0 --auth anna:password.txt",
         ],
     )  # fmt: skip
     parser.add_argument("--bark", default=NANO, metavar="ID", help="Bark: Hub id or folder (default: nano, packaged)")
@@ -27,6 +29,19 @@ def add_parser(commands) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, for this machine alone)"
     )
     parser.add_argument("--port", type=_port, default=7860, help="of the page's address (default: 7860)")
+    parser.add_argument(
+        "--auth",
+        type=_name_and_password,
+        metavar="USER:FILE",
+        help="let in whoever types this name and the password that is the first line of FILE",
+    )
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also answer under this name, such as that of a proxy; may be repeated",
+    )
     add_encoder_arguments(parser)
     parser.set_defaults(command=run)
 
@@ -34,6 +49,8 @@ def add_parser(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_places(arguments.bark, *arguments.encoder, *dict(arguments.adapter).values())
     _check_address(arguments.host, arguments.port)
+    if arguments.host not in ("127.0.0.1", "localhost", "::1") and arguments.auth is None:
+        say(f"Everybody who reaches {arguments.host} can use this page; --auth USER:FILE asks for a password.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
     with usage_errors("", arguments.bark, *arguments.encoder):
         from ..app.page import serve
@@ -47,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             dtype=arguments.dtype,
         )
-        serve(studio, host=arguments.host, port=arguments.port)
+        names = {"auth": arguments.auth, "allowed_hosts": arguments.allowed_host}
+        serve(studio, host=arguments.host, port=arguments.port, **names)
     return OK
 
 
@@ -69,6 +87,19 @@ def _port(text: str) -> int:
     if not 1 <= value <= 65_535:
         raise argparse.ArgumentTypeError(f"{value} is no port; ports are 1 to 65535")
     return value
+
+
+def _name_and_password(text: str) -> tuple[str, str]:
+    name, colon, place = text.partition(":")
+    if not (name and colon and place):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form USER:FILE")
+    try:
+        lines = Path(place).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"the password in {place!r} cannot be read: {error}") from error
+    if not lines or not lines[0].strip():
+        raise argparse.ArgumentTypeError(f"the first line of {place!r} is empty; it must be the password")
+    return name, lines[0].strip()
 
 
 def _named_place(text: str) -> tuple[str, str]:

@@ -600,7 +600,7 @@ def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
     command = ["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--port", "7000"]
     assert cli.main([*command, "--adapter", "a=b", "--adapter", "c=d=e"]) == 0
     ((studio, options),) = calls
-    assert options == {"host": "127.0.0.1", "port": 7000}
+    assert options == {"host": "127.0.0.1", "port": 7000, "auth": None, "allowed_hosts": []}
     assert (studio.bark, studio.encoders, studio.adapters) == (bark_folder, [encoder], {"a": "b", "c": "d=e"})
 
 

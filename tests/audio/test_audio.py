@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from hf_bark_semantic.audio import (
+    SAVED_FORMATS,
     AudioError,
     LongRecording,
     list_audio_files,
@@ -292,3 +293,17 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path, monkeypat
     minute = stereo(60.0, 44_100)
     short, long = peak_of(2), peak_of(5)
     assert long < 1.05 * short < 60 * 2**20
+
+
+@pytest.mark.parametrize("extension", SAVED_FORMATS)
+def test_what_cannot_be_written_is_an_error_and_leaves_what_was_there(extension, tmp_path):
+    resource = pytest.importorskip("resource")  # not on Windows
+    file, (soft, hard) = tmp_path / f"speech{extension}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    file.write_bytes(b"before")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_audio(file, tone(2.0), 16_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(file.name, b"before")]
