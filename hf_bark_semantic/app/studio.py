@@ -36,6 +36,9 @@ from .shelf import unpack
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
+MAX_LETTERS = 50_000  # of a text, or of all lines: an hour of speech
+MAX_CONVERTED_S = 600
+MAX_SESSIONS = 10_000  # of which it is remembered how often they cancelled
 WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 
 OWN, NOBODY, ADAPTER, PRESET = "own:", "nobody", "adapter", "preset:"  # kinds of voices; a name follows a colon
@@ -123,7 +126,9 @@ class Studio:
     def cancel(self, session: str) -> int:
         """Stop the jobs of a session; returns how often that session has cancelled."""
         with self._registering:
-            self._num_cancelled[session] = self._num_cancelled.get(session, 0) + 1
+            self._num_cancelled[session] = self._num_cancelled.pop(session, 0) + 1
+            while len(self._num_cancelled) > MAX_SESSIONS:
+                del self._num_cancelled[next(iter(self._num_cancelled))]  # of who was here longest ago
             for job in self._jobs.get(session, ()):
                 job.cancel()
             return self._num_cancelled[session]
@@ -300,7 +305,16 @@ def read_lines(text: str | None) -> list[str]:
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not 1 <= len(lines) <= MAX_LINES:
         raise ValueError(f"There are {len(lines)} lines; 1 to {MAX_LINES} are spoken at once.")
+    _check_length("".join(lines))
     return lines
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LETTERS:
+        raise ValueError(
+            f"The text has {len(text):,} letters, and the page speaks at most {MAX_LETTERS:,} at once. Let it speak a "
+            "part, or all of it with `bark-semantic speak`."
+        )
 
 
 def _speech_arguments(
@@ -309,9 +323,15 @@ def _speech_arguments(
     if convert is not None:
         convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
         job.expected_s = len(convert["array"]) / CODEC_SAMPLING_RATE
+        if job.expected_s > MAX_CONVERTED_S:
+            raise ValueError(
+                f"The recording lasts {job.expected_s:.0f} s; at most {MAX_CONVERTED_S} s are converted at once. Cut "
+                "it, or use `bark-semantic speak --convert`."
+            )
     elif not (text or "").strip():
         raise ValueError("There is no text. Write what is to be said.")
     else:
+        _check_length(text)
         job.expected_s = estimate_duration_s(text)
     job.num_steps = 0
     if voice == NOBODY:

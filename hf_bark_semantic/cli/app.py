@@ -3,7 +3,12 @@
 import argparse
 import errno
 import os
+import signal
 import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..packaged import NANO
@@ -52,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.host not in ("127.0.0.1", "localhost", "::1") and arguments.auth is None:
         say(f"Everybody who reaches {arguments.host} can use this page; --auth USER:FILE asks for a password.")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
-    with usage_errors("", arguments.bark, *arguments.encoder):
+    with usage_errors("", arguments.bark, *arguments.encoder), _temporary_files():
         from ..app.page import serve
         from ..app.studio import Studio
 
@@ -67,6 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
         names = {"auth": arguments.auth, "allowed_hosts": arguments.allowed_host}
         serve(studio, host=arguments.host, port=arguments.port, **names)
     return OK
+
+
+@contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Keep uploads and results in a folder that is removed at the end, also when the page is ended by SIGTERM."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    end = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with tempfile.TemporaryDirectory(prefix="bark-semantic-", dir=before, ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, end)
+            del os.environ["GRADIO_TEMP_DIR"]
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def _check_address(host: str, port: int) -> None:

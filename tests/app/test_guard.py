@@ -1,17 +1,26 @@
 """Who the page lets in, and what it takes: other hosts, origins, files, sizes and passwords."""
 
+import contextlib
 import http.client
 import json
+import os
+import signal
+import time
 import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
+from hf_bark_semantic import save_audio
 from hf_bark_semantic.app import guard, page
+from hf_bark_semantic.app.job import Job
+from hf_bark_semantic.app.studio import MAX_LETTERS, NOBODY, Studio, read_lines
 from hf_bark_semantic.cli import main as cli
 from processes import free_port
+from tiny import noise
 
 
 def sender(place: str) -> Callable:
@@ -155,3 +164,37 @@ def test_without_the_password_nothing_is_shown(small_page):
         assert status == 401 and "inside" not in content, path
     assert ask("POST", "/login", "username=anna&password=wrong", **form)[0] == 400
     assert ask("POST", "/login", "username=anna&password=secret+words", **form)[0] == 200
+
+
+def test_what_would_take_hours_is_refused_with_another_way(tmp_path, monkeypatch):
+    say = partial(Studio.say, None, None, NOBODY, {}, job=Job())
+    with pytest.raises(ValueError, match="The text has 50,001 letters, and the page speaks at most 50,000 at once"):
+        say(text="a" * (MAX_LETTERS + 1))
+    with pytest.raises(ValueError, match="The text has 50,001 letters"):
+        read_lines("a" * MAX_LETTERS + "\nb")
+    monkeypatch.setattr("hf_bark_semantic.app.studio.MAX_CONVERTED_S", 1)
+    with pytest.raises(ValueError, match="The recording lasts 2 s; at most 1 s are converted at once"):
+        say(convert=str(save_audio(tmp_path / "long.wav", noise(2.0), 16_000)))
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_temporary_files_are_gone_when_the_page_ends(end, tmp_path, monkeypatch):
+    def serve(studio, **options):
+        Path(os.environ["GRADIO_TEMP_DIR"], "upload.wav").write_bytes(b"RIFF")
+        assert len(list(tmp_path.iterdir())) == 1
+        os.kill(os.getpid(), end)
+        time.sleep(10)
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(page, "serve", serve)
+    monkeypatch.setattr("hf_bark_semantic.app.studio.Studio", lambda *names, **options: None)
+    with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        cli.main(["app", "--port", str(free_port())])
+    assert not list(tmp_path.iterdir()) and os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+
+
+def test_of_visitors_who_left_little_is_remembered(monkeypatch):
+    monkeypatch.setattr("hf_bark_semantic.app.studio.MAX_SESSIONS", 3)
+    studio = Studio()
+    assert [studio.cancel(session) for session in "abcaad"] == [1, 1, 1, 2, 3, 1]
+    assert len(studio._num_cancelled) == 3 and studio.cancel("b") == 1 and studio.cancel("a") == 4

@@ -1,0 +1,220 @@
+"""The page under load: many visitors at once, who clone, speak, cancel, come back and close their tabs.
+
+    python training/benchmarks/benchmark_page.py --visitors 20 --seconds 600 --output outputs/page
+
+Starts `bark-semantic app` on nano, as other machines would see it, so that every visitor keeps an own voice. Each
+clones an own recording and then does what a die says: speaks or has a list spoken in the own voice, cancels, opens the
+page anew, or leaves in the middle of a job. What is spoken must be of the visitor's own voice: the file names the
+SHA-256 of the voice prompt. Once a second somebody loads the page and its queue's state; these times are the page's
+own answers. Memory, threads, open files and temporary files of the server are noted every ten seconds.
+
+    output/ page.json    figures; `mixed` counts speech of somebody else's voice
+            server.log   what the server printed
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from gradio_client import Client, handle_file
+
+from hf_bark_semantic import VoicePrompt, load_audio, nano_recording, save_audio
+from hf_bark_semantic.files import write_json
+from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
+
+SETTINGS = ("", "", "", "", "full", "fixed", "wav")  # temperatures, guidance, stages, long texts, files
+WORDS = ("The dog runs to the river.", "Seven three one.", "Could you open the window, please?")
+WARM_UP_S = 120.0
+RATE = 24_000
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--port", type=int, default=7899)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, open(args.output / "server.log", "wb") as log:
+        command = [sys.executable, "-m", "hf_bark_semantic.cli.main", "app", "--host", "0.0.0.0", "--device", "cpu"]
+        files = Path(temporary, "server")
+        files.mkdir()
+        environment = {**os.environ, "TMPDIR": str(files), "GRADIO_TEMP_DIR": str(files / "gradio")}
+        server = subprocess.Popen([*command, "--port", str(args.port)], env=environment, stdout=log, stderr=log)
+        try:
+            load = Load(f"http://127.0.0.1:{args.port}/", psutil.Process(server.pid), files, args)
+            load.wait_until_open()
+            load.run(Path(temporary))
+            summary = load.summary()
+        finally:
+            server.terminate()
+            server.wait(60)
+        summary["temporary_files_at_the_end"] = sum(path.is_file() for path in files.rglob("*"))
+    write_json(args.output / "page.json", summary)
+    print(json.dumps(summary, indent=1))
+    return summary
+
+
+class Load:
+    """Visitors of a page, and what is measured of it."""
+
+    def __init__(self, address: str, server: psutil.Process, files: Path, args: argparse.Namespace):
+        self.address, self.server, self.files, self.args = address, server, files, args
+        self.counts: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.answers: list[float] = []
+        self.samples: list[dict[str, float]] = []
+        self.started = self.end = 0.0
+
+    def wait_until_open(self, longest_s: float = 300.0) -> None:
+        deadline = time.monotonic() + longest_s
+        while True:
+            try:
+                self.answer("")
+                return
+            except OSError:
+                if time.monotonic() > deadline or not self.server.is_running():
+                    raise
+                time.sleep(1)
+
+    def run(self, folder: Path) -> None:
+        self.started = time.monotonic()
+        self.end = self.started + self.args.seconds
+        recording = load_audio(nano_recording(), RATE)
+        threads = [
+            threading.Thread(target=self.visit, args=(number, folder, recording), daemon=True)
+            for number in range(self.args.visitors)
+        ]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < self.end:
+            self.look()
+            for _ in range(10):
+                if time.monotonic() < self.end:
+                    self.answers += [self.answer(""), self.answer("gradio_api/queue/status")]
+                    time.sleep(1)
+        for thread in threads:
+            thread.join(60)
+        self.look()
+
+    def answer(self, path: str) -> float:
+        """Seconds until the page has answered."""
+        started = time.monotonic()
+        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
+            answer.read()
+        return time.monotonic() - started
+
+    def look(self) -> None:
+        paths = [path for path in self.files.rglob("*") if path.is_file()]
+        with self.server.oneshot():
+            self.samples.append(
+                {
+                    "s": round(time.monotonic() - self.started),
+                    "resident_mb": round(self.server.memory_info().rss / 1e6, 1),
+                    "threads": self.server.num_threads(),
+                    "open_files": self.server.num_fds(),
+                    "temporary_files": len(paths),
+                }
+            )
+
+    def visit(self, number: int, folder: Path, recording: np.ndarray) -> None:
+        """One visitor, until the time is over: an own pitch makes an own voice."""
+        rng = random.Random(f"{self.args.seed} {number}")
+        file = folder / f"visitor{number}.wav"
+        save_audio(file, (0.5 + number / 50) * recording[rng.randrange(RATE) :], RATE)
+        visitor = None
+        while time.monotonic() < self.end:
+            try:
+                visitor = visitor or Visitor(self.address, f"visitor {number}", file)
+                action = "clone" if not visitor.own else rng.choice(Visitor.ACTIONS)
+                self.counts[action] += 1
+                if getattr(visitor, action)(rng) is False:
+                    self.counts["mixed"] += 1
+            except Exception as error:  # whatever it is, it is counted
+                self.errors[" ".join(str(error).split())[:120] or type(error).__name__] += 1
+                visitor = visitor if visitor and visitor.own else None
+                time.sleep(rng.uniform(1, 5))
+
+    def summary(self) -> dict[str, Any]:
+        warm = [sample for sample in self.samples if sample["s"] >= WARM_UP_S] or self.samples[-1:]
+        third = max(1, len(warm) // 3)
+        resident = [sample["resident_mb"] for sample in warm]
+        before, after = np.mean(resident[:third]), np.mean(resident[-third:])
+        percentiles = {f"p{p}_s": round(float(np.percentile(self.answers, p)), 3) for p in (50, 95, 100)}
+        return {
+            "visitors": self.args.visitors,
+            "seconds": self.args.seconds,
+            "actions": dict(self.counts),
+            "mixed": self.counts["mixed"],
+            "refusals_and_errors": dict(self.errors),
+            "page_answers": {"count": len(self.answers), **percentiles},
+            "growth_after_warm_up": round(float(after / before - 1), 4),
+            "samples": [self.samples[0], self.samples[len(self.samples) // 2], self.samples[-1]],
+            "resident_mb": [sample["resident_mb"] for sample in self.samples],
+        }
+
+
+class Visitor:
+    """One browser: its voices, as the page gave them, and its connection."""
+
+    ACTIONS = ("speak", "speak", "speak_lines", "cancel", "refresh", "leave")
+
+    def __init__(self, address: str, name: str, recording: Path):
+        self.address, self.name, self.recording, self.own, self.prompt = address, name, recording, {}, ""
+        self.open()
+
+    def open(self) -> None:
+        self.client = Client(self.address, verbose=False, analytics_enabled=False)
+        self.client.predict(self.own, [], None, "nano", "", api_name="/arrive")
+
+    def refresh(self, rng: random.Random) -> None:
+        self.open()
+
+    def leave(self, rng: random.Random) -> None:
+        """Close the tab in the middle of a job, and come back."""
+        self.submit("/speak", " ".join(WORDS * 20))
+        time.sleep(rng.uniform(0.5, 3))
+        self.client.close()
+        self.open()
+
+    def clone(self, rng: random.Random) -> None:
+        chosen = (handle_file(str(self.recording)), 0.0, 5.0, self.name, True)
+        *_, file, _, self.own = self.client.predict({}, 0, "nano", "", *chosen, api_name="/clone")
+        self.prompt = prompt_sha256(VoicePrompt.load(file["value"]))
+
+    def submit(self, event: str, text: str):
+        inputs = (self.own, None, "nano", "", f"own:{self.name}", 0, *SETTINGS, text)
+        return self.client.submit(*inputs, api_name=event)
+
+    def speak(self, rng: random.Random) -> bool:
+        """Whether the speech is in the own voice."""
+        file, *_ = self.submit("/speak", rng.choice(WORDS)).result()
+        return read_provenance(file)["voice_prompt_sha256"] == self.prompt
+
+    def speak_lines(self, rng: random.Random) -> bool:
+        table, _ = self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))).result()
+        return not any("failed" in str(row[-1]) for row in table["data"])
+
+    def cancel(self, rng: random.Random) -> None:
+        job = self.submit("/speak", " ".join(WORDS * 20))
+        time.sleep(rng.uniform(0.5, 3))
+        job.cancel()
+
+
+if __name__ == "__main__":
+    main()
