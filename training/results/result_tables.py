@@ -1,4 +1,4 @@
-"""The tables of figures in README.md and training/, from what evaluations left: nobody types a figure twice.
+"""The tables of figures in README.md and training/RESULTS.md, from what evaluations left: nobody types a figure twice.
 
     python training/results/result_tables.py            writes them
     python training/results/result_tables.py --check    names the documents that differ; exit code 1
@@ -26,7 +26,7 @@ from hf_bark_semantic.publishing import markdown_table
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "training" / "README.md", ROOT / "training" / "RESULTS.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "training" / "RESULTS.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.S)
 ALL = "all"  # languages together, in the evaluation
 
