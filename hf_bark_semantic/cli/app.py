@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..packaged import NANO
-from .console import OK, UsageError, add_encoder_arguments, check_places, say, usage_errors
+from .console import OK, UsageError, add_encoder_arguments, at_least, check_places, say, usage_errors
 
 
 def add_parser(commands) -> None:
@@ -104,8 +104,8 @@ def _check_address(host: str, port: int) -> None:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 65_535:
+    value = at_least(1)(text)
+    if value > 65_535:
         raise argparse.ArgumentTypeError(f"{value} is no port; ports are 1 to 65535")
     return value
 

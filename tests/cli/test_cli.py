@@ -891,7 +891,9 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     return dict(commands.choices)
 
 
-def test_every_help_has_examples_that_can_be_typed():
+def test_every_help_has_examples_that_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("password.txt").write_text("of an example")
     for name, parser in parsers().items():
         assert parser.examples and all(example in parser.format_help() for example in parser.examples)
         for example in parser.examples:
@@ -923,6 +925,7 @@ def test_every_default_is_told():
 def test_typos_are_named_and_answered_with_the_nearest(arguments, answer, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
+        (["app", "--port", "99999"], "99999 is no port; ports are 1 to 65535"),
     assert answer in capsys.readouterr().err
 
 
