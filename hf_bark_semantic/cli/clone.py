@@ -13,7 +13,7 @@ from .console import (
     load_encoder,
     load_transcriber,
     local_path,
-    make_folder,
+    prepare_output,
     usage_errors,
     words_behind_encoder,
 )
@@ -44,8 +44,6 @@ def add_parser(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from .records import failure, input_files, print_record
 
-    if arguments.output.suffix.lower() != ".npz":
-        raise UsageError(f"--output {str(arguments.output)!r} must end in .npz, as Bark reads it")
     files = input_files(arguments.files or words_behind_encoder(arguments))
     problems = [(file, problem) for file, problem in files.items() if problem is not None]
     for file, problem in problems:
@@ -53,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if problems or not files:
         raise UsageError("not every recording is there" if problems else "name recordings of one speaker")
 
+    prepare_output(arguments.output, [".npz"], overwrite=True, inputs=files)
     if arguments.transcribe and arguments.bark is None:
         raise UsageError("--transcribe needs --bark: the Bark that is told what is said")
     check_places(arguments.bark, arguments.codec)
@@ -62,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     transcribe = load_transcriber(arguments)
     encoder = load_encoder(arguments)
     voice = clone_voice(list(files), encoder, transcribe=transcribe, **_load_bark(arguments, encoder))
-    make_folder(arguments.output.parent)
     voice.prompt.save(arguments.output)
     texts = [f": {text}" if text else ", no words were heard" for text in voice.texts] or [""] * len(files)
     for file, window, report, text in zip(files, voice.windows, voice.reports, texts, strict=True):

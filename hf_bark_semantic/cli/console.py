@@ -179,11 +179,11 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
 def add_transcript_arguments(group: Any) -> None:
     """`--transcribe` and `--asr`, for [`load_transcriber`]."""
     group.add_argument(
-        "--transcribe", action="store_true", help="have a speech recognizer write it; needs --bark and the extra asr"
+        "--transcribe", action="store_true", help="have a speech recognizer write it down; needs --bark"
     )
     group.add_argument(
         "--asr", default=WHISPER, metavar="ID",
-        help=f"speech recognizer: Hub id or folder (default: {WHISPER}, packaged, English)",
+        help=f"speech recognizer: Hub id or folder (default: {WHISPER}, English, of the extra asr)",
     )  # fmt: skip
 
 

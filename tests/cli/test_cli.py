@@ -461,9 +461,14 @@ def test_clone_without_codec_says_what_to_type(encoder, recordings, tmp_path, ca
     assert "hf download nobody/encodec" in capsys.readouterr().err
 
 
-def test_clone_writes_npz_only(recordings, capsys):
-    assert cli.main(["clone", str(recordings / "a.wav"), "--output", "voice.wav"]) == 2
-    assert "must end in .npz" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("voice.wav", "must end in .npz"), ("a.wav/voice.npz", "cannot make the folder"), ("deep", "is a folder")],
+)
+def test_place_of_a_voice_is_checked_before_anything_is_loaded(output, message, recordings, monkeypatch, capsys):
+    monkeypatch.setattr("hf_bark_semantic.cli.clone.load_encoder", None)
+    assert cli.main(["clone", str(recordings / "a.wav"), "--output", str(recordings / output)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_silent_recording_fails_without_a_file(encoder, codec, tmp_path, capsys):
@@ -920,12 +925,12 @@ def test_every_default_is_told():
         (["speak", "hello", "--output", "a.wav", "--guidance-scale", "0.5"], "0.5 is not 1 or more"),
         (["speak", "hello", "--output", "a.wav", "--temperature", "hot"], "'hot' is no number"),
         (["encode", "a.wav", "--top-k", "1.5"], "'1.5' is no whole number"),
+        (["app", "--port", "99999"], "99999 is no port; ports are 1 to 65535"),
     ],
 )
 def test_typos_are_named_and_answered_with_the_nearest(arguments, answer, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
-        (["app", "--port", "99999"], "99999 is no port; ports are 1 to 65535"),
     assert answer in capsys.readouterr().err
 
 
