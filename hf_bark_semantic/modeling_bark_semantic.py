@@ -332,6 +332,10 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             embeddings=embeddings,
         )
 
+    def get_input_embeddings(self) -> None:
+        """There are none: the model reads audio and codes. Accelerate asks before it spreads a model by FSDP."""
+        return None
+
     def freeze_backbone(self) -> "BarkSemanticEncoderModel":
         """Train everything but the backbone, which then also stays in evaluation mode."""
         if self.backbone is not None:

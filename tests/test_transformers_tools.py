@@ -13,6 +13,11 @@ from tiny import BACKBONES, noise, random_codes, tiny_encoder
 processor = BarkSemanticEncoderProcessor()
 
 
+def test_an_encoder_has_no_embeddings_and_says_so():
+    """Accelerate asks before it spreads a model by FSDP."""
+    assert tiny_encoder().get_input_embeddings() is None
+
+
 # ---- attention
 
 
