@@ -24,7 +24,7 @@ from ..files import foreign_content
 if TYPE_CHECKING:
     import av
 
-BLOCK_VALUES = 2**20  # samples times channels that are decoded at once: 4 MiB
+BLOCK_VALUES = 2**18  # samples times channels that are decoded at once: 1 MiB
 MIN_SAMPLING_RATE = 1_000  # below it no vowel survives, so the number is not a rate of speech
 MAX_SAMPLING_RATE = 768_000  # the highest rate that audio hardware has
 MAX_CHANNELS = 64  # more rows than this are a batch, not a microphone array

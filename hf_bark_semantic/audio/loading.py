@@ -32,7 +32,7 @@ LONG_S = 600.0  # longer recordings are not held in memory where they can be rea
 SILENCE_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit file
 MAX_PEAK = 16.0  # 24 dB over full scale: beyond it floats hold integer samples
 MAX_RATIO_DENOMINATOR = 500  # every pair of common rates needs at most 441; bounds the size of the resampling kernel
-RESAMPLED_SAMPLES = 2**20  # that are resampled at once: 4 MiB, 24 s at 44.1 kHz
+RESAMPLED_SAMPLES = 2**18  # that are resampled at once: 1 MiB, 6 s at 44.1 kHz
 CONTEXT_STEPS = 7  # torchaudio's filter reaches 6 zero crossings at 0.99 of the lower rate, so at most 6.06 periods
 
 AUDIO_EXTENSIONS = (

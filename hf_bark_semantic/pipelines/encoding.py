@@ -29,7 +29,7 @@ from ..pipeline_bark_semantic import TASK, BarkSemanticEncoderPipeline, check_en
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
 PERIOD_FRAMES, PERIOD_TOKENS = 500, 499  # 10 s, after which frames and tokens begin at the same moment again
-PART_WINDOWS = 10  # of a recording of hours that are read at once; one more overlaps the next part
+PART_WINDOWS = 5  # of a recording of hours that are read at once; one more overlaps the next part
 
 
 class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):

@@ -314,8 +314,8 @@ def test_a_long_recording_has_the_tokens_that_it_has_at_once(changes, normalize,
     )
     finished.clear()
     result = encode(file, top_k=3, on_tokens=finished.append)
-    assert len(finished) == 3 and sum(finished) == result["num_tokens"]
-    assert len(lengths) == 3 and max(lengths) < (1, 24 * 16_000)  # parts begin at 0, 20 and 40 s
+    assert len(finished) == 6 and sum(finished) == result["num_tokens"]
+    assert len(lengths) == 6 and max(lengths) < (1, 13 * 16_000)  # parts begin every 10 s
     assert same(result, expected)
     assert np.array_equal(result["top_k_tokens"], expected["top_k_tokens"])
     assert (result["num_tokens"], result["seconds"]) == (expected["num_tokens"], 61.0)
