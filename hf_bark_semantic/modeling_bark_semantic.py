@@ -146,6 +146,14 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.transitions is not None:  # integers are not converted, and would keep the whole file in memory
+            model.transitions.pairs = model.transitions.pairs.clone()
+        return loaded
+
+    @classmethod
     def from_backbone(cls, backbone, **config) -> "BarkSemanticEncoderModel":
         """A new encoder with a pretrained backbone and an untrained head.
 

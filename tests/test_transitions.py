@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hf_bark_semantic.modeling_bark_semantic import BarkSemanticEncoderModel
 from tiny import noise, tiny_encoder
 
 CODES = {"codec_hidden_size": 8}
+MAPPED_FILES = Path("/proc/self/maps")
 STRINGS = [[0, 1, 2, 1, 2], [2, 1, 0, 0, 3], [0, 1, 2, 1, 2]]  # the last one counts once, with the first one
 
 
@@ -95,3 +97,14 @@ def test_an_encoder_reads_with_its_transitions_and_keeps_them(tmp_path):
     attention_mask[0, 16_000:] = 0
     waveforms[0, :16_000] = inputs
     assert torch.equal(model.encode(waveforms, attention_mask).semantic_tokens[0, : tokens.shape[1]], tokens[0])
+
+
+@pytest.mark.skipif(not MAPPED_FILES.exists(), reason="the system doesn't say which files are in memory")
+def test_the_file_of_weights_that_were_converted_does_not_stay_in_memory(tmp_path):
+    model = tiny_encoder(transition_weight=1.0).half()
+    model.transitions.count(STRINGS)
+    model.config.num_transitions = len(model.transitions.pairs)
+    model.save_pretrained(tmp_path)
+    loaded, _ = BarkSemanticEncoderModel.from_pretrained(tmp_path, dtype=torch.float32, output_loading_info=True)
+    assert torch.equal(loaded.transitions.pairs, model.transitions.pairs)
+    assert str(tmp_path) not in MAPPED_FILES.read_text()
