@@ -109,10 +109,13 @@ class EncoderEnsemble(BarkSemanticEncoderModel):
         readers = [member._read_windows(groups, *inputs) for member in self.members]
         scales = [member._temperature(input_values, audio_codes) for member in self.members]
         for group in groups:
-            logits = 0
-            for reader, weight, temperature in zip(readers, self.config.weights, scales, strict=True):
-                logits = logits + next(reader)[1].float() / temperature * weight
-            yield group, logits, None, None
+            yield group, self._summed([next(reader)[1] for reader in readers], scales), None
+
+    def _summed(self, members, scales):
+        """Yield the weighted sum of what the members yield."""
+        for parts in zip(*members, strict=True):
+            weighted = zip(parts, self.config.weights, scales, strict=True)
+            yield sum(part.float() / temperature * weight for part, weight, temperature in weighted)
 
 
 __all__ = ["EncoderEnsemble", "one_encoder"]

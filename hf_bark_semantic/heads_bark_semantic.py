@@ -2,12 +2,13 @@
 
 Every head is a module with
 
-    forward(features, mask, labels=None)     -> logits (batch, num_tokens, vocab_size)
+    states(features, mask, labels=None)      -> what the logits are made of, one row per token
+    logits(states)                           -> logits (batch, num_tokens, vocab_size), of any of the rows
+    forward(features, mask, labels=None)     -> logits of all
     loss(features, mask, labels, smoothing)  -> (loss, logits)
 
 `features` are `(batch, num_tokens, feature_size)`, `mask` is boolean `(batch, num_tokens)` or None, `labels` are token
-ids with -100 where there is none. Only the autoregressive head looks at `labels` in its forward pass (teacher
-forcing).
+ids with -100 where there is none. Only the autoregressive head looks at `labels` for its states (teacher forcing).
 
 `TokenTransitions` counts which tokens follow each other in Bark's own token strings, and reweights the likeliest
 tokens of every position by those before and behind it.
@@ -42,6 +43,15 @@ def build_head(config: BarkSemanticEncoderConfig) -> nn.Module:
 
 
 class _Head(nn.Module):
+    def states(self, features, mask=None, labels=None):
+        raise NotImplementedError
+
+    def logits(self, states):
+        return self.output(states)
+
+    def forward(self, features, mask=None, labels=None):
+        return self.logits(self.states(features, mask, labels))
+
     def loss(self, features, mask, labels, smoothing: float):
         logits = self(features, mask, labels)
         return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), label_smoothing=smoothing), logits
@@ -55,8 +65,8 @@ class LinearHead(_Head):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.feature_size, config.vocab_size)
 
-    def forward(self, features, mask=None, labels=None):
-        return self.output(self.dropout(features))
+    def states(self, features, mask=None, labels=None):
+        return self.dropout(features)
 
     @torch.no_grad()
     def from_centroids(self, centroids: torch.Tensor, seen: torch.Tensor | None = None) -> "LinearHead":
@@ -97,12 +107,10 @@ class RecurrentHead(_Head):
         self.intermediate = nn.Linear(width, config.intermediate_size) if config.intermediate_size else None
         self.output = nn.Linear(config.intermediate_size or width, config.vocab_size)
 
-    def forward(self, features, mask=None, labels=None):
+    def states(self, features, mask=None, labels=None):
         states = _scanned(self.lstm, features) if torch.compiler.is_exporting() else self.lstm(features)[0]
         hidden_states = self.dropout(states)  # causal: right padding changes nothing before it
-        if self.intermediate is not None:
-            hidden_states = self.intermediate(hidden_states)
-        return self.output(hidden_states)
+        return hidden_states if self.intermediate is None else self.intermediate(hidden_states)
 
 
 def _scanned(lstm: nn.LSTM, inputs: torch.Tensor) -> torch.Tensor:
@@ -139,8 +147,8 @@ class TransformerHead(_Head):
         self.encoder = TokenEncoder(config)
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
 
-    def forward(self, features, mask=None, labels=None):
-        return self.output(self.encoder(features, mask))
+    def states(self, features, mask=None, labels=None):
+        return self.encoder(features, mask)
 
 
 class EmbeddingHead(_Head):
@@ -164,13 +172,13 @@ class EmbeddingHead(_Head):
         """`(batch, num_tokens, embedding_size)`: rows to hand to Bark in place of embedded tokens."""
         return self.projection(features if self.encoder is None else self.encoder(features, mask))
 
+    def states(self, features, mask=None, labels=None):
+        return self.embeddings(features, mask)
+
     def logits(self, embeddings):
         """Minus the squared distance to every token's embedding, up to a constant per row."""
         table = self.token_embeddings
         return 2 * embeddings @ table.T - table.square().sum(-1)
-
-    def forward(self, features, mask=None, labels=None):
-        return self.logits(self.embeddings(features, mask))
 
     def loss(self, features, mask, labels, smoothing: float):
         embeddings = self.embeddings(features, mask)
@@ -198,7 +206,8 @@ class AutoregressiveHead(_Head):
         self.decoder = nn.TransformerDecoder(layer, config.num_hidden_layers)
         self.fc = nn.Linear(width, config.vocab_size + 3)
 
-    def forward(self, features, mask=None, labels=None):
+    def states(self, features, mask=None, labels=None):
+        """The logits: each token is chosen by them before the next ones are made."""
         if labels is None:
             return self._decode(features, mask)
         previous = F.pad(labels.clamp(min=0), (1, 0), value=self.start_id)[:, :-1]
@@ -209,6 +218,9 @@ class AutoregressiveHead(_Head):
         padding = None if mask is None else torch.zeros_like(mask, dtype=causal.dtype).masked_fill(~mask, -torch.inf)
         hidden_states = self.decoder(hidden_states, features, tgt_mask=causal, memory_key_padding_mask=padding)
         return self.fc(hidden_states)[..., : self.vocab_size]
+
+    def logits(self, states):
+        return states
 
     def _decode(self, features, mask):
         """Greedy, one token at a time, with the keys and values of the past kept."""
@@ -361,25 +373,29 @@ class TokenTransitions(nn.Module):
         self.gains = torch.from_numpy(gains).to(self.gains)
         self.unseen = torch.from_numpy(unseen).to(self.unseen)
 
-    def forward(self, logits: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, parts: Iterable[torch.Tensor], mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Reweight the likeliest tokens of every position by the tokens before and behind it.
 
         The product of the head's probabilities and of the gains of all neighbours, to the power of
         `transition_weight`, is a chain; what it says of each position is computed exactly, forwards and backwards.
 
         Args:
-            logits (`torch.Tensor` of shape `(batch, num_tokens, vocab_size)`): of a head; changed in place, because
-                those of 20 s take 40 MB.
+            parts (`Iterable[torch.Tensor]`): logits of a head, each `(batch, part of num_tokens, vocab_size)`, in
+                order; those of 20 s take 40 MB together.
             mask (`torch.BoolTensor` of shape `(batch, num_tokens)`, *optional*): False on padding, at the end.
 
         Returns:
-            `torch.Tensor`: `logits`, in which only the candidates are other ones.
+            `(candidates, logits)`, both `(batch, num_tokens, num_candidates)`: tokens, and what takes the place of
+            their logits. All other tokens keep theirs.
         """
-        if logits.shape[1] < 2 or not len(self.pairs):
-            return logits
-        best = logits.float().topk(min(NUM_CANDIDATES, self.vocab_size), dim=-1)
-        own = best.values.softmax(-1)  # (batch, num_tokens, candidates)
-        links = (self.weight * self._gains(best.indices)).exp()  # (batch, num_tokens - 1, first, second)
+        best = [part.float().topk(min(NUM_CANDIDATES, self.vocab_size), dim=-1) for part in parts]
+        scores, candidates = (torch.cat(columns, dim=1) for columns in zip(*best, strict=True))
+        if scores.shape[1] < 2 or not len(self.pairs):
+            return candidates, scores
+        own = scores.softmax(-1)  # (batch, num_tokens, candidates)
+        links = (self.weight * self._gains(candidates)).exp()  # (batch, num_tokens - 1, first, second)
         if mask is not None:
             own = torch.where(mask[..., None], own, 1.0)
             links = torch.where(mask[:, 1:, None, None], links, 1.0)
@@ -391,8 +407,7 @@ class TokenTransitions(nn.Module):
         before, behind = torch.cat(messages, dim=1).chunk(2)
         chain = own * before * behind.flip(1)
         chain = (chain / chain.sum(-1, keepdim=True)).clamp(min=torch.finfo(chain.dtype).tiny)
-        values = chain.log() + best.values.logsumexp(-1, keepdim=True)
-        return logits.scatter_(-1, best.indices, values.to(logits.dtype))
+        return candidates, chain.log() + scores.logsumexp(-1, keepdim=True)
 
     def _gains(self, tokens: torch.Tensor) -> torch.Tensor:
         """Of the pairs of candidates `(batch, num_tokens, candidates)` of neighbouring positions."""

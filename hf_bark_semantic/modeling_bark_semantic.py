@@ -41,7 +41,7 @@ from .configuration_bark_semantic import (
 )
 from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, TokenTransitions, build_head
 
-TOKENS_AT_ONCE = 100  # whose probabilities are computed at once
+TOKENS_AT_ONCE = 100  # whose logits are in memory: 4 MB instead of 40 for a window of 20 s
 MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
 
 
@@ -316,19 +316,15 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         groups = [windows[i : i + head_batch_size] for i in range(0, len(windows), head_batch_size)]
         inputs = (input_values, num_samples, audio_codes, num_frames, level)
         temperature = self._temperature(input_values, audio_codes)
-        for group, logits, sources, mask in self._read_windows(groups, batch_size, *inputs):
-            best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
-            parts = logits.tensor_split(-(-logits.shape[1] // TOKENS_AT_ONCE), dim=1)  # a copy of all takes 40 MB
-            normalizer = torch.cat([(part.float() / temperature).logsumexp(-1, keepdim=True) for part in parts], dim=1)
-            best_confidence = (best.values.float() / temperature - normalizer).exp()
+        for group, parts, states in self._read_windows(groups, batch_size, *inputs):
+            likeliest = [_likeliest(part, top_k, temperature) for part in parts]
+            best, best_confidence = (torch.cat(columns, dim=1) for columns in zip(*likeliest, strict=True))
             for i, window in enumerate(group):
                 inside = slice(window.keep_from - window.first_token, window.keep_to - window.first_token)
-                tokens[window.row, window.keep_from : window.keep_to] = best.indices[i, inside]
+                tokens[window.row, window.keep_from : window.keep_to] = best[i, inside]
                 confidence[window.row, window.keep_from : window.keep_to] = best_confidence[i, inside]
                 if embeddings is not None:
-                    vectors = self.head.embeddings(sources[0][i : i + 1], None if mask is None else mask[i : i + 1])
-                    embeddings[window.row, window.keep_from : window.keep_to] = vectors[0, inside].float().cpu()
-            del logits, parts  # before the next ones are computed: 40 MB for 20 s
+                    embeddings[window.row, window.keep_from : window.keep_to] = states[0][i, inside].float().cpu()
             if on_tokens is not None:
                 on_tokens(sum(window.keep_to - window.keep_from for window in group))
         return BarkSemanticTokens(
@@ -366,7 +362,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
         num_tokens, max_tokens = self._count_tokens(input_values, num_samples, audio_codes, num_frames)
-        input_values = self._leveled(input_values, num_samples)
+        gain = self._gain(input_values, num_samples)
+        input_values = input_values if gain is None else input_values * gain
         token_index = torch.arange(max_tokens, device=num_tokens.device).expand(num_tokens.shape[0], -1)
         unpadded = num_samples is num_frames is None or _holds((num_tokens == max_tokens).all())
         valid_tokens = None if unpadded else num_tokens
@@ -436,17 +433,17 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             return num_tokens, min(most)
         return num_tokens, int(num_tokens.max())
 
-    def _leveled(self, input_values, num_samples, level=None):
-        """Waveforms at `config.input_level_db`; what is nearly silent is raised by 40 dB at most."""
+    def _gain(self, input_values, num_samples, level=None):
+        """What brings each row to `config.input_level_db`, `(batch, 1)`, 40 dB at most; None where nothing does."""
         if input_values is None or self.config.input_level_db is None:
-            return input_values
+            return None
         if level is None:
             mask = length_mask(num_samples, input_values.shape[1])
             power = input_values.float().square() if mask is None else input_values.float().square() * mask
             count = input_values.shape[1] if num_samples is None else num_samples
             level = (power.sum(-1) / count).sqrt()
         gain = 10 ** (self.config.input_level_db / 20) / level.clamp(min=1e-6)
-        return input_values * gain.clamp(max=100.0).to(input_values.dtype)[:, None]
+        return gain.clamp(max=100.0).to(input_values.dtype)[:, None]
 
     def _features(self, input_values, num_samples, audio_codes, num_frames, token_index, num_tokens, start_frame=None):
         """Features of every source that is given, each `(batch, num_tokens, feature_size)`, and the backbone's states.
@@ -470,13 +467,13 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return sources, hidden_states
 
     def _at_tokens(self, states, num_frames, frame_index):
-        """Normalize and join the layers, and pick the frame of each token; one behind the end takes the last frame."""
+        """Pick the frame of each token, normalize and join the layers; one behind the end takes the last frame."""
         states = [states[layer] for layer in self.config.backbone_layers]
+        index = _clamped(frame_index, states[0].shape[1] if num_frames is None else num_frames)[..., None]
+        states = [state.gather(1, index.expand(-1, -1, state.shape[-1])) for state in states]
         if self.config.normalize_features:
             states = [F.layer_norm(state, state.shape[-1:]) for state in states]
-        states = torch.cat(states, dim=-1)  # (batch, frames, feature_size)
-        index = _clamped(frame_index, states.shape[1] if num_frames is None else num_frames)
-        return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))
+        return torch.cat(states, dim=-1)  # (batch, tokens, feature_size)
 
     def _codec_features(self, audio_codes, num_frames, token_s, frame_index, num_tokens):
         if self.config.codec_output == "features":
@@ -496,20 +493,22 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     def _read_out(self, sources, mask, labels=None):
         """Loss (None without labels) and logits of the sources, one or two."""
-        weights = [1.0] if len(sources) == 1 else [1 - self.config.codec_weight, self.config.codec_weight]
         if labels is None:
-            logits = [self.head(features, mask) for features in sources]
-            losses = None
-        else:
-            losses, logits = zip(
-                *(self.head.loss(features, mask, labels, self.config.label_smoothing) for features in sources),
-                strict=True,
-            )
-        if len(sources) == 1:
-            return (losses[0] if losses else None), logits[0]
-        logits = sum(weight * part.float().log_softmax(-1) for weight, part in zip(weights, logits, strict=True))
-        loss = sum(weight * part for weight, part in zip(weights, losses, strict=True)) if losses else None
-        return loss, logits
+            return None, self._joined([self.head(features, mask) for features in sources])
+        smoothing = self.config.label_smoothing
+        losses, logits = zip(*(self.head.loss(features, mask, labels, smoothing) for features in sources), strict=True)
+        loss = sum(weight * part for weight, part in zip(self._weights(losses), losses, strict=True))
+        return loss, self._joined(logits)
+
+    def _joined(self, logits):
+        """The logits of one source, or the weighted log-probabilities of two."""
+        if len(logits) == 1:
+            return logits[0]
+        weighted = zip(self._weights(logits), logits, strict=True)
+        return sum(weight * part.float().log_softmax(-1) for weight, part in weighted)
+
+    def _weights(self, sources):
+        return [1.0] if len(sources) == 1 else [1 - self.config.codec_weight, self.config.codec_weight]
 
     def _goes_token_by_token(self):
         return self.config.head_type in ("recurrent", "autoregressive")
@@ -519,18 +518,37 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return (self.config.temperatures or {}).get(kind, 1.0)
 
     def _read_windows(self, groups, batch_size, input_values, num_samples, audio_codes, num_frames, level=None):
-        """Yield each group of windows with its logits `(windows, tokens, vocab_size)`, features and mask of tokens."""
-        inputs = (self._leveled(input_values, num_samples, level), num_samples, audio_codes, num_frames)
+        """Yield each group of windows with an iterator over its logits, and the head's states of every source."""
+        gain = self._gain(input_values, num_samples, level)
+        inputs = (input_values, num_samples, audio_codes, num_frames)
         for group in groups:
-            parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
-            sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
-            num_read = torch.tensor([window.num_tokens for window in group], device=sources[0].device)
-            padded = bool((num_read < sources[0].shape[1]).any())
-            mask = length_mask(num_read if padded else None, sources[0].shape[1])
-            logits = self._read_out(sources, mask)[1]
-            yield group, logits if self.transitions is None else self.transitions(logits, mask), sources, mask
+            yield group, *self._read_group(group, batch_size, gain, *inputs)  # and keep nothing of it
 
-    def _window_features(self, group, input_values, num_samples, audio_codes, num_frames):
+    def _read_group(self, group, batch_size, *inputs):
+        """An iterator over the logits of a group of windows, and the states that they are made of."""
+        parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+        sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
+        num_read = torch.tensor([window.num_tokens for window in group], device=sources[0].device)
+        padded = bool((num_read < sources[0].shape[1]).any())
+        mask = length_mask(num_read if padded else None, sources[0].shape[1])
+        states = [self.head.states(features, mask) for features in sources]
+        return self._logits_in_parts(states, mask), states
+
+    def _logits_in_parts(self, states, mask):
+        """Yield the logits of `TOKENS_AT_ONCE` tokens at a time, `(batch, tokens, vocab_size)`."""
+        if self.transitions is None:
+            yield from self._head_logits(states)
+            return
+        weighed = self.transitions(self._head_logits(states), mask)
+        weighed = zip(*(values.split(TOKENS_AT_ONCE, dim=1) for values in weighed), strict=True)
+        for part, (candidates, logits) in zip(self._head_logits(states), weighed, strict=True):  # computed once more
+            yield part.scatter_(-1, candidates, logits.to(part.dtype))
+
+    def _head_logits(self, states):
+        for part in zip(*(own.split(TOKENS_AT_ONCE, dim=1) for own in states), strict=True):
+            yield self._joined([self.head.logits(own) for own in part])
+
+    def _window_features(self, group, gain, input_values, num_samples, audio_codes, num_frames):
         """Cut the windows out of the inputs and compute their features."""
         device = self.device
         start_frame = torch.tensor([window.start_frame for window in group], device=device)
@@ -541,6 +559,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             starts = [window.start_frame * SAMPLES_PER_FRAME for window in group]
             stops = [window.stop_frame * SAMPLES_PER_FRAME for window in group]
             input_values, num_samples = _cut(input_values, num_samples, group, starts, stops, 0)
+            input_values = input_values if gain is None else input_values * gain[[window.row for window in group]]
         if audio_codes is not None:
             starts = [window.start_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
             stops = [window.stop_frame * CODEC_RATE_HZ // FRAME_RATE_HZ for window in group]
@@ -630,8 +649,17 @@ def _lengths(name, mask, inputs) -> torch.Tensor | None:
     return mask.long().sum(-1)
 
 
+def _likeliest(logits: torch.Tensor, top_k: int | None, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest tokens, best first, and their probabilities at a temperature: `(batch, tokens, top_k or 1)`."""
+    best = logits.topk(top_k) if top_k else logits.max(-1, keepdim=True)
+    normalizer = (logits.float() / temperature).logsumexp(-1, keepdim=True)
+    return best.indices, (best.values.float() / temperature - normalizer).exp()
+
+
 def _stack_rows(parts: list[list[torch.Tensor]]) -> list[torch.Tensor]:
     """Batches of features, one list of sources each, as one batch, right-padded."""
+    if len(parts) == 1:
+        return parts[0]
     longest = max(sources[0].shape[1] for sources in parts)
     padded = [[F.pad(source, (0, 0, 0, longest - source.shape[1])) for source in sources] for sources in parts]
     return [torch.cat(batches) for batches in zip(*padded, strict=True)]
