@@ -1,5 +1,6 @@
 """The snippets of README and of docs/ run as they stand, and CI runs README's commands that are marked for it."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import hf_bark_semantic
 import tiny
 from documented_commands import documented_commands
 from hf_bark_semantic.audio import save_audio
+from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +33,8 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     for name in ("me.wav", "somebody_else.wav"):
         shutil.copy("speech.wav", name)
     Path("book.txt").write_text("the dog runs.\n\nthe cat sleeps.\n")
-    tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
+    bark = tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE, max_new_tokens=150)
+    bark.save_pretrained("suno/bark-small")  # stands in for the Hub's
     tiny.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}
     assert {page for page in DOCUMENTS if "```python" in page.read_text("utf-8")} <= set(PAGES)
@@ -41,6 +44,7 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert len(namespace["result"]["semantic_tokens"]) == 150
     assert namespace["tokens"].semantic_tokens.tolist()[0] == namespace["result"]["semantic_tokens"].tolist()
     assert namespace["from_codes"]["num_tokens"] == 250
+    assert namespace["informed"]["num_tokens"] == 150
     assert len(namespace["converted"]["audio"]) and Path("me.npz").exists()
     assert namespace["spoken"].index == 1
 
@@ -49,6 +53,14 @@ def test_readme_says_what_its_first_snippet_prints(capsys):
     snippet, printed = re.search(r"```python\n(.*?)```\n\n<!-- prints -->\n```text\n(.*?)```", README, re.S).groups()
     exec(compile(snippet, "README.md", "exec"), {})
     assert capsys.readouterr().out == printed
+
+
+def test_command_that_encodes_prints_an_object_for_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_audio("speech.wav", tiny.noise(2.0), 16_000)
+    (command,) = re.findall(r"^bark-semantic (encode .*)$", README, re.M)
+    assert cli.main(command.split()) == 0
+    assert json.loads(capsys.readouterr().out)["num_tokens"] == 100
 
 
 def test_commands_of_the_four_tasks_are_walked_with_those_of_the_training_page():
