@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ class StubHub(ThreadingHTTPServer):
         self.unknown: list[str] = []  # requests that have no answer here
         self.refused: dict[str, tuple[int, str]] = {}  # id -> status and error code of all that is asked of it
         self.cut_off: set[str] = set()  # paths of files whose connection breaks in the middle
+        self.troubles: list[
+            int | None
+        ] = []  # what happens to the next writing requests: a status, or no answer at all
 
     @property
     def commit(self) -> str:
@@ -48,6 +52,8 @@ class _StubHubHandler(BaseHTTPRequestHandler):
     def do_POST(self):
         path, body = self._path(), self._body()
         self.server.tokens.add(self.headers.get("Authorization"))
+        if self._in_trouble():
+            return
         if path == "/api/repos/create":
             name = "/".join(filter(None, (body["organization"], body["name"])))
             self.server.repositories.setdefault(name, {})
@@ -67,8 +73,10 @@ class _StubHubHandler(BaseHTTPRequestHandler):
             self._unknown()
 
     def do_PUT(self):
-        self.server.large_files[self._path().rpartition("/")[2]] = self._body()
-        self._answer(200)
+        content = self._body()
+        if not self._in_trouble():
+            self.server.large_files[self._path().rpartition("/")[2]] = content
+            self._answer(200)
 
     def do_GET(self):
         path = self._path()
@@ -100,6 +108,18 @@ class _StubHubHandler(BaseHTTPRequestHandler):
             self._unknown()
 
     do_HEAD = do_GET
+
+    def _in_trouble(self) -> bool:
+        """Answer a request with the next trouble, if there is one: an error, or a connection that is cut."""
+        if not self.server.troubles:
+            return False
+        status = self.server.troubles.pop(0)
+        if status is None:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        else:
+            self._answer(status, {"Retry-After": "0"})
+        return True
 
     def _upload_action(self, item: dict) -> dict:
         href = f"{self.server.endpoint}/upload/{item['oid']}"

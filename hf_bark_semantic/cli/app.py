@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _temporary_files() -> Iterator[None]:
     """Keep uploads and results in a folder that is removed at the end, also when the page is ended by SIGTERM."""
     before = os.environ.get("GRADIO_TEMP_DIR")
+    if before is not None:
+        os.makedirs(before, exist_ok=True)
     end = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="bark-semantic-", dir=before, ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from huggingface_hub import RepoCard
 
+from ..conversion.hub import hub_errors
 from ..files import write_text
 from ..publishing import CARD, REPORT, adapter_results, add_code, add_results, publish
 from .console import errors_as_one_sentence
@@ -70,8 +71,10 @@ def publish_and_print(folder: Path, repo_id: str, **options) -> None:
 
     Raises:
         PublishingError: the folder cannot be published.
+        HubError: the Hub refused it, or the connection broke.
     """
-    publication = publish(folder, repo_id, **options)
+    with hub_errors(f"Cannot publish to {repo_id}: ", connection=True):
+        publication = publish(folder, repo_id, **options)
     print(publication)
     print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {repo_id}.")
 

@@ -52,11 +52,13 @@ def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[P
 
 
 @contextmanager
-def hub_errors(prefix: str = "") -> Iterator[None]:
+def hub_errors(prefix: str = "", *, connection: bool = False) -> Iterator[None]:
     """What is loaded inside may come from the Hub.
 
     Args:
         prefix (`str`): of the message.
+        connection (`bool`): everything inside goes to the Hub, so that what is no `ValueError` and no `OSError` is an
+            error of the connection, too: of the HTTP client that the installed huggingface_hub uses.
 
     Raises:
         HubError: instead of an error that the Hub led to, whatever its type; others pass as they are.
@@ -67,6 +69,8 @@ def hub_errors(prefix: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         reason = hub_problem(error)
+        if reason is None and connection and not isinstance(error, (ValueError, OSError)):
+            reason = f"{str(error).strip() or type(error).__name__} Type the same again when the Hub can be reached."
         if reason is None:
             raise
         raise HubError(prefix + reason) from error

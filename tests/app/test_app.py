@@ -594,7 +594,10 @@ def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, 
 # ---- the command
 
 
-def test_command_hands_over_what_was_given(bark_folder, encoder, monkeypatch):
+def test_command_hands_over_what_was_given(bark_folder, encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "d=e"):
+        (tmp_path / name).mkdir()
     calls = []
     monkeypatch.setattr("hf_bark_semantic.app.page.serve", lambda studio, **options: calls.append((studio, options)))
     command = ["app", "--bark", bark_folder, "--encoder", encoder, "--device", "cpu", "--port", "7000"]

@@ -181,16 +181,17 @@ def test_what_would_take_hours_is_refused_with_another_way(tmp_path, monkeypatch
 def test_temporary_files_are_gone_when_the_page_ends(end, tmp_path, monkeypatch):
     def serve(studio, **options):
         Path(os.environ["GRADIO_TEMP_DIR"], "upload.wav").write_bytes(b"RIFF")
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(folder.iterdir())) == 1
         os.kill(os.getpid(), end)
         time.sleep(10)
 
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    folder = tmp_path / "not" / "there"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
     monkeypatch.setattr(page, "serve", serve)
     monkeypatch.setattr("hf_bark_semantic.app.studio.Studio", lambda *names, **options: None)
     with contextlib.suppress(SystemExit, KeyboardInterrupt):
         cli.main(["app", "--port", str(free_port())])
-    assert not list(tmp_path.iterdir()) and os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+    assert not list(folder.iterdir()) and os.environ["GRADIO_TEMP_DIR"] == str(folder)
 
 
 def test_of_visitors_who_left_little_is_remembered(monkeypatch):

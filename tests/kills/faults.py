@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from kills.harness import Trial
+from kills.stages import Stage, hub
 
 BLOCK = 4_096  # bytes of a file system in memory
 DATA = ("*.parquet", "*.safetensors", "*.pt", "*.bin", "*.pkl")
@@ -137,20 +136,14 @@ def other_settings(case: Case) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def two_at_once(case: Case) -> Iterator[list[str]]:
     """The command is started again while it is at work: the second one refuses."""
-    first, lock = case.trial, FileLock(case.trial.output / ".lock")
+    first, lock = case.trial, case.trial.output / ".lock"
     second = Case(Trial(first.stage, first.inputs, first.folder), case.rng, case.seconds, case.num_bytes)
     first.start(case.num_processes)
-    while any(process.is_alive() for process in first.processes):
-        with contextlib.suppress(Timeout, FileNotFoundError), lock.acquire(timeout=0):
-            time.sleep(0)
-            continue
-        if lock.lock_file and Path(lock.lock_file).exists():
-            break
-    for process in first.processes:
-        os.kill(process.pid, signal.SIGSTOP)
+    while not _is_held(lock) and any(process.is_alive() for process in first.processes):
+        time.sleep(0.001)
+    first.send(signal.SIGSTOP)
     flaws = second.answer(words="Another run is at work in")
-    for process in first.processes:
-        os.kill(process.pid, signal.SIGCONT)
+    first.send(signal.SIGCONT)
     yield flaws + [f"the first ended with {code}" for code in first.wait() if code]
 
 
@@ -176,19 +169,47 @@ def nobody_reads(case: Case) -> Iterator[list[str]]:
     yield []
 
 
+@contextlib.contextmanager
+def hub_in_trouble(case: Case) -> Iterator[list[str]]:
+    """The Hub answers that it has had too many requests, then that it is broken, and then hangs up."""
+    troubles = [429, 500, None]
+    case.rng.shuffle(troubles)
+    hub().troubles[:] = [None] * case.rng.randrange(3) + troubles
+    flaws = case.answer(words="429|500|[Cc]onnect|disconnect|[Ss]erver", may_succeed=True)
+    hub().troubles.clear()
+    yield flaws
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
-        full_disk, read_only_folder, clock_set_back, damaged_file, leftovers, other_settings, two_at_once, nobody_reads
+        full_disk,
+        read_only_folder,
+        clock_set_back,
+        damaged_file,
+        leftovers,
+        other_settings,
+        two_at_once,
+        nobody_reads,
+        hub_in_trouble,
     )
-}  # fmt: skip
+}
 
 
-def concerns(fault: str, stage) -> bool:
+def concerns(fault: str, stage: Stage) -> bool:
     """Whether a fault can happen to a stage."""
+    if fault == "hub_in_trouble":
+        return stage.name == "publish"
     if fault == "two_at_once":
         return stage.refuses_a_second
-    return fault != "other_settings" or bool(stage.other_settings)
+    if fault == "other_settings":
+        return bool(stage.other_settings)
+    return stage.writes or fault == "nobody_reads"
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a lock of this file, by the list of the kernel (Linux)."""
+    return lock.exists() and f":{lock.stat().st_ino} " in Path("/proc/locks").read_text()
 
 
 def _mount(*arguments) -> bool:

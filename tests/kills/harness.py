@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -95,10 +96,13 @@ class Trial:
             time.sleep(0.01)
         return [process.exitcode for process in self.processes]
 
+    def send(self, number: int) -> None:
+        for process in self.processes:
+            _send(process, number)
+
     def end(self, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
-        for process in self.processes:
-            _send(process, signal.SIGTERM)
+        self.send(signal.SIGTERM)
         while time.monotonic() < deadline and any(process.is_alive() for process in self.processes):
             time.sleep(0.01)
         for process in self.processes:
@@ -133,6 +137,7 @@ class Trial:
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         before()
         self.stage.run(self.inputs, self.output, *options)
 

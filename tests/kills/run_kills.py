@@ -81,6 +81,7 @@ class Undisturbed:
         shutil.rmtree(folder, ignore_errors=True)
         self.stage, self.inputs = stage, folder / "inputs"
         self.inputs.mkdir(parents=True)
+        stage.start()
         writer = in_child(stage.make_inputs, self.inputs)
         writer.join()
         assert writer.exitcode == 0, stage.name
@@ -137,12 +138,14 @@ def summarize(records: Sequence[dict]) -> dict[str, Any]:
     for name in dict.fromkeys(record["command"] for record in records):
         own = [record for record in records if record["command"] == name]
         sent = [signal for record in own for signal in record["signals"]]
-        commands[name]["faults"] = sum(record["fault"] is not None for record in own)
-        counts = {signal: sum(s["signal"] == signal for s in sent) for signal in SIGNALS}
-        commands[name] = {"trials": len(own), "signals": len(sent)}
-        commands[name] |= counts
-        commands[name]["equal"] = sum(not record["flaws"] for record in own)
-        commands[name]["bit_for_bit"] = sum(bool(record.get("bit_for_bit")) for record in own)
+        commands[name] = {
+            "trials": len(own),
+            "faults": sum(record["fault"] is not None for record in own),
+            "signals": len(sent),
+            **{signal: sum(s["signal"] == signal for s in sent) for signal in SIGNALS},
+            "equal": sum(not record["flaws"] for record in own),
+            "bit_for_bit": sum(bool(record.get("bit_for_bit")) for record in own),
+        }
     return {"commands": commands, "not_survived": [record for record in records if record["flaws"]]}
 
 

@@ -1,15 +1,21 @@
 """The long commands at tiny sizes: what each reads, how it is called, and what of its output shall be equal."""
 
+import atexit
 import fnmatch
+import hashlib
 import io
 import json
+import shutil
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import soundfile
 import torch
 import yaml
@@ -19,6 +25,7 @@ from transformers import AutoModel
 
 from buzzing_voices import Counting, save_voices
 from hf_bark_semantic import VoicePrompt, save_audio
+from hf_bark_semantic.app.shelf import Shelf
 from hf_bark_semantic.cli import (
     evaluate_encoder,
     evaluate_voice,
@@ -26,13 +33,15 @@ from hf_bark_semantic.cli import (
     generate_corpus,
     import_corpus,
     package_encoder,
+    publish,
     train_encoder,
 )
 from hf_bark_semantic.configuration_bark_semantic import (
     num_codec_frames,
     num_samples_of_codec_frames,
 )
-from hf_bark_semantic.files import sha256_of_file
+from hf_bark_semantic.files import atomic_write, sha256_of_file
+from stub_hub import StubHub, running_hub, use_hub
 from tiny import (
     backbone_config,
     corpus_row,
@@ -59,7 +68,9 @@ class Stage:
         other_settings (`tuple[str, ...]`): options with which nobody may go on, ...
         refusal (`str`): ... and what of them the error names.
         refuses_a_second (`bool`): it keeps others out of its folder while it is at work.
+        writes (`bool`): it writes its results itself; of others, this file writes them.
         unlike (`tuple[str, ...]`): patterns of files that may differ between runs.
+        start (`Callable`): what must be there before any process is started.
     """
 
     name: str
@@ -70,10 +81,13 @@ class Stage:
     other_settings: tuple[str, ...] = ()
     refusal: str = ""
     refuses_a_second: bool = True
+    writes: bool = True
     unlike: tuple[str, ...] = ()
+    start: Callable[[], Any] = lambda: None
 
     def may_differ(self, name: str) -> bool:
-        return any(fnmatch.fnmatch(name, f"output/{pattern}") for pattern in self.unlike)
+        patterns = (*self.unlike, "set_aside/*")  # what was damaged is kept there
+        return any(fnmatch.fnmatch(name, f"output/{pattern}") for pattern in patterns)
 
 
 def without_clocks(value: Any) -> Any:
@@ -299,6 +313,77 @@ def package(inputs: Path, output: Path, *options: str) -> None:
     package_encoder.main([*arguments, "--license", "mit", *options])
 
 
+@cache
+def hub() -> StubHub:
+    """A stub Hub in a thread of the process that disturbs."""
+    context = running_hub()
+    atexit.register(context.__exit__, None, None, None)
+    return context.__enter__()
+
+
+def repository_of(output: Path) -> str:
+    return f"me/{hashlib.sha256(str(output).encode()).hexdigest()[:12]}"
+
+
+def inputs_of_publication(folder: Path) -> None:
+    inputs_of_packaging(folder)
+    package(folder, folder / "encoder")
+    (folder / "encoder" / ".lock").unlink(missing_ok=True)
+
+
+def publish_folder(inputs: Path, output: Path, *options: str) -> None:
+    if not output.exists():
+        copied = output.with_name("copied")
+        shutil.rmtree(copied, ignore_errors=True)
+        shutil.copytree(inputs / "encoder", copied)
+        copied.rename(output)
+    with pytest.MonkeyPatch.context() as patch:
+        use_hub(hub(), output.parents[1] / "cache", patch)
+        patch.setenv("HF_TOKEN", "hf_stub")
+        publish.main([str(output), repository_of(output), "--license", "cc-by-4.0", *options])
+
+
+def outcome_of_publication(output: Path) -> dict[str, Any]:
+    files = {
+        name: hashlib.sha256(content if isinstance(content, bytes) else content.read_bytes()).hexdigest()
+        for name, content in hub().repositories[repository_of(output)].items()
+    }
+    assert not hub().unknown, hub().unknown
+    return {"published": files, **digests(output, "*")}
+
+
+def inputs_of_batch(folder: Path) -> None:
+    save_bark(folder)
+    save_tiny_encoder(folder / "encoder")
+
+
+def speak_on_page(inputs: Path, output: Path, *options: str) -> None:
+    """The page and a visitor of it in one process, so that a kill meets both."""
+    import gradio_client
+
+    from hf_bark_semantic.app import page
+    from hf_bark_semantic.app.studio import PRESET, Studio
+
+    bark = str(inputs / "bark")
+    shown = page.build_page(Studio(bark, encoder=str(inputs / "encoder"), device="cpu"), Shelf(output / "voices"))
+    _, address, _ = page.launch(shown, port=None)
+    visitor = gradio_client.Client(address, verbose=False, analytics_enabled=False, download_files=output.parents[1])
+    settings = (1, "", "", "", "", "full", "fixed", "wav")
+    lines = "the dog runs.\nthe cat sleeps.\na dog sleeps."
+    _, archive = visitor.predict(0, bark, "", f"{PRESET}v2/en_a", *settings, lines, api_name="/speak_lines")
+    output.mkdir(exist_ok=True)
+    with atomic_write(output / "speech.zip") as file:
+        file.write(Path(archive).read_bytes())
+    shown.close()
+
+
+def outcome_of_batch(output: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(output / "speech.zip") as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    spoken = {name: soundfile.read(io.BytesIO(data))[0] for name, data in content.items() if name.endswith(".wav")}
+    return {**spoken, "lines": content["lines.tsv"].decode()}
+
+
 STAGES = {
     stage.name: stage
     for stage in (
@@ -336,6 +421,13 @@ STAGES = {
         Stage(
             "package_encoder", inputs_of_packaging, package,
             lambda output: digests(output, "*"), refuses_a_second=False,
+        ),
+        Stage(
+            "publish", inputs_of_publication, publish_folder, outcome_of_publication,
+            refuses_a_second=False, writes=False, start=hub,
+        ),
+        Stage(
+            "app", inputs_of_batch, speak_on_page, outcome_of_batch, refuses_a_second=False, writes=False,
         ),
     )
 }  # fmt: skip
