@@ -18,6 +18,17 @@ ROOT = Path(__file__).parents[1]
 DIGITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero"] * 2
 TEXTS = [" ".join(DIGITS[start : start + 5]) + "." for start in range(10)]
 TEXTS += [" ".join(DIGITS[start : start + 9 : 2]) + "." for start in range(5)]
+DOCUMENTS = ["README.md", "training/README.md", "training/RESULTS.md"]
+DOCUMENTS += [
+    path.relative_to(ROOT).as_posix()
+    for place in ("docs/*.md", "hf_bark_semantic/cli/*.py", "training/benchmarks/*.py")
+    for path in sorted(ROOT.glob(place))
+]
+STAGES = sorted({path.stem for path in ROOT.glob("training/*.py")} | {"benchmark_encoders"})
+COMMAND = re.compile(
+    rf"(bark-semantic \w+|\b(?:{'|'.join(STAGES)})\b(?:\.py)?(?: (?:prepare|train|merge|push)\b)?)([^`|\n]*)"
+)
+REPOSITORY = re.compile(r"\b(suno/bark|facebook/|microsoft/|community:[a-z])")
 TINY = {
     "nano_corpus": ["training.steps=2", "batches.num_tokens=64"],
     "finetune_nano": ["training.steps=1", "batches.num_positions=1500", "validation.every=1", "samples=[]"],
@@ -59,10 +70,22 @@ def documented_script(document: str, marker: str) -> str:
     return block
 
 
+def commands_on_repositories(text: str) -> dict[str, set[str]]:
+    """Programs of the package, as `finetune_bark prepare`, that a text tells to type with a Hub id; their options."""
+    found = {}
+    text = re.sub(r"(?<!`)`[^`]+`(?!`)", lambda code: code[0].replace("\n", " "), re.sub(r"\\+\n", " ", text))
+    for program, rest in COMMAND.findall(text):
+        if REPOSITORY.search(rest):
+            found.setdefault(program.replace(".py", ""), set()).update(re.findall(r"--[a-z-]+", rest))
+    return found
+
+
 def module_and_options(command: list[str]) -> tuple[str, list[str]]:
     """The module that a command of the package runs, and its options."""
     if command[0] == "bark-semantic":
         return "hf_bark_semantic.cli.main", command[1:]
+    if command[1].startswith("training/"):
+        return Path(command[1]).stem, command[2:]
     assert command[:2] == ["python", "-m"] or command[0] in ("accelerate", "torchrun"), shlex.join(command)
     place = command.index("-m") + 1
     return command[place], command[place + 1 :]
