@@ -146,12 +146,21 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+        """As in transformers, which would make up weights that a checkpoint lacks; here they are an error.
+
+        Raises:
+            ValueError: the checkpoint lacks weights that are read.
+        """
+        model, loading = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if missing := sorted(loading["missing_keys"]):
+            raise ValueError(
+                f"{model.config.name_or_path!r} lacks {len(missing)} of its weights, such as {missing[0]!r}: it is "
+                "damaged, or its config is of another model. Download it again."
+            )
         if model.transitions is not None:  # integers are not converted, and would keep the whole file in memory
             model.transitions.pairs = model.transitions.pairs.clone()
-        return loaded
+        return (model, loading) if output_loading_info else model
 
     @classmethod
     def from_backbone(cls, backbone, **config) -> "BarkSemanticEncoderModel":

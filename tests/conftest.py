@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import HealthCheck, settings
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_bark_semantic import (
@@ -19,6 +20,11 @@ from hf_bark_semantic import (
 from hf_bark_semantic.pipelines import cloning
 from stub_hub import running_hub, use_hub
 from tiny import corpus_row, save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
+
+EXAMPLES = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+settings.register_profile("quick", max_examples=10, derandomize=True, **EXAMPLES)
+settings.register_profile("long", max_examples=1_000, **EXAMPLES)  # pytest --hypothesis-profile long
+settings.load_profile("quick")
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, SeamlessM4TFeatureExtractor, WhisperFeatureExtractor, WhisperModel
 
 from hf_bark_semantic import BarkSemanticEncoderConfig, BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
@@ -133,6 +134,17 @@ def test_cut_backbone_equals_the_full_one(backbone, layer):
     frames = ours.shape[1]
     assert len(model.backbone.model.encoder.layers) == layer
     torch.testing.assert_close(ours, theirs[:, :frames], atol=2e-4 if "bert" in backbone else 2e-5, rtol=1e-3)
+
+
+def test_a_checkpoint_without_some_weights_is_refused_instead_of_made_up(tmp_path):
+    model = tiny_encoder()
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in weights if name.startswith("head."))
+    save_file({key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors")
+    for load in (BarkSemanticEncoderModel.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(ValueError, match="lacks 1 of its weights, such as 'head"):
+            load(tmp_path)
 
 
 def test_the_backbone_of_an_encoder_is_one_for_another(tmp_path):

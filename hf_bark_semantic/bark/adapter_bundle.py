@@ -142,6 +142,7 @@ def load_adapters(
 
     Raises:
         AdapterError: no bundle, a damaged one, one of another Bark, or a name that is taken.
+        VoicePromptError: the voice beside the adapters is damaged, or of another Bark.
         OSError: the Hub cannot be reached, and nothing is cached.
     """
     folder = Path(source)

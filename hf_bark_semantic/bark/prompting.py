@@ -50,7 +50,17 @@ def text_to_ids(text: str, tokenizer: Any) -> np.ndarray:
 
     Returns:
         `np.ndarray`: int64 of shape `(num_text_ids,)`.
+
+    Raises:
+        ValueError: half of a surrogate pair in the text, which is no character.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The text has {text[error.start]!r} as its character {error.start + 1}, which is half of one: a text in "
+            "UTF-16 was cut there, or one in another encoding was read as UTF-8. Remove it."
+        ) from error
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
     return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
 

@@ -225,7 +225,7 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
         return BarkSemanticEncoderProcessor()
     try:
         return AutoProcessor.from_pretrained(place, revision=getattr(model.config, "_commit_hash", None))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # transformers raises whatever the values of a damaged file lead it to
         raise OSError(
             f"There is no usable processor in {place!r}, where the encoder came from: {error}. Save one there "
             "(`processor.save_pretrained(folder)`), or pass processor=BarkSemanticEncoderProcessor()."

@@ -27,7 +27,7 @@ from hf_bark_semantic.bark.prompting import (
 )
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.voices.window import prompt_report
-from tiny import tiny_bark
+from tiny import tiny_bark, tiny_bark_processor
 
 PARTS = ("semantic_config", "coarse_acoustics_config", "fine_acoustics_config", "codebook_size")
 DEFAULTS = {name: BarkGenerationConfig().to_dict()[name] for name in PARTS}
@@ -83,6 +83,11 @@ def test_text_ids_have_no_special_tokens():
 
     assert text_to_ids("a bc def", tokenizer).tolist() == [1, 2, 3]
     assert text_to_ids("", SimpleNamespace(tokenizer=tokenizer)).dtype == np.int64
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_place():
+    with pytest.raises(ValueError, match="character 5, which is half"):
+        text_to_ids("the \ud83d", tiny_bark_processor().tokenizer)
 
 
 def test_the_text_stage_may_say_semantic_tokens_and_the_end():
