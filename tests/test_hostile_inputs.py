@@ -27,6 +27,7 @@ from hf_bark_semantic.audio import AudioError, list_audio_files, load_audio, loa
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt, VoicePromptError
 from hf_bark_semantic.corpus.formats import read_fairseq
 from hf_bark_semantic.corpus.rows import read_corpus
+from hf_bark_semantic.corpus.untrusted import read_file
 from hf_bark_semantic.trainers.encoder_config import read_encoder_config
 from hostile_files import CANARY, LFS_POINTER, WEB_PAGE, Payload, file_of, files_below
 from sound_files import encoded
@@ -96,6 +97,7 @@ def audio_row(name: str, build: Callable, word: str, *, load: Callable = load_au
 
 AUDIO = [
     audio_row("a file that is not there", lambda folder: folder / "missing.wav", "No such file"),
+    audio_row("a name that no file can have", value(lambda: "a" * 5_000), "No such file"),
     audio_row("a folder", lambda folder: folder, "is a folder"),
     audio_row("a device", value(lambda: "/dev/zero"), "device"),
     audio_row("a path with a zero byte", value(lambda: "a\0b.wav"), "zero byte"),
@@ -317,6 +319,7 @@ def prompt_row(name: str, build: Callable, word: str, *, load: Callable = VoiceP
 FLOATS = np.zeros((300, 1_024), np.float32)
 PROMPTS = [
     prompt_row("a file that is not there", lambda folder: folder / "missing.npz", "No such file"),
+    prompt_row("a name that no file can have", value(lambda: "a" * 5_000), "No such file"),
     prompt_row("a folder", lambda folder: folder, "is a folder"),
     prompt_row("an empty file", file_of(b"", "voice.npz"), "is empty"),
     prompt_row("a Git-LFS pointer", file_of(LFS_POINTER, "voice.npz"), "git lfs pull"),
@@ -489,6 +492,12 @@ CORPORA = [
     corpus_row_of("audio of two axes", shard_of(audio=[[0.0], [0.5]]), "(2, 1)"),
     corpus_row_of(
         "a manifest that is not in UTF-8", fairseq_of(b"/\n\xff\t1\n", b"1\n"), "Line 2", read_fairseq_pairs
+    ),
+    corpus_row_of(
+        "a recording whose name no file can have",
+        fairseq_of(b"a" * 5_000 + b"\n" + b"b" * 5_000 + b"\t1\n", b"1\n"),
+        "there is no file",
+        lambda manifest: [read_file(pair.audio) for pair in read_fairseq_pairs(manifest)],
     ),
     corpus_row_of(
         "an id beyond 64 bits", fairseq_of(b"/\na.wav\t1\n", b"9" * 30 + b"\n"), "are no ids", read_fairseq_pairs

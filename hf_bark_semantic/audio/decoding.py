@@ -116,9 +116,9 @@ def _open(source: Any) -> tuple[str, BinaryIO, bytes]:
         path = Path(source)
         if "\0" in str(path):
             raise AudioError(f"The path {str(path)!r} holds a zero byte. Pass the audio's bytes, or a clean path.")
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path's methods, this and the next also take a name that no file can have
             raise AudioError(f"{str(path)!r} is a folder. Name a file in it; `list_audio_files` finds them.")
-        if not path.exists():
+        if not os.path.exists(path):
             raise AudioError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
         if not path.is_file():
             raise AudioError(f"{str(path)!r} is a device or a pipe, not a file. Save the recording to a file first.")

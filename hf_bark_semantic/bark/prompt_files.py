@@ -135,9 +135,9 @@ def _check_keys(arrays: Mapping, found: list[str], name: str) -> None:
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], dict[str, int]]:
     """Read the known entries of an .npz, the names of all, and the comment; nothing is unpickled or extracted."""
     name = repr(path.name)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's methods, this and the next also take a name that no file can have
         raise VoicePromptError(f"{str(path)!r} is a folder. Name an .npz in it.")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VoicePromptError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise VoicePromptError(

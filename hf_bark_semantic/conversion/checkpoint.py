@@ -35,11 +35,11 @@ def check_file(path: str | os.PathLike) -> tuple[Path, bytes]:
     path = Path(path)
     if "\0" in str(path):
         raise error_about(path, "has a zero byte, which no path can have. Check where it comes from.")
-    if path.is_dir() and (path / "model.bin").is_file():
+    if os.path.isfile(path / "model.bin"):  # unlike Path's methods, this also takes a name that no file can have
         path = path / "model.bin"
-    if path.is_dir():
+    if os.path.isdir(path):
         raise error_about(path, "is a folder without a `model.bin`. Name the checkpoint's file.")
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"No such file: {str(path)!r}. Check the path, or download the checkpoint first.")
     if not path.is_file():
         raise error_about(path, "is a device or a pipe, not a file. Copy the checkpoint to a file.")

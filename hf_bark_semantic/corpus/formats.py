@@ -57,7 +57,7 @@ def read_fairseq(
             f"{manifest.name} names {len(lines)} recordings and {labels.name} has {len(ids)} lines of labels. Both "
             "must be of one export."
         )
-    root = Path(root) if root is not None else Path(first) if Path(first).is_dir() else manifest.parent
+    root = Path(root) if root is not None else Path(first) if os.path.isdir(first) else manifest.parent
     names = [line.split("\t")[0].replace("\\", "/") for line in lines]
     for name in names:
         refuse_escape(name, manifest)

@@ -116,7 +116,7 @@ def _content(pair: Pair | ValueError) -> tuple:
         return (str(pair),)
     audio = pair.audio
     if isinstance(audio, Path):
-        audio = stamp_of_file(audio) if audio.is_file() else "none"
+        audio = stamp_of_file(audio) if os.path.isfile(audio) else "none"
     return pair.semantic_tokens, pair.audio_codes, audio
 
 

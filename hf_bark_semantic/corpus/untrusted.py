@@ -9,6 +9,7 @@ escapes         whether a name points outside of the place that it is in; `refus
 
 import io
 import math
+import os
 import zipfile
 from pathlib import Path, PurePosixPath
 from tokenize import TokenError
@@ -81,7 +82,7 @@ def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
 
 def read_file(path: Path) -> bytes:
     limit = MAX_ARRAY_BYTES if path.suffix.lower() == ".npy" else MAX_AUDIO_BYTES
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's method, it also takes a name that no file can have
         raise ValueError(f"there is no file {str(path)!r}")
     if path.stat().st_size > limit:
         raise ValueError(f"{path.name} has {path.stat().st_size:,} bytes; at most {limit:,} are read")

@@ -158,7 +158,7 @@ def _other_safetensors_header(content: bytes, random: Random) -> bytes:
 def _other_json(content: bytes, random: Random) -> bytes:
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _other_text(content, random)
     if random.random() < 0.02:
         depth = random.choice((500, 100_000))
