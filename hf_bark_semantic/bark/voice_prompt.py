@@ -7,8 +7,8 @@ Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have e
 codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
 shifts the voice against the words. All 305 public prompts that we hold keep it.
 
-A prompt belongs to one kind of Bark: ids of another's vocabulary are other sounds. Files say so, see prompt_files; of
-those that do not, nano's are told from Suno's by their ids.
+A prompt belongs to one kind of Bark: ids of another's vocabulary are other sounds. Files say which (see prompt_files);
+where one does not, its ids distinguish nano's prompts from Suno's.
 """
 
 import os

@@ -39,7 +39,7 @@ MIT. The Whisper weights in it are OpenAI's (MIT); the Bark artefacts that it le
 community's (MIT)."""
 
 WITHOUT_PACKAGE = """
-Where hf_bark_semantic is not installed, transformers runs the code that lies beside these weights, if it is told to:
+Where hf_bark_semantic is not installed, transformers can run the code that is stored beside these weights:
 
 ```python
 encode = pipeline("audio-to-bark-semantic", model="the name of this repository", trust_remote_code=True)
@@ -234,9 +234,9 @@ def corpus_in_words(record: Mapping) -> str:
 
 
 def calibration_sentence(calibration: Mapping) -> str:
-    """How far the confidence can be believed."""
+    """The calibration of the confidence, in one sentence."""
     if not calibration:
-        return "How far its confidence can be believed was not measured."
+        return "The calibration of its confidence was not measured."
     errors = {inputs: row["errors"]["all"] for inputs, row in calibration.items()}
     figures = "; ".join(f"{k}: " + ", ".join(f"{v:.1%} {n}" for n, v in row.items()) for k, row in errors.items())
     return f"Expected calibration error of its confidence, before and after the config's temperatures: {figures}."
