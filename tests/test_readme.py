@@ -160,3 +160,9 @@ def test_every_file_and_heading_that_the_docs_link_to_exists(document):
         place = document.parent / file if file else document
         assert place.exists(), target
         assert not heading or heading in anchors(place), target
+
+
+def test_tests_that_documents_name_are_there():
+    tests = "".join(file.read_text("utf-8") for file in sorted(Path(__file__).parent.rglob("test_*.py")))
+    named = [name for document in DOCUMENTS for name in re.findall(r"`(test_\w+)`", document.read_text("utf-8"))]
+    assert len(named) > 20 and [name for name in named if f"def {name}(" not in tests] == []
