@@ -78,12 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         make_folder(arguments.output)
     files = [Path(file) for file, problem in inputs.items() if problem is None]
-    progress = EncodingProgress(len(inputs), arguments.progress)
     if not files:  # there is nothing to load an encoder for
-        return _give(inputs, iter(()), {}, progress, as_json=arguments.json)
+        return _give(inputs, iter(()), {}, EncodingProgress(len(inputs), arguments.progress), as_json=arguments.json)
     targets = records.output_paths(files, arguments.output)
     transcribe = load_transcriber(arguments)
     encoder = load_encoder(arguments)
+    progress = EncodingProgress(len(inputs), arguments.progress)
     encoded = _encoded(files, encoder, transcribe, progress, arguments)
     code = _give(inputs, encoded, targets, progress, as_json=arguments.json)
     accuracy = accuracy_line(encoder.model.config.name_or_path)

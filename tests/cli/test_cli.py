@@ -23,8 +23,9 @@ from transformers import BarkProcessor, EncodecConfig, EncodecModel, pipeline
 import hf_bark_semantic
 from hf_bark_semantic.audio import load_audio, save_audio
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
-from hf_bark_semantic.cli import encode, progress, records, speech
+from hf_bark_semantic.cli import console, encode, progress, records, speech
 from hf_bark_semantic.cli import main as cli
+from hf_bark_semantic.evaluation import judges
 from hf_bark_semantic.pipelines.cloning import VoiceCloningPipeline
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline
 from hf_bark_semantic.voices.provenance import read_provenance
@@ -223,6 +224,7 @@ def test_a_cloned_voice_has_the_tokens_of_its_words(encoder, bark_folder, whispe
 
 
 def test_words_need_a_bark_and_transcripts_a_recognizer(encoder, recordings, monkeypatch, capsys):
+    assert console.WHISPER in judges.TRANSCRIBERS
     monkeypatch.setattr("hf_bark_semantic.cli.encode.load_encoder", None)
     monkeypatch.setattr("hf_bark_semantic.cli.clone.load_encoder", None)
     recording, clone = str(recordings / "a.wav"), ["--output", str(recordings / "voice.npz")]
