@@ -26,7 +26,7 @@ from ..voices.speaking import LONG_FORMS
 from .guard import LOOPBACK, Guard
 from .history import FIELDS
 from .look import CSS, theme
-from .pictures import DRAG, OVERVIEW, PLAYER
+from .scripts import DRAG, OVERVIEW, PLAYER
 from .shelf import Shelf
 from .studio import MAX_LINES, Studio
 from .visit import CONSENT, NOTHING_READ, Visit
