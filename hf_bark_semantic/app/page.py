@@ -16,19 +16,21 @@ in the visitors' browsers alone. So is what they had said.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ..audio import SAVED_FORMATS
 from ..bark.request import PROMPT_MODES
+from ..packaged import nano_recording
 from ..voices.speaking import LONG_FORMS
 from .guard import LOOPBACK, Guard
 from .history import FIELDS
 from .look import CSS, theme
-from .scripts import DRAG, OVERVIEW, PLAYER
+from .scripts import DRAG, LINES, OVERVIEW, PLAYER
 from .shelf import Shelf
-from .studio import MAX_LINES, Studio
+from .studio import MAX_LINES, OWN, Studio
 from .visit import CONSENT, NOTHING_READ, Visit
 
 TITLE = "Voices for Bark"
@@ -36,12 +38,17 @@ HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
+HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
 
 CUES = ("[laughs]", "[sighs]", "♪", "—")
+NOTHING_CHOSEN = {"bark": None, "voice": None, "text": ""}  # before the first visit
 EXAMPLES = ("The dog runs to the river.", "Could you open the window, please?", "Five seven one nine two.")
 BROWSER = {"secret": "hf_bark_semantic"}  # what a browser keeps is not secret, and must outlive this process
+
+_PROMPTED = ("all", "sound alone", "tokens alone", "nothing")  # in words, PROMPT_MODES
+_FOLLOWED = ("the voice", "the piece before")  # in words, LONG_FORMS
 
 # nothing from elsewhere, whatever the page's libraries may want; gradio's scripts are inline
 _POLICY = (
@@ -128,6 +135,7 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
         # gradio has no values of them before the tab is opened
         fields.own = gr.State({}) if shelf else gr.BrowserState({}, storage_key="bark-voices", **BROWSER)
         fields.history = gr.BrowserState([], storage_key="bark-history", **BROWSER)
+        fields.last = gr.BrowserState(dict(NOTHING_CHOSEN), storage_key="bark-last", **BROWSER)
         fields.num_cancelled = gr.Number(0, visible=False)  # sent along with every job; see Studio.work
         menus = _add_menus(visit)
         with gr.Tab("Clone"):
@@ -154,7 +162,8 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
         )  # fmt: skip
         with gr.Tab("Convert"):
             fields.source = _recording("A recording whose words the voice shall say, as they are said", "source")
-            stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings).stop)
+            example = partial(_offer_example, fields.source, "Try it with an example")
+            stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings, below=example).stop)
         with gr.Tab("Batch"):
             stops.append(_batch_tab(visit, settings))
         with gr.Accordion("How Bark speaks", open=False), gr.Row():
@@ -163,10 +172,13 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
         for stop in stops:
             stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
         _connect_menus(visit, menus, unknown)
-        arrived = [fields.own, fields.voice, fields.past]
-        page.load(
-            visit.arrive, {*_models(visit), fields.own, fields.history}, arrived, **_computing("arrive", fields.voice)
-        )
+        kept = {*_models(visit), fields.own, fields.history, fields.last}
+        arrived = [fields.own, fields.bark, fields.voice, fields.text, fields.past]
+        page.load(visit.arrive, kept, arrived, **_computing("arrive", fields.voice))
+        for name in NOTHING_CHOSEN:
+            choice = getattr(fields, name)
+            keep = f"(last, chosen) => ({{...last, {name}: chosen}})"
+            choice.change(None, [fields.last, choice], fields.last, js=keep)
         page.unload(visit.leave)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -210,7 +222,7 @@ def _add_menus(visit: Visit) -> _Menus:
     with gr.Row():
         download = gr.Button("Download", visible=False, elem_id="download")
         listen = gr.Button("Listen to this voice", elem_id="listen", size="sm", min_width=120)
-        delete = gr.Button("Delete this voice", elem_id="delete", size="sm", min_width=120)
+        delete = gr.Button("Delete this voice", visible=False, elem_id="delete", size="sm", min_width=120)
     sample = gr.Audio(label="The voice", interactive=False, visible=False, buttons=[], elem_id="sample")
     return _Menus(download, listen, delete, sample)
 
@@ -227,6 +239,10 @@ def _connect_menus(visit: Visit, menus: _Menus, unknown: gr.Markdown) -> None:
     menus.delete.click(
         visit.delete, {*models, *voice}, [fields.voice, fields.own], **_computing("delete", fields.voice)
     )
+    fields.voice.change(
+        lambda voice: gr.update(visible=str(voice).startswith(OWN)), fields.voice, menus.delete, queue=False,
+        show_progress="hidden", api_name=False,
+    )  # fmt: skip
 
 
 def _models(visit: Visit) -> set[gr.Component]:
@@ -249,14 +265,14 @@ def _add_settings(visit: Visit) -> list[gr.Component]:
         setting = gr.Textbox(label=label, info=info, placeholder="the Bark's own", max_lines=1, render=False)
         setattr(fields, name, setting)
     fields.prompt_mode = gr.Dropdown(
-        list(PROMPT_MODES), value=PROMPT_MODES[0], label="Stages that receive the voice",
-        info="all; its sound alone; its words alone; none", render=False,
+        list(zip(_PROMPTED, PROMPT_MODES, strict=True)), value=PROMPT_MODES[0], label="Parts of the voice for Bark",
+        info="Its tokens say how it speaks, its sound says how it sounds.", render=False,
     )  # fmt: skip
     fields.long_form = gr.Radio(
-        list(LONG_FORMS), value=LONG_FORMS[0], label="Long texts",
-        info="each piece follows the voice, or the piece before", render=False,
+        list(zip(_FOLLOWED, LONG_FORMS, strict=True)), value=LONG_FORMS[0], label="Long texts",
+        info="What each piece follows.", render=False,
     )  # fmt: skip
-    fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="Files", info="of speech", render=False)
+    fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="Files of speech", info="Their format.", render=False)
     temperatures = [fields.temperature, fields.fine_temperature]
     guidance = [fields.guidance_scale, fields.voice_guidance_scale]
     return [fields.seed, *temperatures, *guidance, fields.prompt_mode, fields.long_form, fields.format]
@@ -268,6 +284,7 @@ def _clone_tab(visit: Visit) -> gr.Button:
         with gr.Column():
             fields.recording = _recording("A recording of the voice: some seconds of clear speech", "reference")
             fields.recording.render()
+            _offer_example(fields.recording, "Try it with an example: a synthetic voice")
             part = gr.HTML(
                 label="The chosen part; drag it", html_template=OVERVIEW, js_on_load=DRAG, elem_id="part",
                 elem_classes="overview",
@@ -299,11 +316,11 @@ def _clone_tab(visit: Visit) -> gr.Button:
                 report = gr.Textbox(
                     label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
                 )
-            saved = gr.File(label="Voice prompt", interactive=False, visible=False, height=120, elem_id="saved")
+            saved = gr.DownloadButton("Download the voice prompt", visible=False, elem_id="saved")
     models, bounds = _models(visit), [fields.start_s, fields.end_s]
     of_part = dict(zip([summary, sound, shown, tokens], NOTHING_READ, strict=True))
     # consent is for one recording, and so is what was made of it
-    _reset(fields.recording.change, {fields.consent: False, part: None, **of_part, report: "", saved: None})
+    _reset(fields.recording.change, {fields.consent: False, part: None, **of_part, report: "", saved: HIDDEN})
     _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
@@ -313,13 +330,13 @@ def _clone_tab(visit: Visit) -> gr.Button:
     part.drag(None, part, bounds, js="(part) => [part.start_s, part.end_s]")
     for bound in bounds:
         bound.input(None, [part, *bounds], part, js="(part, start_s, end_s) => part && {...part, start_s, end_s}")
-    _reset(clone.click, {report: "", saved: None})
+    _reset(clone.click, {report: "", saved: HIDDEN})
     outputs = [*of_part, report, saved, *voice]
     clone.click(
         visit.clone, {*chosen, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary)
     )
     inputs = {fields.file, fields.name, fields.prompt_consent, fields.own, *models}
-    _reset(load.click, {report: "", saved: None})
+    _reset(load.click, {report: "", saved: HIDDEN})
     load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", summary))
     return stop
 
@@ -355,14 +372,27 @@ def _speech_tab(
                 stop = gr.Button("Cancel", elem_id=f"stop-{name}")
         with gr.Column():
             audio = gr.Audio(label="Speech", interactive=False, buttons=NO_SHARING, elem_id=f"{name}-audio")
-            player = gr.HTML(js_on_load=PLAYER, html_template="", elem_id=f"{name}-player")
+            player = gr.HTML(
+                js_on_load=PLAYER, html_template="", elem_id=f"{name}-player", elem_classes="unseen"
+            )  # fmt: skip
             status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id=f"{name}-result")
             shown = gr.HTML(elem_id=f"{name}-picture")
     inputs = {content, visit.fields.voice, visit.fields.own, *_models(visit), *settings}
     outputs = [audio, status, player, shown]
-    _reset(start.click, {audio: None, status: "", shown: ""})
+    _reset(start.click, {audio: None, status: "", player: None, shown: ""})
+    _reset(stop.click, {player: None})
     spoken = start.click(handler, inputs, outputs, **_computing(name, audio))
     return _SpeechTab(start, stop, inputs, outputs, handler, spoken)
+
+
+def _offer_example(recording: gr.Audio, words: str) -> None:
+    """A button that takes the recording which comes with nano, where there is one."""
+    try:
+        example = str(nano_recording())
+    except FileNotFoundError:
+        return
+    button = gr.Button(words, size="sm", elem_id=f"example-{recording.elem_id}")
+    button.click(lambda: example, None, recording, queue=False, show_progress="hidden", api_name=False)
 
 
 def _add_cues(text: gr.Textbox) -> None:
@@ -402,18 +432,18 @@ def _batch_tab(visit: Visit, settings: list[gr.Component]) -> gr.Button:
     with gr.Row(equal_height=False):
         with gr.Column():
             fields.lines = gr.Textbox(label=f"One text per line, at most {MAX_LINES}", lines=10, elem_id="lines")
+            gr.Examples([["\n".join(EXAMPLES)]], fields.lines, label="Example")
             with gr.Row():
                 start = gr.Button("Speak all", variant="primary", elem_id="batch")
                 stop = gr.Button("Cancel", elem_id="stop-batch")
         with gr.Column():
-            table = gr.Dataframe(
-                headers=["line", "text", "result"], label="Lines", interactive=False, wrap=True, elem_id="table"
-            )
-            archive = gr.File(label="All of them, in a zip", interactive=False, height=120, elem_id="zip")
+            status = gr.Textbox(label="Result", lines=1, interactive=False, elem_id="batch-result")
+            fields.spoken_lines = gr.HTML(html_template="", js_on_load=LINES, elem_id="table")
+            archive = gr.DownloadButton("Download all lines in a zip", visible=False, elem_id="zip")
     inputs = {fields.lines, fields.voice, fields.own, *_models(visit), *settings}
-    _reset(start.click, {table: None, archive: None})
-    computing = _computing("speak_lines", archive, concurrency_id="batch")
-    start.click(visit.speak_lines, inputs, [table, archive], **computing)
+    outputs = [fields.spoken_lines, archive, status]
+    _reset(start.click, dict(zip(outputs, ([], HIDDEN, ""), strict=True)))
+    start.click(visit.speak_lines, inputs, outputs, **_computing("speak_lines", status, concurrency_id="batch"))
     return stop
 
 

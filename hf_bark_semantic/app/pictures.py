@@ -14,6 +14,7 @@ from ..audio import LongRecording
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
 
 NUM_PEAKS = 300
+MAX_S, MAX_MARKS = 60, 8  # of a picture
 MAX_COLUMNS, WINDOW_S, DYNAMIC_DB, NUM_ROWS = 800, 0.032, 70.0, 128
 COLOURS = np.array([[0, 0, 8], [64, 15, 115], [183, 55, 121], [252, 137, 97], [252, 253, 191]], float)  # quiet to loud
 
@@ -36,31 +37,46 @@ def picture(
     *,
     times_s: np.ndarray | None = None,
 ) -> str:
-    """HTML with the waveform, the spectrogram and the tokens of some seconds of speech.
+    """HTML with the waveform, the spectrogram and the tokens of speech, of its first minute if it lasts longer.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): the speech.
         sampling_rate (`int`): its rate in Hz.
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): what it says, 49.9 per second.
         confidence (`np.ndarray` of shape `(num_tokens,)`, *optional*): how sure the encoder is of each.
-        times_s (`np.ndarray` of shape `(num_tokens,)`, *optional*): when each begins; by default one after the other.
+        times_s (`np.ndarray` of shape `(num_tokens,)`, *optional*): when each begins, ascending; by default
+            one after the other.
     """
-    duration_s, width = len(waveform) / sampling_rate, 100 * sampling_rate / len(waveform) / SEMANTIC_RATE_HZ
     times_s = np.arange(len(semantic_tokens)) / SEMANTIC_RATE_HZ if times_s is None else times_s
+    is_whole, waveform = len(waveform) <= MAX_S * sampling_rate, waveform[: MAX_S * sampling_rate]
+    duration_s, num_tokens = len(waveform) / sampling_rate, int(np.searchsorted(times_s, MAX_S))
+    width = 100 / duration_s / SEMANTIC_RATE_HZ
     strength = np.ones(len(semantic_tokens)) if confidence is None else confidence / max(confidence.max(), 1e-9)
+    shown = (array[:num_tokens].tolist() for array in (times_s, semantic_tokens, strength))
     tokens = "".join(
         f'<rect x="{begin_s * SEMANTIC_RATE_HZ * width:.3f}" width="{width:.3f}" height="10" '
         f'opacity="{0.15 + 0.85 * sure:.2f}"><title>{begin_s:.2f} s: token {token}</title></rect>'
-        for begin_s, token, sure in zip(times_s.tolist(), semantic_tokens.tolist(), strength.tolist(), strict=True)
+        for begin_s, token, sure in zip(*shown, strict=True)
     )
-    label = f"Waveform, spectrogram and {len(semantic_tokens)} tokens of {duration_s:.2f} s of speech"
+    label = f"Waveform, spectrogram and {num_tokens} tokens of {duration_s:.2f} s of speech"
+    caption = "semantic tokens" if confidence is None else "semantic tokens: the stronger, the surer the encoder"
     return (
-        f'<figure class="speech" role="img" aria-label="{label}">'
+        f'<figure class="speech"><div role="img" aria-label="{label}">'
         f'<svg class="wave" viewBox="0 -1 {MAX_COLUMNS} 2" preserveAspectRatio="none">'
         f'<path d="{_outline(waveform)}"/></svg>'
         f'<img src="data:image/png;base64,{_spectrogram_png(waveform, sampling_rate)}" alt="">'
-        f'<svg class="tokens" viewBox="0 0 100 10" preserveAspectRatio="none">{tokens}</svg></figure>'
+        f'<svg class="tokens" viewBox="0 0 100 10" preserveAspectRatio="none">{tokens}</svg>{_scale(duration_s)}</div>'
+        f"<figcaption>{'' if is_whole else f'The first {MAX_S} s. '}Waveform, frequencies up to 8 kHz, {caption}."
+        "</figcaption></figure>"
     )
+
+
+def _scale(duration_s: float) -> str:
+    """Some seconds, at round distances."""
+    distance_s = next(step for step in (0.5, 1, 2, 5, 10) if duration_s <= step * MAX_MARKS)
+    marks = np.arange(0, duration_s, distance_s)
+    shown = "".join(f'<span style="left: {100 * at_s / duration_s:.2f}%">{at_s:g} s</span>' for at_s in marks)
+    return f'<div class="seconds">{shown}</div>'
 
 
 def _outline(waveform: np.ndarray) -> str:

@@ -140,7 +140,7 @@ class Studio:
     def describe(self, bark: str) -> str:
         """A Bark as the menu shows it."""
         if bark == NANO:
-            return "nano: some 500 English words, blurred voices"
+            return "nano: 500 words, blurred voices"
         if not self.is_here(bark):
             return f"{bark}, to be downloaded"
         size = f", {self.cached[bark]} on this machine" if bark in self.cached else ""

@@ -84,12 +84,15 @@ class Visit:
 
     @_plain_errors
     def arrive(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Show a visitor who opens the page, or comes back, the voices and the texts that were kept."""
+        """Show a visitor who opens the page, or comes back, what was kept: voices, history, and what was chosen."""
         asked = self._asked(values)
         own = self.shelf.load() if self.shelf is not None else asked.own
+        if asked.last["bark"] in self.studio.barks and self.studio.is_here(asked.last["bark"]):
+            asked.bark = asked.last["bark"]
         with self._work(asked, request, progress) as (speaker, _):
             voices = self.studio.voices(speaker, asked.bark, own)
-        yield own, gr.update(choices=voices, value=voices[0][1]), gr.update(choices=labels(asked.history))
+        menu = _voice_menu(voices, asked.last["voice"])
+        yield own, asked.bark, menu, asked.last["text"], gr.update(choices=labels(asked.history))
 
     def cancel(self, request: gr.Request) -> int:
         return self.studio.cancel(_session(request))
@@ -109,7 +112,7 @@ class Visit:
         with self._work(asked, request, progress) as (speaker, _):
             voices = self.studio.voices(speaker, asked.bark, asked.own)
         note, barks = _note(self.studio.unknown_words(asked.bark, asked.text)), gr.update(choices=self.barks())
-        yield barks, gr.update(choices=voices, value=voices[0][1]), gr.update(visible=False), note
+        yield barks, _voice_menu(voices), gr.update(visible=False), note
 
     @_plain_errors
     def download(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -165,11 +168,10 @@ class Visit:
             prompt = prompt_of_part(speaker, read.encoded)
             report = prompt_report(prompt, read.clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
             own, menu = self._keep(speaker, asked, prompt)
-        label = f"Voice prompt for {bark_of_vocabulary(prompt.semantic_vocab_size)} and no other"
+        name = checked_name(asked.name)
+        words = f"Download {name}.npz, for {bark_of_vocabulary(prompt.semantic_vocab_size)} and no other"
         with _folder() as folder:
-            file = gr.update(
-                value=str(prompt.save(folder / f"{checked_name(asked.name)}.npz")), label=label, visible=True
-            )
+            file = gr.update(value=str(prompt.save(folder / f"{name}.npz")), label=words, visible=True)
             yield *_shown_part(read, folder), str(report), file, menu, own
 
     @_plain_errors
@@ -197,7 +199,7 @@ class Visit:
         own = {kept: packed for kept, packed in asked.own.items() if kept != name}
         with self._work(asked, request, progress) as (speaker, _):
             voices = self.studio.voices(speaker, asked.bark, own)
-        yield gr.update(choices=voices, value=voices[0][1]), own
+        yield _voice_menu(voices), own
 
     @_plain_errors
     def listen(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[Any]:
@@ -258,12 +260,15 @@ class Visit:
 
     @_plain_errors
     def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
-        """Speak line after line; a line that fails is named, and what was finished before a cancellation is kept."""
-        asked, rows, num_spoken = self._asked(values), [], 0
+        """Speak line after line, to be played at once; a line that fails is named.
+
+        Yields rows of number, text, result and file, then also a zip of the files, and how many lines are finished.
+        """
+        asked, rows = self._asked(values), []
         with _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
             lines = read_lines(asked.lines)
             for number, line in enumerate(lines, 1):
-                file = folder / f"{number:04d}-{_file_name(asked.voice, line)}.{asked.format}"
+                file, played = folder / f"{number:04d}-{_file_name(asked.voice, line)}.{asked.format}", None
                 try:
                     with self._job(asked, request, _progress_of_line(progress, number, len(lines))) as (speaker, job):
                         speech = self.studio.say(
@@ -277,18 +282,20 @@ class Visit:
                             _provenance(speaker, speech),
                         )
                     archive.write(file, file.name)
+                    played = self.fields.spoken_lines.move_resource_to_block_cache(file)
                     file.unlink()
-                    num_spoken += 1
                 except Cancelled:
                     gr.Info(f"Cancelled after {number - 1} of {len(lines)} lines.")
                     break
                 except _FAILURES as error:
                     result = f"failed: {_message(error)}"
-                rows.append([f"{number:04d}", line, result])
-                yield rows, None
-            archive.writestr("lines.tsv", "".join("\t".join(row).replace("\n", " ") + "\n" for row in rows))
+                rows.append([f"{number:04d}", line, result, played])
+                yield rows, gr.skip(), f"{number} of {len(lines)} lines"
+            archive.writestr("lines.tsv", "".join("\t".join(row[:3]).replace("\n", " ") + "\n" for row in rows))
             archive.close()
-            yield rows, str(folder / "speech.zip") if num_spoken else None
+            is_there = any(played for *_, played in rows)
+            zipped = str(folder / "speech.zip") if is_there else None
+            yield rows, gr.update(value=zipped, visible=is_there), f"{len(rows)} of {len(lines)} lines"
 
     def _asked(self, values: Values) -> SimpleNamespace:
         """The values by the names of their fields."""
@@ -364,6 +371,12 @@ class Visit:
                 return
             if isinstance(items[-1], BaseException):
                 raise items[-1]
+
+
+def _voice_menu(voices: list[tuple[str, str]], chosen: str | None = None):
+    """A menu of voices with the chosen one, or the first where that is none of them."""
+    values = [value for _, value in voices]
+    return gr.update(choices=voices, value=chosen if chosen in values else values[0])
 
 
 def _options(asked: SimpleNamespace) -> dict[str, Any]:

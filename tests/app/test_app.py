@@ -97,7 +97,7 @@ def test_recording_is_read_cloned_and_speaks(visitor, studio, me):
     assert soundfile.info(sound).duration == pytest.approx(end_s - start_s, abs=0.01)
     assert picture.count("<rect") == len(tokens) == pytest.approx(49.9 * (end_s - start_s), abs=2)
     *_, tokens, report, file, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, "my voice", True, bark=studio.bark)
-    assert file["label"] == "Voice prompt for a Bark of 50 semantic tokens and no other"
+    assert file["label"] == "Download my voice.npz, for a Bark of 50 semantic tokens and no other"
     file = file["value"]
     assert voice["value"] == MINE
     speech, result, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
@@ -225,7 +225,9 @@ def test_bark_speaks_in_no_voice(visitor, studio):
     assert "voice_prompt_sha256" not in read_provenance(speech)
 
 
-def test_lines_become_a_zip_and_those_that_fail_are_named(visitor, studio, monkeypatch):
+def test_lines_are_played_one_by_one_and_become_a_zip_and_those_that_fail_are_named(
+    visitor, address, studio, monkeypatch
+):
     say = Studio.say
 
     def refuse(self, speaker, voice, own, *, text, **options):
@@ -234,9 +236,18 @@ def test_lines_become_a_zip_and_those_that_fail_are_named(visitor, studio, monke
         return say(self, speaker, voice, own, text=text, **options)
 
     monkeypatch.setattr(Studio, "say", refuse)
-    table, archive = ask(visitor, "speak_lines", "the dog\n\n  a cat \nthe dog", bark=studio.bark)
-    assert [row[:2] for row in table["data"]] == [["0001", "the dog"], ["0002", "a cat"], ["0003", "the dog"]]
-    assert table["data"][1][2] == "failed: no cats"
+    job = visitor.submit(
+        0, studio.bark, "", PRESET + "v2/en_a", *SETTINGS, "the dog\n\n  a cat \nthe dog", api_name="/speak_lines"
+    )
+    rows, archive, finished = job.result()
+    assert [row[:2] for row in rows] == [["0001", "the dog"], ["0002", "a cat"], ["0003", "the dog"]]
+    assert rows[1][2:] == ["failed: no cats", None]
+    assert finished == "3 of 3 lines"
+    assert [len(output[0]) for output in job.outputs()] == [1, 2, 3, 3]
+    with urllib.request.urlopen(f"{address}gradio_api/file={rows[0][3]}") as answer:  # each line can be played
+        samples, rate = soundfile.read(io.BytesIO(answer.read()))
+    assert rows[0][2] == f"{len(samples) / rate:.2f} s of speech"
+    archive = archive["value"]
     with zipfile.ZipFile(archive) as opened:
         assert opened.namelist() == ["0001-v2-en-a-the-dog.wav", "0003-v2-en-a-the-dog.wav", "lines.tsv"]
         assert opened.read("lines.tsv").decode().splitlines()[1] == "0002\ta cat\tfailed: no cats"
@@ -258,9 +269,8 @@ def cancelled(studio, visitor, *inputs, api_name: str):
 def test_to_cancel_is_no_error(visitor, studio, long_text):
     shared = (studio.bark, "", PRESET + "v2/en_a", *SETTINGS)
     cancelled(studio, visitor, 0, *shared, long_text, api_name="/speak")
-    table, archive = cancelled(studio, visitor, 1, *shared, long_text, api_name="/speak_lines")
-    assert table["data"] == []
-    assert archive is None
+    rows, archive, finished = cancelled(studio, visitor, 1, *shared, long_text, api_name="/speak_lines")
+    assert (rows, archive["visible"], finished) == ([], False, "0 of 1 lines")
 
 
 def test_guidance_of_the_page_is_the_pipeline_s(visitor, studio, monkeypatch):
@@ -313,8 +323,12 @@ def test_voices_of_the_one_user_are_kept_by_name_and_can_be_deleted(bark_folder,
         first.predict(*models, upload(me), 1.0, 6.5, "../x", True, api_name="/clone")
     assert [file.name for file in shelf.folder.iterdir()] == ["Grandma.npz"]
     second = new_visitor(local)
-    voices, _ = second.predict([], *models, api_name="/arrive")
+    last = {"bark": "suno/bark", "voice": OWN + "Grandma", "text": "hello"}  # a Bark that is not on this machine
+    bark, voices, text, _ = second.predict([], last, *models, api_name="/arrive")
     assert ["Grandma", OWN + "Grandma"] in [list(choice) for choice in voices["choices"]]
+    assert (bark, voices["value"], text) == (bark_folder, OWN + "Grandma", "hello")
+    _, voices, *_ = second.predict([], {**last, "voice": OWN + "Nobody"}, *models, api_name="/arrive")
+    assert voices["value"] == OWN + "Grandma"  # the first
     speech, *_ = second.predict(*models, OWN + "Grandma", *SETTINGS, TEXT, api_name="/speak")
     grandma = VoicePrompt.load(shelf.folder / "Grandma.npz")
     assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(grandma)
