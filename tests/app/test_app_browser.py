@@ -1,10 +1,11 @@
-"""The page as a person meets it, in headless Chromium: `python -m pytest -m slow tests/app/test_app_browser.py`.
+"""The page as a person meets it, in headless Chromium; most of it by `pytest -m slow tests/app/test_app_browser.py`.
 
 Needs selenium, and Debian's `chromium` and `chromium-driver` (or others of these names on the path).
 """
 
 import json
 import shutil
+import threading
 import urllib.request
 from functools import partial
 
@@ -24,16 +25,18 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE_S = 300  # of a machine with other things to do
 STAGES = ("text to tokens", "tokens to sound", "finer sound")  # of the progress bar
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1500"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 
-# texts whose contrast with their ground is below that of WCAG's AA, and fields that are cut at the right
+# texts whose contrast with their ground is below that of WCAG's AA, and texts that are cut at the right
 FAULTS = """
 const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
 const parse = (colour) => { const [r, g, b, a] = numbers(colour); return [r, g, b, a ?? 1]; };
@@ -59,11 +62,33 @@ while (walker.nextNode()) {
     if ((high + 0.05) / (low + 0.05) < 4.5) faults.push(`${text}: ${((high + 0.05) / (low + 0.05)).toFixed(2)}`);
     if (box.right > document.documentElement.clientWidth + 1) faults.push(`${text}: cut`);
 }
-for (const field of document.querySelectorAll("input:not([type=file]), textarea, [role=listbox]"))
-    if (field.checkVisibility() && !field.labels?.length && !field.ariaLabel && !field.closest("label"))
-        faults.push(`${field.outerHTML.slice(0, 80)}: no label`);
 return faults;
 """
+# what a person can operate; of radio buttons the arrow keys reach the others
+CONTROLS = "button, a[href], input:not([type=file]):not([type=radio]), textarea, [role=slider]"
+REACH = """
+const element = document.activeElement, style = getComputedStyle(element);
+if (element === document.body || element.dataset.reached === arguments[0]) return element.blur() ?? true;
+if (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) element.dataset.reached = arguments[0];
+"""
+# records the microphone and uploads what was recorded
+RECORD = """
+const [type, name, seconds, done] = arguments;
+navigator.mediaDevices.getUserMedia({audio: true}).then((stream) => {
+    const recorder = new MediaRecorder(stream, {mimeType: type}), parts = [], files = new DataTransfer();
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.onstop = () => {
+        files.items.add(new File(parts, name, {type}));
+        const input = document.querySelector("#reference input[type=file]");
+        input.files = files.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+        done(null);
+    };
+    recorder.start();
+    setTimeout(() => recorder.stop(), 1_000 * seconds);
+}).catch((error) => done(String(error)));
+"""
+PLAYED_S = "return Number(document.querySelector('#speak-player [data-played-s]')?.dataset.playedS ?? 0)"
 
 
 class Visitor:
@@ -73,7 +98,7 @@ class Visitor:
         options = webdriver.ChromeOptions()
         for flag in (*FLAGS, *flags):
             options.add_argument(flag)
-        options.binary_location = shutil.which("chromium")
+        options.binary_location = CHROMIUM
         options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         self.browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
@@ -94,8 +119,8 @@ class Visitor:
     def open_tab(self, name: str) -> None:
         def click(browser):
             tabs = browser.find_elements(By.CSS_SELECTOR, "button[role=tab]")
-            next(tab for tab in tabs if name in tab.text).click()
-            return True
+            tab = next((tab for tab in tabs if name in tab.text), None)
+            return tab is not None and (tab.click() or True)
 
         self.wait.until(click)
 
@@ -157,7 +182,7 @@ class Visitor:
 
 @pytest.fixture
 def browsers(tmp_path):
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    if not (CHROMIUM and shutil.which("chromedriver")):
         pytest.skip("chromium and chromedriver are not installed")
     visitors = []
 
@@ -192,6 +217,7 @@ def test_upload_clone_and_speak_without_a_word_to_the_world(visit, address, tmp_
     assert not visitor.browser.find_elements(By.CSS_SELECTOR, "button[aria-label=Share]")
 
 
+@slow
 def test_nano_clones_a_recording(browsers, tmp_path):
     from hf_bark_semantic.app import page as app
 
@@ -204,6 +230,7 @@ def test_nano_clones_a_recording(browsers, tmp_path):
     assert word_errors("five seven one nine two", load_transcriber()(speech)).errors <= 2
 
 
+@slow
 def test_text_renamed_to_wav_is_refused_in_plain_words(visit, tmp_path):
     (tmp_path / "<u>bad.wav").write_text("this is a text")
     visitor = visit()
@@ -213,6 +240,7 @@ def test_text_renamed_to_wav_is_refused_in_plain_words(visit, tmp_path):
     assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body u")
 
 
+@slow
 def test_clone_without_consent_is_refused(visit, tmp_path):
     visitor = visit()
     visitor.upload("#reference", recording(tmp_path))
@@ -222,6 +250,7 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
     assert "my voice" not in visitor.find("#voice input").get_attribute("value")
 
 
+@slow
 def test_consent_and_report_belong_to_one_recording(visit, tmp_path):
     visitor = visit()
     visitor.click_text("Details")
@@ -236,6 +265,7 @@ def test_consent_and_report_belong_to_one_recording(visit, tmp_path):
     visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
 
 
+@slow
 def test_voice_prompt_that_was_uploaded_before_the_tick_is_used_after_it(visit, tmp_path):
     visitor = visit()
     visitor.click_text("Details")
@@ -250,6 +280,7 @@ def test_voice_prompt_that_was_uploaded_before_the_tick_is_used_after_it(visit, 
     visitor.wait.until(lambda _: "my voice" in visitor.find("#voice input").get_attribute("value"))
 
 
+@slow
 def test_speech_shows_its_progress_and_is_cancelled_without_a_stale_result(visit, studio, long_text):
     visitor = visit()
     visitor.speak("the dog runs")
@@ -265,6 +296,7 @@ def test_speech_shows_its_progress_and_is_cancelled_without_a_stale_result(visit
     visitor.wait_for_value("#speak-result", "s of speech")
 
 
+@slow
 def test_work_for_a_page_that_was_closed_is_stopped(visit, studio, long_text):
     visitor = visit()
     visitor.begin_to_speak(long_text)
@@ -273,17 +305,32 @@ def test_work_for_a_page_that_was_closed_is_stopped(visit, studio, long_text):
     visitor.wait.until(lambda _: not studio._jobs)
 
 
+@slow
 def test_cancelled_lines_keep_what_was_finished(visit):
     visitor = visit()
     visitor.open_tab("Batch")
     visitor.type("#lines", "the dog\n" * 400)
     visitor.click("#batch")
     visitor.wait.until(lambda _: "0002" in visitor.find("#table").text)
+    visitor.click("#table button[aria-label='Play line 1']")
+    visitor.wait.until(lambda _: any("0001-v2-en-a-the-dog.wav" in request for request in visitor.requests()))
     visitor.click("#stop-batch")
-    visitor.wait_for_text("of 400 lines.")
-    visitor.wait.until(lambda _: "speech.zip" in visitor.find("#zip").text.replace("\n", ""))
+    visitor.wait_for_value("#batch-result", "of 400 lines")
+    visitor.wait.until(lambda _: visitor.find("#zip").is_displayed())
 
 
+@slow
+def test_texts_of_lines_are_shown_as_they_are(visit):
+    visitor = visit()
+    visitor.open_tab("Batch")
+    visitor.type("#lines", "the <b>dog</b> ${document.title = 'executed'} `x` {{y}}")
+    visitor.click("#batch")
+    visitor.wait_for_value("#batch-result", "1 of 1 lines")
+    assert "<b>dog</b> ${document.title = 'executed'} `x` {{y}}" in visitor.find("#table").text
+    assert visitor.browser.title != "executed"
+
+
+@slow
 def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
     first, second = visit(), visit()
     first.clone(recording(tmp_path, 0))
@@ -306,12 +353,13 @@ def test_two_users_at_once_keep_their_own_voices(visit, tmp_path):
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "mobile"])
-def test_texts_are_readable_labelled_and_not_cut(visit, tmp_path, look):
+def test_texts_are_readable_and_not_cut(visit, tmp_path, look):
     visitor = visit()
     if look == "mobile":
         metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
         visitor.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     visitor.browser.get(f"{visitor.browser.current_url}?__theme={'dark' if look == 'dark' else 'light'}")
+    visitor.click_text("Details")
     visitor.clone(recording(tmp_path))
     visitor.click_text("How Bark speaks")
     for tab in ("Clone", "Speak", "Convert", "Batch"):
@@ -320,6 +368,28 @@ def test_texts_are_readable_labelled_and_not_cut(visit, tmp_path, look):
         assert visitor.browser.execute_script(FAULTS) == []
 
 
+def test_keys_reach_everything_and_everything_has_a_name(visit, tmp_path):
+    visitor = visit()
+    for accordion in ("Details", "I have a voice prompt (.npz) already", "How Bark speaks"):
+        visitor.click_text(accordion)
+    visitor.clone(recording(tmp_path))
+    visitor.wait_for_value("#report", "fine stage reads")
+    for tab in ("Clone", "Speak", "Convert", "Batch"):
+        visitor.open_tab(tab)
+        visitor.wait.until(lambda _, tab=tab: visitor.find(f"#{tab.lower()}").is_displayed())
+        for _ in range(200):
+            ActionChains(visitor.browser).send_keys(Keys.TAB).perform()
+            if visitor.browser.execute_script(REACH, tab):
+                break
+        shown = [e for e in visitor.browser.find_elements(By.CSS_SELECTOR, CONTROLS) if e.is_displayed()]
+        controls = [e for e in shown if e.is_enabled() and e.get_attribute("tabindex") != "-1"]
+        assert len(controls) > 15
+        unreached = [e.get_attribute("outerHTML")[:200] for e in controls if e.get_attribute("data-reached") != tab]
+        assert unreached == []
+        assert [e.get_attribute("outerHTML")[:200] for e in controls if not e.accessible_name] == []
+
+
+@slow
 def test_the_part_is_dragged_on_the_recording(visit, tmp_path):
     visitor = visit()
     visitor.upload("#reference", save_audio(tmp_path / "long.wav", noise(60, 0, 24_000), 24_000))
@@ -333,8 +403,13 @@ def test_the_part_is_dragged_on_the_recording(visit, tmp_path):
     after = [float(bound.get_attribute("value")) for bound in bounds]
     assert after[0] > 30
     assert after[1] - after[0] == pytest.approx(before[1] - before[0], abs=0.02)
+    drawn.send_keys(Keys.HOME)
+    visitor.wait.until(lambda _: float(bounds[0].get_attribute("value")) == 0)
+    drawn.send_keys(Keys.ARROW_RIGHT)
+    visitor.wait.until(lambda _: float(bounds[0].get_attribute("value")) == 0.1)
 
 
+@slow
 def test_what_bark_does_not_know_is_named_while_it_is_written(visit):
     visitor = visit()
     visitor.open_tab("Speak")
@@ -344,6 +419,7 @@ def test_what_bark_does_not_know_is_named_while_it_is_written(visit):
     visitor.wait.until(lambda _: "cannot read" not in visitor.find("body").text)
 
 
+@slow
 def test_settings_that_nobody_touched_are_the_bark_s_own(visit, studio, monkeypatch):
     asked = []
     stream = Studio.stream
@@ -359,12 +435,11 @@ def test_settings_that_nobody_touched_are_the_bark_s_own(visit, studio, monkeypa
     assert asked == [{None}]
 
 
+@slow
 def test_what_was_said_and_the_voice_outlive_a_refresh(visit, studio, tmp_path):
     visitor = visit()
     visitor.clone(recording(tmp_path))
     visitor.speak("the dog runs")
-    played = "return Number(document.querySelector('#speak-player [data-played-s]')?.dataset.playedS)"
-    visitor.wait.until(lambda browser: browser.execute_script(played) > 0)
     visitor.wait.until(lambda _: "seed 0" in visitor.find("#past input").get_attribute("value"))
     visitor.click("#take")
     visitor.wait.until(lambda _: "seed 1" in visitor.find("#past input").get_attribute("value"))
@@ -381,6 +456,43 @@ def test_what_was_said_and_the_voice_outlive_a_refresh(visit, studio, tmp_path):
     ]
 
 
+@slow
+def test_a_refresh_in_the_middle_stops_the_work_and_keeps_the_text(visit, studio, long_text):
+    visitor = visit()
+    visitor.begin_to_speak(long_text)
+    assert studio._jobs
+    visitor.browser.refresh()
+    visitor.wait.until(lambda _: not studio._jobs)
+    visitor.open_tab("Speak")
+    visitor.wait_for_value("#text", long_text.strip())
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body.error")
+    visitor.speak("the dog runs")
+
+
+@slow
+def test_speech_plays_before_its_second_piece_is_computed_and_cancel_stops_it(visit, studio, monkeypatch):
+    heard, stream = threading.Event(), Studio.stream
+
+    def wait_for_the_first(self, *arguments, **options):
+        for number, piece in enumerate(stream(self, *arguments, **options)):
+            assert number == 0 or heard.wait(PATIENCE_S)
+            yield piece
+
+    monkeypatch.setattr(Studio, "stream", wait_for_the_first)
+    visitor = visit()
+    visitor.open_tab("Speak")
+    visitor.type("#text", "The dog runs. A cat sleeps. The dog runs. A cat sleeps.")
+    visitor.click("#speak")
+    visitor.wait.until(lambda browser: browser.execute_script(PLAYED_S) > 0)
+    assert visitor.value("#speak-result") == ""
+    heard.set()
+    said = float(visitor.wait_for_value("#speak-result", "s of speech").split()[0])
+    visitor.wait.until(lambda browser: browser.execute_script(PLAYED_S) == pytest.approx(said, abs=0.05))
+    visitor.click("#stop-speak")
+    visitor.wait.until(lambda browser: browser.execute_script(PLAYED_S) == 0)
+
+
+@slow
 def test_on_a_network_each_browser_keeps_its_own_voices(browsers, studio, tmp_path):
     from hf_bark_semantic.app import page as app
 
@@ -397,12 +509,29 @@ def test_on_a_network_each_browser_keeps_its_own_voices(browsers, studio, tmp_pa
     page.close()
 
 
-def test_microphone_records_a_voice(visit, tmp_path):
+@pytest.fixture
+def microphone(tmp_path) -> list[str]:
+    """Flags of a Chromium whose microphone is a recording."""
     flags = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    visitor = visit(*flags, f"--use-file-for-fake-audio-capture={recording(tmp_path)}")
+    return [*flags, f"--use-file-for-fake-audio-capture={recording(tmp_path)}"]
+
+
+@slow
+def test_microphone_records_a_voice(visit, microphone):
+    visitor = visit(*microphone)
     visitor.click("#reference button[aria-label='Record audio']")
     visitor.click("#reference .record-button")
     visitor.wait.until(lambda _: "0:02" in visitor.find("#reference").text)
     visitor.click("#reference .stop-button")
+    visitor.wait_for_value("#summary", "prompt")
+    assert visitor.find("#picture").get_attribute("innerHTML").count("<rect") > 50
+
+
+@slow
+@pytest.mark.parametrize(("kind", "name"), [("audio/webm", "browser.webm"), ("audio/mp4", "phone.m4a")])
+def test_what_browsers_and_phones_record_is_read(visit, microphone, kind, name):
+    visitor = visit(*microphone)
+    visitor.browser.set_script_timeout(PATIENCE_S)
+    assert visitor.browser.execute_async_script(RECORD, kind, name, 3) is None
     visitor.wait_for_value("#summary", "prompt")
     assert visitor.find("#picture").get_attribute("innerHTML").count("<rect") > 50
