@@ -5,7 +5,7 @@ import gradio as gr
 CSS = """
 body:not(.dark) {--neutral-400: var(--neutral-500)}
 .dark {--color-accent: var(--primary-400); --link-text-color: var(--primary-400)}
-:focus-visible {outline: 2px solid var(--color-accent) !important; outline-offset: 1px}
+:focus-visible:focus-visible:focus-visible {outline: 2px solid var(--color-accent) !important; outline-offset: 1px}
 .unseen {display: none !important}
 input {text-overflow: ellipsis}
 .note p {margin: 0; color: var(--body-text-color)}

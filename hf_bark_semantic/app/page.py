@@ -173,8 +173,10 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
             stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
         _connect_menus(visit, menus, unknown)
         kept = {*_models(visit), fields.own, fields.history, fields.last}
-        arrived = [fields.own, fields.bark, fields.voice, fields.text, fields.past]
+        arrived = [fields.own, fields.bark, fields.voice, fields.past]
         page.load(visit.arrive, kept, arrived, **_computing("arrive", fields.voice))
+        # in the browser, so that it is there before the visitor begins to write
+        page.load(None, [fields.last, fields.text], fields.text, js="(last, text) => text || last.text")
         for name in NOTHING_CHOSEN:
             choice = getattr(fields, name)
             keep = f"(last, chosen) => ({{...last, {name}: chosen}})"

@@ -92,7 +92,7 @@ class Visit:
         with self._work(asked, request, progress) as (speaker, _):
             voices = self.studio.voices(speaker, asked.bark, own)
         menu = _voice_menu(voices, asked.last["voice"])
-        yield own, asked.bark, menu, asked.last["text"], gr.update(choices=labels(asked.history))
+        yield own, asked.bark, menu, gr.update(choices=labels(asked.history))
 
     def cancel(self, request: gr.Request) -> int:
         return self.studio.cancel(_session(request))

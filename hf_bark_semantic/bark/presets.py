@@ -21,7 +21,7 @@ LANGUAGES = {  # suno-ai/bark, README
 }  # fmt: skip
 
 PITCHES = Path(__file__).with_name("preset_pitches.json")  # of training/studies/measure_preset_pitch.py
-LOW_HZ, HIGH_HZ = 150, 180  # fewest of 251 speakers of LibriSpeech have a median pitch between these two
+LOW_HZ, HIGH_HZ = 150, 180  # 31 of 251 speakers of LibriSpeech lie between, the peaks are at 100 and 190 Hz
 
 _NAME = re.compile(r"(?:v2/)?([a-z]{2})_speaker_\d+")
 
