@@ -11,7 +11,7 @@ Nothing here rewrites any of that.
 import math
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,7 +23,9 @@ SYLLABIC_LETTERS_PER_S = 5.0  # its Japanese: 5.2 to 6.0
 SYLLABIC_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # how Unicode names such letters
 DIGITS_PER_S = 3.0  # a digit is a word
 CUE_S = 1.0  # [laughs], [clears throat], ...
+CHARACTERS = 4  # of the kinds of breaks: between any characters, but for cues
 SHORT_S = (1.0, 3.0)  # of a short first piece: Bark says less badly, and a longer sentence gives its first clause
+FAR = 1_000  # characters; whether a piece may end farther away is asked only where it may end about there
 SONG_FACTOR = 1.5  # words between ♪ last longer
 
 _CUE = re.compile(r"\[[^\[\]]*\]")
@@ -36,6 +38,7 @@ _PARAGRAPH_END = re.compile(r"\n\s*\n")
 _CLAUSE_END = re.compile(rf"[,;:،؛]{_CLOSING}(?=\s)|\s[-–—](?=\s)|—|[、，；：]{_CLOSING}")
 _WORD_END = re.compile(r"\S(?=\s)")
 _ABBREVIATION = re.compile(r"(?:\b(?:mrs?|ms|dr|prof|st|sr|jr|vs|vol|e\.g|i\.e)|(?<![\w’'])\w)\.$", re.IGNORECASE)
+_SPACES = re.compile(r"\s*")
 _NEXT_LETTER = re.compile(r"\s+[^\W\d_]")
 
 
@@ -99,9 +102,9 @@ def split_text(text: str, fits: Callable[[str], bool], *, short_first: bool = Fa
 
     def piece(start: int, end: int) -> str:
         words = " ".join(text[start:end].split())
-        if any(first < start < last for first, last in songs):
+        if _is_inside(start, songs):
             words = f"♪ {words}"
-        if any(first < end < last for first, last in songs):
+        if _is_inside(end, songs):
             words = f"{words} ♪"
         if _SPEAKER.match(words):
             return words
@@ -109,28 +112,37 @@ def split_text(text: str, fits: Callable[[str], bool], *, short_first: bool = Fa
         return f"{speaker} {words}".strip()
 
     levels = _breaks(text)
+    characters = levels[CHARACTERS]
     pieces, start = [], 0
     short = _short_beginning(text, levels, songs) if short_first else None
     while start < len(text):
         if start == 0 and short is not None and fits(piece(0, short)):
             end = short
         else:
-            end = _last_break(start, levels, lambda end, start=start: fits(piece(start, end)))  # type: ignore[misc]
+            far = characters[min(bisect_left(characters, start + FAR), len(characters) - 1)]
+
+            def fits_up_to(end: int, start: int = start, far: int = far) -> bool:
+                return (end <= far or fits(piece(start, far))) and fits(piece(start, end))
+
+            end = _last_break(start, levels, fits_up_to)
         pieces.append(piece(start, end))
-        start = end + len(text[end:]) - len(text[end:].lstrip())
+        start = _SPACES.match(text, end).end()  # type: ignore[union-attr]
     return pieces
 
 
 def _last_break(start: int, levels: list[list[int]], fits: Callable[[int], bool]) -> int:
     """The last break up to which all from `start` fits, of the best kind that has one; else the first of any."""
     for breaks in levels:
-        end = None
-        for i in range(bisect_right(breaks, start), len(breaks)):
-            if not fits(breaks[i]):
-                break
-            end = breaks[i]
-        if end is not None:
-            return end
+        first = bisect_right(breaks, start)
+        low, high, step = first - 1, first, 1  # all fits up to `low`; `high` is tried, in longer and longer steps
+        while high < len(breaks) and fits(breaks[high]):
+            low, high, step = high, high + step, 2 * step
+        high = min(high, len(breaks))
+        while high - low > 1:  # not any more from `high` on
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(breaks[middle]) else (low, middle)
+        if low >= first:
+            return breaks[low]
     return levels[-1][bisect_right(levels[-1], start)]
 
 
@@ -164,6 +176,12 @@ def _breaks(text: str) -> list[list[int]]:
     kinds = [outside & outside_songs & {*sentences}, outside & {*sentences}, outside & {*clauses}]
     kinds += [outside & {*words}, outside & {*characters}, {*words}, {*characters}]
     return [sorted((kind | {len(text)}) - {0}) for kind in kinds]
+
+
+def _is_inside(position: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether a position lies inside of one of the spans, which are in order; its bounds are outside."""
+    before = bisect_left(spans, (position, 0))
+    return before > 0 and position < spans[before - 1][1]
 
 
 def _goes_on(text: str, end: int) -> bool:

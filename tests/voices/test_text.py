@@ -120,6 +120,14 @@ def test_the_rest_of_a_long_text_is_not_timed_letter_by_letter(monkeypatch):
     assert len(pieces) > 10 and max(timed) < 2 * max(map(len, pieces))
 
 
+@pytest.mark.parametrize("text", ["a" * 20_000, "♪ a " * 5_000, "the dog " * 2_500])
+def test_the_rest_of_a_text_is_not_read_for_each_piece(text):
+    """A million letters without a space took minutes."""
+    read = []
+    pieces = split_text(text, lambda piece: read.append(len(piece)) or len(piece) <= 200)
+    assert len(pieces) >= 100 and sum(read) < 100 * len(text)
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [

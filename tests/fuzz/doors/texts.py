@@ -35,7 +35,7 @@ ONE_CHARACTER = 0.05  # of texts: a long one of them
 def make_text(random: Random, folder: Path) -> str:
     """Of a few blocks of Unicode, lone surrogates among them, with what Bark reads in another way."""
     if random.random() < ONE_CHARACTER:
-        return random.choice(("a", "犬", "♪", "[", "\u0301", "\ud800", " ")) * random.choice((1, 300, 3_000))
+        return random.choice(("a", "犬", "♪", "[", "\u0301", "\ud800", " ")) * random.choice((1, 300, 20_000))
     blocks = [random.randrange(0, 0x110000, 256) for _ in range(random.randint(1, 3))] + [0]
     letters = [chr(random.choice(blocks) + random.randrange(256)) for _ in range(random.randint(1, 120))]
     for _ in range(random.choice((0, 1, 4))):
