@@ -27,7 +27,7 @@ from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.bark.loading import load_codec
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.conversion.community import COMMUNITY
-from stub_hub import StubHub, hub_environment, running_hub
+from stub_hub import LARGE, StubHub, hub_environment, running_hub
 from tiny import corpus_row, noise, save_tiny_encoder, tiny_encoder
 
 ROOT = Path(__file__).parents[1]
@@ -231,6 +231,19 @@ def test_what_the_hub_refuses_is_one_line_with_a_way_out(elsewhere, repository, 
         assert cli.main(shlex.split(OF_REPOSITORY[repository])[1:]) == 2, name
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bark-semantic: ")]
         assert len(lines) == 1 and sentence in lines[0], (name, lines)
+
+
+@pytest.mark.parametrize("repository", ["suno/bark-small", "facebook/encodec_24khz", "facebook/hubert-base-ls960"])
+def test_a_download_that_breaks_off_is_one_line_and_the_next_one_goes_on(elsewhere, repository, monkeypatch, capsys):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits before it tries again
+    weights = next(name for name in elsewhere.repositories[repository] if name.endswith(LARGE))
+    command = shlex.split(OF_REPOSITORY[repository])[1:]
+    elsewhere.cut_off.add(weights)
+    assert cli.main(command) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bark-semantic: ")]
+    assert len(lines) == 1 and "the download broke off (peer closed connection" in lines[0], lines
+    elsewhere.cut_off.clear()
+    assert cli.main(command) == 0
 
 
 MEASURED = """if True:

@@ -32,7 +32,7 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SEMANTIC_RATE_HZ,
 )
-from ..conversion.hub import hub_answer
+from ..conversion.hub import hub_answer, hub_errors
 from ..packaged import NANO, bark_folder
 from .configs import BarkGenerationConfigs, bark_generation_configs
 
@@ -164,7 +164,8 @@ def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecMode
         raise ValueError(
             f"{str(name)!r} is a {config.model_type!r} model; Bark's codec is an EnCodec ({DEFAULT_CODEC})."
         )
-    codec, loading = _QuietCodec.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
+    with hub_errors(f"Cannot load the codec {str(name)!r}: "):
+        codec, loading = _QuietCodec.from_pretrained(name, config=config, output_loading_info=True, **kwargs)
     codec.__class__ = EncodecModel
     if loading["missing_keys"]:
         raise ValueError(

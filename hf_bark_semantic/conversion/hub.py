@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import httpx  # the HTTP client that the installed release uses
 
 HUB = "https://huggingface.co"
 
@@ -92,6 +93,9 @@ def hub_problem(error: BaseException) -> str | None:
         return "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. Unset it once."
     if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
         return "it is not in the cache, and the Hub cannot be reached. Type the same again where there is a network."
+    if (broken := next((cause for cause in causes if isinstance(cause, httpx.TransportError)), None)) is not None:
+        reason = str(broken).split("\n")[0] or type(broken).__name__
+        return f"the download broke off ({reason}). Type the same again."
     return None
 
 
