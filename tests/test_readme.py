@@ -101,6 +101,20 @@ def test_pictures_are_small_and_of_the_figures_of_today():
         assert figures in files[name].read_text(), f"run python training/results/result_pictures.py {name}"
 
 
+def test_texts_are_measured_without_their_code_and_tables():
+    pytest.importorskip("pyphen")
+    import measure_texts
+
+    prose = "The dog runs. [The cat](x.md) sleeps.\n"
+    whole = measure_texts.measures(
+        f"# Title\n\n{prose}\n| 12 | incomprehensibilities |\n\n```text\nunpronounceable\n```\n"
+    )
+    assert whole["Flesch reading ease"] == measure_texts.reading_ease("The dog runs. The cat sleeps.") > 100
+    assert measure_texts.reading_ease("Incomprehensibilities accumulate continuously.") < 0
+    assert measure_texts.measures("a 1 b 2\n" + "c" * 120)["numbers per 100 words"] == 40
+    assert measure_texts.measures("a 1 b 2\n" + "c" * 120)["lines over 119"] == 1
+
+
 def test_the_version_is_set_in_one_place():
     heads = re.findall(r"^## \[?([\d.]+)\]?", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
     assert heads[0] == hf_bark_semantic.__version__ and heads == sorted(heads, reverse=True)
