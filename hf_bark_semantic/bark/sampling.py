@@ -127,11 +127,12 @@ def pick_tokens(
     """
     logits = logits.float()
     min_eos_p = sampling.min_eos_p if predicts_end else None
-    distinct = {sampling.temperature} if temperatures is None else set(temperatures)
-    greedy, temperature = (
-        None,
-        max(distinct),
-    )  # which rows are greedy, where some are; divides the scores of the others
+    if temperatures is None:
+        assert sampling.temperature is not None
+        temperatures = [sampling.temperature]
+    distinct = set(temperatures)
+    temperature: float | torch.Tensor = max(distinct)  # divides the scores
+    greedy = None  # which rows are greedy, (num_rows,), where some are
     if len(distinct) > 1:
         column = torch.tensor(temperatures, device=logits.device)[:, None]
         greedy = column[:, 0] == 0 if 0 in distinct else None
