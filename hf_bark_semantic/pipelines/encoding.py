@@ -7,7 +7,9 @@ It is [`BarkSemanticEncoderPipeline`], which travels to the Hub, with what this 
 file and recordings of hours (`load_audio`), voice prompts, ensembles, and texts that are known.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,7 +191,11 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         columns: dict[str, list[torch.Tensor]] = {}
         for (first, last), waveform in zip(parts, recording.parts(bounds), strict=True):
             input_values = torch.from_numpy((waveform - mean) * scale if normalize else waveform)[None]
-            output = self.model.encode(input_values=input_values.to(self.device), **encode_params)
+            output = self.model.encode(
+                input_values=input_values.to(self.device),
+                on_tokens=lambda _: release_freed_memory(),
+                **encode_params,
+            )
             behind = first.start_frame // PERIOD_FRAMES * PERIOD_TOKENS  # tokens of the recording before this part
             stop = None if last is windows[-1] else last.keep_from - behind
             if on_tokens is not None:
@@ -199,6 +205,16 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
                     columns.setdefault(name, []).append(values[:, first.keep_from - behind : stop].cpu())
         joined = {name: torch.cat(parts, dim=1) for name, parts in columns.items()}
         return BarkSemanticTokens(num_tokens=torch.tensor([windows[-1].keep_to]), **joined)
+
+
+def release_freed_memory() -> None:
+    """Give memory that was freed back to the system where glibc keeps it, between what is still in use.
+
+    glibc 2.36 kept up to 90 MB of the windows of a recording, and the next window found little room in it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # musl has none
+        trim(0)
 
 
 def register_pipeline() -> None:

@@ -1,6 +1,9 @@
 """The "audio-to-bark-semantic" pipeline: every kind of input, batches, and how it is built."""
 
 import json
+import os
+import platform
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,6 +17,7 @@ from hf_bark_semantic.audio import AudioError, LongRecording, load_audio, loadin
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.ensemble import EncoderEnsemble
 from hf_bark_semantic.packaged import BUILTIN_ENCODER
+from hf_bark_semantic.pipelines import encoding
 from hf_bark_semantic.pipelines.encoding import TASK, AudioToBarkSemanticPipeline, register_pipeline
 from tiny import noise, random_codes, save_tiny_encoder, tiny_encoder
 
@@ -313,7 +317,10 @@ def test_a_long_recording_has_the_tokens_that_it_has_at_once(changes, normalize,
         model, "encode", lambda **inputs: lengths.append(inputs["input_values"].shape) or inner(**inputs)
     )
     finished.clear()
+    releases = []
+    monkeypatch.setattr(encoding, "release_freed_memory", lambda: releases.append(len(lengths)))
     result = encode(file, top_k=3, on_tokens=finished.append)
+    assert set(releases) == set(range(1, 7))  # behind every few windows of each part
     assert len(finished) == 6 and sum(finished) == result["num_tokens"]
     assert len(lengths) == 6 and max(lengths) < (1, 13 * 16_000)  # parts begin every 10 s
     assert same(result, expected)
@@ -330,3 +337,15 @@ def test_long_and_short_recordings_of_a_list_and_of_an_ensemble_are_encoded(monk
     for batch_size in (1, 3):
         for result, other in zip(encode(inputs, batch_size=batch_size), expected, strict=True):
             assert same(result, other)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone it is known how it keeps memory")
+def test_memory_that_was_freed_is_given_back():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [b"x" * 100_000 for _ in range(400)]  # 40 MB on the heap, the last of which stays
+    del blocks[:-1]
+    before = resident()
+    encoding.release_freed_memory()
+    assert resident() < before - 20_000_000
