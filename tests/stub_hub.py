@@ -4,12 +4,13 @@ import base64
 import hashlib
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import ModelCard
@@ -18,7 +19,10 @@ LARGE = (".bin", ".pth", ".safetensors")  # what the Hub stores elsewhere
 
 
 class StubHub(ThreadingHTTPServer):
-    """As much of huggingface.co as uploading and downloading a model takes."""
+    """As much of huggingface.co as uploading and downloading a model takes, and reading a dataset.
+
+    A dataset is a repository whose id begins with `datasets/`.
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _StubHubHandler)
@@ -81,7 +85,7 @@ class _StubHubHandler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self._path()
         self.server.requests.append(f"{self.command} {path}")
-        repository = path.removeprefix("/api/models/").partition("/revision/")[0]
+        repository = _repository(path)
         asked = "/".join(path.removeprefix("/api/models").split("/")[1:3])
         if asked in self.server.refused:
             status, code = self.server.refused[asked]
@@ -91,7 +95,11 @@ class _StubHubHandler(BaseHTTPRequestHandler):
         elif path.startswith("/storage/"):
             repository, _, name = path.removeprefix("/storage/").partition("/blob/")
             self._send(name, self.server.repositories[repository][name], {})
-        elif path.startswith("/api/models/") and repository in self.server.repositories:
+        elif "/tree/" in path:
+            self._json(
+                _entries(self.server.repositories[repository], below=path.partition("/tree/")[2].partition("/")[2])
+            )
+        elif path.startswith("/api/") and repository in self.server.repositories:
             files = self.server.repositories[repository]
             card = files.get("README.md")
             tag = None if card is None else ModelCard(_read(card).decode()).data.pipeline_tag
@@ -100,10 +108,6 @@ class _StubHubHandler(BaseHTTPRequestHandler):
             self._json({**info, "library_name": "transformers", "pipeline_tag": tag})
         elif path.startswith("/api/models/") and path.count("/") == 4:
             self._answer(404, {"X-Error-Code": "RepoNotFound"})
-        elif "/tree/" in path:
-            repository = path.removeprefix("/api/models/").partition("/tree/")[0]
-            files = self.server.repositories[repository]
-            self._json([{"type": "file", "path": name, "size": _size(files[name]), "oid": "0"} for name in files])
         else:
             self._unknown()
 
@@ -154,13 +158,18 @@ class _StubHubHandler(BaseHTTPRequestHandler):
             self._send(name, content, {**headers, "ETag": _etag(content)})
 
     def _send(self, name: str, content: bytes | Path, headers: dict):
-        """Send a file, or hang up in the middle of one that shall be cut off."""
+        """Send a file or the range of it that is asked for, or hang up in the middle of one that shall be cut off."""
         size = _size(content)
-        self._answer(200, headers, length=size)
+        start, end = 0, size
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            start, end = int(asked[1]), min(int(asked[2]) + 1, size)
+            headers = {**headers, "Content-Range": f"bytes {start}-{end - 1}/{size}"}
+        self._answer(206 if asked else 200, headers, length=end - start)
         if self.command == "HEAD":
             return
-        left = size // 2 if name in self.server.cut_off else size
+        left = size // 2 if name in self.server.cut_off else end - start
         with io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb") as file:
+            file.seek(start)
             while left > 0 and (part := file.read(min(left, 2**20))):
                 self.wfile.write(part)
                 left -= len(part)
@@ -201,6 +210,20 @@ class _StubHubHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def _repository(path: str) -> str:
+    """The repository of a request to the API: `/api/models/me/encoder/tree/main` is of `me/encoder`."""
+    name = path.removeprefix("/api/models/").removeprefix("/api/")
+    return re.split("/(?:revision|tree)/", name)[0]
+
+
+def _entries(files: dict[str, bytes | Path], below: str) -> list[dict]:
+    """What the Hub says of all files and folders below a folder; of the repository for an empty name."""
+    folders = {str(folder) for name in files for folder in PurePosixPath(name).parents} - {"."}
+    entries = [{"type": "file", "path": name, "size": _size(files[name]), "oid": "0"} for name in files]
+    entries += [{"type": "directory", "path": folder, "oid": "0"} for folder in sorted(folders)]
+    return [entry for entry in entries if entry["path"].startswith(f"{below}/" if below else "")]
 
 
 def _read(content: bytes | Path) -> bytes:

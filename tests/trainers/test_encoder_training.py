@@ -751,6 +751,23 @@ def test_a_stream_of_an_object_store_is_that_of_a_folder(config, eight_files, tm
         open_stream("carrier-pigeon://bucket/corpus")
 
 
+def test_readers_of_a_corpus_on_the_hub_fetch_their_own_files(online, eight_files, tmp_path, monkeypatch):
+    for name, value in {
+        "HF_HUB_OFFLINE": False,
+        "HF_ENDPOINT": online.endpoint,
+        "HF_DATASETS_CACHE": tmp_path,
+    }.items():
+        monkeypatch.setattr(datasets.config, name, value)
+    online.publish("datasets/me/corpus", Path(eight_files))
+    corpus, ids, fetched = open_stream("me/corpus"), [], []
+    for reader in range(4):
+        online.requests.clear()
+        ids += [row["id"] for row in ClipStream(corpus, lambda row: True, 4, 0, reader=reader, num_readers=4)._rows(0)]
+        fetched.append({request.rpartition("/")[2] for request in online.requests if request.endswith(".parquet")})
+    assert sorted(ids) == sorted(f"pair-{number}" for number in range(56)) and online.unknown == []
+    assert [len(files) for files in fetched] == [2] * 4 and len(set.union(*fetched)) == 8
+
+
 def test_crops_of_codes_sound_as_in_their_clip(tmp_path):
     torch.manual_seed(0)
     codec = EncodecModel(tiny_codec_config()).eval()
