@@ -370,10 +370,10 @@ def speak_on_page(inputs: Path, output: Path, *options: str) -> None:
     visitor = gradio_client.Client(address, verbose=False, analytics_enabled=False, download_files=output.parents[1])
     settings = (1, "", "", "", "", "full", "fixed", "wav")
     lines = "the dog runs.\nthe cat sleeps.\na dog sleeps."
-    _, archive = visitor.predict(0, bark, "", f"{PRESET}v2/en_a", *settings, lines, api_name="/speak_lines")
+    _, archive, _ = visitor.predict(0, bark, "", f"{PRESET}v2/en_a", *settings, lines, api_name="/speak_lines")
     output.mkdir(exist_ok=True)
     with atomic_write(output / "speech.zip") as file:
-        file.write(Path(archive).read_bytes())
+        file.write(Path(archive["value"]).read_bytes())
     shown.close()
 
 

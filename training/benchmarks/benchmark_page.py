@@ -180,7 +180,8 @@ class Visitor:
 
     def open(self) -> None:
         self.client = Client(self.address, verbose=False, analytics_enabled=False)
-        self.client.predict(self.own, [], None, "nano", "", api_name="/arrive")
+        last = {"bark": None, "voice": None, "text": ""}
+        self.client.predict(self.own, [], last, None, "nano", "", api_name="/arrive")
 
     def refresh(self, rng: random.Random) -> None:
         self.open()
@@ -207,8 +208,8 @@ class Visitor:
         return read_provenance(file)["voice_prompt_sha256"] == self.prompt
 
     def speak_lines(self, rng: random.Random) -> bool:
-        table, _ = self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))).result()
-        return not any("failed" in str(row[-1]) for row in table["data"])
+        rows, *_ = self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))).result()
+        return not any("failed" in result for _, _, result, _ in rows)
 
     def cancel(self, rng: random.Random) -> None:
         job = self.submit("/speak", " ".join(WORDS * 20))
