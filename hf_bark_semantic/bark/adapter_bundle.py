@@ -197,7 +197,7 @@ def _read_json(path: Path) -> dict:
             f"{str(path.parent)!r} is no whole bundle of adapters: it has no {path.name}. Name a folder that "
             "save_adapters wrote."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
     if not isinstance(content, dict):
         raise AdapterError(f"{str(path)!r} holds no JSON object. Download it again.")
