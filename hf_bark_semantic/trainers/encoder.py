@@ -82,7 +82,8 @@ def train_or_resume(
         state.print(f"{folder} holds a trained model already; nothing to do.")
         return
     if settings["precision"] != precision:
-        state.print(f"the run goes on in {settings['precision']}, in which it was begun")
+        begun = settings["precision"].replace("no", "float32")
+        state.print(f"the run continues in {begun}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     if config.distillation is not None:
         wanted = [clip for clip in clips if clip.source in config.sources]
