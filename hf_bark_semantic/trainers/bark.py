@@ -172,6 +172,7 @@ class FineTuning:
             model.requires_grad_(True)
         else:
             add_adapters(self.bark, {stage: lora_config(**self.config.of_stage("lora", stage))})
+            model.eval()  # new layers are in training mode, and a stage that is done is not trained again
         weights = trainable(model)
         count, total = (sum(p.numel() for p in part) for part in (weights.values(), model.parameters()))
         self.state.print(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
 from accelerate import Accelerator
@@ -138,8 +139,8 @@ def test_full_training_learns_and_leaves_a_bark_that_any_program_loads(config, t
 @pytest.mark.parametrize(("method", "average"), [("lora", 0.0), ("lora", 0.5), ("full", 0.0)])
 def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monkeypatch, method, average):
     training = {"steps": 6, "learning_rate": 0.01, "checkpoint_every": 2, "average": average, "average_from": 0}
-    options = {"method": method, "stages": ["semantic", "fine"], "probe": {"texts": []}, "samples": []}
-    options["training"] = training
+    options = {"method": method, "stages": ["semantic", "fine"], "probe": {"texts": []}, "training": training}
+    options["lora"] = {"rank": 4, "dropout": 0.1}
     run(config(**options), "--output", str(tmp_path / "whole"))
     original, calls = finetuning.ReplayBatches.__getitem__, []
 
@@ -168,6 +169,9 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(config, tmp_path, monk
         assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
         whole, resumed = (tmp_path / name / stage / "validation.json" for name in ("whole", "killed"))
         assert whole.read_text() == resumed.read_text()
+    for sample in (tmp_path / "whole" / "samples").iterdir():  # the last one in the company of a stage that was done
+        again = tmp_path / "killed" / "samples" / sample.name
+        assert np.array_equal(soundfile.read(sample)[0], soundfile.read(again)[0])
 
 
 @pytest.mark.slow
