@@ -243,8 +243,8 @@ def _text_file(folders: tuple[Path, ...], name: str, suffix: str, what: str) -> 
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     names = sorted({file.stem for folder in folders for file in folder.glob(f"*{suffix}")})
-    near = "".join(f"did you mean {match}? " for match in difflib.get_close_matches(name, names, 1))
-    raise FileNotFoundError(f"There is no {what} {name!r}; {near}there are {', '.join(names) or 'none'}.")
+    near = "".join(f"; did you mean {match}?" for match in difflib.get_close_matches(name, names, 1)) or "."
+    raise FileNotFoundError(f"There is no {what} {name!r}{near} There are {', '.join(names)}.")
 
 
 def _vocab_size(encoder: Path) -> int | None:

@@ -41,6 +41,6 @@ def test_card_templates_are_found_by_name(name):
 
 def test_an_unknown_recipe_names_those_that_there_are():
     with pytest.raises(
-        FileNotFoundError, match="There is no recipe 'bultin'; did you mean builtin. there are builtin, .*nano"
+        FileNotFoundError, match=r"There is no recipe 'bultin'; did you mean builtin\? There are .*builtin, .*nano"
     ):
         recipe("bultin")

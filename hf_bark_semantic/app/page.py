@@ -38,7 +38,7 @@ HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
-MAX_SESSIONS = 64  # visits of which gradio keeps the fields, over 1 MB each; it would keep 10,000
+MAX_VISITS = 64  # visits of which gradio keeps the fields, over 1 MB each; it would keep 10,000
 HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
@@ -110,7 +110,7 @@ def launch(
         ssr_mode=False,
         mcp_server=False,
         max_file_size=MAX_UPLOAD,
-        state_session_capacity=MAX_SESSIONS,
+        state_session_capacity=MAX_VISITS,
         auth=auth,
         app_kwargs={"middleware": [Middleware(_OnlyFromHere), Middleware(Guard, host, allowed_hosts)]},
         prevent_thread_lock=prevent_thread_lock,

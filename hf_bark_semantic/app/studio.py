@@ -38,7 +38,7 @@ MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes r
 MAX_LINES = 500
 MAX_LETTERS = 50_000  # of a text, or of all lines: an hour of speech
 MAX_CONVERTED_S = 600
-MAX_SESSIONS = 10_000  # of which it is remembered how often they cancelled
+MAX_SESSIONS = 5_000  # of which it is remembered how often they cancelled
 WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
 
 OWN, NOBODY, ADAPTER, PRESET = "own:", "nobody", "adapter", "preset:"  # kinds of voices; a name follows a colon
