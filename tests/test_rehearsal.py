@@ -74,7 +74,8 @@ VARIANTS = {  # of the same commands, which are not measured in real shapes
 TUNING = {  # one after the other
     f"{MODULE}finetune_bark prepare my_voice --output prepared --bark suno/bark-small": "",
     f"{MODULE}finetune_bark train finetune_lora --output tuned": (
-        "--set data=prepared training.steps=1 training.mixed_precision=no validation.share=0.5 samples=[]"
+        "--set data=prepared training.steps=1 training.mixed_precision=no validation.share=0.5 "
+        "samples=[] 'probe={texts: []}'"
     ),
     f"{MODULE}finetune_bark merge tuned/adapter --bark suno/bark-small --output my_bark": "",
 }
