@@ -198,6 +198,9 @@ def check_codec(codec: EncodecModel) -> None:
 
 
 def save_bark(bark: BarkModel, processor: BarkProcessor, folder: Path) -> None:
+    for module in bark.modules():  # layers may share the mask of their attention, which safetensors refuse to write
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.clone())
     bark.save_pretrained(folder)
     try:
         processor.save_pretrained(str(folder))

@@ -449,3 +449,15 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     assert BarkProcessor.from_pretrained(merged).available_voice_presets == ["v2/en_a", "announcer"]
     main(["push", adapter, "me/my-voice", "--license", "cc-by-4.0", "--dry-run"])
     assert "goes to me/my-voice" in capsys.readouterr().out
+
+
+def test_a_bark_whose_layers_share_a_mask_is_saved(tmp_path):
+    tiny = tiny_bark()
+    tiny.config.semantic_config.num_layers = 2
+    bark = BarkModel(tiny.config).eval()
+    bark.generation_config = tiny.generation_config
+    first, second = bark.semantic.layers
+    second.attn.bias = first.attn.bias  # as in a checkpoint that was pickled so
+    save_bark(bark, tiny_bark_processor(), tmp_path / "bark")
+    saved = load_bark(str(tmp_path / "bark"))[0].state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in bark.state_dict().items())
