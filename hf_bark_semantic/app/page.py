@@ -38,7 +38,7 @@ HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
-MAX_VISITS = 64  # visits of which gradio keeps the fields, over 1 MB each; it would keep 10,000
+MAX_VISITS = 512  # of which gradio keeps the fields, some 1 MB each; it would keep 10,000
 HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it

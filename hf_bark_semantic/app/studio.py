@@ -25,6 +25,7 @@ from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from ..packaged import BUILTIN, NANO, bark_folder, named_encoder, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
+from ..pipelines.encoding import release_freed_memory
 from ..voices.cloning import encode_clip
 from ..voices.provenance import model_name
 from ..voices.splitting import estimate_duration_s
@@ -106,6 +107,7 @@ class Studio:
                 job.check()
                 yield speaker
             finally:
+                release_freed_memory()  # each job runs in another thread, and glibc keeps memory for each
                 self._computing.release()
 
     @contextmanager

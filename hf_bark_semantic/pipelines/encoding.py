@@ -251,4 +251,5 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
 __all__ = [
     "AudioToBarkSemanticPipeline",
     "register_pipeline",
+    "release_freed_memory",
 ]

@@ -416,7 +416,7 @@ def test_serving_listens_on_this_machine_unless_told_otherwise(monkeypatch):
         ("127.0.0.1", 7860, False),
         ("0.0.0.0", 80, False),
     ]
-    assert {call["state_session_capacity"] for call in calls} == {64}  # or memory grows with every visit
+    assert {call["state_session_capacity"] for call in calls} == {512}  # or memory grows with every visit
 
 
 # ---- the studio
