@@ -198,10 +198,10 @@ def check_codec(codec: EncodecModel) -> None:
 
 
 def save_bark(bark: BarkModel, processor: BarkProcessor, folder: Path) -> None:
-    for module in bark.modules():  # layers may share the mask of their attention, which safetensors refuse to write
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, buffer.clone())
-    bark.save_pretrained(folder)
+    weights = bark.state_dict()
+    # layers may share the mask of their attention, which safetensors refuse to write
+    masks = {name: mask.clone() for name, mask in bark.named_buffers(remove_duplicate=False) if name in weights}
+    bark.save_pretrained(folder, state_dict={**weights, **masks})
     try:
         processor.save_pretrained(str(folder))
     except (OSError, ValueError) as error:
