@@ -107,8 +107,8 @@ class Studio:
                 job.check()
                 yield speaker
             finally:
-                release_freed_memory()  # each job runs in another thread, and glibc keeps memory for each
                 self._computing.release()
+                release_freed_memory()  # each job runs in another thread, and glibc keeps memory for each
 
     @contextmanager
     def registered(self, job: Job, session: str = "", num_cancelled: int | None = None) -> Iterator[None]:

@@ -82,7 +82,7 @@ def train_or_resume(
         state.print(f"{folder} holds a trained model already; nothing to do.")
         return
     if settings["precision"] != precision:
-        begun = settings["precision"].replace("no", "float32")
+        begun = "float32" if settings["precision"] == "no" else settings["precision"]
         state.print(f"the run continues in {begun}, in which it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     if config.distillation is not None:
