@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     prepare_output(arguments.output, [".npz"], overwrite=True, inputs=files)
     if arguments.transcribe and arguments.bark is None:
-        raise UsageError("--transcribe needs --bark: the Bark that is told what is said")
+        raise UsageError("--transcribe needs --bark: the Bark whose tokens the words inform")
     check_places(arguments.bark, arguments.codec)
 
     from ..voices.cloning import clone_voice
