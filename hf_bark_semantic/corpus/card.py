@@ -1,4 +1,4 @@
-"""What is said of a finished corpus: the dataset card, and one line."""
+"""Texts about a finished corpus: the dataset card, and a summary in one line."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ SIZE_CATEGORIES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), 
 
 
 def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_id: str | None = None) -> str:
-    """The dataset card of a corpus of Bark's own speech; its numbers are of the shards' records and of corpus.json.
+    """The dataset card of a corpus of Bark's own speech; its figures come from the shards' records and corpus.json.
 
     Args:
         folder (`Path`): of the corpus.
         template (`Path`): `packaged.card_template("corpus")`.
-        texts (`Sequence[str]`): names of what the texts are from.
+        texts (`Sequence[str]`): names of the sources of the texts.
         license_id (`str`, *optional*): such as `"cc0-1.0"`.
     """
     description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
 def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple]:
     """The filters that were applied, their limits, and how many rows failed each."""
     unmeasured = {"word_error_rate", "speaker_similarity"} - recipe["judges"].keys()
-    limits = {"empty": "Bark said something"}
+    limits = {"empty": "some speech"}
     for name, limit in recipe["filters"].items():
         if limit not in (None, False) and name.partition("_")[2] not in unmeasured:
             limits[name] = limit
@@ -64,7 +64,7 @@ def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple
 
 
 def corpus_summary(folder: Path) -> str:
-    """How much a corpus holds, and how many rows failed which filters, in one line."""
+    """The size of a corpus, and how many rows failed which filters, in one line."""
     total = summarize_records(shard_records(folder))
     seconds = sum(total["speech_s"].values())
     length = f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

@@ -31,15 +31,16 @@ WHISPER_OF_WIDTH = {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280
 OWN_CORPUS = "bark_artefacts"  # of `prepare_bark_artefacts`, whose sources the card of the packaged encoder names
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
-JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no sound (suno-ai/bark and
-others){sweep}{recordings}. Noises and rooms for augmentation: SpeechBrain samples (Apache-2.0). Commands and settings:
-`training/README.md`, `training/configs/builtin.yaml`."""
+JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no audio (suno-ai/bark and
+others){sweep}{recordings}. Noises and room responses for augmentation: SpeechBrain samples (Apache-2.0). Commands and
+settings: `training/README.md`, `training/configs/builtin.yaml`."""
 OWN_LICENCE = """\
-MIT. The Whisper weights in it are OpenAI's (MIT); the Bark artefacts that it learnt from are Suno's and the
-community's (MIT)."""
+MIT. It contains Whisper weights by OpenAI (MIT). The Bark artefacts in its training data are by Suno and the
+community (MIT)."""
+OTHER_LICENCE = "The licence is in the metadata. The backbone and the corpus have their own licences."
 
 WITHOUT_PACKAGE = """
-Where hf_bark_semantic is not installed, transformers can run the code that is stored beside these weights:
+Without hf_bark_semantic, transformers can run the code that is stored beside these weights:
 
 ```python
 encode = pipeline("audio-to-bark-semantic", model="the name of this repository", trust_remote_code=True)
@@ -157,7 +158,7 @@ def encoder_card(
         "table": accuracy_of_kinds(table) + accuracy_by_language(scores),
         "calibration": calibration_sentence(scores.get("calibration", {})),
         "training": artefacts_in_words(clips) if own else corpus_in_words(record),
-        "licence": OWN_LICENCE if own else "See the metadata; backbone and corpus have licences of their own.",
+        "licence": OWN_LICENCE if own else OTHER_LICENCE,
         "place": "str(hf_bark_semantic.default_encoder())" if own else f'"{name}"',
         "without_package": WITHOUT_PACKAGE if remote_code else "",
     }
@@ -175,15 +176,11 @@ def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
             kind, size = "Whisper", WHISPER_OF_WIDTH.get(config.backbone_hidden_size, size)
         origin = " (OpenAI, MIT), frozen" if own else ""
         layers = ", ".join(map(str, config.backbone_layers))
-        parts.append(
-            f"Backbone: the encoder of {kind} {size}{origin}, on the real length of the audio; layers {layers}."
-        )
+        padding = ", without padding to 30 s" if kind == "Whisper" else ""
+        parts.append(f"Backbone: the encoder of {kind} {size}{origin}{padding}; layers {layers}.")
     if model.codec_front_end is not None:
-        spectrogram = (
-            "predicts from EnCodec codes the log-mel spectrogram of their sound, which the backbone then reads"
-        )
-        predicted = spectrogram if config.codec_output == "spectrogram" else "makes features of EnCodec codes"
-        parts.append(f"Codec front end: {predicted}.")
+        predicted = "the log-mel spectrogram for the backbone" if config.codec_output == "spectrogram" else "features"
+        parts.append(f"Codec front end: predicts {predicted} from EnCodec codes.")
     if config.head_type == "transformer":
         layers = config.num_hidden_layers
         parts.append(f"Head: a convolution and {layers} transformer layers over one feature vector per token.")
@@ -191,8 +188,8 @@ def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
         parts.append(f"Head: {config.head_type}.")
     if model.transitions is not None:
         parts.append(
-            f"Pairs: the {NUM_CANDIDATES} likeliest tokens of each position are reweighted by those before and behind "
-            f"it, as {config.num_transitions:,} pairs of neighbouring tokens in the training's strings suggest."
+            f"Pairs: the {NUM_CANDIDATES} likeliest tokens of each position are reweighted by the tokens before and "
+            f"after it, with the counts of {config.num_transitions:,} pairs of neighbouring tokens in the training data."
         )
     return "\n".join(f"- {part}" for part in parts)
 
@@ -209,8 +206,8 @@ def measured_in_words(scores: Mapping, seeds: str) -> str:
     else:
         which = f"Fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of {num_folds}"
     return (
-        f"clips whose voice and sentence no part of the training saw. {which},\n{seeds}; 95 % intervals by bootstrap "
-        "over voices. The weights here were then trained on all of the data."
+        f"clips whose voice and sentence the training did not contain. {which},\n{seeds}; 95 % intervals by bootstrap "
+        "over voices. The weights here were trained on all of the data."
     )
 
 
@@ -219,7 +216,7 @@ def artefacts_in_words(clips: Mapping[str, int]) -> str:
     sweep, presets, recordings = (clips.get(name, 0) for name in ("sweep", "preset", "recording"))
     return TRAINING_DATA.format(
         pairs=clips["pair"],
-        presets=f", {presets} of Suno's presets (sound: ebook2audiobook, Apache-2.0)" if presets else "",
+        presets=f", {presets} of Suno's presets (audio: ebook2audiobook, Apache-2.0)" if presets else "",
         prompts=clips["prompt"],
         recordings=f", {recordings} recordings without tokens (LibriSpeech, CC BY 4.0)" if recordings else "",
         sweep=f", {sweep} two-second clips of known token strings" if sweep else "",
@@ -228,7 +225,7 @@ def artefacts_in_words(clips: Mapping[str, int]) -> str:
 
 def corpus_in_words(record: Mapping) -> str:
     """The corpus of a training, with its clips by source."""
-    corpus = f"The corpus `{record['corpus']}`" if "corpus" in record else "A corpus that its record does not name"
+    corpus = f"The corpus `{record['corpus']}`" if "corpus" in record else "A corpus whose name was not recorded"
     counts = ", ".join(f"{count:,} of the source `{source}`" for source, count in record.get("clips", {}).items())
     return f"{corpus}: clips {counts or 'read as a stream'}. Config: `{record['config']}`, {record['steps']:,} steps."
 
@@ -236,10 +233,10 @@ def corpus_in_words(record: Mapping) -> str:
 def calibration_sentence(calibration: Mapping) -> str:
     """The calibration of the confidence, in one sentence."""
     if not calibration:
-        return "The calibration of its confidence was not measured."
+        return "The calibration of the confidence was not measured."
     errors = {inputs: row["errors"]["all"] for inputs, row in calibration.items()}
     figures = "; ".join(f"{k}: " + ", ".join(f"{v:.1%} {n}" for n, v in row.items()) for k, row in errors.items())
-    return f"Expected calibration error of its confidence, before and after the config's temperatures: {figures}."
+    return f"Expected calibration error of the confidence, before and after the config's temperatures: {figures}."
 
 
 def accuracy_of_kinds(table: Mapping) -> str:

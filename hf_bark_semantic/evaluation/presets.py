@@ -126,9 +126,9 @@ def preset_table(report: Mapping) -> Table:
         cells = [_cell(name, row.get(name)) for name in columns]
         lines.append([language, *cells, str(row["clips"]), str(row["compared_clips"]), f"{row['tokens']:,}"])
     note = (
-        "Every voice is one clip, of two renderings. The community's quantizer, trained on English, read the enhanced "
-        f"one; its tokens count as {report['lag']} late, the best lag of {LAGS[0]} to {LAGS[-1]} for all clips "
-        "together, and as not late. Intervals by bootstrap over voices."
+        "Every voice has one clip, in two renderings. The community's quantizer, trained on English, was given the "
+        f"enhanced rendering. Its tokens are scored with a lag of {report['lag']} tokens, the best lag of {LAGS[0]} "
+        f"to {LAGS[-1]} for all clips together, and with no lag. Intervals are by bootstrap over voices."
     )
     columns = ["language", *columns.values(), "voices", "compared", "tokens"]
     return Table("Suno's presets by language", columns, lines, note)

@@ -1,4 +1,4 @@
-"""What is said of a fine-tuned Bark: tables of losses, and the card of its adapters."""
+"""Texts about a fine-tuned Bark: tables of losses, and the model card of its adapters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from .bark_config import BarkTrainingConfig
 
 
 def report_tables(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """What training brought, and what it cost: two tables of losses, of the results of each stage."""
+    """Two tables of losses before and after training: on held-out recordings, and on Bark's own speech."""
     rows = []
     for stage, result in stages.items():
         losses = {int(step): value for step, value in result["validation_loss"].items()}
@@ -25,17 +25,17 @@ def report_tables(stages: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(
         [
             markdown_table(["model", "trained", "held-out loss before", "after", "best step"], rows),
-            markdown_table(["model", "what Bark said itself", "loss before", "after"], probes) if probes else "",
+            markdown_table(["model", "Bark's own speech", "loss before", "after"], probes) if probes else "",
         ]
     ).strip()
 
 
 def adapter_card(config: BarkTrainingConfig, report: Mapping[str, Any], template: Path) -> str:
-    """The card of adapters; all its numbers are of the report that [`FineTuning`] writes.
+    """The model card of adapters; all its figures come from the report that [`FineTuning`] writes.
 
     Args:
         config (`BarkTrainingConfig`): of the training.
-        report (`Mapping`): what report.json holds.
+        report (`Mapping`): the content of report.json.
         template (`Path`): `packaged.card_template("adapter")`.
     """
     base = report["bark"]

@@ -139,8 +139,8 @@ def accuracy_line(table: dict) -> str:
     for kind, words in (("synthetic, audio", "synthetic voices"), ("human, audio", "people")):
         top_1 = table[kind]["top_1"]
         interval = f"95 % interval {top_1['low']:.1%} to {top_1['high']:.1%}; {table[kind]['clips']} clips"
-        cells.append(f"{top_1['mean']:.1%} of the tokens of {words} ({interval})")
-    return f"Measured against the tokenizer that nano learnt from: right are {' and '.join(cells)}."
+        cells.append(f"{top_1['mean']:.1%} of the tokens of {words} right ({interval})")
+    return f"Measured accuracy against nano's own tokenizer: {' and '.join(cells)}."
 
 
 def shorten_positions(encoder):
