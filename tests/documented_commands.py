@@ -8,6 +8,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import yaml
@@ -65,9 +66,29 @@ def documented_commands(document: str, marker: str) -> list[list[str]]:
 
 def documented_script(document: str, marker: str) -> str:
     """The block of bash behind a marker of a document."""
+    (block,) = [block for block in blocks(document) if block.marker == f"ci: {marker}"]
+    return block.code
+
+
+class Block(NamedTuple):
+    """A block of a document.
+
+    Args:
+        marker (`str`): the comment before it: `ci: NAME` of what a test or the gate runs by this name, `needs: WHAT` of
+            what cannot run in the tests, `prints` of what the block before it prints; empty without a comment.
+        language (`str`): "python", "bash" or "text".
+        code (`str`): its lines.
+    """
+
+    marker: str
+    language: str
+    code: str
+
+
+def blocks(document: str) -> list[Block]:
+    """All blocks of a document, in order."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    (block,) = re.findall(rf"^<!-- ci: {marker} -->\n```bash\n(.*?)^```$", text, re.S | re.M)
-    return block
+    return [Block(*found) for found in re.findall(r"(?:^<!-- (.*) -->\n)?^```(\w+)\n(.*?)^```$", text, re.S | re.M)]
 
 
 def commands_on_repositories(text: str) -> dict[str, set[str]]:
@@ -84,8 +105,9 @@ def module_and_options(command: list[str]) -> tuple[str, list[str]]:
     """The module that a command of the package runs, and its options."""
     if command[0] == "bark-semantic":
         return "hf_bark_semantic.cli.main", command[1:]
-    if command[1].startswith("training/"):
-        return Path(command[1]).stem, command[2:]
+    scripts = [place for place, word in enumerate(command) if word.startswith("training/") and word.endswith(".py")]
+    if scripts:
+        return Path(command[scripts[0]]).stem, command[scripts[0] + 1 :]
     assert command[:2] == ["python", "-m"] or command[0] in ("accelerate", "torchrun"), shlex.join(command)
     place = command.index("-m") + 1
     return command[place], command[place + 1 :]

@@ -1,8 +1,9 @@
-"""The snippets of README and of docs/ run as they stand, and CI runs README's commands that are marked for it."""
+"""The blocks of README, docs/ and training/README.md run as they stand, or are marked with what they need."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,14 +15,18 @@ import yaml
 
 import hf_bark_semantic
 import tiny
-from documented_commands import documented_commands
+from documented_commands import blocks, documented_commands, parsed
 from hf_bark_semantic.audio import save_audio
 from hf_bark_semantic.cli import main as cli
 from hf_bark_semantic.configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, num_codec_frames
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = (ROOT / "README.md", ROOT / "docs" / "python.md", ROOT / "docs" / "cloning.md")  # with snippets of Python
+PAGES = ("README.md", "docs/python.md", "docs/cloning.md")  # whose snippets of Python run, in this order
+BLOCKS = ["README.md", "training/README.md"]
+BLOCKS += [f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))]
+RUNNERS = ("test_readme.py", "test_wheel.py", "cli/test_walk.py", "cli/test_many_machines.py")  # of commands
+PROGRAMS = ("accelerate", "bark-semantic", "pip", "python", "torchrun")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "training").glob("*.md"))]
 
 
@@ -36,16 +41,59 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     tiny.tiny_bark(vocab_size=SEMANTIC_VOCAB_SIZE).save_pretrained("suno/bark-small")  # stands in for the Hub's
     tiny.tiny_bark_processor().save_pretrained("suno/bark-small")
     namespace = {}
-    assert {page for page in DOCUMENTS if "```python" in page.read_text("utf-8")} <= set(PAGES)
     for page in PAGES:
-        for snippet in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S):
-            exec(compile(snippet, page.name, "exec"), namespace)
+        for marker, language, snippet in blocks(page):
+            if language == "python" and not marker:
+                exec(compile(snippet, page, "exec"), namespace)
     assert len(namespace["result"]["semantic_tokens"]) == 100
     assert namespace["tokens"].semantic_tokens.tolist()[0] == namespace["result"]["semantic_tokens"].tolist()
     assert namespace["from_codes"]["num_tokens"] == 250
     assert namespace["informed"]["num_tokens"] == 100
     assert len(namespace["converted"]["audio"]) and Path("me.npz").exists()
     assert namespace["spoken"].index == 1
+
+
+@pytest.mark.parametrize("document", BLOCKS)
+def test_every_block_runs_or_is_marked_with_what_it_needs(document):
+    """A command that is marked is still one that its program takes; a block of text has no command."""
+    runners = "".join((ROOT / "tests" / name).read_text("utf-8") for name in RUNNERS)
+    gate = re.findall(r"^readme (\w+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.M)
+    for marker, language, code in blocks(document):
+        kind, _, what = marker.partition(": ")
+        if language == "text":
+            assert marker in ("", "prints")
+            assert [line for line in code.splitlines() if line.split(" ")[0] in PROGRAMS] == []
+        elif kind == "needs":
+            assert what and language in ("bash", "python")
+            if language == "python":
+                compile(code, document, "exec")
+            for command in commands(code) if language == "bash" else ():
+                assert parsed(command)
+        elif language == "python":
+            assert not marker and document in PAGES
+        else:
+            assert language == "bash" and kind == "ci", f"{document}: no test runs {code!r}, and no marker says why"
+            assert f'"{what}"' in runners or what in gate, f"{document}: no test runs the block {what!r}"
+
+
+def commands(script: str) -> list[list[str]]:
+    """Those of the package in some lines of bash, each as its words; scripts without options need no parser."""
+    found = []
+    for line in re.split(r"\n| && | \| ", script):
+        words = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
+        if words and words[0] in PROGRAMS and words[0] != "pip" and words[:2] != ["python", "-c"]:
+            assert len(words) > 2 or words[0] == "bark-semantic" or (ROOT / words[1]).is_file(), line
+            found += [words] if len(words) > 2 or words[0] == "bark-semantic" else []
+    return found
+
+
+def test_commands_of_the_documentation_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(hf_bark_semantic.nano_recording(), "me.wav")
+    save_audio("speech.wav", tiny.noise(2.0), 16_000)
+    for command in documented_commands("docs/command_line.md", "commands"):
+        assert cli.main(command[1:]) == 0, shlex.join(command)
+    assert Path("out.wav").stat().st_size > 10_000
 
 
 def test_readme_says_what_its_first_snippet_prints(capsys):
@@ -57,8 +105,8 @@ def test_readme_says_what_its_first_snippet_prints(capsys):
 def test_command_that_encodes_prints_an_object_for_the_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_audio("speech.wav", tiny.noise(2.0), 16_000)
-    (command,) = re.findall(r"^bark-semantic (encode .*)$", README, re.M)
-    assert cli.main(command.split()) == 0
+    (command,) = documented_commands("README.md", "encode")
+    assert cli.main(command[1:]) == 0
     assert json.loads(capsys.readouterr().out)["num_tokens"] == 100
 
 

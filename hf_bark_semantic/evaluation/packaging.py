@@ -189,7 +189,7 @@ def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
     if model.transitions is not None:
         parts.append(
             f"Pairs: the {NUM_CANDIDATES} likeliest tokens of each position are reweighted by the tokens before and "
-            f"after it, with the counts of {config.num_transitions:,} pairs of neighbouring tokens in the training data."
+            f"after it, by the counts of {config.num_transitions:,} pairs of neighbouring tokens in the training data."
         )
     return "\n".join(f"- {part}" for part in parts)
 
