@@ -74,8 +74,8 @@ class Block(NamedTuple):
     """A block of a document.
 
     Args:
-        marker (`str`): the comment before it: `ci: NAME` of what a test or the gate runs by this name, `needs: WHAT` of
-            what cannot run in the tests, `prints` of what the block before it prints; empty without a comment.
+        marker (`str`): the comment before it: `ci: NAME` if a test or the gate runs it by this name, `needs: WHAT` if
+            it cannot run in the tests, `prints` for the output of the block before it; empty without a comment.
         language (`str`): "python", "bash" or "text".
         code (`str`): its lines.
     """
@@ -88,7 +88,9 @@ class Block(NamedTuple):
 def blocks(document: str) -> list[Block]:
     """All blocks of a document, in order."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return [Block(*found) for found in re.findall(r"(?:^<!-- (.*) -->\n)?^```(\w+)\n(.*?)^```$", text, re.S | re.M)]
+    return [
+        Block(*found) for found in re.findall(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", text, re.S | re.M)
+    ]
 
 
 def commands_on_repositories(text: str) -> dict[str, set[str]]:

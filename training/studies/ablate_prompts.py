@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
     comparisons = compare_pairs(summary["rows"], summary["records"], pairs, seed=args.seed)
     summary["comparisons"] = comparisons
     made = how_made("training/studies/ablate_prompts.py", arguments, seeds=seeds_of(args))
-    write_voice_results(args.output, "What of a prompt carries the voice", made, summary, columns=SHOWN)
+    write_voice_results(args.output, "Which part of a prompt carries the voice", made, summary, columns=SHOWN)
     print(format_table(summary["rows"], SHOWN))
     print()
     for row in comparisons:
