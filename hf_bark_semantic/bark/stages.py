@@ -182,7 +182,8 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
             batch.prefill(slots, embeds.sum(1), [length] * len(slots))
         setup.announce("semantic")
         last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
-        logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end in the last column
+        with batch.threads(len(last_ids)):
+            logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end comes last
         too_short = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
         if too_short:
             logits[too_short, -1] = float("-inf")
@@ -282,7 +283,8 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
             setup.announce("coarse")
             codebook = offset % config.n_coarse_codebooks
             last_ids = [view.last_id for row in rows for view in row.views]
-            logits = guidance.logits(heads[codebook](batch.step(last_ids)))
+            with batch.threads(len(last_ids)):
+                logits = guidance.logits(heads[codebook](batch.step(last_ids)))
             picked = _pick(setup, sampling, rows, logits, [row.uniforms[row.num_generated] for row in rows])
             for slot in reversed(range(len(rows))):
                 row = rows[slot]

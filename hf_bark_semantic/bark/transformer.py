@@ -12,7 +12,8 @@ on the other rows.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from transformers.models.bark.modeling_bark import BarkMLP
 from .packed_linear import Linear, is_plain_linear, packed_linear
 
 QUERY_SLICE = 192  # queries whose scores are in memory at once when a CPU trains in bfloat16
+SMALL_LAYER = 2**20  # weights of a linear layer, and
+SMALL_PRODUCT = 2**23  # weights times rows: up to both, one CPU thread is faster than several that wait for each other
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Savings:
             position in bfloat16 on a CPU, products that are faster than either.
         packed_weights (`bool`): on a CPU, linear layers compute with a copy of their weights in oneDNN's order, which
             takes the memory of one stage once more.
+        one_thread (`bool`): on a CPU, a step of a small model runs on one thread.
     """
 
     keep_cache: bool = True
@@ -51,6 +55,7 @@ class Savings:
     batched_codec: bool = True
     fused_attention: bool = True
     packed_weights: bool = True
+    one_thread: bool = True
 
 
 class Block(NamedTuple):
@@ -195,7 +200,7 @@ class DecodingBatch:
         model (`BarkCausalModel`): the text or coarse stage.
         batch_size (`int`): number of slots.
         capacity (`int`): positions per slot.
-        savings (`Savings`): `needed_positions`, `fused_attention` and `packed_weights` are read.
+        savings (`Savings`): `needed_positions`, `fused_attention`, `packed_weights` and `one_thread` are read.
         num_views (`int`): views of a request ([`Guidance`]), which take turns in the slots. Rows of one view have
             about the same length, so attention is computed for each view apart.
     """
@@ -206,6 +211,7 @@ class DecodingBatch:
         self.blocks = [Block.of(block, savings) for block in model.layers]
         self.device = model.position_embeds_layer.weight.device
         self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
+        self.largest_layer = max(weight.numel() for weight in model.layers.parameters())
         self.lengths = [0] * batch_size
         shape = (config.num_layers, batch_size, self.num_heads, capacity, self.head_dim)
         self.keys = torch.zeros(shape, dtype=model.dtype, device=self.device)
@@ -289,6 +295,20 @@ class DecodingBatch:
         visible = self.slots_of_positions[:longest] <= positions[:, None]
         mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
         return mask.where(visible, float("-inf"))[:, None, None], longest
+
+    @contextmanager
+    def threads(self, num_rows: int) -> Iterator[None]:
+        """Run a step, with its head, on as many threads as `num_rows` rows are worth: one or all."""
+        num_threads, layer = torch.get_num_threads(), self.largest_layer
+        small = layer <= SMALL_LAYER and layer * num_rows <= SMALL_PRODUCT
+        if not (small and num_threads > 1 and self.savings.one_thread and self.device.type == "cpu"):
+            yield
+            return
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(num_threads)
 
     def move(self, source: int, target: int) -> None:
         """Copy a row into another slot."""

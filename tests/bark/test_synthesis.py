@@ -16,6 +16,7 @@ from transformers.models.bark.generation_configuration_bark import (
 
 from hf_bark_semantic import VoicePrompt
 from hf_bark_semantic.bark import stages as bark_stages
+from hf_bark_semantic.bark import transformer
 from hf_bark_semantic.bark.examples import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
@@ -249,6 +250,26 @@ def test_texts_with_missing_words_are_tried_again_before_the_coarse_stage(bark, 
     assert [result.finish_reason for result in results] == ["length", "given", "length"]
     assert_same(results, [next(synthesize(bark, [result.request], tokenizer=tokenizer)) for result in results])
     assert steps.index("coarse") > max(i for i, step in enumerate(steps) if step == "semantic")
+
+
+def test_a_step_of_a_small_model_runs_on_one_thread(bark, monkeypatch):
+    num_threads, batch = torch.get_num_threads(), DecodingBatch(bark.semantic, 4, 8, Savings())
+    plain = DecodingBatch(bark.semantic, 4, 8, Savings(one_thread=False))
+    try:
+        torch.set_num_threads(2)
+        with batch.threads(4):
+            assert torch.get_num_threads() == 1
+        with plain.threads(4):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(KeyboardInterrupt), batch.threads(4):
+            raise KeyboardInterrupt
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(transformer, "SMALL_PRODUCT", 3 * batch.largest_layer)
+        for num_rows, expected in ((3, 1), (4, 2)):
+            with batch.threads(num_rows):
+                assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 @pytest.mark.parametrize("saving", [field.name for field in fields(Savings)])
