@@ -1,7 +1,7 @@
 """`pipeline("voice-cloning")`: a recording of a speaker and a text to speech.
 
     VoiceCloningPipeline    voice + text -> speech; voice alone -> voice prompt; voice + recording -> converted speech;
-                            its `stream` gives speech piece by piece
+                            its `stream` gives speech piece by piece, its `speak_texts` speaks several texts at once
     register_pipeline       makes the task known to transformers (the package does it when it is imported)
 
 What is here decides what a voice is and which encoder reads it; [`clone_voice`], [`speak_text`] and [`convert_speech`]
@@ -34,10 +34,12 @@ from ..packaged import NANO
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from ..voices.cloning import clone_voice, encode_clip, encode_codes
 from ..voices.speaking import (
+    Speech,
     SpeechOptions,
     convert_speech,
     prompt_from_transcript,
     speak_text,
+    speak_texts,
     stream_conversion,
     stream_text,
 )
@@ -203,10 +205,7 @@ class VoiceCloningPipeline(Pipeline):
         """
         if text is None and convert is None:
             raise ValueError("There is nothing to speak. Give a `text`, or a recording to `convert`.")
-        inputs, options = self._call_arguments(voice, text, convert, batch_size, options)
-        preprocess_params, forward_params, _ = self._sanitize_parameters(**options)
-        inputs = self.preprocess(inputs, **{**self._preprocess_params, **preprocess_params})
-        prompt, speaking = self._prepare(inputs, **{**self._forward_params, **forward_params})
+        inputs, prompt, speaking = self._prepared_call(voice, text, convert, batch_size, options)
         if inputs["text"] is not None:
             pieces = stream_text(
                 self.bark, inputs["text"], prompt, tokenizer=self.bark_processor.tokenizer, **speaking
@@ -226,6 +225,26 @@ class VoiceCloningPipeline(Pipeline):
             for piece in pieces
         )
 
+    def speak_texts(
+        self, voice: Any, texts: Sequence[str], *, batch_size: int | None = None, **options: Any
+    ) -> Iterator[dict[str, Any] | Exception]:
+        """Speak several texts: the same samples as those of a call for each, with pieces of all of them in one batch.
+
+        Args:
+            voice, batch_size, options: as in [`~VoiceCloningPipeline.__call__`].
+            texts (sequence of `str`): what to say.
+
+        Returns:
+            `Iterator[dict | Exception]`: in the order of the texts, each as soon as it is spoken, what a call returns;
+                in place of a text that is empty or for which Bark says nothing, the error that a call raises.
+
+        Raises:
+            AudioError, VoicePromptError, ValueError, TypeError: as a call does, but for the texts.
+        """
+        _, prompt, speaking = self._prepared_call(voice, list(texts), None, batch_size, options)
+        speeches = speak_texts(self.bark, texts, prompt, tokenizer=self.bark_processor.tokenizer, **speaking)
+        return (speech if isinstance(speech, Exception) else _answer(speech, prompt) for speech in speeches)
+
     @property
     def adapter_name(self) -> str | None:
         """Name of the adapter that is set."""
@@ -236,8 +255,17 @@ class VoiceCloningPipeline(Pipeline):
         """Names of the voices that come with the Bark."""
         return self.bark_processor.available_voice_presets
 
+    def _prepared_call(
+        self, voice: Any, text: Any, convert: Any, batch_size: int | None, options: dict[str, Any]
+    ) -> tuple[dict[str, Any], VoicePrompt | None, dict[str, Any]]:
+        """What [`preprocess`] gives, and what [`_prepare`] does; as transformers' `__call__` goes on from there."""
+        inputs, options = self._call_arguments(voice, text, convert, batch_size, options)
+        preprocess_params, forward_params, _ = self._sanitize_parameters(**options)
+        inputs = self.preprocess(inputs, **{**self._preprocess_params, **preprocess_params})
+        return inputs, *self._prepare(inputs, **{**self._forward_params, **forward_params})
+
     def _call_arguments(
-        self, voice: Any, text: str | None, convert: Any, batch_size: int | None, options: dict[str, Any]
+        self, voice: Any, text: Any, convert: Any, batch_size: int | None, options: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What [`preprocess`] reads, and the options of this call."""
         if text is not None and convert is not None:
@@ -282,12 +310,7 @@ class VoiceCloningPipeline(Pipeline):
             speech = convert_speech(self.bark, inputs["convert"], prompt, encoder=self.encoder, **speaking)
         else:
             return {"voice_prompt": prompt}
-        return {
-            "audio": speech.waveform,
-            "sampling_rate": speech.sampling_rate,
-            "voice_prompt": prompt,
-            "warnings": speech.warnings,
-        }
+        return _answer(speech, prompt)
 
     def _prepare(
         self,
@@ -380,6 +403,15 @@ class VoiceCloningPipeline(Pipeline):
         read = encode_clip(waveform[:], self.encoder, codec=codec, text=transcript, bark=decoder)
         tokens, codes = read["semantic_tokens"], read["audio_codes"]
         return VoicePrompt.from_tokens_and_codes(tokens, codes, **self.vocabularies)
+
+
+def _answer(speech: Speech, prompt: VoicePrompt | None) -> dict[str, Any]:
+    return {
+        "audio": speech.waveform,
+        "sampling_rate": speech.sampling_rate,
+        "voice_prompt": prompt,
+        "warnings": speech.warnings,
+    }
 
 
 def register_pipeline() -> None:

@@ -1,7 +1,7 @@
 """Bark speaking in one voice: text of any length, or what a recording says.
 
     SpeechOptions            how Bark is prompted and sampled
-    speak_text               text + voice prompt -> Speech
+    speak_text               text + voice prompt -> Speech; `speak_texts` speaks several at once
     speak_tokens             semantic tokens + voice prompt -> Speech
     convert_speech           a recording + voice prompt -> Speech: the same words in the other voice
     stream_text, stream_conversion   the same as SpokenPieces, each as soon as it is spoken
@@ -17,8 +17,8 @@ both.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import BarkModel, PreTrainedTokenizerBase
@@ -40,6 +40,10 @@ logger = logging.getLogger(__name__)
 LONG_FORMS = ("fixed", "rolling")
 MIN_TRANSCRIPT_SHARE = 0.6  # of a recording's time that its words should take; speakers differ by less
 SHOWN_CHARACTERS = 40
+
+
+class NothingSaid(RuntimeError):
+    """Bark said nothing for a text."""
 
 
 @dataclass(frozen=True)
@@ -197,15 +201,54 @@ def stream_text(
 
     Arguments and errors are those of [`speak_text`]; that Bark said nothing at all shows at the end.
     """
-    options, configs = options or SpeechOptions(), bark_generation_configs(bark)
-    pieces = split_text(text, piece_fits(tokenizer, configs, bark.semantic.config.block_size), short_first=True)
-    speaker = _Speaker(bark, tokenizer, options, batch_size, on_step, len(pieces))
-    spoken = _with_pauses(speaker.speak([{"text": piece} for piece in pieces], voice), text, options.pause_s)
-    warning = unknown_words_warning(text, tokenizer, configs)
-    if warning is None:
-        return spoken
-    logger.warning("%s", warning)
-    return (replace(piece, warnings=(warning, *piece.warnings)) if piece.number == 1 else piece for piece in spoken)
+    speaker = _Speaker(bark, tokenizer, options or SpeechOptions(), batch_size, on_step)
+    return speaker.finished(speaker.speak(speaker.split(text), voice), text)
+
+
+def speak_texts(
+    bark: BarkModel,
+    texts: Sequence[str],
+    voice: VoicePrompt | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    options: SpeechOptions | None = None,
+    batch_size: int = 8,
+    on_step: Callable[[str], Any] | None = None,
+) -> Iterator[Speech | ValueError | NothingSaid]:
+    """Speak several texts, each as [`speak_text`] does, with pieces of all of them in one batch.
+
+    With `long_form="rolling"`, where a piece waits for the one before, the texts are spoken one by one.
+
+    Args:
+        texts (sequence of `str`): of any length.
+        batch_size (`int`): pieces that are computed at once.
+        bark, voice, tokenizer, options, on_step: as in [`speak_text`].
+
+    Returns:
+        `Iterator[Speech | Exception]`: in the order of the texts, each as soon as it is spoken; in place of one that
+            is empty or for which Bark says nothing, the error that [`speak_text`] raises.
+
+    Raises:
+        VoicePromptError: no voice for a mode that needs one.
+    """
+    speaker = _Speaker(bark, tokenizer, options or SpeechOptions(), batch_size, on_step)
+    planned: list[list[dict[str, Any]] | ValueError] = []
+    for text in texts:
+        try:
+            planned.append(speaker.split(text))
+        except ValueError as error:
+            planned.append(error)
+    speakable = [contents for contents in planned if isinstance(contents, list)]
+    spoken = speaker.speak_side_by_side(speakable, voice)
+    for text, contents in zip(texts, planned, strict=True):
+        if isinstance(contents, ValueError):
+            yield contents
+            continue
+        try:
+            speech: Speech | NothingSaid = _joined(speaker.finished(islice(spoken, len(contents)), text), bark)
+        except NothingSaid as error:
+            speech = error
+        yield speech
 
 
 def speak_tokens(
@@ -224,7 +267,7 @@ def speak_tokens(
             they are joined without pauses.
         bark, voice, options, batch_size, on_step: as in [`speak_text`]; the text stage does not run.
     """
-    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(pieces))
+    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step)
     return _joined(speaker.speak([{"semantic_tokens": tokens} for tokens in pieces], voice), bark)
 
 
@@ -287,7 +330,7 @@ def stream_conversion(
             silences.append(None)
             [read] = read_clips([clip], encoder, codec=bark.codec_model)
             contents.append({"semantic_tokens": read["semantic_tokens"]})
-    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step, len(contents))
+    speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step)
     return _with_silences(speaker.speak(contents, voice), silences, bark.generation_config.sample_rate)
 
 
@@ -354,73 +397,102 @@ def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float)
     return [*parts, waveform]
 
 
+class _Piece(NamedTuple):
+    """What is to be spoken: the `number`th of the `num_pieces` of a speech, from 1."""
+
+    number: int
+    num_pieces: int
+    request: SynthesisRequest
+
+
 @dataclass(frozen=True)
 class _Speaker:
-    """Synthesizes the pieces of one speech and tries again where words may be missing."""
+    """Synthesizes the pieces of speeches and tries again where words may be missing."""
 
     bark: BarkModel
     tokenizer: PreTrainedTokenizerBase | None
     options: SpeechOptions
     batch_size: int
     on_step: Callable[[str], Any] | None
-    num_pieces: int
+
+    def split(self, text: str) -> list[dict[str, Any]]:
+        """The pieces of a text."""
+        fits = piece_fits(self.tokenizer, bark_generation_configs(self.bark), self.bark.semantic.config.block_size)
+        return [{"text": piece} for piece in split_text(text, fits, short_first=True)]
+
+    def finished(self, pieces: Iterable[SpokenPiece], text: str) -> Iterator[SpokenPiece]:
+        """The pieces of a text with pauses, the first with what Bark does not know of it."""
+        spoken = _with_pauses(pieces, text, self.options.pause_s)
+        warning = unknown_words_warning(text, self.tokenizer, bark_generation_configs(self.bark))
+        if warning is None:
+            return spoken
+        logger.warning("%s", warning)
+        return (
+            replace(piece, warnings=(warning, *piece.warnings)) if piece.number == 1 else piece for piece in spoken
+        )
 
     def speak(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> Iterator[SpokenPiece]:
-        """Pieces, each a text or semantic tokens, without pauses."""
+        """The pieces of one speech, each a text or semantic tokens, without pauses."""
+        pieces = self._pieces(contents, voice)
+        return self._speak_fixed(pieces) if self.options.long_form == "fixed" else self._speak_rolling(pieces)
+
+    def speak_side_by_side(
+        self, speeches: Sequence[Sequence[dict[str, Any]]], voice: VoicePrompt | None
+    ) -> Iterator[SpokenPiece]:
+        """The pieces of several speeches, those of the first one first, as many at once as a batch takes."""
+        if self.options.long_form == "rolling":
+            for contents in speeches:
+                yield from self.speak(contents, voice)
+            return
+        pieces = [piece for contents in speeches for piece in self._pieces(contents, voice)]
+        for first in range(0, len(pieces), self.batch_size):
+            yield from self._speak_together(pieces[first : first + self.batch_size])
+
+    def _pieces(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> list[_Piece]:
         mode = self.options.prompt_mode
         if mode != "none" and voice is None:
             raise VoicePromptError(
                 f"prompt_mode={mode!r} needs a voice. Give one, or speak without: prompt_mode='none'."
             )
         voice = None if mode == "none" else voice
-        requests = [self.options.request(number=i, voice_prompt=voice, **what) for i, what in enumerate(contents)]
-        return self._speak_fixed(requests) if self.options.long_form == "fixed" else self._speak_rolling(requests)
+        return [
+            _Piece(i + 1, len(contents), self.options.request(number=i, voice_prompt=voice, **what))
+            for i, what in enumerate(contents)
+        ]
 
-    def _speak_fixed(self, requests: Sequence[SynthesisRequest]) -> Iterator[SpokenPiece]:
+    def _speak_fixed(self, pieces: Sequence[_Piece]) -> Iterator[SpokenPiece]:
         """Pieces that are all prompted with the voice: the first one alone, then as many at once as a batch takes."""
-        bounds = [0, *range(1, len(requests), self.batch_size), len(requests)]
+        bounds = [0, *range(1, len(pieces), self.batch_size), len(pieces)]
         for first, end in pairwise(bounds):
-            yield from self._speak_together(requests[first:end], first)
+            yield from self._speak_together(pieces[first:end])
 
-    def _speak_rolling(self, requests: Sequence[SynthesisRequest]) -> Iterator[SpokenPiece]:
+    def _speak_rolling(self, pieces: Sequence[_Piece]) -> Iterator[SpokenPiece]:
         """Pieces that are each prompted with the end of the one before."""
-        prompt = requests[0].voice_prompt if requests else None
-        for i, request in enumerate(requests):
-            if i and prompt is not None:
-                mode = "full" if request.prompt_mode == "none" else request.prompt_mode
-                request = replace(request, voice_prompt=prompt, prompt_mode=mode)
-            (piece,) = self._speak_together([request], first=i)
-            yield piece
-            prompt = self._next_prompt(prompt, piece.result)
+        prompt = pieces[0].request.voice_prompt if pieces else None
+        for piece in pieces:
+            if piece.number > 1 and prompt is not None:
+                mode = "full" if piece.request.prompt_mode == "none" else piece.request.prompt_mode
+                piece = piece._replace(request=replace(piece.request, voice_prompt=prompt, prompt_mode=mode))
+            (spoken,) = self._speak_together([piece])
+            yield spoken
+            prompt = self._next_prompt(prompt, spoken.result)
 
-    def _speak_together(self, requests: Sequence[SynthesisRequest], first: int) -> list[SpokenPiece]:
-        """Pieces `first`, `first + 1`, ... in one batch; the text stage runs twice where words may be missing."""
+    def _speak_together(self, pieces: Sequence[_Piece]) -> list[SpokenPiece]:
+        """Pieces in one batch; the text stage runs twice where words may be missing."""
 
         def retry(index: int, request: SynthesisRequest, finish_reason: str) -> SynthesisRequest:
-            flaw = self._flaw(first + index, request, finish_reason)
-            logger.warning("%s. It is tried again with another seed.", flaw)
-            return replace(request, seed=_derived_seed(request.seed, first + index, 1))
+            logger.warning("%s. It is tried again with another seed.", _flaw(pieces[index], finish_reason))
+            return replace(request, seed=_derived_seed(request.seed, pieces[index].number - 1, 1))
 
         results = synthesize(
             self.bark,
-            requests,
+            [piece.request for piece in pieces],
             tokenizer=self.tokenizer,
             batch_size=self.batch_size,
             on_step=self.on_step,
             retry=retry,
         )
-        return [self._piece(first + result.index, result) for result in results]
-
-    def _piece(self, index: int, result: SynthesisResult) -> SpokenPiece:
-        warnings: tuple[str, ...] = ()
-        if result.finish_reason in FLAWS:
-            warning = (
-                f"{self._flaw(index, result.request, result.finish_reason)} again, so words are missing from the "
-                "speech. Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
-            )
-            warnings = (warning,)
-            logger.warning("%s", warning)
-        return SpokenPiece(result.waveform, result.sampling_rate, index + 1, self.num_pieces, result, warnings)
+        return [_spoken(pieces[result.index], result) for result in results]
 
     def _next_prompt(self, prompt: VoicePrompt | None, result: SynthesisResult | None) -> VoicePrompt | None:
         if result is None or not len(result.semantic_tokens):
@@ -433,9 +505,22 @@ class _Speaker:
             return spoken
         return join_prompts([prompt, spoken], max_tokens=histories.most_tokens)
 
-    def _flaw(self, index: int, request: SynthesisRequest, finish_reason: str) -> str:
-        flaw = "Bark said nothing for" if finish_reason == "empty" else "Bark did not finish"
-        return f"{flaw} piece {index + 1} of {self.num_pieces} ({_shown(request.text or '')})"
+
+def _spoken(piece: _Piece, result: SynthesisResult) -> SpokenPiece:
+    warnings: tuple[str, ...] = ()
+    if result.finish_reason in FLAWS:
+        warning = (
+            f"{_flaw(piece, result.finish_reason)} again, so words are missing from the "
+            "speech. Listen to it; another seed, a lower semantic_temperature or shorter sentences may help."
+        )
+        warnings = (warning,)
+        logger.warning("%s", warning)
+    return SpokenPiece(result.waveform, result.sampling_rate, piece.number, piece.num_pieces, result, warnings)
+
+
+def _flaw(piece: _Piece, finish_reason: str) -> str:
+    flaw = "Bark said nothing for" if finish_reason == "empty" else "Bark did not finish"
+    return f"{flaw} piece {piece.number} of {piece.num_pieces} ({_shown(piece.request.text or '')})"
 
 
 def _derived_seed(seed: int, number: int, attempt: int) -> int:
@@ -455,7 +540,7 @@ def _with_pauses(pieces: Iterable[SpokenPiece], text: str, pause_s: float) -> It
         speaks = speaks or len(piece.waveform) > 0
         yield piece
     if not speaks:
-        raise RuntimeError(
+        raise NothingSaid(
             f"Bark said nothing for {_shown(text)}, with {piece.num_pieces} pieces and two seeds each. Try another "
             "seed, a longer text or another voice."
         )
@@ -485,6 +570,7 @@ def _shown(text: str) -> str:
 
 
 __all__ = [
+    "NothingSaid",
     "Speech",
     "SpeechOptions",
     "SpokenPiece",
@@ -492,6 +578,7 @@ __all__ = [
     "cut_at_quiet_moments",
     "prompt_from_transcript",
     "speak_text",
+    "speak_texts",
     "speak_tokens",
     "stream_conversion",
     "stream_text",

@@ -17,6 +17,7 @@ from hf_bark_semantic.voices.speaking import (
     cut_at_quiet_moments,
     prompt_from_transcript,
     speak_text,
+    speak_texts,
     speak_tokens,
     stream_conversion,
     stream_text,
@@ -120,6 +121,39 @@ def test_streamed_speech_is_the_speech_bit_by_bit(bark, tokenizer):
             (n, len(pieces)) for n in range(1, len(pieces) + 1)
         ]
         assert [piece.result.request.text for piece in pieces] == [piece.request.text for piece in speech.pieces]
+
+
+@pytest.mark.parametrize("long_form", ["fixed", "rolling"])
+def test_texts_that_are_spoken_together_sound_as_each_does_alone(bark, tokenizer, long_form):
+    texts = ["the dog runs", LONG, " ", "a cat", "one two three", "The dog. A cat sleeps!"]
+    given = {"tokenizer": tokenizer, "options": SpeechOptions(long_form=long_form, seed=3), "batch_size": 4}
+    together = list(speak_texts(bark, texts, voice(), **given))
+    assert isinstance(together.pop(2), ValueError)
+    for text, spoken in zip([text for text in texts if text.strip()], together, strict=True):
+        alone = speak_text(bark, text, voice(), **given)
+        assert [piece.semantic_tokens.tolist() for piece in spoken.pieces] == [
+            piece.semantic_tokens.tolist() for piece in alone.pieces
+        ]
+        for piece, other in zip(spoken.pieces, alone.pieces, strict=True):
+            assert np.array_equal(piece.audio_codes, other.audio_codes)
+        assert np.allclose(spoken.waveform, alone.waveform, atol=1e-5)
+        assert spoken.warnings == alone.warnings
+
+
+def test_texts_fill_batches_and_one_that_fails_leaves_the_others_alone(bark, tokenizer, stub):
+    calls, reasons = stub
+    reasons["a cat"], reasons["the dog"] = ["empty", "empty"], ["length", "length"]
+    texts = ["a cat", "the dog", "The man laughs at the dog. A cat sleeps!", "one", "two"]
+    spoken = speak_texts(bark, texts, voice(), tokenizer=tokenizer, batch_size=3)
+    silent, flawed = next(spoken), next(spoken)
+    assert isinstance(silent, speech.NothingSaid) and "Bark said nothing for 'a cat', with 1 pieces" in str(silent)
+    assert "did not finish piece 1 of 1 ('the dog') again" in flawed.warnings[0]
+    assert [len(requests) for requests in calls] == [3, 1, 1]  # a second attempt for each of the two
+    long, *_ = spoken
+    assert [len(requests) for requests in calls[3:]] == [3]
+    assert [piece.request.text for piece in long.pieces] == ["The man laughs at the dog.", "A cat sleeps!"]
+    alone = speak_text(bark, texts[2], voice(), tokenizer=tokenizer)
+    assert [piece.request.seed for piece in long.pieces] == [piece.request.seed for piece in alone.pieces]
 
 
 def test_streamed_conversion_is_the_conversion_bit_by_bit(bark):
