@@ -3,12 +3,13 @@
     python training/benchmarks/benchmark_page.py --visitors 20 --seconds 600 --output outputs/page
 
 Starts `bark-semantic app` on nano, as other machines would see it, so that every visitor keeps an own voice. Each
-clones an own recording and then does what a die says: speaks or has a list spoken in the own voice, cancels, opens the
-page anew, or leaves in the middle of a job. What is spoken must be of the visitor's own voice: the file names the
-SHA-256 of the voice prompt. Once a second somebody loads the page and its queue's state; these times are the page's
-own answers. Memory, threads, open files and temporary files of the server are noted every ten seconds.
+uploads and clones an own recording and then does what a die says: speaks or has a list spoken in the own voice, clones
+anew, cancels, opens the page anew, or leaves in the middle of a job. What is spoken, each line of a list too, must be
+of the visitor's own voice: the file names the SHA-256 of the voice prompt. Once a second somebody loads the page and
+its queue's state; these times, and those until a visitor who finds the queue full is told so, are the page's own
+answers. Memory, threads, open files and temporary files of the server are noted every ten seconds.
 
-    output/ page.json    figures; `mixed` counts speech of somebody else's voice
+    output/ page.json    figures; `spoken` counts recordings of speech, `mixed` those of somebody else's voice
             server.log   what the server printed
 """
 
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +78,8 @@ class Load:
     def __init__(self, address: str, server: psutil.Process, files: Path, args: argparse.Namespace):
         self.address, self.server, self.files, self.args = address, server, files, args
         self.counts: Counter[str] = Counter()
+        self.spoken: Counter[bool] = Counter()  # by whether it is in the own voice
+        self.refusals: list[float] = []
         self.errors: Counter[str] = Counter()
         self.answers: list[float] = []
         self.samples: list[dict[str, float]] = []
@@ -143,8 +147,10 @@ class Load:
                 visitor = visitor or Visitor(self.address, f"visitor {number}", file)
                 action = "clone" if not visitor.own else rng.choice(Visitor.ACTIONS)
                 self.counts[action] += 1
-                if getattr(visitor, action)(rng) is False:
-                    self.counts["mixed"] += 1
+                self.spoken.update(getattr(visitor, action)(rng) or [])
+            except Refused as refused:
+                self.refusals.append(refused.seconds)
+                time.sleep(rng.uniform(1, 5))
             except Exception as error:  # whatever it is, it is counted
                 self.errors[" ".join(str(error).split())[:120] or type(error).__name__] += 1
                 visitor = visitor if visitor and visitor.own else None
@@ -152,27 +158,50 @@ class Load:
 
     def summary(self) -> dict[str, Any]:
         warm = [sample for sample in self.samples if sample["s"] >= WARM_UP_S] or self.samples[-1:]
-        third = max(1, len(warm) // 3)
+        minute = min(6, len(warm))  # samples
         resident = [sample["resident_mb"] for sample in warm]
-        before, after = np.mean(resident[:third]), np.mean(resident[-third:])
-        percentiles = {f"p{p}_s": round(float(np.percentile(self.answers, p)), 3) for p in (50, 95, 100)}
+        before, after = np.mean(resident[:minute]), np.mean(resident[-minute:])
         return {
             "visitors": self.args.visitors,
             "seconds": self.args.seconds,
+            "load_average": os.getloadavg()[1],
             "actions": dict(self.counts),
-            "mixed": self.counts["mixed"],
-            "refusals_and_errors": dict(self.errors),
-            "page_answers": {"count": len(self.answers), **percentiles},
+            "spoken": self.spoken.total(),
+            "mixed": self.spoken[False],
+            "errors": dict(self.errors),
+            "page_answers": _times(self.answers),
+            "refusals": _times(self.refusals),
+            "resident_mb_in_the_minute_after_two": round(float(before)),
+            "resident_mb_in_the_last_minute": round(float(after)),
             "growth_after_warm_up": round(float(after / before - 1), 4),
             "samples": [self.samples[0], self.samples[len(self.samples) // 2], self.samples[-1]],
             "resident_mb": [sample["resident_mb"] for sample in self.samples],
         }
 
 
-class Visitor:
-    """One browser: its voices, as the page gave them, and its connection."""
+def _times(seconds: Sequence[float]) -> dict[str, float]:
+    percentiles = {"median_s": 50, "p95_s": 95, "longest_s": 100} if seconds else {}
+    return {
+        "count": len(seconds),
+        **{name: round(float(np.percentile(seconds, share)), 3) for name, share in percentiles.items()},
+    }
 
-    ACTIONS = ("speak", "speak", "speak_lines", "cancel", "refresh", "leave")
+
+class Refused(Exception):
+    """The queue was full, and the visitor was told so after some seconds."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"The queue is full; it took {seconds:.2f} s to say so.")
+        self.seconds = seconds
+
+
+class Visitor:
+    """One browser: its voices, as the page gave them, and its connection.
+
+    An action gives, of each recording that was spoken, whether it is in the own voice.
+    """
+
+    ACTIONS = ("speak", "speak", "speak", "speak_lines", "clone", "cancel", "refresh", "leave")
 
     def __init__(self, address: str, name: str, recording: Path):
         self.address, self.name, self.recording, self.own, self.prompt = address, name, recording, {}, ""
@@ -181,7 +210,7 @@ class Visitor:
     def open(self) -> None:
         self.client = Client(self.address, verbose=False, analytics_enabled=False)
         last = {"bark": None, "voice": None, "text": ""}
-        self.client.predict(self.own, [], last, None, "nano", "", api_name="/arrive")
+        self.ended(self.client.submit(self.own, [], last, None, "nano", "", api_name="/arrive"))
 
     def refresh(self, rng: random.Random) -> None:
         self.open()
@@ -195,21 +224,37 @@ class Visitor:
 
     def clone(self, rng: random.Random) -> None:
         chosen = (handle_file(str(self.recording)), 0.0, 5.0, self.name, True)
-        *_, file, _, self.own = self.client.predict({}, 0, "nano", "", *chosen, api_name="/clone")
+        *_, file, _, self.own = self.ended(self.client.submit({}, 0, "nano", "", *chosen, "", api_name="/clone"))
         self.prompt = prompt_sha256(VoicePrompt.load(file["value"]))
 
     def submit(self, event: str, text: str):
         inputs = (self.own, None, "nano", "", f"own:{self.name}", 0, *SETTINGS, text)
         return self.client.submit(*inputs, api_name=event)
 
-    def speak(self, rng: random.Random) -> bool:
-        """Whether the speech is in the own voice."""
-        file, *_ = self.submit("/speak", rng.choice(WORDS)).result()
-        return read_provenance(file)["voice_prompt_sha256"] == self.prompt
+    def ended(self, job) -> Any:
+        """What a job gives in the end."""
+        started = time.monotonic()
+        try:
+            return job.result()
+        except Exception as error:
+            if "Queue is full" in str(error):
+                raise Refused(time.monotonic() - started) from error
+            raise
 
-    def speak_lines(self, rng: random.Random) -> bool:
-        rows, *_ = self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))).result()
-        return not any("failed" in result for _, _, result, _ in rows)
+    def speak(self, rng: random.Random) -> list[bool]:
+        file, *_ = self.ended(self.submit("/speak", rng.choice(WORDS)))
+        return [self.is_own(file)]
+
+    def speak_lines(self, rng: random.Random) -> list[bool]:
+        rows, archive, _ = self.ended(self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))))
+        if failed := [result for _, _, result, _ in rows if "failed" in result]:
+            raise RuntimeError(failed[0])
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive["value"]) as opened:
+            files = [name for name in opened.namelist() if name.endswith(".wav")]
+            return [self.is_own(opened.extract(name, folder)) for name in files]
+
+    def is_own(self, file: str) -> bool:
+        return read_provenance(file)["voice_prompt_sha256"] == self.prompt
 
     def cancel(self, rng: random.Random) -> None:
         job = self.submit("/speak", " ".join(WORDS * 20))

@@ -1,4 +1,7 @@
-"""`benchmark.py speak`: how long people wait for one utterance of a Bark that is loaded, in a cloned voice."""
+"""`benchmark.py speak`: how long people wait for one utterance of a Bark that is loaded, in a cloned voice.
+
+With `--lines 8`, also for so many lines, one by one and all at once, in turn.
+"""
 
 import statistics
 import time
@@ -20,6 +23,7 @@ def add_arguments(parser):
     parser.add_argument("--voice", help="a recording or an .npz; by default the packaged one for nano")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--lines", type=int, default=0, help="lines that are spoken one by one and at once")
 
 
 def benchmark_speak(args) -> dict:
@@ -41,4 +45,27 @@ def benchmark_speak(args) -> dict:
         "clone_s": round(cloned - loaded, 2),
         "real_time_factor": round(statistics.median(factors), 3),
         "real_time_factors": [round(factor, 3) for factor in factors],
+        **(at_once_and_one_by_one(speak, prompt, args.lines, args.rounds) if args.lines else {}),
     }
+
+
+def at_once_and_one_by_one(speak, prompt, num_lines: int, rounds: int) -> dict:
+    """Seconds by the clock and of the processors for some lines, and how many times as many one by one take."""
+    lines = [TEXTS[number % len(TEXTS)] for number in range(num_lines)]
+    ways = {
+        "one_by_one": lambda: [speak(prompt, line) for line in lines],
+        "at_once": lambda: list(speak.speak_texts(prompt, lines)),
+    }
+    clock, cpu = {way: [] for way in ways}, {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            start = time.perf_counter(), time.process_time()
+            run()
+            clock[way].append(time.perf_counter() - start[0])
+            cpu[way].append(time.process_time() - start[1])
+    found = {"lines": num_lines}
+    for name, seconds in (("clock", clock), ("cpu", cpu)):
+        medians = {way: statistics.median(values) for way, values in seconds.items()}
+        found |= {f"{name}_s_{way}": round(value, 2) for way, value in medians.items()}
+        found[f"{name}_ratio"] = round(medians["one_by_one"] / medians["at_once"], 2)
+    return found
