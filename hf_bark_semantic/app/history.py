@@ -7,10 +7,15 @@ from typing import Any
 
 MAX_SAID = 100  # the oldest that is no favourite makes room
 SHOWN_LETTERS = 60
-FIELDS = (
-    "text", "voice", "seed", "temperature", "fine_temperature", "guidance_scale", "voice_guidance_scale",
-    "prompt_mode", "long_form",
+_SETTINGS = (
+    "temperature", "fine_temperature", "guidance_scale", "voice_guidance_scale", "prompt_mode", "long_form",
 )  # fmt: skip
+# the values of an entry, and of what kind they are; settings that nobody touched are None
+KINDS = {
+    "bark": str, "text": str, "voice": str, "seed": int | None, **dict.fromkeys(_SETTINGS, str | None),
+    "favourite": bool,
+}  # fmt: skip
+FIELDS = ("text", "voice", "seed", *_SETTINGS)  # what can be said again
 
 
 def remember(history: list[dict[str, Any]], bark: str, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,4 +51,4 @@ def _without_star(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != "favourite"}
 
 
-__all__ = ["FIELDS", "labels", "remember"]
+__all__ = ["FIELDS", "KINDS", "MAX_SAID", "labels", "remember"]

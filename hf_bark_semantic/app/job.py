@@ -31,10 +31,12 @@ class Job:
     Args:
         show (`Callable[[float, str], Any]`): is called with the estimated share that is done, and what is being done.
         expected_s (`float`): seconds of speech that it makes, as far as known.
+        num_texts (`int`): that it speaks at once.
     """
 
     show: Callable[[float, str], Any] = lambda share, what: None
     expected_s: float = 0.0
+    num_texts: int = 1
     num_steps: int = 0
     _cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -55,7 +57,7 @@ class Job:
 
     def share_done(self) -> float:
         """The estimated share of the steps of the text and the coarse stage, which compute up to 8 pieces at once."""
-        rows = min(8, max(1, math.ceil(self.expected_s / MAX_PIECE_S)))
+        rows = min(8, max(self.num_texts, math.ceil(self.expected_s / MAX_PIECE_S)))
         expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
         return min(0.99, self.num_steps / expected) if expected else 0.0
 

@@ -25,6 +25,7 @@ from ..audio import SAVED_FORMATS
 from ..bark.request import PROMPT_MODES
 from ..packaged import nano_recording
 from ..voices.speaking import LONG_FORMS
+from .browser import NOTHING_CHOSEN
 from .guard import LOOPBACK, Guard
 from .history import FIELDS
 from .look import CSS, theme
@@ -44,7 +45,6 @@ FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
 
 CUES = ("[laughs]", "[sighs]", "♪", "—")
-NOTHING_CHOSEN = {"bark": None, "voice": None, "text": ""}  # before the first visit
 EXAMPLES = ("The dog runs to the river.", "Could you open the window, please?", "Five seven one nine two.")
 BROWSER = {"secret": "hf_bark_semantic"}  # what a browser keeps is not secret, and must outlive this process
 
@@ -178,7 +178,7 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
         arrived = [fields.own, fields.bark, fields.voice, fields.past]
         page.load(visit.arrive, kept, arrived, **_computing("arrive", fields.voice))
         # in the browser, so that it is there before the visitor begins to write
-        page.load(None, [fields.last, fields.text], fields.text, js="(last, text) => text || last.text")
+        page.load(None, [fields.last, fields.text], fields.text, js="(last, text) => text || last?.text || ''")
         for name in NOTHING_CHOSEN:
             choice = getattr(fields, name)
             keep = f"(last, chosen) => ({{...last, {name}: chosen}})"
@@ -299,8 +299,11 @@ def _clone_tab(visit: Visit) -> gr.Button:
             with gr.Row():
                 best = gr.Button("Find the best part", min_width=100)
                 read = gr.Button("Read this part", min_width=100)
-            fields.name = gr.Textbox("my voice", label="Name of the voice", max_lines=1, elem_id="name")
-            fields.consent = gr.Checkbox(label=CONSENT, elem_id="consent")
+            fields.name = gr.Textbox("my voice", label="Name of the voice", max_lines=1, elem_id="name", render=False)
+            fields.consent = gr.Checkbox(label=CONSENT, elem_id="consent", render=False)
+            write = _add_transcript(visit)
+            fields.name.render()
+            fields.consent.render()
             with gr.Row():
                 clone = gr.Button("Clone", variant="primary", elem_id="clone")
                 stop = gr.Button("Cancel")
@@ -325,24 +328,36 @@ def _clone_tab(visit: Visit) -> gr.Button:
     of_part = dict(zip([summary, sound, shown, tokens], NOTHING_READ, strict=True))
     # consent is for one recording, and so is what was made of it
     _reset(fields.recording.change, {fields.consent: False, part: None, **of_part, report: "", saved: HIDDEN})
+    for event in (fields.recording.change, best.click, part.drop, *(bound.input for bound in bounds)):
+        _reset(event, {fields.transcript: ""})  # it is what one part says
     _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
     chosen, voice = {fields.recording, *bounds, *models}, [fields.voice, fields.own]
-    for event, name in ((read.click, "read_part"), (part.drop, "drop_part")):
-        event(visit.read_part, chosen, [*of_part], **_computing(name, summary))
+    told = {*chosen, fields.transcript}
+    for event, inputs, name in ((read.click, told, "read_part"), (part.drop, chosen, "drop_part")):
+        event(visit.read_part, inputs, [*of_part], **_computing(name, summary))
+    write.click(visit.transcribe, chosen, fields.transcript, **_computing("transcribe", fields.transcript))
     part.drag(None, part, bounds, js="(part) => [part.start_s, part.end_s]")
     for bound in bounds:
         bound.input(None, [part, *bounds], part, js="(part, start_s, end_s) => part && {...part, start_s, end_s}")
     _reset(clone.click, {report: "", saved: HIDDEN})
     outputs = [*of_part, report, saved, *voice]
-    clone.click(
-        visit.clone, {*chosen, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary)
-    )
+    clone.click(visit.clone, {*told, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary))
     inputs = {fields.file, fields.name, fields.prompt_consent, fields.own, *models}
     _reset(load.click, {report: "", saved: HIDDEN})
     load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", summary))
     return stop
+
+
+def _add_transcript(visit: Visit) -> gr.Button:
+    """What is said in the chosen part, and a button that has Whisper write it; both where it is installed."""
+    visit.fields.transcript = gr.Textbox(
+        "", label="What is said in this part (optional)", lines=2, elem_id="transcript",
+        info="All of it and nothing else: Bark then helps to find its tokens. Whisper tiny.en writes English alone.",
+        visible=visit.studio.has_whisper,
+    )  # fmt: skip
+    return gr.Button("Write it with Whisper", size="sm", elem_id="write", visible=visit.studio.has_whisper)
 
 
 @dataclass

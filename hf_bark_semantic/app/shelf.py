@@ -8,13 +8,18 @@ What comes out of a browser is foreign: it is read as any file of others is.
 
 import base64
 import binascii
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..bark.prompt_files import MAX_FILE_BYTES
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
+
+logger = logging.getLogger(__name__)
 
 MAX_VOICES = 50
 MAX_NAME_LENGTH = 40
@@ -75,26 +80,56 @@ class Shelf:
         data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
         return cls(Path(data) / "hf_bark_semantic" / "voices")
 
-    def load(self) -> dict[str, str]:
-        """All voices by name, as [`pack`] makes them; files that are no voice prompts are left out."""
-        voices = {}
-        for file in sorted(self.folder.glob("*.npz"))[:MAX_VOICES]:
+    def load(self, on_damage: Callable[[str], Any] = logger.warning) -> dict[str, str]:
+        """All voices by name, as [`pack`] makes them.
+
+        Args:
+            on_damage (`Callable[[str], Any]`): is called with a sentence about each file that cannot be used; it stays
+                where it is.
+        """
+        voices: dict[str, str] = {}
+        try:
+            files = sorted(file for file in self.folder.iterdir() if file.suffix == ".npz")
+        except FileNotFoundError:
+            return voices
+        except OSError as error:
+            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Make it a folder of yours.")
+            return voices
+        for file in files[:MAX_VOICES]:
             try:
                 voices[checked_name(file.stem)] = pack(VoicePrompt.load(file))
-            except (ValueError, OSError):
-                continue
+            except (ValueError, OSError) as error:
+                on_damage(f"The voice in {file} cannot be used: {error} Delete it, or put a sound copy there.")
         return voices
 
     def keep(self, name: str, prompt: VoicePrompt) -> None:
-        """Write a voice, in place of an older one of that name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        prompt.save(self._file(name))
+        """Write a voice, in place of an older one of that name; a damaged one is set aside.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        file = self._file(name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if file.exists() and not _is_voice(file):
+                file.replace(file.with_name(f"{file.name}.damaged"))
+            prompt.save(file)
+        except OSError as error:
+            raise OSError(f"The voice {name!r} cannot be kept in {self.folder} ({error.strerror}).") from error
 
     def delete(self, name: str) -> None:
         self._file(name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{checked_name(name)}.npz"
+
+
+def _is_voice(file: Path) -> bool:
+    try:
+        VoicePrompt.load(file)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 __all__ = ["MAX_VOICES", "Shelf", "checked_name", "pack", "unpack"]

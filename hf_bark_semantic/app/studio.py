@@ -1,12 +1,13 @@
 """What the page of `bark-semantic app` does, without the page.
 
     Studio        Barks and adapters, loaded when they are first needed; one computation at a time, for all visitors
-    encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
-    read_lines    pasted text -> lines to speak
+    cut_part, encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
+    read_lines, spoken_together   pasted text -> lines to speak -> those that are spoken at once
 
 Of a visitor only the jobs are kept here, by session; voices and texts are arguments.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,15 @@ from typing import Any
 import numpy as np
 from transformers import pipeline
 
-from ..audio import load_audio, read_audio
+from ..audio import load_audio, read_audio, resample
 from ..bark.configs import bark_generation_configs
 from ..bark.loading import check_encoder
 from ..bark.presets import preset_language, preset_sex
 from ..bark.prompting import MAX_PIECE_S
+from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
-from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
+from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..evaluation.judges import Transcriber, has_whisper, load_transcriber
 from ..packaged import BUILTIN, NANO, bark_folder, named_encoder, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
 from ..pipelines.encoding import release_freed_memory
@@ -37,6 +40,7 @@ from .shelf import unpack
 
 MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
 MAX_LINES = 500
+LINES_AT_ONCE = 8  # or fewer, if they are so long that they are cut into pieces
 MAX_LETTERS = 50_000  # of a text, or of all lines: an hour of speech
 MAX_CONVERTED_S = 600
 MAX_SESSIONS = 5_000  # of which it is remembered how often they cancelled
@@ -74,6 +78,8 @@ class Studio:
         self._loading = {"dtype": dtype, "weights": encoder_weights, **({} if device is None else {"device": device})}
         self._speakers: OrderedDict[str, VoiceCloningPipeline] = OrderedDict()
         self._bundles: dict[tuple[str, str], Any] = {}
+        self.has_whisper = has_whisper()
+        self._transcribe: Transcriber | None = None
         self._computing = threading.Lock()
         self._registering = threading.Lock()
         self._jobs: dict[str, set[Job]] = {}
@@ -172,6 +178,16 @@ class Studio:
         configs = bark_generation_configs(speaker.bark)
         return unknown_words_warning(text, speaker.bark_processor.tokenizer, configs) or ""
 
+    def transcript(self, clip: np.ndarray) -> str:
+        """What Whisper tiny.en, which knows English alone, hears in a clip, `(num_samples,)` at 24 kHz.
+
+        Raises:
+            ImportError: the extra `asr` is not installed.
+        """
+        if self._transcribe is None:
+            self._transcribe = load_transcriber()
+        return self._transcribe(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)).strip()
+
     def load_all(self) -> None:
         """Load the first Bark and every adapter on it, so that errors come before the page opens."""
         for adapter in self.adapters or [None]:
@@ -197,25 +213,41 @@ class Studio:
         argument = _voice_argument(speaker, voice, own)
         return None if argument is None else speaker(argument)["voice_prompt"]
 
-    def say(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str], **what: Any) -> dict[str, Any]:
-        """Speak a text, or what a recording says.
+    def stream(
+        self,
+        speaker: VoiceCloningPipeline,
+        voice: str,
+        own: Mapping[str, str],
+        *,
+        text: str | None = None,
+        convert: Any = None,
+        job: Job,
+        **options: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """Speak a text, or what a recording says, piece by piece, as in the pipeline's `stream`.
 
         Args:
             speaker (`VoiceCloningPipeline`): from [`work`].
             voice (`str`), own (`Mapping[str, str]`): a value of [`voices`], and what that was called with.
             text, convert, options: as in the pipeline.
             job (`Job`): what [`work`] was called with.
-
-        Returns:
-            `dict`: of the pipeline: `audio`, `sampling_rate`, `voice_prompt`, `warnings`.
         """
-        return speaker(_voice_argument(speaker, voice, own), **_speech_arguments(voice, **what))
+        content = _checked_recording(convert, job) if convert is not None else _checked_text(text, job)
+        return speaker.stream(_voice_argument(speaker, voice, own), **content, **_speaking(voice, job, options))
 
-    def stream(
-        self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str], **what: Any
-    ) -> Iterator[dict[str, Any]]:
-        """[`say`] piece by piece, as in the pipeline's `stream`."""
-        return speaker.stream(_voice_argument(speaker, voice, own), **_speech_arguments(voice, **what))
+    def say(
+        self,
+        speaker: VoiceCloningPipeline,
+        voice: str,
+        own: Mapping[str, str],
+        *,
+        lines: Sequence[str],
+        job: Job,
+        **options: Any,
+    ) -> Iterator[dict[str, Any] | Exception]:
+        """Speak lines at once, as in the pipeline's `speak_texts`; other arguments as in [`stream`]."""
+        job.expected_s, job.num_texts = sum(map(estimate_duration_s, lines)), len(lines)
+        return speaker.speak_texts(_voice_argument(speaker, voice, own), lines, **_speaking(voice, job, options))
 
     def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
         if bark not in self.barks:
@@ -258,17 +290,12 @@ def _packaged_barks() -> list[str]:
     return [NANO]
 
 
-def encode_part(
-    speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a part of a recording.
+def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float) -> np.ndarray:
+    """A part of a recording, `(num_samples,)` at 24 kHz.
 
     Args:
         recording: what [`load_audio`] reads.
         start_s (`float`), end_s (`float`): of the part.
-
-    Returns:
-        The part, `(num_samples,)` at 24 kHz, and what [`encode_clip`] makes of it.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -286,10 +313,32 @@ def encode_part(
             f"The part lasts {end_s - start_s:.2f} s; Bark reads the last {speaker.histories.window_s[1]:.2f} s "
             f"of a voice, and at most {MAX_PIECE_S:.0f} s are taken. Choose a shorter part."
         )
-    check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])
     clip = waveform[round(start_s * CODEC_SAMPLING_RATE) : round(end_s * CODEC_SAMPLING_RATE)]
-    clip = load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # checks the part
-    return clip, encode_clip(clip, speaker.encoder, codec=speaker.bark.codec_model)
+    return load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # checks the part
+
+
+def encode_part(
+    speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float, text: str | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read a part of a recording.
+
+    Args:
+        recording, start_s, end_s: as in [`cut_part`].
+        text (`str`, *optional*): all that is said in the part; its tokens are then text-informed.
+
+    Returns:
+        The part, `(num_samples,)` at 24 kHz, and what [`encode_clip`] makes of it.
+
+    Raises:
+        AudioError, ValueError: as in [`cut_part`]; a text that Bark cannot say at once.
+    """
+    clip, words = cut_part(speaker, recording, start_s, end_s), (text or "").strip()
+    check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])
+    informed: dict[str, Any] = {}
+    if words:
+        _check_length(words)
+        informed = {"text": words, "bark": TextInformedDecoder(speaker.bark, speaker.bark_processor.tokenizer)}
+    return clip, encode_clip(clip, speaker.encoder, codec=speaker.bark.codec_model, **informed)
 
 
 def prompt_of_part(speaker: VoiceCloningPipeline, encoded: Mapping[str, np.ndarray]) -> VoicePrompt:
@@ -311,6 +360,20 @@ def read_lines(text: str | None) -> list[str]:
     return lines
 
 
+def spoken_together(lines: Sequence[str]) -> list[list[str]]:
+    """Lines in their order, so many in a group as fill a batch with their pieces."""
+    groups: list[list[str]] = []
+    num_pieces = LINES_AT_ONCE
+    for line in lines:
+        pieces = max(1, math.ceil(estimate_duration_s(line) / MAX_PIECE_S))
+        if num_pieces + pieces > LINES_AT_ONCE:
+            groups.append([])
+            num_pieces = 0
+        groups[-1].append(line)
+        num_pieces += pieces
+    return groups
+
+
 def _check_length(text: str) -> None:
     if len(text) > MAX_LETTERS:
         raise ValueError(
@@ -319,26 +382,29 @@ def _check_length(text: str) -> None:
         )
 
 
-def _speech_arguments(
-    voice: str, *, text: str | None = None, convert: Any = None, job: Job, **options: Any
-) -> dict[str, Any]:
-    if convert is not None:
-        convert = {"array": load_audio(convert, CODEC_SAMPLING_RATE), "sampling_rate": CODEC_SAMPLING_RATE}
-        job.expected_s = len(convert["array"]) / CODEC_SAMPLING_RATE
-        if job.expected_s > MAX_CONVERTED_S:
-            raise ValueError(
-                f"The recording lasts {job.expected_s:.0f} s; at most {MAX_CONVERTED_S} s are converted at once. Cut "
-                "it, or use `bark-semantic speak --convert`."
-            )
-    elif not (text or "").strip():
+def _checked_text(text: str | None, job: Job) -> dict[str, Any]:
+    if not (text or "").strip():
         raise ValueError("There is no text. Write what is to be said.")
-    else:
-        _check_length(text)
-        job.expected_s = estimate_duration_s(text)
+    _check_length(text)
+    job.expected_s = estimate_duration_s(text)
+    return {"text": text}
+
+
+def _checked_recording(recording: Any, job: Job) -> dict[str, Any]:
+    waveform = load_audio(recording, CODEC_SAMPLING_RATE)
+    job.expected_s = len(waveform) / CODEC_SAMPLING_RATE
+    if job.expected_s > MAX_CONVERTED_S:
+        raise ValueError(
+            f"The recording lasts {job.expected_s:.0f} s; at most {MAX_CONVERTED_S} s are converted at once. Cut "
+            "it, or use `bark-semantic speak --convert`."
+        )
+    return {"convert": {"array": waveform, "sampling_rate": CODEC_SAMPLING_RATE}}
+
+
+def _speaking(voice: str, job: Job, options: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's options."""
     job.num_steps = 0
-    if voice == NOBODY:
-        options["prompt_mode"] = "none"
-    return {"text": text, "convert": convert, "on_step": job.step, **options}
+    return {**options, "on_step": job.step, **({"prompt_mode": "none"} if voice == NOBODY else {})}
 
 
 def _voice_argument(speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> Any:
@@ -367,4 +433,4 @@ def _preset_label(name: str, bark: str) -> str:
     return f"{', '.join(known)}: {name}" if known else f"preset {name}"
 
 
-__all__ = ["Studio", "encode_part", "prompt_of_part", "read_lines"]
+__all__ = ["Studio", "cut_part", "encode_part", "prompt_of_part", "read_lines", "spoken_together"]

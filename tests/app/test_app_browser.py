@@ -13,7 +13,7 @@ import pytest
 
 from hf_bark_semantic import load_audio, nano_recording, save_audio
 from hf_bark_semantic.app.studio import Studio
-from hf_bark_semantic.evaluation.judges import load_transcriber
+from hf_bark_semantic.evaluation.judges import has_whisper, load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
 from tiny import noise, tiny_prompt
@@ -410,6 +410,37 @@ def test_the_part_is_dragged_on_the_recording(visit, tmp_path):
     visitor.wait.until(lambda _: float(bounds[0].get_attribute("value")) == 0)
     drawn.send_keys(Keys.ARROW_RIGHT)
     visitor.wait.until(lambda _: float(bounds[0].get_attribute("value")) == 0.1)
+
+
+@slow
+def test_whisper_writes_what_is_said(browsers):
+    from hf_bark_semantic.app import page as app
+
+    if not has_whisper():
+        pytest.skip("the extra asr is not installed")
+    page = app.build_page(Studio("nano", device="cpu"))
+    visitor = browsers(app.launch(page, port=None)[1])
+    visitor.click("#example-reference")
+    visitor.wait_for_value("#summary", "prompt")
+    visitor.click("#write")
+    assert len(visitor.wait_for_value("#transcript", " ").split()) > 3
+    visitor.find("#part svg").send_keys(Keys.ARROW_LEFT)  # another part says something else
+    visitor.wait.until(lambda _: visitor.value("#transcript") == "")
+    page.close()
+
+
+@slow
+def test_what_is_damaged_in_the_browser_s_storage_is_left_out(visit):
+    visitor = visit()
+    script = "for (const name of ['bark-last', 'bark-history']) localStorage.setItem(name, arguments[0])"
+    for damaged in ("damaged", "{}", "U2FsdGVkX18AAAAA"):
+        visitor.browser.execute_script(script, damaged)
+        visitor.browser.refresh()
+        visitor.wait.until(lambda _: visitor.find("#voice input").get_attribute("value"))
+        visitor.open_tab("Speak")
+        assert visitor.value("#text") == ""
+        assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body.error")
+    visitor.speak("the dog runs")
 
 
 @slow
