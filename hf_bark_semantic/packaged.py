@@ -206,7 +206,7 @@ def changed_files() -> list[str]:
     published = {name: digest for digest, name in lines}
     here = {path.relative_to(PACKAGE).as_posix() for path in _carried()}
     flaws = [f"{name} is missing. {_REINSTALL}" for name in sorted(published.keys() - here)]
-    flaws += [f"{name} is no file of this package. Remove it." for name in sorted(here - published.keys())]
+    flaws += [f"{name} is not a file of this package. Remove it." for name in sorted(here - published.keys())]
     changed = [name for name in sorted(here & published.keys()) if sha256_of_file(PACKAGE / name) != published[name]]
     return flaws + [f"{name} is not the file that was published. {_REINSTALL}" for name in changed]
 
@@ -233,7 +233,7 @@ def _packaged(path: Path, what: str, way_out: str) -> Path:
     missing = path if path.suffix else path / "config.json"
     if not missing.is_file():
         raise FileNotFoundError(
-            f"This installation carries no {what}: there is no {missing}. Name {way_out}, or reinstall the package."
+            f"This installation has no {what}: there is no {missing}. Name {way_out}, or reinstall the package."
         )
     return path
 

@@ -81,7 +81,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
             inputs = list(inputs)
             if not inputs:
                 return []
-        elif hasattr(inputs, "column_names"):  # a `datasets` dataset is no dataset of torch's
+        elif hasattr(inputs, "column_names"):  # a `datasets` dataset is not a dataset of torch's
             inputs = (row for row in _undecoded(inputs))
         elif isinstance(inputs, KeyDataset):
             inputs = KeyDataset(_undecoded(inputs.dataset), inputs.key)
@@ -198,7 +198,7 @@ def read_waveform(source: Any, source_sampling_rate: int | None = None) -> np.nd
         return load_audio(str(source), SAMPLING_RATE)
     if source_sampling_rate is None:
         raise ValueError(
-            "Samples do not say how fast they were taken. Pass source_sampling_rate=, e.g. 44_100, or a dict "
+            "An array has no sampling rate. Pass source_sampling_rate=, e.g. 44_100, or a dict "
             '{"array": ..., "sampling_rate": ...}.'
         )
     waveform = torch.as_tensor(source).float()

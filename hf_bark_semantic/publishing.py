@@ -169,7 +169,9 @@ def publish(
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise PublishingError(f"{repo_id!r} is no name of a repository, such as 'me/my-voice': {error}") from error
+        raise PublishingError(
+            f"{repo_id!r} is not the name of a repository, such as 'me/my-voice': {error}"
+        ) from error
     if dry_run:
         return checked
     if strip_paths(folder):
@@ -236,7 +238,7 @@ def add_code(folder: str | os.PathLike) -> None:
         folder (`str` or `Path`): where model and processor were saved.
 
     Raises:
-        PublishingError: it is no folder of an encoder, or not whole.
+        PublishingError: it is not a folder of an encoder, or not whole.
     """
     folder = Path(folder)
     kind = _kind_of(folder)
@@ -315,8 +317,8 @@ def _kind_of(folder: Path) -> Kind:
     if model_type == "bark_semantic_encoder":
         return ENCODER
     raise PublishingError(
-        f"{str(folder)!r} is no folder of an encoder (config.json with model_type bark_semantic_encoder), of adapters "
-        "(bundle.json) or of a corpus (corpus.json). Name one that the training scripts wrote."
+        f"{str(folder)!r} is not a folder of an encoder (config.json with model_type bark_semantic_encoder), of "
+        "adapters (bundle.json) or of a corpus (corpus.json). Name one that the training scripts wrote."
     )
 
 
@@ -331,7 +333,7 @@ def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
     flaws, prose = [], re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.S)
     unfilled = re.findall(r"\{\{ *\w+ *\}\}", prose)
     if unfilled:
-        flaws.append(f"{path.name} has fields that nobody filled in: {', '.join(unfilled)}.")
+        flaws.append(f"{path.name} has unfilled fields: {', '.join(unfilled)}.")
     if not card.data.get("license"):
         flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`, or give "
                      "it to the script: --license mit.")  # fmt: skip

@@ -358,7 +358,7 @@ PROMPTS = [
     ),
     prompt_row("a header that is code", npz_with_member(npy_header("__import__('os').mkdir('x')")), "numpy array"),
     prompt_row("a header that is nested too deep", npz_with_member(npy_header("(" * 9_000)), "numpy array"),
-    prompt_row("a member that is no array", npz_with_member(b"hello"), "numpy array"),
+    prompt_row("a member that is not an array", npz_with_member(b"hello"), "numpy array"),
     prompt_row("entries outside of the archive", traversing_member, "fine_prompt"),
     prompt_row("no entries of Bark", npz_of(drop=tuple(prompt_arrays()), text=np.arange(3)), "holds text"),
     prompt_row("no fine codes", npz_of(drop=("fine_prompt",)), "8 codebooks"),
@@ -481,7 +481,7 @@ def corpus_row_of(name: str, build: Callable, word: str, load: Callable = lambda
 
 CORPORA = [
     HostileInput("recipe: not in UTF-8", recipe_in_latin_1, read_encoder_config, "Line 2", ValueError),
-    corpus_row_of("a Parquet file cut off", shard_of(lambda content: content[:-100]), "no Parquet file"),
+    corpus_row_of("a Parquet file cut off", shard_of(lambda content: content[:-100]), "not a Parquet file"),
     corpus_row_of("flipped bytes in Parquet", shard_of(lambda content: b"PAR2" + content[4:-4] + b"PAR2"), "damaged"),
     corpus_row_of("tokens that are text", shard_of(semantic_tokens="abc"), "semantic_tokens"),
     corpus_row_of("negative tokens", shard_of(semantic_tokens=[-1] * 20), "0 or more"),
@@ -500,7 +500,7 @@ CORPORA = [
         lambda manifest: [read_file(pair.audio) for pair in read_fairseq_pairs(manifest)],
     ),
     corpus_row_of(
-        "an id beyond 64 bits", fairseq_of(b"/\na.wav\t1\n", b"9" * 30 + b"\n"), "are no ids", read_fairseq_pairs
+        "an id beyond 64 bits", fairseq_of(b"/\na.wav\t1\n", b"9" * 30 + b"\n"), "are not ids", read_fairseq_pairs
     ),
 ]
 

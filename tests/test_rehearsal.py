@@ -213,7 +213,7 @@ def test_shards_are_fetched(elsewhere, tmp_path):
 FAULTS = {
     "gone": ((401, "RepoNotFound"), "the Hub has no such repository any more, or it is private"),
     "404": ((404, "RepoNotFound"), "the Hub has no such repository any more, or it is private"),
-    "gated": ((403, "GatedRepo"), "its author asks for consent: give it on https://huggingface.co/"),
+    "gated": ((403, "GatedRepo"), "its author asks you to accept conditions: do so on https://huggingface.co/"),
     "401": ((401, ""), "the Hub refuses the token that was sent (401)"),
     "429": ((429, ""), "the Hub has had too many requests from here (429)"),
 }

@@ -84,8 +84,10 @@ def test_doctor_names_a_file_that_was_changed_or_lost_or_added(tmp_path, monkeyp
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert len(problems) == 3
     for name, flaw in (
-        ("recordings/c.flac", "is missing"), ("recordings/d.flac", "no file of"), ("checkpoints/nano/a.json", "is not")
-    ):  # fmt: skip
+        ("recordings/c.flac", "is missing"),
+        ("recordings/d.flac", "not a file of"),
+        ("checkpoints/nano/a.json", "is not"),
+    ):
         assert any(problem.startswith(name) and flaw in problem for problem in problems), name
 
 

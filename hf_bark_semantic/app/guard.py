@@ -41,7 +41,7 @@ class Guard:
             return
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isascii() or not length.isdigit():
-            await PlainTextResponse("The request must say how long it is (Content-Length).", 411)(scope, receive, send)
+            await PlainTextResponse("The request must give its length (Content-Length).", 411)(scope, receive, send)
         elif int(length) > MAX_REQUEST_BYTES:
             flaw = f"The request has {int(length):,} bytes; at most {MAX_REQUEST_BYTES:,} are read. Send less at once."
             await PlainTextResponse(flaw, 413)(scope, receive, send)
@@ -52,11 +52,11 @@ class Guard:
         """Why a request is refused, by its headers."""
         name = _name_of(f"//{host}")
         if self.hosts is not None and name not in self.hosts:
-            return f"This page does not answer as {host!r}. Start it with --allowed-host {name or 'NAME'} if it shall."
+            return f"This page does not answer as {host!r}. To allow it, start with --allowed-host {name or 'NAME'}."
         if origin is None or origin.partition("://")[2] == host or _name_of(origin) in self.allowed:
             return None
         return (
-            f"This page answers no requests of other pages, such as {origin!r}. Where a proxy is in between, start it "
+            f"This page refuses requests from other pages, such as {origin!r}. Where a proxy is in between, start it "
             "with --allowed-host and the name that visitors type."
         )
 

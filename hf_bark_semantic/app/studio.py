@@ -305,7 +305,7 @@ def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_
     duration_s = len(waveform) / CODEC_SAMPLING_RATE
     if not 0 <= start_s < end_s or start_s >= duration_s:
         raise ValueError(
-            f"The part from {start_s:.2f} s to {end_s:.2f} s is no part of a recording of {duration_s:.2f} s. "
+            f"The part from {start_s:.2f} s to {end_s:.2f} s is not a part of a recording of {duration_s:.2f} s. "
             "Let it begin earlier, or end later."
         )
     if end_s - start_s > MAX_PIECE_S:

@@ -517,7 +517,7 @@ def _number(text: str | None) -> float | None:
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        raise ValueError(f"{text!r} is no number. Write one such as 0.7, or nothing for the Bark's own.") from None
+        raise ValueError(f"{text!r} is not a number. Write one such as 0.7, or nothing for the Bark's own.") from None
 
 
 def _check_consent(consent: bool) -> None:

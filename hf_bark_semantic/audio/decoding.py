@@ -339,7 +339,7 @@ def _explained(name: str, errors: tuple[type[Exception], ...], file: BinaryIO | 
     except errors as error:
         if file is not None and _is_encrypted_mp4(file):
             raise AudioError(
-                f"The audio of {name} is encrypted (DRM), so its shop's own player alone reads it. Use a copy that "
+                f"The audio of {name} is encrypted (DRM), so only its shop's player can read it. Use a copy that "
                 "is not."
             ) from error
         cause = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)

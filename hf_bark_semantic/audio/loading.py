@@ -334,7 +334,7 @@ def _blocks(source: Any, source_sampling_rate: int | None, sampling_rate: int) -
         samples = _array_to_samples(source)
         if source_sampling_rate is None:
             raise AudioError(
-                "An array does not say how fast it was sampled. Pass source_sampling_rate=, e.g. 44_100 "
+                "An array has no sampling rate. Pass source_sampling_rate=, e.g. 44_100 "
                 '(or a dict {"array": ..., "sampling_rate": ...}).'
             )
         check_rate(source_sampling_rate, "source_sampling_rate")
@@ -425,7 +425,7 @@ def _array_to_samples(source: Any) -> np.ndarray:
         try:
             source = np.asarray(source)
         except ValueError as error:
-            raise AudioError("The list is no array: its rows differ in length. Pass one waveform.") from error
+            raise AudioError("The list is not an array: its rows differ in length. Pass one waveform.") from error
     if not isinstance(source, np.ndarray):
         raise TypeError(
             f"Cannot read audio from {type(source).__name__}. Pass a path, bytes, a binary file, an array, a tensor, "

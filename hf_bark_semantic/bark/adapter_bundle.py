@@ -194,7 +194,7 @@ def _read_json(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(
-            f"{str(path.parent)!r} is no whole bundle of adapters: it has no {path.name}. Name a folder that "
+            f"{str(path.parent)!r} is not a complete bundle of adapters: it has no {path.name}. Name a folder that "
             "save_adapters wrote."
         ) from None
     except (OSError, ValueError, RecursionError) as error:

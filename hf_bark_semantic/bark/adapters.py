@@ -100,7 +100,7 @@ def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: st
         raise AdapterError(f"The stages are {sorted(configs)}; they must be one or more of {', '.join(STAGES)}.")
     check_free(name, [stage for stage in loaded_adapters(bark).get(name, ()) if stage in configs])
     if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
-        raise AdapterError(f"{name!r} is no name for an adapter: take letters, digits, _ and -.")
+        raise AdapterError(f"{name!r} is not a name for an adapter: take letters, digits, _ and -.")
     for stage, config in configs.items():
         model = bark_stage(bark, stage)
         for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # which transformers sets on the whole Bark alone
@@ -190,7 +190,7 @@ def merge_adapters(bark: BarkModel) -> BarkModel:
     """
     if getattr(bark, "hf_quantizer", None) is not None:
         raise AdapterError(
-            "A quantized Bark cannot take adapters into its weights. Load it without quantization, load the adapters "
+            "Adapters cannot be merged into a quantized Bark. Load it without quantization, load the adapters "
             "onto that, and merge there."
         )
     merged = copy.deepcopy(bark)

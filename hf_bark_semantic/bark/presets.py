@@ -43,7 +43,7 @@ def voice_presets(bark: str | os.PathLike = NANO) -> list[str]:
     try:
         presets = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{str(file)!r} is no JSON: {error}. Download it again.") from error
+        raise ValueError(f"{str(file)!r} is not JSON: {error}. Download it again.") from error
     if not isinstance(presets, dict):
         raise ValueError(f"{str(file)!r} holds a {type(presets).__name__}; it must hold a list of voices by name.")
     return [name for name in presets if name != "repo_or_path"]

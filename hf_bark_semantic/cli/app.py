@@ -108,7 +108,7 @@ def _check_address(host: str, port: int) -> None:
 def _port(text: str) -> int:
     value = at_least(1)(text)
     if value > 65_535:
-        raise argparse.ArgumentTypeError(f"{value} is no port; ports are 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{value} is not a port; ports are 1 to 65535")
     return value
 
 

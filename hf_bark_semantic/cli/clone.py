@@ -21,8 +21,8 @@ from .console import (
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "clone", help="recordings of a speaker to a voice prompt for Bark",
-        description="Make a voice prompt, which every Bark program reads, of recordings of one speaker.",
+        "clone", help="turn recordings of a speaker into a voice prompt for Bark",
+        description="Make a voice prompt, which every Bark program reads, from recordings of one speaker.",
         examples=[
             "bark-semantic clone me.wav --bark nano --output me.npz",
             "bark-semantic clone me.m4a me_again.m4a --bark suno/bark-small --output me.npz",
@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     for file, problem in problems:
         print_record(failure(file, problem))
     if problems or not files:
-        raise UsageError("not every recording is there" if problems else "name recordings of one speaker")
+        raise UsageError("some recordings do not exist" if problems else "name recordings of one speaker")
 
     prepare_output(arguments.output, [".npz"], overwrite=True, inputs=files)
     if arguments.transcribe and arguments.bark is None:
-        raise UsageError("--transcribe needs --bark: the Bark whose tokens the words inform")
+        raise UsageError("--transcribe needs --bark, the Bark that uses the words")
     check_places(arguments.bark, arguments.codec)
 
     from ..voices.cloning import clone_voice
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     encoder = load_encoder(arguments)
     voice = clone_voice(list(files), encoder, transcribe=transcribe, **_load_bark(arguments, encoder))
     voice.prompt.save(arguments.output)
-    texts = [f": {text}" if text else ", no words were heard" for text in voice.texts] or [""] * len(files)
+    texts = [f": {text}" if text else ", no words were recognized" for text in voice.texts] or [""] * len(files)
     for file, window, report, text in zip(files, voice.windows, voice.reports, texts, strict=True):
         print(f"{file}: {window.start_s:.2f} s to {window.end_s:.2f} s{text}")
         if len(files) > 1 and report.sound is not None:

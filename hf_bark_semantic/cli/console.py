@@ -146,7 +146,7 @@ def at_least(least: int, kind: Callable[[str], Any] = int) -> Callable[[str], An
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from None
         if not value >= least:
             raise argparse.ArgumentTypeError(f"{text} is not {least} or more")
         return value
@@ -165,21 +165,21 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("encoder and device")
     group.add_argument(
         "--encoder", nargs="+", default=[BUILTIN], metavar="ID",
-        help="encoder: Hub id, folder or a name of `bark-semantic encoders`; several read as one (default: builtin)",
+        help="encoder: Hub id, folder or a name of `bark-semantic encoders`; several work as one (default: builtin)",
     )  # fmt: skip
     group.add_argument(
         "--encoder-weights", nargs="+", type=float, metavar="W", help="one for each of several (default: equal)"
     )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps, ... (default: the fastest)")
     group.add_argument(
-        "--dtype", choices=DTYPES, default="auto", help="numbers to compute in (default: auto, as saved)"
+        "--dtype", choices=DTYPES, default="auto", help="precision of the computation (default: auto, as saved)"
     )
 
 
 def add_transcript_arguments(group: Any) -> None:
     """`--transcribe` and `--asr`, for [`load_transcriber`]."""
     group.add_argument(
-        "--transcribe", action="store_true", help="have a speech recognizer write it down; needs --bark"
+        "--transcribe", action="store_true", help="transcribe the recording with a speech recognizer; needs --bark"
     )
     group.add_argument(
         "--asr", default=WHISPER, metavar="ID",

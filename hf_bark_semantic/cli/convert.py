@@ -7,7 +7,7 @@ from .console import OK, local_path, usage_errors
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "convert", help="an encoder in a foreign format to a folder for from_pretrained",
+        "convert", help="convert a checkpoint of another program for from_pretrained",
         description="Convert an encoder of another format into a folder for from_pretrained; none of its code runs.",
         examples=[
             "bark-semantic convert quantifier_hubert_base_ls960_14.pth --output quantizer",

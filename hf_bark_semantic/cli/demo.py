@@ -14,8 +14,8 @@ TEXT = "The train to the airport leaves at seven. The young queen walks to the c
 def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
     """`type_command` runs a command and gives its exit code."""
     parser = commands.add_parser(
-        "demo", help="encode, clone and speak with what the package carries; no network",
-        description="Encode, clone and speak with what the package carries, without a network.",
+        "demo", help="encode, clone and speak with the models of the package; no network",
+        description="Encode, clone and speak with the models of the package, without a network.",
         examples=["bark-semantic demo", "bark-semantic demo --output first_try"],
     )  # fmt: skip
     parser.add_argument(
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         ("nano speaks in that voice:", _speak(voice, folder / "clone.wav")),
     ]
     if presets:
-        steps.append(("The same words in a voice that nano brings along:", _speak(presets[0], folder / "preset.wav")))
+        steps.append(("The same words in a preset voice of nano:", _speak(presets[0], folder / "preset.wav")))
     for number, (explanation, command) in enumerate(steps, 1):
         print(f"\n{number}. {explanation}\n$ {shlex.join(['bark-semantic', *command])}", flush=True)
         if code := arguments.type_command(command):

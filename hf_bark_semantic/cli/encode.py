@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "encode", help="recordings to semantic tokens",
-        description="Read the semantic tokens of Bark from recordings, voice prompts and codes.",
+        "encode", help="turn recordings into semantic tokens",
+        description="Compute Bark's semantic tokens of recordings, voice prompts and codes.",
         examples=[
             "bark-semantic encode --example",
             "bark-semantic encode recordings --json > tokens.jsonl",
@@ -45,7 +45,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="recordings, folders of them, .npz prompts, .npy codes"
     )
-    parser.add_argument("--example", action="store_true", help="encode the recording that the package carries")
+    parser.add_argument("--example", action="store_true", help="encode the example recording of the package")
     output = parser.add_argument_group("what is given")
     output.add_argument("--output", type=local_path, metavar="DIR", help="write one .npz per file into this folder")
     output.add_argument("--top-k", type=at_least(1), metavar="K", help="also give the K most probable tokens")
@@ -54,9 +54,9 @@ def add_parser(commands) -> None:
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar (default: on a terminal)"
     )
     words = parser.add_argument_group(*WORDS)
-    words.add_argument("--text", metavar="TEXT", help="what is said in the one FILE; needs --bark")
+    words.add_argument("--text", metavar="TEXT", help="the words of the one FILE; needs --bark")
     add_transcript_arguments(words)
-    words.add_argument("--bark", metavar="ID", help="Bark that expects these words: Hub id, folder or nano")
+    words.add_argument("--bark", metavar="ID", help="Bark that is given the words: Hub id, folder or nano")
     add_encoder_arguments(parser)
     parser.add_argument("--batch-size", type=at_least(1), metavar="N", help="computed at once (default: as fits)")
     parser.set_defaults(command=run)

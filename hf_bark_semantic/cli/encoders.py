@@ -11,7 +11,7 @@ from .encode import accuracy_line
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "encoders", help="which encoders have a name for --encoder",
-        description="List the encoders that have a name for --encoder, and what of them is measured.",
+        description="List the encoders that have a name for --encoder, with their measured accuracy.",
         examples=["bark-semantic encoders", "bark-semantic encoders --json"],
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object per encoder and line on stdout")

@@ -113,14 +113,12 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
-    parser.add_argument(
-        "--weights", action="store_true", help="read with all as one; choose and measure their weights"
-    )
-    parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
+    parser.add_argument("--weights", action="store_true", help="measure all encoders as one; choose their weights")
+    parser.add_argument("--known-codebooks", type=int, default=8, help="use only this number of codebooks")
     parser.add_argument("--codec", help="of codes without audio: facebook/encodec_24khz, a Bark or a folder")
-    parser.add_argument("--unseen", action="store_true", help="none of the clips was in the training of the encoders")
+    parser.add_argument("--unseen", action="store_true", help="the encoders were not trained on any of the clips")
     parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, see the config")
-    parser.add_argument("--human", type=Path, help="folder of recordings without truth")
+    parser.add_argument("--human", type=Path, help="folder of recordings without known tokens")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
     parser.add_argument("--limit", type=int, help="recordings of --human to use")
     parser.add_argument("--seconds", type=float, default=10, help="of each recording of --human to use")

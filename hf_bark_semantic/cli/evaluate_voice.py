@@ -82,7 +82,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("voices", nargs="+", help="folders of make_speech.py, .jsonl and .csv")
     parser.add_argument("--texts", type=Path, help="sentences, one per line, for voices without texts")
-    parser.add_argument("--voices-per-source", type=int, help="a random choice of so many voices of each")
+    parser.add_argument("--voices-per-source", type=int, help="choose this number of voices of each source at random")
     parser.add_argument("--output", type=Path, required=True, help="folder for trials, sounds and summary.json")
     parser.add_argument("--bark", default=NANO, help="'nano', a folder or a Hub id; a codec for --parts codec")
     parser.add_argument(

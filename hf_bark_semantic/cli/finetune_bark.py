@@ -59,7 +59,7 @@ def main(arguments=None):
     prepare.add_argument("--bark", default=NANO, help="to be trained: Hub id, folder or nano")
     prepare.add_argument(
         "--encoder", nargs="+", default=[BUILTIN],
-        help="of its tokens: Hub id, folder or name; several read as one (default: builtin)",
+        help="of its tokens: Hub id, folder or name; several work as one (default: builtin)",
     )  # fmt: skip
     prepare.add_argument("--encoder-weights", nargs="+", type=float, help="one for each of several; by default equal")
     prepare.add_argument("--split", default="train", help="of a dataset")

@@ -103,14 +103,16 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
     parser.add_argument("--part", type=part_of_many, default=WHOLE, metavar="N/M", help="of the shards, comes first")
-    parser.add_argument("--folds", type=int, help="give each row one of so many folds, which share no voice or text")
+    parser.add_argument(
+        "--folds", type=int, help="divide the rows into this number of folds, which share no voice or text"
+    )
     parser.add_argument("--seed", type=int, default=0)
     for stage in SUNO_TEMPERATURES:
         parser.add_argument(
             f"--{stage}-temperatures", type=float, nargs="+", help="to draw from; by default, the Bark's own"
         )
     parser.add_argument("--sound-share", type=float, default=0.0, help="of texts that get a [laughs], ♪, ...")
-    parser.add_argument("--rows-per-shard", type=int, default=64, help="what a crash can cost each process")
+    parser.add_argument("--rows-per-shard", type=int, default=64, help="rows that a process can lose in a crash")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--audio", action="store_true", help="store the audio as well: 30 times the space")
     parser.add_argument(
@@ -123,8 +125,8 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--keep-rejected", action="store_true", help="keep all rows, and name what they fail")
     parser.add_argument("--asr", metavar="MODEL", help="check the words: whisper-tiny.en, or any model's folder or id")
     parser.add_argument("--speaker-check", nargs="?", const="resemblyzer", metavar="MODEL", help="check the voice")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, hours and bytes, and make nothing")
-    parser.add_argument("--real-time-factor", type=float, help="seconds of computing for a second of speech")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, hours and bytes, and generate nothing")
+    parser.add_argument("--real-time-factor", type=float, help="seconds of computation per second of speech")
     parser.add_argument("--push-to-hub", metavar="ID", help="publish the finished corpus; needs --license")
     parser.add_argument("--private", action="store_true", help="publish it for you alone")
     parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")
@@ -132,7 +134,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     if args.push_to_hub and not args.license:  # `publish` refuses it, too, but when everything is made
         parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
     if args.push_to_hub and args.part.count > 1:
-        parser.error("--push-to-hub doesn't go with --part: the same command without --part publishes what all made.")
+        parser.error("--push-to-hub cannot be combined with --part. Run the same command without --part to publish.")
     return args
 
 
@@ -141,7 +143,7 @@ def part_of_many(text: str) -> Part:
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no part. Say 1/16 for the first of sixteen, 16/16 for the last."
+            f"{text!r} is not a part. Write 1/16 for the first of sixteen, 16/16 for the last."
         )
     return Part(int(number) - 1, int(count))
 
@@ -166,7 +168,9 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
     sentences = speakable_sentences(found, fits)
     log(f"{len(found):,} texts; {len(sentences):,} without repetitions, long ones in pieces")
     if not sentences:
-        raise ValueError("No text fits into what this Bark says at once, not even in pieces. Is it Bark's language?")
+        raise ValueError(
+            "No text is short enough for one generation of this Bark, even in pieces. Is it in a language of Bark?"
+        )
     return CorpusPlan(
         sentences=sentences,
         voices=load_voices(args.voices, processor, configs.vocabularies, log=log),

@@ -3,7 +3,7 @@
     encode     recordings, voice prompts and code files -> semantic tokens
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
     speak      a text, or a recording, and a voice -> speech
-    voices     the voices that a Bark brings along
+    voices     the preset voices of a Bark
     demo       encodes, clones and speaks with what the package carries
     app        clones, speaks and converts on a page in the browser
     encoders   which encoders have a name
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, (UsageError, *FAILURES)):
             say(f"bark-semantic: {message(error)}")
         else:
-            say(f"bark-semantic: {type(error).__name__}: {error}. This is a fault of the program; --debug shows where")
+            say(f"bark-semantic: {type(error).__name__}: {error}. This is a bug; --debug shows where")
         return UNUSABLE if isinstance(error, UsageError) else FAILED
 
 
@@ -58,7 +58,7 @@ def build_parser() -> CommandParser:
         examples=["bark-semantic demo", "bark-semantic speak --help"],
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"bark-semantic {VERSION}")
-    shtab.add_argument_to(parser, "--print-completion", help="print what makes a shell complete the commands")
+    shtab.add_argument_to(parser, "--print-completion", help="print a script for shell completion")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (encode, clone, speak):
         command.add_parser(commands)

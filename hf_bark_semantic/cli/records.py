@@ -85,10 +85,10 @@ def encode_spoken(file: Path, encoder, text: str | Callable[[np.ndarray], str], 
         source = _source(file)
         if not isinstance(text, str):
             if file.suffix.lower() in CODE_EXTENSIONS:
-                raise AudioError("There is no sound in it to be transcribed. Name its recording, or say its --text.")
+                raise AudioError("It has no audio to transcribe. Name its recording, or give its words with --text.")
             text = text(load_audio(file)).strip()
             if not text:
-                raise AudioError("No words were heard in it. Encode it without --transcribe.")
+                raise AudioError("No words were recognized in it. Encode it without --transcribe.")
         return _record(file, {**encoder(source, text=text, **options), "text": text})
     except FAILURES as error:
         return failure(file, message(error))

@@ -1,4 +1,4 @@
-"""`bark-semantic speak`: a text, or a recording, spoken in a voice."""
+"""`bark-semantic speak`: speak a text, or the words of a recording, in a voice."""
 
 import argparse
 import sys
@@ -21,8 +21,8 @@ from .console import (
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "speak", help="a text, or a recording, spoken in a voice",
-        description="Speak a text of any length, or what a recording says, in a voice.",
+        "speak", help="speak a text, or the words of a recording, in a voice",
+        description="Speak a text of any length, or the words of a recording, in a voice.",
         examples=[
             'bark-semantic speak "The young queen walks to the castle." --voice sara --output castle.wav',
             'bark-semantic speak "Hello, my dog is cute." --voice me.wav --bark suno/bark-small --output hello.flac',
@@ -33,7 +33,7 @@ def add_parser(commands) -> None:
     words = parser.add_argument_group("what is said", "one of these")
     words.add_argument("text", nargs="?", metavar="TEXT", help="a text of any length; - reads it from stdin")
     words.add_argument("--file", type=local_path, metavar="PATH", help="the text of this file (UTF-8)")
-    words.add_argument("--convert", metavar="FILE", help="what this recording says")
+    words.add_argument("--convert", metavar="FILE", help="speak the words of this recording")
     _add_voice_arguments(parser)
     output = parser.add_argument_group("where it goes")
     output.add_argument(
@@ -65,12 +65,14 @@ def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt-mode", choices=("full", "acoustic", "semantic", "none"),
         help="the stages of Bark that receive the voice: full, all (default); coarse and fine; text; or none",
     )  # fmt: skip
-    group.add_argument("--reference-text", metavar="TEXT", help="all that the one recording says, of at most 14 s")
+    group.add_argument(
+        "--reference-text", metavar="TEXT", help="the full text of the one recording, which lasts at most 14 s"
+    )
 
 
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is said")
-    group.add_argument("--seed", type=at_least(0), metavar="N", help="another seed, another take (default: 0)")
+    group.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the random numbers (default: 0)")
     group.add_argument(
         "--temperature", type=at_least(0, float), metavar="T",
         help="of the text and the coarse stage (default: the Bark's, Suno's 0.7); 0 for none",

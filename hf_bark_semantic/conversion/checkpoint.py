@@ -49,7 +49,7 @@ def check_file(path: str | os.PathLike) -> tuple[Path, bytes]:
         raise CheckpointError(_why_no_pickle(path))
     problem = foreign_content(head)
     if problem is not None:
-        raise error_about(path, f"is no checkpoint: {problem}.")
+        raise error_about(path, f"is not a checkpoint: {problem}.")
     return path, head
 
 

@@ -50,7 +50,7 @@ def convert_whisper_ctranslate2(path: str | os.PathLike) -> WhisperModel:
     if ctranslate2_spec(path, head) is None:
         raise error_about(
             path,
-            f"is no CTranslate2 model: it does not start with version {CTRANSLATE2_VERSION} and a model name. "
+            f"is not a CTranslate2 model: it does not start with version {CTRANSLATE2_VERSION} and a model name. "
             "`detect_format` tells what it is.",
         )
     stored = below("encoder/", _read_ctranslate2(path))

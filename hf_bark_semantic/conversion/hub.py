@@ -90,7 +90,7 @@ def hub_problem(error: BaseException) -> str | None:
     if (answer := hub_answer(error)) is not None:
         return answer
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
-        return "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it. Unset it once."
+        return "it is not in the cache, and HF_HUB_OFFLINE forbids the download. Unset it once."
     if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
         return "it is not in the cache, and the Hub cannot be reached. Type the same again where there is a network."
     if (broken := next((cause for cause in causes if isinstance(cause, httpx.TransportError)), None)) is not None:
@@ -110,7 +110,7 @@ def _of_answer(error: HfHubHTTPError) -> str:
     match = re.match(r"(?:/api/models)?/([^/]+/[^/]+)", error.response.url.path)
     page = f"{HUB}/{match[1]}" if match else HUB
     if isinstance(error, GatedRepoError):
-        return f"its author asks for consent: give it on {page}, then type `hf auth login`."
+        return f"its author asks you to accept conditions: do so on {page}, then type `hf auth login`."
     if isinstance(error, RepositoryNotFoundError):
         return ("the Hub has no such repository any more, or it is private. Check the name; with an account that may "
                 "read it, type `hf auth login`.")  # fmt: skip

@@ -79,7 +79,7 @@ def _quantizer_sizes(archive: TorchArchive) -> dict[str, int]:
         info = json.loads(archive.info)
     except (ValueError, RecursionError) as error:
         raise error_about(
-            archive.path, f"has an `.info` record that is no JSON ({error}). Get the file from its author again."
+            archive.path, f"has an `.info` record that is not JSON ({error}). Get the file from its author again."
         ) from error
     if not isinstance(info, dict):
         raise error_about(

@@ -33,7 +33,7 @@ LONGEST_SPEAKER = 64  # characters
 SPEAKER_WORDS = 2  # a name has at most two; texts that are told from names by their length have more on average
 SMALL_TABLE = 10  # rows that may all be of different speakers
 COMPARED_ROWS = 200
-COLUMNS_HELP = "which columns they are, by name or number from 1, where a table doesn't tell"
+COLUMNS_HELP = "the columns, by name or by number from 1, if the table does not tell"
 _WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\S+")  # a character of Chinese and Japanese counts as a word
 
 Roles = dict[str, list[int]]

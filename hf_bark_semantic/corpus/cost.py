@@ -39,7 +39,9 @@ def measured_speed(plan: CorpusPlan, speak: Speak, num_rows: int, device: str) -
     results = list(speak([row.request(plan.voices[row.voice]) for row in rows]))
     spoken_s = sum(len(result.waveform) / result.sampling_rate for result in results)
     if not spoken_s:
-        raise ValueError("Bark said nothing in the first rows, so its speed is unknown. Give --real-time-factor.")
+        raise ValueError(
+            "Bark generated no speech in the first rows, so its speed is unknown. Give --real-time-factor."
+        )
     return Speed((time.monotonic() - start) / spoken_s, f"measured on {len(rows)} rows, on a {device}")
 
 

@@ -91,7 +91,7 @@ class Downloads:
     def _get(self, url: str, limit: int) -> bytes:
         """The content of a URL, of `limit` bytes at most; a host that cannot be reached is not tried again."""
         if not url.startswith(("https://", "http://")):
-            raise SourceError(f"{url!r} is no web address")
+            raise SourceError(f"{url!r} is not a web address")
         host = urlsplit(url).netloc
         reason = self._unreachable.get(host)
         for number in range(0 if reason else TRIES):

@@ -58,7 +58,7 @@ class Filters:
         """Read limits: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; the others are the defaults.
 
         Raises:
-            ValueError: an unknown name, or a limit that is no number.
+            ValueError: an unknown name, or a limit that is not a number.
         """
         if list(assignments) == ["off"]:
             return cls.off()

@@ -18,7 +18,7 @@ REMEDIES = {  # none where the sentence that describes a flaw says itself what t
     "path": "Move it there; or name the folder that a table's paths begin in: --audio-folder.",
     "silence": "Cut it off.",
     "text too long": "",
-    "too long": "Cut it at pauses, and its transcript at the same words; when each of them is said is not known here.",
+    "too long": "Cut it at pauses, and its transcript at the same words; the times of the words are not known.",
     "too short": "Join it, and its transcript, with the recording before or behind it.",
 }
 SHOWN = 3  # recordings that are named

@@ -106,7 +106,7 @@ def read_npz_folder(folder: str | os.PathLike) -> Pairs:
 
 def _labelled_pair(path: Path, line: str) -> Pair:
     if not all(word.isdecimal() and len(word) <= MAX_DIGITS for word in line.split()):
-        raise ValueError(f"its labels are no ids: {line[:40]!r}")
+        raise ValueError(f"its labels are not ids: {line[:40]!r}")
     return Pair(np.array(line.split(), np.int64), path)
 
 

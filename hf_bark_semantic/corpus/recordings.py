@@ -194,7 +194,7 @@ def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:
     except ValueError:
         offset_s = duration_s = math.nan
     if not (0 <= offset_s < math.inf and duration_s > 0):
-        raise RecordingFlaw("offset", f"Offset {texts[0]!r} or duration {texts[1]!r} is no number of seconds.")
+        raise RecordingFlaw("offset", f"Offset {texts[0]!r} or duration {texts[1]!r} is not a number of seconds.")
     return offset_s, None if duration_s == math.inf else duration_s
 
 

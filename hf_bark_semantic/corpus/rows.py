@@ -297,7 +297,7 @@ def _parts_of_file(path: Path, wanted: Callable[[Collection[str]], list[str]]) -
                 yield Dataset(pa.Table.from_batches([batch]).replace_schema_metadata())
     except Exception as error:  # of Arrow and its decompressors, which raise a dozen kinds where bytes are flipped
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{str(path)!r} is no Parquet file, or a damaged one: {reason}. Make it again.") from error
+        raise ValueError(f"{str(path)!r} is not a Parquet file, or a damaged one: {reason}. Make it again.") from error
 
 
 def _waveform_of_row(row: Mapping[str, Any], num_tokens: int) -> np.ndarray | None:

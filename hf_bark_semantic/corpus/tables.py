@@ -218,7 +218,7 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[_Row]]:
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"Line {number} of {str(path)!r} cannot be read: {error}.") from error
             if not isinstance(row, dict):
-                raise ValueError(f'Line {number} of {str(path)!r} is no JSON object, such as {{"text": "Hello."}}.')
+                raise ValueError(f'Line {number} of {str(path)!r} is not a JSON object, such as {{"text": "Hello."}}.')
             objects[number] = row
     names = list(dict.fromkeys(name for row in objects.values() for name in row))
     cells = {number: [row.get(name) for name in names] for number, row in objects.items()}

@@ -25,7 +25,7 @@ def read_array(content: bytes) -> np.ndarray:
     """An array of integers from the content of an .npy file, without unpickling and without trusting its header.
 
     Raises:
-        ValueError: it is no array, pickled, not of integers, or not of the size that it announces.
+        ValueError: it is not an array, pickled, not of integers, or not of the size that it announces.
     """
     file = io.BytesIO(content)
     try:
@@ -51,7 +51,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # zipfile raises a dozen kinds where bytes are flipped
-        raise ValueError(f"{path.name} is no zip archive, or a damaged one: {error}. Download it again.") from error
+        raise ValueError(f"{path.name} is not a zip archive, or a damaged one: {error}. Download it again.") from error
     try:
         for name in archive.namelist():
             refuse_escape(name, path)

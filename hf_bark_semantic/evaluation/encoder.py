@@ -217,7 +217,7 @@ def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *,
         return list(clips)
     if record is None:
         raise ValueError(
-            f"{place} has no training.json, so nobody knows which fold it was trained without. Name folders of "
+            f"{place} has no training.json, so its held-out fold is unknown. Name folders of "
             "train_encoder, or add --unseen if it was trained on none of these clips."
         )
     raise ValueError(

@@ -147,7 +147,7 @@ def choose_voices(
         texts (`Path`, *optional*): a file of sentences for voices whose recordings have no texts; by default they say
             the test clips' texts of the other voices.
         tests (`int`), seed (`int`): as in [`cast_voices`].
-        per_source (`int`, *optional*): take a random choice of so many voices of each source.
+        per_source (`int`, *optional*): choose this number of voices of each source at random.
 
     Returns:
         The voices, and the names of those that have too few recordings.

@@ -38,13 +38,13 @@ def read_config(place: str | os.PathLike) -> dict:
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a recipe.
-        ValueError: the file is no YAML, or holds no sections.
+        ValueError: the file is not YAML, or holds no sections.
     """
     try:
         file = Path(place) if Path(place).is_file() else recipe(os.fspath(place))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no file {os.fspath(place)!r}. {error}") from error
-    config = _yaml(read_text(Path(file)), f"{place} is no YAML")
+    config = _yaml(read_text(Path(file)), f"{place} is not YAML")
     if not isinstance(config, dict):
         raise ValueError(f"{place} holds a {type(config).__name__}; it must hold sections, such as `training:`.")
     return config
@@ -54,7 +54,7 @@ def set_value(config: dict, assignment: str) -> None:
     """Put a value at a dotted key of the config, such as `"training.steps=10"`; its section must exist.
 
     Raises:
-        ValueError: there is no such section, no value, or one that is no YAML.
+        ValueError: there is no such section, no value, or one that is not YAML.
     """
     key, equals, value = assignment.partition("=")
     *path, name = key.split(".")
@@ -68,7 +68,7 @@ def set_value(config: dict, assignment: str) -> None:
             f"--set {assignment!r}: it must be KEY=VALUE with a section of the config, such as training.steps=10; "
             f"{near}its sections are {', '.join(sections) or 'none'}."
         )
-    section[name] = _yaml(value, f"--set {assignment!r}: the value is no YAML")
+    section[name] = _yaml(value, f"--set {assignment!r}: the value is not YAML")
 
 
 def _yaml(text: str, complaint: str) -> Any:

@@ -110,7 +110,7 @@ def clone_voice(
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
         if transcribe is not None:
             texts.append(transcribe(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)).strip())
-        text = texts[-1] or None if texts else None  # no words were heard, or none were asked for
+        text = texts[-1] or None if texts else None  # no words were recognized, or none were asked for
         encoded = encode_clip(clip, encoder, codec=codec, text=text, bark=bark)
         sizes = {
             "semantic_vocab_size": encoder.model.config.vocab_size,

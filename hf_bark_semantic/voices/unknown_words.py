@@ -33,7 +33,7 @@ def unknown_words_warning(text: str, tokenizer: Any, configs: BarkGenerationConf
     unread = _unread_words(text, tokenizer)
     if unread:
         sentences.append(
-            f"Bark cannot read {_listed(unread)}: its tokenizer has no letters for that. Write it in other letters."
+            f"Bark cannot read {_listed(unread)}: its tokenizer has no letters for them. Use other letters."
         )
     trained = frozenset(getattr(configs.semantic, "trained_words", None) or ())
     if trained:
@@ -42,14 +42,14 @@ def unknown_words_warning(text: str, tokenizer: Any, configs: BarkGenerationConf
         untrained = [word for word in words if word.lower().replace("’", "'") not in trained]
         if untrained:
             sentences.append(
-                f"This Bark knows {len(trained)} words, and not {_listed(untrained)}: it may make noise of that. Use "
-                "other words, or another Bark."
+                f"This Bark knows {len(trained)} words, but not {_listed(untrained)}: it may produce noise for them. "
+                "Use other words, or another Bark."
             )
     return " ".join(sentences) or None
 
 
 def _unread_words(text: str, tokenizer: Any) -> list[str]:
-    """The words, as they stand between white space, that are no ids or the unknown one to a tokenizer."""
+    """The words, as they stand between white space, that are not ids or the unknown one to a tokenizer."""
     words = list(dict.fromkeys(text.replace(_SONG, " ").split()))
     if not words:
         return []

@@ -256,7 +256,7 @@ def test_missing_texts_and_recordings_are_asked_for(visitor, studio, me):
         ask(visitor, "speak", "  ", bark=studio.bark)
     with pytest.raises(Exception, match="There is no recording"):
         ask(visitor, "convert", None, bark=studio.bark)
-    with pytest.raises(Exception, match="is no part of a recording of 8.00 s"):
+    with pytest.raises(Exception, match="is not a part of a recording of 8.00 s"):
         ask(visitor, "read_part", upload(me), 9.0, 10.0, bark=studio.bark)
 
 
@@ -361,7 +361,7 @@ def test_guidance_of_the_page_is_the_pipeline_s(visitor, studio, monkeypatch):
         settings = (1, "", "", *guidance, "full", "fixed", "wav")
         visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
     assert asked == [(None, None), (2.0, 1.5)]
-    with pytest.raises(Exception, match="'warm' is no number"):
+    with pytest.raises(Exception, match="'warm' is not a number"):
         settings = (1, "warm", *SETTINGS[2:])
         visitor.predict(0, studio.bark, "", PRESET + "v2/en_a", *settings, TEXT, api_name="/speak")
 
@@ -629,7 +629,7 @@ def test_warnings_of_speech_reach_the_visitor(visitor, studio, monkeypatch):
 def test_parts_of_recordings_are_checked(studio, me):
     with studio.work(studio.bark, job=Job()) as speaker:
         for start_s, end_s in ((3.0, 2.0), (-1.0, 2.0), (8.5, 9.0)):
-            with pytest.raises(ValueError, match="is no part of a recording of 8.00 s"):
+            with pytest.raises(ValueError, match="is not a part of a recording of 8.00 s"):
                 encode_part(speaker, me, start_s, end_s)
         with pytest.raises(ValueError, match="lasts 15.00 s; Bark reads the last 6.83 s"):
             encode_part(speaker, me, 0.0, 15.0)
@@ -777,7 +777,7 @@ def test_nano_is_the_default(package_with_nano, monkeypatch):
 def test_without_nano_another_bark_is_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hf_bark_semantic.packaged.NANO_BARK", tmp_path)
     assert cli.main(["app", "--port", str(free_port())]) == 2
-    assert "carries no nano" in (said := capsys.readouterr().err) and "--bark" in said
+    assert "has no nano" in (said := capsys.readouterr().err) and "--bark" in said
 
 
 @pytest.mark.parametrize(

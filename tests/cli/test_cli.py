@@ -206,7 +206,7 @@ def test_transcripts_inform_the_tokens_of_each_recording(encoder, recordings, ba
         assert record["semantic_tokens"] == expected.tolist()
         assert record["text"] == "the cat sleeps"
     assert whisper == [1.0, 2.0, 0.5]
-    assert "No words were heard" in unheard["error"] and "no sound in it to be transcribed" in codes["error"]
+    assert "No words were recognized" in unheard["error"] and "no audio to transcribe" in codes["error"]
     assert cli.main(["encode", files[0] + "/a.wav", "--encoder", encoder, *words]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "    the cat sleeps"
 
@@ -534,7 +534,7 @@ def test_spoken_text_is_the_pipeline_s(speak, encoder, bark_folder, capsys):
     [
         (["encode", "https://example.org/a.wav"], 1, "https://example.org/a.wav: No such file or folder. Download"),
         (["encode", "nowhere.wav"], 1, "nowhere.wav: No such file or folder. Check the spelling"),
-        (["clone", "nowhere.wav", "--output", "voice.npz"], 2, "not every recording is there"),
+        (["clone", "nowhere.wav", "--output", "voice.npz"], 2, "some recordings do not exist"),
     ],
 )
 def test_paths_that_are_not_there_are_told_without_loading_an_encoder(arguments, code, message, monkeypatch, capsys):
@@ -762,7 +762,7 @@ def test_demo_stops_at_the_step_that_fails(package_with_nano, tmp_path, monkeypa
 def test_demo_without_nano_says_what_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hf_bark_semantic.packaged.NANO_RECORDING", tmp_path / "nowhere.flac")
     assert cli.main(["demo", "--output", str(tmp_path / "demo")]) == 2
-    assert "This installation carries no recording for nano" in capsys.readouterr().err
+    assert "This installation has no recording for nano" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
 
 
@@ -793,7 +793,7 @@ def test_voices_of_nano_speak_english(package_with_nano, capsys):
     assert [line.split() for line in capsys.readouterr().out.splitlines()][0] == ["v2/en_a", "English"]
 
 
-@pytest.mark.parametrize(("content", "message"), [("[1]", "holds a list"), ("{", "is no JSON"), (None, "no voices")])
+@pytest.mark.parametrize(("content", "message"), [("[1]", "holds a list"), ("{", "is not JSON"), (None, "no voices")])
 def test_a_damaged_list_of_voices_is_told(content, message, tmp_path, capsys):
     if content is not None:
         (tmp_path / "speaker_embeddings_path.json").write_text(content)
@@ -925,9 +925,9 @@ def test_every_default_is_told():
         (["speak", "hello", "--output", "https://x.org/a.wav"], "'https://x.org/a.wav' is an address; name a file"),
         (["convert", "https://x.org/a.pth", "--output", "encoder"], "'https://x.org/a.pth' is an address"),
         (["speak", "hello", "--output", "a.wav", "--guidance-scale", "0.5"], "0.5 is not 1 or more"),
-        (["speak", "hello", "--output", "a.wav", "--temperature", "hot"], "'hot' is no number"),
-        (["encode", "a.wav", "--top-k", "1.5"], "'1.5' is no whole number"),
-        (["app", "--port", "99999"], "99999 is no port; ports are 1 to 65535"),
+        (["speak", "hello", "--output", "a.wav", "--temperature", "hot"], "'hot' is not a number"),
+        (["encode", "a.wav", "--top-k", "1.5"], "'1.5' is not a whole number"),
+        (["app", "--port", "99999"], "99999 is not a port; ports are 1 to 65535"),
     ],
 )
 def test_typos_are_named_and_answered_with_the_nearest(arguments, answer, capsys):
@@ -966,7 +966,7 @@ def test_tracebacks_are_shown_to_those_who_ask(monkeypatch, capsys):
         raise KeyError("versions")
 
     monkeypatch.setattr("hf_bark_semantic.cli.doctor.inspect_environment", fail)
-    fault = "bark-semantic: KeyError: 'versions'. This is a fault of the program; --debug shows where\n"
+    fault = "bark-semantic: KeyError: 'versions'. This is a bug; --debug shows where\n"
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().err == fault
     for arguments in (["doctor", "--debug"], ["--debug", "doctor"]):

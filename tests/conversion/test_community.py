@@ -122,7 +122,7 @@ def test_named_encoders_are_read_wherever_an_encoder_is_named(published, tmp_pat
 
 FAULTS = {
     "gone": ((401, "RepoNotFound"), "no such repository any more, or it is private"),
-    "gated": ((403, "GatedRepo"), "asks for consent: give it on https://huggingface.co/Hobis/"),
+    "gated": ((403, "GatedRepo"), "asks you to accept conditions: do so on https://huggingface.co/Hobis/"),
     "refused": ((401, ""), r"refuses the token that was sent \(401\). Type `hf auth login`"),
     "too many requests": ((429, ""), r"too many requests from here \(429\). Wait"),
     "a fault of the Hub": ((503, ""), "answered with the status 503"),
@@ -159,10 +159,10 @@ def test_a_file_that_is_gone_cut_off_or_out_of_reach_is_a_sentence(published, tm
     assert f"Cannot fetch {encoder.file} of {encoder.repository}:" in told()
     published.cut_off.clear()
     published.repositories[encoder.repository][encoder.file] = b"<!DOCTYPE html>"
-    assert "is no checkpoint: this is a web page" in told()
+    assert "is not a checkpoint: this is a web page" in told()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     command[-1] = "community:ja"
-    assert "not in the cache, and HF_HUB_OFFLINE forbids to fetch it" in told()
+    assert "not in the cache, and HF_HUB_OFFLINE forbids the download" in told()
     command[-1] = "community:klingon"
     assert "There is no community encoder 'klingon'; there are en, en-large, de" in told()
 

@@ -515,7 +515,7 @@ HOSTILE_CHECKPOINTS: list[tuple[str, Callable[[Path], Path], str]] = [
     ("a TorchScript program", torchscript, "TorchScript"),
     ("a torch file of another model", lambda f: saved(f, {"layer.weight": torch.zeros(3)}), "of no known format"),
     ("a list of tensors", lambda f: saved(f, ["lstm.weight_ih_l0", "fc.weight", torch.zeros(3)]), "holds a list"),
-    ("an info that is no JSON", lambda f: quantizer_file(f, info="{input_size"), "no JSON"),
+    ("an info that is not JSON", lambda f: quantizer_file(f, info="{input_size"), "not JSON"),
     ("an info that is nested too deep", lambda f: quantizer_file(f, info="[" * 4_000), "JSON"),
     ("an info that is a list", lambda f: quantizer_file(f, info="[1, 2]"), "JSON list"),
     ("an info of a megabyte", lambda f: quantizer_file(f, info=" " * 2**20), "1,048,576 bytes"),

@@ -482,10 +482,10 @@ def test_wrong_options_are_explained_before_anything_is_made(command, tmp_path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--part", "0/4"], "'0/4' is no part. Say 1/16"),
-        (["--part", "5/4"], "'5/4' is no part"),
-        (["--part", "1"], "'1' is no part"),
-        (["--part", "1/2", "--push-to-hub", "me/c", "--license", "mit"], "the same command without --part publishes"),
+        (["--part", "0/4"], "'0/4' is not a part. Write 1/16"),
+        (["--part", "5/4"], "'5/4' is not a part"),
+        (["--part", "1"], "'1' is not a part"),
+        (["--part", "1/2", "--push-to-hub", "me/c", "--license", "mit"], "the same command without --part to publish"),
     ],
 )
 def test_a_wrong_part_is_refused(command, tmp_path, capsys, options, message):

@@ -42,7 +42,7 @@ def test_every_kind_of_file_gives_the_same_sentences(tmp_path):
         ("a.csv", "words\nhello\n", "no column normalized_text or text .*; it has words"),
         ("a.txt", "\n\n", "holds no rows"),
         ("a.csv", "text,id\n,1\n", "holds no sentence"),
-        ("a.jsonl", "[1]\n", "Line 1 of .* is no JSON object"),
+        ("a.jsonl", "[1]\n", "Line 1 of .* is not a JSON object"),
         ("a.jsonl", "{", "Line 1 of .* cannot be read"),
         ("a.csv", "text,language\nhej,sv\n", "Bark doesn't speak 'sv'"),
         ("a.txt", b"\xff\xfe\x00", "Line 1 of .* is not in UTF-16. Save it in UTF-8"),

@@ -139,7 +139,7 @@ def test_datasets_are_read_without_decoding_or_leaving_them(folder, tmp_path):
         ("metadata.csv", "file_name,text\n", "holds no rows"),
         ("metadata.csv", "", "holds no rows"),
         ("metadata.csv", "clip0|\xe9".encode("latin-1"), "UTF-8"),
-        ("metadata.jsonl", "[1]\n", "Line 1 of .* is no JSON object"),
+        ("metadata.jsonl", "[1]\n", "Line 1 of .* is not a JSON object"),
         ("metadata.jsonl", "{\n", "cannot be read"),
     ],
 )

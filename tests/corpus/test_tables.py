@@ -180,7 +180,7 @@ REFUSED = [
     ),
     (
         "manifest.json", '[{"audio_filepath": "clip0.wav", "text": "Hello"}]\n',
-        "Line 1 of 'manifest.json' is no JSON object, such as {\"text\": \"Hello.\"}.",
+        "Line 1 of 'manifest.json' is not a JSON object, such as {\"text\": \"Hello.\"}.",
     ),
     (
         "manifest.json", '{"audio_filepath": "clip0.wav", "text": "\\ud800"}\n',

@@ -348,7 +348,7 @@ def test_package_without_nano_says_so(tmp_path, monkeypatch):
         ("NANO_RECORDING", hf_bark_semantic.packaged.nano_recording),
     ):
         monkeypatch.setattr(f"hf_bark_semantic.packaged.{name}", tmp_path / f"{name}.flac")
-        with pytest.raises(FileNotFoundError, match="This installation carries no .*Name .*or reinstall"):
+        with pytest.raises(FileNotFoundError, match="This installation has no .*Name .*or reinstall"):
             find()
     for load in (load_bark, load_bark_processor, load_codec, load_configs):
         with pytest.raises(FileNotFoundError, match="--bark"):

@@ -21,7 +21,7 @@ NAMES = ("quickstart", "train_and_finetune")
 CELL_TIMEOUT_S = 900  # against hanging; a busy machine may take its time
 STAGE_PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics"}
 
-with_nano = pytest.mark.skipif(not packaged.NANO_BARK.is_dir(), reason="this package carries no nano")
+with_nano = pytest.mark.skipif(not packaged.NANO_BARK.is_dir(), reason="this package has no nano")
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     parser.add_argument("entries", nargs="+", help="NAME=PLACE or PLACE; the first is compared with the others")
     parser.add_argument("--corpus", required=True, help="of prepare_bark_artefacts.py")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--known-codebooks", type=int, default=8, help="read so many codebooks of the codes")
+    parser.add_argument("--known-codebooks", type=int, default=8, help="use only this number of codebooks")
     parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, for all encoders")
     args = parser.parse_args(arguments)
     required_packages()
