@@ -94,7 +94,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
     Args:
         backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`,
             `wav2vec2`, `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads
-            codes only. Its depth is the depth of the checkpoint; only the layers that are read are built.
+            codes only. Its depth is the depth of the checkpoint; only the layers in use are built.
         backbone_layers (`list[int]`): indices into transformers' `hidden_states`, concatenated into one feature
             vector per frame. fairseq's "layer 9" is `[9]`; the depth of the checkpoint is its `last_hidden_state`.
         normalize_features (`bool`): layer-normalize each of those (without parameters) before they are concatenated.
@@ -104,8 +104,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             that a spectrogram backbone reads.
         codec_weight (`float`): weight of the codes' log-probabilities when audio and codes are both given.
         head_type (`str`): `linear`, `recurrent`, `transformer`, `embedding` or `autoregressive`.
-        hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`): shape of the head, where its type
-            has such parts.
+        hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`): shape of the head, if its type
+            has these parts.
         intermediate_size (`int`), dropout (`float`): the same; `intermediate_size=0` leaves the recurrent head's
             second projection out.
         conv_kernel_size (`int`): kernel of the transformer head's convolution over tokens; 0 for none.
@@ -115,19 +115,19 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             the first ones.
         label_smoothing (`float`): of the cross-entropy.
         frame_offset (`int`): see [`token_frames`].
-        input_level_db (`float`, *optional*): bring every waveform to this level (RMS, in dB of full scale) before it
-            is read, so that a quiet recording gets the tokens of a loud one. `None`: leave it as it is.
-        temperatures (`dict[str, float]`, *optional*): what `encode` divides the logits by before it computes the
-            confidence, for each way of reading: `"audio"`, `"codes"` and `"audio+codes"`; 1 where one is missing.
+        input_level_db (`float`, *optional*): scale every waveform to this level (RMS, in dB of full scale), so that a
+            quiet recording gets the same tokens as a loud one. `None`: do not scale.
+        temperatures (`dict[str, float]`, *optional*): `encode` divides the logits by these before it computes the
+            confidence, one for each kind of input: `"audio"`, `"codes"` and `"audio+codes"`; 1 if one is missing.
             The tokens and their order stay the same.
-        num_transitions (`int`): pairs of neighbouring tokens that were counted in Bark's own token strings, by which
-            `encode` reweights its guesses; 0 for none.
-        transition_weight (`float`): of those pairs beside the head; 0 leaves them without effect.
-        window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of that many seconds, of which
-            neighbours share `overlap_s`.
+        num_transitions (`int`): number of counted pairs of neighbouring tokens, by which `encode` reweights the
+            likeliest tokens; 0 for none.
+        transition_weight (`float`): of those pairs, relative to the head; 0 leaves them without effect.
+        window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of `window_s` seconds; neighbouring
+            windows overlap by `overlap_s`.
 
     Raises:
-        ValueError: a value is outside of its range, with the range.
+        ValueError: a value is outside its range; the message has the range.
     """
 
     model_type = "bark_semantic_encoder"
@@ -207,6 +207,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
 
     @property
     def backbone_hidden_size(self) -> int:
+        """Width of the backbone's hidden states."""
         backbone = self.backbone_config
         return backbone.d_model if backbone.model_type == "whisper" else backbone.hidden_size
 
@@ -219,7 +220,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
 
     @property
     def codec_output_size(self) -> int:
-        """Width of what the codec front end predicts."""
+        """Width of the output of the codec front end."""
         if self.codec_output == "features":
             return self.feature_size
         backbone = self.backbone_config

@@ -106,7 +106,7 @@ class BarkSemanticTokens(ModelOutput):
 class BarkSemanticEncoderModel(PreTrainedModel):
     """Encoder of audio, of EnCodec codes, or of both, to the semantic tokens of Suno's Bark.
 
-    [`~BarkSemanticEncoderModel.encode`] gives the tokens of audio of any length, `forward` logits and a loss.
+    [`~BarkSemanticEncoderModel.encode`] returns the tokens of audio of any length, `forward` logits and a loss.
 
     ```python
     from transformers import AutoModel, AutoProcessor
@@ -147,10 +147,10 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """As in transformers, which would make up weights that a checkpoint lacks; here they are an error.
+        """Load a model as in transformers, but refuse a checkpoint that lacks weights; transformers would invent them.
 
         Raises:
-            ValueError: the checkpoint lacks weights that are read.
+            ValueError: the checkpoint lacks weights of the model.
         """
         model, loading = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if missing := sorted(loading["missing_keys"]):
@@ -168,7 +168,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
         Args:
             backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded
-                model; or an encoder, whose backbone is taken.
+                model; or an encoder, whose backbone is used.
             config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
 
         Raises:
@@ -222,11 +222,14 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 padding.
             labels (`torch.LongTensor` of shape `(batch, num_tokens)`, *optional*): Bark's tokens, -100 to ignore one.
             output_hidden_states (`bool`, *optional*): also return the backbone's; by default, as the config says.
-            unused: what peft passes to models of text, such as `input_ids`; each must be `None`.
+            unused: arguments that peft passes to text models, such as `input_ids`; each must be `None`.
+
+        Returns:
+            [`BarkSemanticEncoderOutput`]: logits of shape `(batch, num_tokens, vocab_size)`, and the loss.
 
         Raises:
             TypeError: another argument.
-            ValueError: no input, an input that this model has no front end for, or one of an impossible shape.
+            ValueError: no input, an input that this model has no front end for, or an invalid shape.
         """
         if given := [name for name, value in unused.items() if value is not None]:
             raise TypeError(f"The encoder has no input {', '.join(given)}: it reads `input_values` and `audio_codes`.")
@@ -248,16 +251,16 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     def features(
         self, input_values=None, attention_mask=None, audio_codes=None, audio_codes_mask=None
     ) -> torch.FloatTensor:
-        """What the head reads, `(batch, num_tokens, feature_size)`, of audio or of codes, given as to [`forward`]."""
+        """Input of the head, `(batch, num_tokens, feature_size)`, for audio or codes; arguments as in [`forward`]."""
         return self._read(input_values, attention_mask, audio_codes, audio_codes_mask)[0][0]
 
     def codec_regression_loss(
         self, input_values, audio_codes, attention_mask=None, audio_codes_mask=None
     ) -> torch.FloatTensor:
-        """How far the spectrogram that the codec front end predicts is from that of the waveform.
+        """The difference between the predicted spectrogram of the codec front end and the waveform's own.
 
-        Takes audio and its codes, as [`forward`] does. It is what `codec_output="spectrogram"` is trained with: pairs
-        of audio and codes need no tokens for it.
+        Takes audio and its codes, as [`forward`] does. This is the loss for training `codec_output="spectrogram"`; it
+        needs no tokens.
 
         Returns:
             `torch.FloatTensor` of shape `()`: mean absolute difference, in the units of the backbone's spectrogram.
@@ -286,20 +289,23 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     ) -> BarkSemanticTokens:
         """Semantic tokens of audio of any length, exactly as many as Bark has for that duration.
 
-        Audio longer than `config.window_s` is read in windows that overlap by `config.overlap_s`; each token comes
-        from the window in which it lies deepest. Windows and rows of like length share a batch; memory does not grow
-        with the length of the audio beyond the audio itself.
+        Audio longer than `config.window_s` is encoded in windows that overlap by `config.overlap_s`. Each token comes
+        from the window in which it is farthest from the edges. Windows and rows of similar length share a batch. Apart
+        from the audio itself, memory does not grow with its length.
 
         Args:
-            input_values, attention_mask, audio_codes, audio_codes_mask: as in [`forward`], what the processor returns.
+            input_values, attention_mask, audio_codes, audio_codes_mask: as in [`forward`]; the processor returns them.
             top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             output_embeddings (`bool`): also return the embeddings of an `embedding` head.
-            batch_size (`int`, *optional*): windows that the backbone reads at once. By default 8, or 1 on a CPU, whose
-                caches hold one window best. Heads that go token by token always get 8 windows at once.
-            level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the recordings of which `input_values`
-                are parts, for `config.input_level_db`; by default their own.
-            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
-                finished. What it raises ends the call.
+            batch_size (`int`, *optional*): windows that the backbone computes at once. By default 8, or 1 on a CPU,
+                where one window fits the caches best. Heads that decode token by token always get 8 windows at once.
+            level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the recordings that `input_values` are
+                parts of, for `config.input_level_db`; by default the RMS of `input_values`.
+            on_tokens (`Callable[[int], Any]`, *optional*): called every few windows with the number of newly finished
+                tokens. An exception that it raises ends the call.
+
+        Returns:
+            [`BarkSemanticTokens`]: tokens and confidence, both `(batch, max_num_tokens)`, and the length of each row.
 
         Raises:
             ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
@@ -346,11 +352,11 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         )
 
     def get_input_embeddings(self) -> None:
-        """There are none: the model reads audio and codes. Accelerate asks before it spreads a model by FSDP."""
+        """`None`: the model has no input embeddings. Accelerate calls this before it wraps a model in FSDP."""
         return None
 
     def freeze_backbone(self) -> "BarkSemanticEncoderModel":
-        """Train everything but the backbone, which then also stays in evaluation mode."""
+        """Exclude the backbone from training, and keep it in evaluation mode."""
         if self.backbone is not None:
             self.backbone.requires_grad_(False)
             self._backbone_frozen = True
@@ -358,6 +364,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return self
 
     def train(self, mode: bool = True):
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self._backbone_frozen:
             self.backbone.eval()

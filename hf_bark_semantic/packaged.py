@@ -39,7 +39,7 @@ _REINSTALL = "Type: pip install --force-reinstall --no-deps hf_bark_semantic"
 
 
 def default_encoder() -> Path:
-    """Folder of the encoder that the package carries, for the tokens of Suno's Bark.
+    """Folder of the packaged encoder for the tokens of Suno's Bark.
 
     ```python
     import hf_bark_semantic
@@ -47,6 +47,9 @@ def default_encoder() -> Path:
 
     model = AutoModel.from_pretrained(hf_bark_semantic.default_encoder())
     ```
+
+    Returns:
+        `Path`: in the installed package.
 
     Raises:
         FileNotFoundError: this installation has none.
@@ -64,6 +67,9 @@ def nano_bark() -> Path:
     bark = BarkModel.from_pretrained(hf_bark_semantic.nano_bark())
     ```
 
+    Returns:
+        `Path`: in the installed package.
+
     Raises:
         FileNotFoundError: this installation has none.
     """
@@ -80,6 +86,9 @@ def nano_encoder() -> Path:
     encode = pipeline("audio-to-bark-semantic", model=str(hf_bark_semantic.nano_encoder()))
     ```
 
+    Returns:
+        `Path`: in the installed package.
+
     Raises:
         FileNotFoundError: this installation has none.
     """
@@ -87,13 +96,16 @@ def nano_encoder() -> Path:
 
 
 def nano_recording() -> Path:
-    """Some seconds of a voice that no stage of nano was trained on.
+    """Recording of a voice that no stage of nano was trained on, some seconds long.
 
     ```python
     import hf_bark_semantic
 
     waveform = hf_bark_semantic.load_audio(hf_bark_semantic.nano_recording())
     ```
+
+    Returns:
+        `Path`: in the installed package.
 
     Raises:
         FileNotFoundError: this installation has none.
@@ -102,13 +114,16 @@ def nano_recording() -> Path:
 
 
 def example_recording() -> Path:
-    """A real recording that the package carries: 11 s of J. F. Kennedy's inaugural address, 16 kHz, public domain.
+    """The packaged example recording: 11 s of J. F. Kennedy's inaugural address, 16 kHz, in the public domain.
 
     ```python
     import hf_bark_semantic
 
     waveform = hf_bark_semantic.load_audio(hf_bark_semantic.example_recording())
     ```
+
+    Returns:
+        `Path`: in the installed package.
     """
     return EXAMPLE_RECORDING
 
@@ -146,7 +161,7 @@ def named_encoder(names: str, bark: str | os.PathLike | None = None) -> str: ...
 @overload
 def named_encoder(names: Sequence[str], bark: str | os.PathLike | None = None) -> str | list[str]: ...
 def named_encoder(names, bark=None):
-    """What `pipeline` loads for the encoders that a user names: one, or a list that reads as one.
+    """The folder or Hub id of a named encoder, for `pipeline`; a list for several encoders that work as one.
 
     ```python
     import hf_bark_semantic
@@ -157,16 +172,16 @@ def named_encoder(names, bark=None):
 
     Args:
         names (`str` or sequence of `str`): folders and Hub ids, which stay as they are; `"builtin"` and
-            `"nano-encoder"` for the packaged encoders; `"community:en"` and the like for those that others have
-            published, which are fetched and converted the first time: [`conversion.community.community_encoder`].
-        bark (`str` or `Path`, *optional*): `"builtin"` is the one that fits it; see [`encoder_for`].
+            `"nano-encoder"` for the packaged encoders; names such as `"community:en"` for encoders by
+            others, which are downloaded and converted the first time: [`conversion.community.community_encoder`].
+        bark (`str` or `Path`, *optional*): the Bark that `"builtin"` must fit; see [`encoder_for`].
 
     Returns:
         `str` or `list[str]`: the folder or Hub id, or those of several names.
 
     Raises:
         FileNotFoundError: this installation lacks the packaged encoder.
-        OSError: the Hub does not give a community encoder.
+        OSError: a community encoder could not be downloaded.
         ValueError: there is no community encoder of that name, or it cannot be converted.
     """
     if isinstance(names, str):

@@ -36,8 +36,8 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
 
     Args:
         feature_extractor (`Wav2Vec2FeatureExtractor`, *optional*): pads waveforms, and normalizes them to zero mean
-            and unit variance if its `do_normalize` says so. By default it doesn't.
-        codebook_size (`int`): the id that stands for an unknown or padded code.
+            and unit variance if its `do_normalize` is set, which is not the default.
+        codebook_size (`int`): the id for an unknown or padded code.
     """
 
     def __init__(self, feature_extractor=None, codebook_size=CODEBOOK_SIZE, **kwargs):
@@ -60,18 +60,22 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         return_tensors="pt",
         **unknown,
     ) -> BatchFeature:
-        """Give `input_values` and `attention_mask`, `audio_codes` and `audio_codes_mask`, or all four.
+        """Return `input_values` and `attention_mask`, `audio_codes` and `audio_codes_mask`, or all four.
 
         Args:
             audio (`np.ndarray`, `torch.Tensor` or a list of them, *optional*): mono waveforms `(samples,)`, 16 kHz.
-            sampling_rate (`int`, *optional*): of `audio`; checked, not converted: see `hf_bark_semantic.load_audio`.
+            sampling_rate (`int`, *optional*): of `audio`, in Hz. It is only checked; `load_audio` resamples.
             audio_codes (`np.ndarray`, `torch.Tensor` or a list of them, *optional*): EnCodec codes
                 `(codebooks, frames)` at 75 Hz.
             padding (`bool` or `str`): `True` or `"longest"`, `"max_length"`, or `False`; as in transformers.
-            max_length (`int`, *optional*): samples at 16 kHz that `truncation` and `padding="max_length"` go by. Codes
-                are cut and padded to the frames of as many samples, the last of which may hang over.
-            truncation (`bool`): cut what is longer than `max_length`.
+            max_length (`int`, *optional*): length in samples at 16 kHz for `truncation` and `padding="max_length"`.
+                Codes are cut and padded to the frames of that length; the last frame may extend beyond it.
+            truncation (`bool`): cut inputs that are longer than `max_length`.
             return_tensors (`str`, *optional*): `"pt"`, `"np"`, or `None` for lists of arrays.
+
+        Returns:
+            `BatchFeature`: float32 `input_values` `(batch, num_samples)`, int64 `audio_codes` `(batch, codebooks,
+            num_frames)`, and their masks, 0 on padding.
 
         Raises:
             TypeError: an argument of another name.
@@ -121,12 +125,13 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self):
+        """Names of the inputs that the processor prepares."""
         return ["input_values", "attention_mask", "audio_codes", "audio_codes_mask"]
 
 
 @dataclass
 class DataCollatorForBarkSemanticEncoder:
-    """Pads rows of a dataset to one batch: `Trainer(data_collator=...)`, `DataLoader(collate_fn=...)`.
+    """Pads the rows of a dataset to a batch: `Trainer(data_collator=...)`, `DataLoader(collate_fn=...)`.
 
     ```python
     from torch.utils.data import DataLoader
@@ -136,9 +141,9 @@ class DataCollatorForBarkSemanticEncoder:
     loss = model(**next(iter(batches))).loss
     ```
 
-    A row has what [`BarkSemanticEncoderModel.forward`] reads, unpadded, by the same names: `input_values`
-    `(num_samples,)`, mono at 16 kHz, or `audio_codes` `(codebooks, frames)`, or both, and `labels` `(num_tokens,)`,
-    Bark's tokens of that recording, -100 to ignore one. All rows of a dataset have the same of them.
+    A row has the inputs of [`BarkSemanticEncoderModel.forward`] by the same names, without padding: `input_values`
+    `(num_samples,)`, mono at 16 kHz, or `audio_codes` `(codebooks, frames)`, or both. `labels` `(num_tokens,)` are
+    Bark's tokens of the recording, -100 to ignore one. All rows of a dataset must have the same keys.
 
     Args:
         processor ([`BarkSemanticEncoderProcessor`]): checks and pads waveforms and codes.
@@ -150,6 +155,11 @@ class DataCollatorForBarkSemanticEncoder:
     processor: BarkSemanticEncoderProcessor
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """One batch of rows: the tensors that [`BarkSemanticEncoderModel.forward`] takes.
+
+        Raises:
+            ValueError: rows of different kinds, or another number of labels than Bark has tokens for the recording.
+        """
         names = {"input_values", "audio_codes", "labels"}
         kinds = {frozenset(names & row.keys()) for row in rows}
         if len(kinds) > 1:

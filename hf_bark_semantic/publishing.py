@@ -152,16 +152,16 @@ def publish(
 
     Args:
         folder (`str` or `Path`): what `package_encoder.py`, `finetune_bark.py` or `generate_corpus.py` made.
-        repo_id (`str`): such as `"me/my-voice"`; is made, if it is not there.
-        private (`bool`): for you alone; only counts for a repository that is made.
+        repo_id (`str`): such as `"me/my-voice"`; it is created if it does not exist.
+        private (`bool`): only you can see it; applies only when the repository is created.
         dry_run (`bool`): check, and upload nothing.
-        leave_others (`bool`): files that are not published stay behind, instead of being refused.
+        leave_others (`bool`): skip files that are not published, instead of refusing them.
 
     Returns:
-        [`Publication`]: what went, and where it is.
+        [`Publication`]: the uploaded files, and the address.
 
     Raises:
-        PublishingError: see [`check_publication`]; or no name of a repository. Nothing was uploaded.
+        PublishingError: see [`check_publication`]; or `repo_id` is not a name. Nothing was uploaded.
         OSError: the Hub refused it, or cannot be reached.
     """
     folder = Path(folder)

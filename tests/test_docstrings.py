@@ -1,4 +1,4 @@
-"""What `help()` says of the public names: every one has an example, which runs, and speaks of every argument."""
+"""`help()` of the public names: an example that runs, every argument, the result and the errors."""
 
 import inspect
 import re
@@ -51,6 +51,38 @@ def test_every_public_name_has_an_example_that_runs(name, at_hand, monkeypatch):
     namespace = dict(values)
     for example in examples(name):
         exec(compile(example, name, "exec"), namespace)
+
+
+def public_methods(found: type) -> dict:
+    """The functions behind the methods and properties that a class itself defines, by name."""
+    functions = {}
+    for name, value in vars(found).items():
+        function = getattr(value, "__func__", getattr(value, "fget", value))
+        if inspect.isfunction(function) and (name == "__call__" or not name.startswith("_")):
+            functions[name] = function
+    return functions
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_say_what_a_name_is_and_what_its_methods_do(name):
+    found = PUBLIC[name]
+    documented = {name: found, **(public_methods(found) if inspect.isclass(found) else {})}
+    for key, item in documented.items():
+        first = (item.__doc__ or "").strip().split("\n\n")[0]
+        assert len(first.split()) >= 3 and first[-1] in ".:`", f"{key}: {first!r}"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstrings_speak_of_the_result_and_of_every_error(name):
+    found = PUBLIC[name]
+    if inspect.isfunction(found):
+        assert "Returns:" in found.__doc__
+        functions = {name: found}
+    else:
+        functions = public_methods(found)
+    for key, function in functions.items():
+        raises = re.search(r"^ +raise \w", inspect.getsource(function), re.M)
+        assert not raises or "Raises:" in function.__doc__, key
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -43,7 +43,7 @@ _ENCRYPTED_MP4 = re.compile(rb"sinf.{4}frma", re.DOTALL)  # ISO/IEC 14496-12, 8.
 
 
 class AudioError(ValueError):
-    """The audio cannot be used; the message says which rule it breaks and what to do.
+    """The audio cannot be used. The message names the broken rule and what to do.
 
     ```python
     import hf_bark_semantic

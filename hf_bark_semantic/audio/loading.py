@@ -54,7 +54,7 @@ class FileNote(Protocol):
 
 
 def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate: int | None = None) -> np.ndarray:
-    """Read a recording as one channel of float32 samples at the rate that is asked for.
+    """Read a recording as mono float32 samples at the requested sampling rate.
 
     ```python
     import hf_bark_semantic
@@ -67,11 +67,11 @@ def load_audio(source: Any, sampling_rate: int = 16_000, *, source_sampling_rate
         source (`str`, `Path`, `bytes`, binary file, `np.ndarray`, `torch.Tensor`, list of floats or `dict`):
             a file in one of the formats of `decoding.READABLE`, its content, its samples, or a `datasets` audio
             value: `{"array", "sampling_rate"}`, `{"bytes"}`, `{"path"}` or a torchcodec decoder. Samples are
-            `(num_samples,)`, `(channels, num_samples)` or `(num_samples, channels)`: the shorter axis is taken for
-            the channels, which are averaged. Floats have full scale at 1.0; int8, int16, int32 and uint8 are scaled
-            to it.
+            `(num_samples,)`, `(channels, num_samples)` or `(num_samples, channels)`: the shorter axis has the
+            channels, which are averaged. Floats have full scale at 1.0; int8, int16, int32 and uint8 are scaled to
+            it.
         sampling_rate (`int`): rate of the result in Hz; 16,000 is the encoder's and 24,000 Bark's.
-        source_sampling_rate (`int`, *optional*): rate of an array or a tensor in Hz; a file states its own.
+        source_sampling_rate (`int`, *optional*): rate of an array or a tensor in Hz; files have their own.
 
     Returns:
         `np.ndarray`: float32 of shape `(num_samples,)`, with `ceil(num_source_samples * ratio)` samples. The ratio of
@@ -199,13 +199,13 @@ def save_audio(
     hf_bark_semantic.save_audio("copy.flac", waveform, sampling_rate=24_000)
     ```
 
-    The file appears complete or not at all: it is written beside its place and moved there.
+    The file is complete or does not exist: it is written to a temporary file and then renamed.
 
     Args:
-        path (`str` or `Path`): where to; the extension chooses the format, the folder must exist.
+        path (`str` or `Path`): the file; its extension chooses the format, and its folder must exist.
         waveform (`np.ndarray` or `torch.Tensor` of shape `(num_samples,)`): floats with full scale at 1.0.
         sampling_rate (`int`): rate in Hz; 24,000 for what Bark speaks.
-        provenance (`Provenance`, *optional*): what the file shall say of its making; nothing by default.
+        provenance (`Provenance`, *optional*): a comment that says who made the file; none by default.
 
     Returns:
         `Path`: the file.

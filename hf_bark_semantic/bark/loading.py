@@ -42,7 +42,7 @@ BANDWIDTH = 6.0  # kbps: 8 codebooks; suno-ai/bark, generation.py: load_codec_mo
 
 
 def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcessor]:
-    """Load a Bark and its processor. The codec stays in float32: it is a small part of the time and all of the sound.
+    """Load a Bark and its processor. The codec stays in float32: it takes little time, and the audio depends on it.
 
     ```python
     import hf_bark_semantic
@@ -55,9 +55,12 @@ def load_bark(name: str | os.PathLike, **kwargs) -> tuple[BarkModel, BarkProcess
         name (`str` or `Path`): Hub id or folder; `"nano"` for the packaged one.
         kwargs: as in `from_pretrained`: `dtype`, `device_map`, `revision`, `cache_dir`, ...
 
+    Returns:
+        `tuple[BarkModel, BarkProcessor]`: the model in evaluation mode, and its tokenizer with the voice presets.
+
     Raises:
         OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
-        ValueError: it is no Bark, or one of other rates.
+        ValueError: it is not a Bark, or it has other rates.
     """
     place = _find_bark(name, kwargs)
     processor = load_bark_processor(place, **_location(kwargs))

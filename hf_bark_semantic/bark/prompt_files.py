@@ -25,7 +25,7 @@ _OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # of the first community t
 
 
 class VoicePromptError(ValueError):
-    """The voice prompt cannot be used; the message says which rule it breaks and what to do.
+    """The voice prompt cannot be used. The message names the broken rule and what to do.
 
     ```python
     import hf_bark_semantic

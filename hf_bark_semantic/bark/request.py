@@ -28,14 +28,14 @@ class SynthesisRequest:
     ```
 
     Args:
-        text (`str`, *optional*): what to say.
-        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`, *optional*): what was said, in Bark's tokens, for the
-            voice to say again. Exactly one of `text` and `semantic_tokens` is given.
-        voice_prompt (`VoicePrompt`, *optional*): who says it; a voice of Bark's own choice by default.
-        prompt_mode (`str`): `"full"`: every stage reads the prompt. `"acoustic"`: the coarse and the fine stage read
-            its codes, no stage reads its words. `"semantic"`: only the text stage reads it. `"none"`.
-        seed (`int`): same request, same seed, same result.
-        semantic (`Sampling`), coarse (`Sampling`), fine (`Sampling`): how each stage picks its tokens.
+        text (`str`, *optional*): the text to speak.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`, *optional*): Bark's tokens of the words to speak,
+            instead of a text. Exactly one of `text` and `semantic_tokens` must be given.
+        voice_prompt (`VoicePrompt`, *optional*): the voice; by default Bark chooses one.
+        prompt_mode (`str`): `"full"`: every stage uses the prompt. `"acoustic"`: the coarse and the fine stage use its
+            codes, and no stage uses its semantic tokens. `"semantic"`: only the text stage uses it. `"none"`.
+        seed (`int`): the same request with the same seed gives the same result.
+        semantic (`Sampling`), coarse (`Sampling`), fine (`Sampling`): how each stage samples its tokens.
         max_semantic_tokens (`int`, *optional*): by default as many as the generation config says; 768 for Suno's.
         min_semantic_tokens (`int`): the text stage may not end before.
 
@@ -96,8 +96,8 @@ class SynthesisResult:
         waveform (`np.ndarray`): float32 of shape `(num_samples,)`.
         sampling_rate (`int`): of the waveform.
         finish_reason (`str`): `"eos"`: the text stage ended by itself; `"length"`: it was cut at the maximum;
-            `"given"`: the tokens were; `"empty"`: it ended at once, and nothing was said.
-        request (`SynthesisRequest`): what was asked for.
+            `"given"`: the request had the tokens; `"empty"`: it ended at once, without speech.
+        request (`SynthesisRequest`): the request.
         index (`int`): the request's place among the requests.
     """
 

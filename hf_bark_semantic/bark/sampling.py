@@ -28,16 +28,17 @@ class Sampling:
     ```
 
     Args:
-        temperature (`float`, *optional*): 0 takes the likeliest token. `None`: what the Bark's generation config says
-            for this stage, `speech_temperature`; Suno's says nothing, so what their program does, 0.7, 0.7 and 0.5.
-        top_k (`int`, *optional*): sample among that many tokens; `None` or 0 among all.
-        top_p (`float`, *optional*): sample among the likeliest tokens that hold this probability.
-        min_eos_p (`float`, *optional*): end the text stage as soon as the end has this probability. Other stages
-            have no end to predict and ignore it.
-        guidance_scale (`float`, *optional*): of the guidance by the content: the text in the text stage, the semantic
-            tokens in the coarse stage. 1 for none, more for clearer words, see [`Guidance`]. `None`: what the Bark's
-            generation config says, `condition_guidance_scale`; Suno's says nothing, so 1.
-        voice_guidance_scale (`float`, *optional*): the same for the voice prompt, and `voice_guidance_scale` there.
+        temperature (`float`, *optional*): 0 always chooses the likeliest token. `None`: `speech_temperature` of this
+            stage in the Bark's generation config. Suno's config has none, so their program's 0.7, 0.7 and 0.5.
+        top_k (`int`, *optional*): sample among this number of tokens; `None` or 0: among all.
+        top_p (`float`, *optional*): sample among the likeliest tokens that together have this probability.
+        min_eos_p (`float`, *optional*): end the text stage as soon as the end token has this probability. The other
+            stages have no end token and ignore it.
+        guidance_scale (`float`, *optional*): scale of classifier-free guidance by the content: the text in the text
+            stage, the semantic tokens in the coarse stage. 1 for none, more for clearer words, see [`Guidance`].
+            `None`: `condition_guidance_scale` of the Bark's generation config. Suno's config has none, so 1.
+        voice_guidance_scale (`float`, *optional*): the same for the voice prompt, with `voice_guidance_scale` of the
+            config.
 
     Raises:
         ValueError: a value outside of its range.

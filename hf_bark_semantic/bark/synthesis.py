@@ -60,7 +60,7 @@ def synthesize(
     on_step: Callable[[str], Any] | None = None,
     retry: Retry | None = None,
 ) -> Iterator[SynthesisResult]:
-    """Speak requests, and give the results in their order as they become ready.
+    """Speak requests, and yield the results in their order as they become ready.
 
     ```python
     import hf_bark_semantic
@@ -72,24 +72,27 @@ def synthesize(
     ```
 
     Args:
-        bark (`BarkModel`): from `BarkModel.from_pretrained`; it stays as it is.
-        requests (`Iterable[SynthesisRequest]`): any number; they are read `look_ahead` batches at a time.
+        bark (`BarkModel`): from `BarkModel.from_pretrained`; it is not changed.
+        requests (`Iterable[SynthesisRequest]`): any number; `look_ahead` batches are read at a time.
         tokenizer: Bark's, or its processor; needed for texts.
-        batch_size (`int`): utterances computed at once. It is halved whenever memory runs out.
+        batch_size (`int`): utterances that are computed at once; halved when memory runs out.
         look_ahead (`int`): batches that are read ahead, so that short and long utterances fill them evenly.
-        savings (`Savings`): computations that are left out; none changes a token.
-        transformers_rules (`bool`): pick tokens as transformers does, see the table above.
-        offload (`bool`): move each stage to the accelerator for its turn, and back.
+        savings (`Savings`): computations that are saved; none changes a token.
+        transformers_rules (`bool`): choose tokens as transformers does, see the table of this module.
+        offload (`bool`): move each stage to the accelerator only while it computes.
         on_step (`Callable[[str], Any]`, *optional*): is called before every step of a stage with the stage's name:
             `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. An exception that it raises ends the synthesis.
-        retry (`Callable[[int, SynthesisRequest, str], SynthesisRequest | None]`, *optional*): is called with the
-            index, the request and the finish reason of each text of which words may be missing ([`FLAWS`]), before
-            its coarse stage. It returns a request whose text stage runs instead, or `None`; of the two the one with
-            the milder flaw is spoken, the first if they have the same.
+        retry (`Callable[[int, SynthesisRequest, str], SynthesisRequest | None]`, *optional*): called before the coarse
+            stage of each text of which words may be missing ([`FLAWS`]), with its index, request and finish reason.
+            It returns another request for the text stage, or `None`. Of the two results, the one with the milder flaw
+            is used, or the first if both have the same flaw.
+
+    Returns:
+        `Iterator[SynthesisResult]`: tokens, codes and waveform of each request.
 
     Raises:
-        ValueError: a request that this Bark cannot speak, such as too long a text; the requests before it are spoken
-            first.
+        ValueError: a request that this Bark cannot speak, such as a text that is too long; the requests before it are
+            spoken first.
         MemoryError: there is not enough memory for a single utterance.
     """
     if look_ahead < 1:

@@ -45,13 +45,13 @@ class TextInformedDecoder:
     ```
 
     Args:
-        bark (`BarkModel`): in evaluation mode; of the encoder's tokens.
+        bark (`BarkModel`): in evaluation mode, with the encoder's vocabulary.
         tokenizer: Bark's, or its processor.
         weight (`float`): of Bark's log-probabilities; 0 returns the encoder's tokens without running Bark.
         beam_size (`int`): hypotheses that are kept at every position; 1 is greedy.
         top_k (`int`): candidates of every position.
-        prior (`np.ndarray` of shape `(vocab_size,)`, *optional*): is subtracted from the score of every token, such as
-            `0.3 * log_unigram(...)`: encoder and Bark both prefer common tokens, and their sum counts that twice.
+        prior (`np.ndarray` of shape `(vocab_size,)`, *optional*): subtracted from the score of every token, such as
+            `0.3 * log_unigram(...)`: encoder and Bark both prefer common tokens, so their sum prefers them twice.
 
     Raises:
         ValueError: a value outside of its range.
@@ -90,7 +90,7 @@ class TextInformedDecoder:
         return self._setup.max_semantic_tokens
 
     def description(self) -> dict[str, Any]:
-        """All that its tokens depend on beside the Bark, small enough for a file."""
+        """The settings that the tokens depend on besides the Bark, for a file."""
         values: dict[str, Any] = {"weight": self.weight, "beam_size": self.beam_size, "top_k": self.top_k}
         if self.prior is not None:
             values["prior"] = hashlib.sha256(np.asarray(self.prior, np.float64).tobytes()).hexdigest()
@@ -113,15 +113,15 @@ class TextInformedDecoder:
             candidates (`np.ndarray` of shape `(num_tokens, num_candidates)`): tokens, the likeliest of each position
                 first: `top_k_tokens` of an encoder.
             probabilities (`np.ndarray` of the same shape): the encoder's; `top_k_confidence`.
-            text (`str`): all that is said, and nothing else.
-            voice_prompt (`VoicePrompt`, *optional*): speech of the same voice, which Bark then reads, too.
+            text (`str`): all of its words, and nothing else.
+            voice_prompt (`VoicePrompt`, *optional*): speech of the same voice, as a prompt for Bark.
 
         Returns:
             `np.ndarray`: int64, `(num_tokens,)`.
 
         Raises:
-            ValueError: a recording or a text that Bark cannot say at once, no text, or candidates that are not of this
-                Bark.
+            ValueError: the recording or the text is too long for one generation of Bark, the text is empty, or the
+                candidates are not tokens of this Bark.
         """
         self._check(candidates, probabilities)
         candidates, probabilities = candidates[:, : self.top_k], probabilities[:, : self.top_k]

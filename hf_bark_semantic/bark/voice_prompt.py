@@ -42,7 +42,7 @@ LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and l
 
 @dataclass(frozen=True, eq=False)
 class VoicePrompt:
-    """A voice for Bark: what was said and how it sounded, as the tokens of Bark's own models.
+    """A voice for Bark: the semantic tokens and the codec codes of some speech.
 
     ```python
     import hf_bark_semantic
@@ -59,7 +59,7 @@ class VoicePrompt:
         semantic_vocab_size (`int`): semantic tokens of the Bark; by default Suno's 10,000.
         codebook_size (`int`): entries of each of its codebooks; by default Suno's 1,024.
 
-    Integer arrays and tensors of any width are taken; they are kept as read-only int64 copies.
+    Integer arrays and tensors of any type are accepted; they are stored as read-only int64 copies.
 
     Raises:
         VoicePromptError: wrong shape, dtype or ids, or codes of another length than the tokens.
@@ -96,19 +96,22 @@ class VoicePrompt:
 
     @property
     def num_tokens(self) -> int:
+        """Number of semantic tokens."""
         return len(self.semantic_tokens)
 
     @property
     def num_frames(self) -> int:
+        """Number of codec frames, 75 per second."""
         return self.audio_codes.shape[1]
 
     @property
     def duration_s(self) -> float:
+        """Duration in seconds."""
         return self.num_frames / CODEC_RATE_HZ
 
     @property
     def vocabularies(self) -> dict[str, int]:
-        """Its two vocabulary sizes, as keyword arguments of another prompt."""
+        """The two vocabulary sizes, as keyword arguments for another prompt."""
         return {"semantic_vocab_size": self.semantic_vocab_size, "codebook_size": self.codebook_size}
 
     def __eq__(self, other: object) -> bool:
@@ -132,10 +135,10 @@ class VoicePrompt:
         semantic_vocab_size: int = SEMANTIC_VOCAB_SIZE,
         codebook_size: int = CODEBOOK_SIZE,
     ) -> "VoicePrompt":
-        """Build a prompt from tokens and codes of one utterance, trimmed to lengths that belong together.
+        """Build a prompt from tokens and codes of one utterance, trimmed to matching lengths.
 
-        Both start at the same moment, so both lose their ends: `n = min(num_tokens, num_semantic_tokens(num_frames))`
-        tokens and `num_codec_frames(n)` frames remain.
+        Both start at the same moment, so only their ends are cut:
+        `n = min(num_tokens, num_semantic_tokens(num_frames))` tokens and `num_codec_frames(n)` frames remain.
 
         Args:
             semantic_tokens (array or tensor of shape `(num_tokens,)`): integer ids.
@@ -168,19 +171,19 @@ class VoicePrompt:
         semantic_vocab_size: int | None = None,
         codebook_size: int | None = None,
     ) -> "VoicePrompt":
-        """Read a voice prompt as this package, Suno's Bark, its forks and transformers write it.
+        """Read a voice prompt of this package, of Suno's Bark and its forks, or of transformers.
 
-        Only the three known entries are read, and nothing is unpickled or extracted: other entries, such as the
-        `metadata` that some programs add, are ignored whatever they hold.
+        Only the three known entries are read, and nothing is unpickled or extracted. Other entries, such as the
+        `metadata` of some programs, are ignored.
 
         Args:
             source (`str`, `Path` or `dict`): an `.npz`, or a mapping, with `semantic_prompt` `(num_tokens,)`,
-                `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A batch axis
-                of size 1 in front, which some programs leave there, is dropped. The old names `text`, `coarse_1` and
+                `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A leading batch
+                axis of size 1, which some programs leave, is dropped. The old names `text`, `coarse_1` and
                 `coarse_2` `(num_frames,)` and `fine` are read too.
-            trim (`bool`): repair lengths that do not belong together as [`VoicePrompt.from_tokens_and_codes`] does.
+            trim (`bool`): trim lengths that do not match, as [`VoicePrompt.from_tokens_and_codes`] does.
             semantic_vocab_size (`int`, *optional*), codebook_size (`int`, *optional*): of the Bark that the prompt is
-                for. By default what the file says, else nano's 500 where the ids are nano's, else Suno's.
+                for. By default the values in the file, otherwise nano's 500 if the ids are nano's, otherwise Suno's.
 
         Raises:
             VoicePromptError: no such file, not an .npz, entries missing, pickled, too large or not integers, coarse
@@ -221,10 +224,10 @@ class VoicePrompt:
     def save(self, path: str | os.PathLike) -> Path:
         """Write the `.npz` that Suno's Bark, its forks and transformers' `BarkProcessor` read (int64, no pickle).
 
-        The file's comment says which vocabularies it has, so that it is not taken for a prompt of another Bark.
+        A comment in the file has the vocabulary sizes, so that the prompt is not used with another Bark.
 
         Args:
-            path (`str` or `Path`): where to; must end in `.npz`, and its folder must exist.
+            path (`str` or `Path`): the file; must end in `.npz`, and its folder must exist.
 
         Returns:
             `Path`: the file, which appears complete or not at all.
@@ -242,18 +245,21 @@ class VoicePrompt:
         return path
 
     def to_dict(self, return_tensors: Literal["np", "pt"] = "np", *, device: Any = None) -> dict[str, Any]:
-        """Give the prompt as transformers takes it: new int64 arrays, or tensors.
+        """Return the prompt in transformers' layout, as new int64 arrays or tensors.
 
-        `BarkProcessor(text, voice_preset=...)` wants `"np"`, `BarkModel.generate(history_prompt=...)` wants `"pt"` on
-        the model's device.
+        `BarkProcessor(text, voice_preset=...)` takes `"np"`, and `BarkModel.generate(history_prompt=...)` takes `"pt"`
+        on the model's device.
 
         Args:
             return_tensors (`str`): `"np"` or `"pt"`.
-            device (`torch.device`, *optional*): where the tensors live.
+            device (`torch.device`, *optional*): device of the tensors.
 
         Returns:
             `dict`: `semantic_prompt` `(num_tokens,)`, `coarse_prompt` `(2, num_frames)` and `fine_prompt`
                 `(8, num_frames)`.
+
+        Raises:
+            ValueError: `return_tensors` is neither.
         """
         arrays = {
             "semantic_prompt": self.semantic_tokens.copy(),
@@ -269,7 +275,7 @@ class VoicePrompt:
         return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
 
     def tail(self, num_tokens: int) -> "VoicePrompt":
-        """Keep the last `num_tokens` tokens (all, where there are fewer) and the frames that belong to them."""
+        """The last `num_tokens` tokens (or all, if there are fewer) and their frames."""
         if num_tokens < 1:
             raise VoicePromptError(f"A voice prompt has at least one token, so its tail cannot have {num_tokens}.")
         num_tokens = min(num_tokens, self.num_tokens)

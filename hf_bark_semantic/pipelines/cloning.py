@@ -65,20 +65,20 @@ class VoiceCloningPipeline(Pipeline):
 
     Args:
         model (`BarkSemanticEncoderModel`): the encoder of the Bark's tokens; `pipeline` also takes a folder or a Hub
-            id, and a list of them reads as one. Without one, the packaged encoder that fits the Bark: nano's for nano,
-            else the one for Suno's.
+            id, or a list of them, which works as one encoder. By default the packaged encoder for the Bark: nano's for
+            nano, otherwise the one for Suno's Bark.
         processor (`BarkSemanticEncoderProcessor`, *optional*): the encoder's; by default that of the model's folder.
         weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         bark (`BarkModel`, `str` or `Path`): any Bark: the model, a folder, a Hub id, or `"nano"` for the packaged one.
         bark_processor (`BarkProcessor`, *optional*): its tokenizer and presets; by default those beside the Bark.
-        adapter (`str` or `Path`, *optional*): a bundle of `training/finetune_bark.py` for this Bark, a folder or a Hub
-            id. Where it brings a voice prompt, that is the default voice. [`set_adapters`] swaps and mixes.
-        device, dtype, batch_size: as in transformers' `pipeline`, for encoder and Bark alike. A `BarkModel` that is
-            passed keeps its dtype, and without a `device` its place. `batch_size` counts pieces of text, by default 8.
+        adapter (`str` or `Path`, *optional*): a bundle of `finetune_bark` for this Bark, a folder or a Hub id. If it
+            contains a voice prompt, that is the default voice. [`set_adapters`] exchanges and mixes adapters.
+        device, dtype, batch_size: as in transformers' `pipeline`, for both encoder and Bark. A loaded `BarkModel`
+            keeps its dtype, and its device unless `device` is given. `batch_size` counts pieces of text, by default 8.
         options: as in [`~VoiceCloningPipeline.__call__`], for every call.
 
     Raises:
-        TypeError: the model is no encoder, or the Bark is none.
+        TypeError: `model` is not an encoder, or `bark` is not a Bark.
         ValueError: the encoder's tokens are not the Bark's.
         OSError: a model cannot be found.
     """
@@ -134,24 +134,25 @@ class VoiceCloningPipeline(Pipeline):
         batch_size: int | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Speak a text, or what a recording says, in a voice.
+        """Speak a text, or the words of a recording, in a voice.
 
         Args:
             voice: one of
-                a recording, as whatever [`load_audio`] reads (a path, bytes, `{"array", "sampling_rate"}`, ...);
+                a recording, in any form that [`load_audio`] reads (a path, bytes, `{"array", "sampling_rate"}`, ...);
                 a list of up to 8 recordings of one speaker, the last of which weighs most;
                 a [`VoicePrompt`], the path of one (`.npz`), or its dict;
                 the name of a preset of the Bark, such as `"v2/en_speaker_6"`;
                 `None`, with `prompt_mode="none"` only.
-            text (`str`, *optional*): what to say, of any length, as Bark's users write it; see [`speak_text`].
-            convert (*optional*): a recording whose words are to be said instead of a text.
-            reference_text (`str`, *optional*): all that one recording of at most 14 s says; all of it is then the
-                prompt. Its semantic tokens are text-informed, those that both encoder and Bark find likely; with
-                `prompt_mode="acoustic"` Bark's text stage makes them of the text alone.
+            text (`str`, *optional*): the text to speak, of any length, with Bark's notation; see [`speak_text`].
+            convert (*optional*): a recording whose words are spoken instead of a text.
+            reference_text (`str`, *optional*): the full text of one recording of at most 14 s, all of which becomes
+                the prompt. Encoder and Bark choose its semantic tokens together; with `prompt_mode="acoustic"`, Bark's
+                text stage generates them from the text alone.
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
             batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
-            on_step (`Callable[[str], Any]`, *optional*): is called before every step of speaking with the name of the
-                stage: `"encoder"`, `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. What it raises ends the call.
+            on_step (`Callable[[str], Any]`, *optional*): called before every step with the name of the stage:
+                `"encoder"`, `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. An exception that it raises ends the
+                call.
             options: of [`SpeechOptions`]: `prompt_mode`, `semantic_temperature`, `coarse_temperature`,
                 `fine_temperature`, `min_eos_p`, `guidance_scale`, `voice_guidance_scale`, `seed`, `long_form`,
                 `pause_s`.
@@ -159,7 +160,7 @@ class VoiceCloningPipeline(Pipeline):
         Returns:
             `dict`: `voice_prompt` ([`VoicePrompt`], or `None` with `prompt_mode="none"`) and, with a text or a
                 recording to convert, `audio` (float32 of shape `(num_samples,)`), `sampling_rate` (Hz) and `warnings`
-                (`tuple[str, ...]`: words that the Bark does not know, and where words are missing).
+                (`tuple[str, ...]`: words that the Bark does not know, and words that may be missing).
 
         Raises:
             AudioError, VoicePromptError: a recording or a voice prompt cannot be used.
@@ -178,16 +179,15 @@ class VoiceCloningPipeline(Pipeline):
         batch_size: int | None = None,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Speak piece by piece: the same samples as those of a call with the same arguments, each as soon as it is
-        spoken.
+        """Speak piece by piece: the samples of a call with the same arguments, each piece as soon as it is ready.
 
         ```python
         for piece in speak.stream("me.wav", "Hello, my dog is cute. He barks all day, and at night he sleeps."):
             play(piece["audio"], piece["sampling_rate"])
         ```
 
-        The voice is cloned at once; the next piece is computed when it is asked for. The first piece is short, the
-        first sentence or clause of the text; later ones are computed `batch_size` at once.
+        The voice is cloned at once; each piece is computed when it is requested. The first piece is short: the first
+        sentence or clause of the text. Later pieces are computed in batches of `batch_size`.
 
         Args:
             voice, text, convert, batch_size, options: as in [`~VoiceCloningPipeline.__call__`]; either a text or a
@@ -195,13 +195,13 @@ class VoiceCloningPipeline(Pipeline):
 
         Returns:
             `Iterator[dict]`: of each piece `audio` (float32 of shape `(num_samples,)`, with the pause before it; no
-                samples where Bark said nothing), `sampling_rate` (Hz), `semantic_tokens` (int64 of shape
-                `(num_tokens,)`, of all but the pause), `voice_prompt`, `warnings`, and `number` and `num_pieces`: it
-                is the `number`th, from 1, of so many.
+                samples if Bark generated none), `sampling_rate` (Hz), `semantic_tokens` (int64 of shape
+                `(num_tokens,)`, without the pause), `voice_prompt`, `warnings`, `number` (from 1) and
+                `num_pieces`.
 
         Raises:
             AudioError, VoicePromptError, ValueError, TypeError: as a call does.
-            RuntimeError: at the end, where Bark said nothing at all.
+            RuntimeError: at the end, if Bark generated no speech at all.
         """
         if text is None and convert is None:
             raise ValueError("There is nothing to speak. Give a `text`, or a recording to `convert`.")
@@ -252,7 +252,7 @@ class VoiceCloningPipeline(Pipeline):
 
     @property
     def voice_presets(self) -> list[str]:
-        """Names of the voices that come with the Bark."""
+        """Names of the Bark's preset voices."""
         return self.bark_processor.available_voice_presets
 
     def _prepared_call(
@@ -288,7 +288,7 @@ class VoiceCloningPipeline(Pipeline):
         return preprocess, {**options, **{name: value for name, value in forward.items() if value is not None}}, {}
 
     def preprocess(self, inputs: dict[str, Any], source_sampling_rate: int | None = None) -> dict[str, Any]:
-        """Tell a voice prompt (`voice_prompt`) from `recordings`, and give bare arrays their rate."""
+        """Separate a voice prompt (`voice_prompt`) from `recordings`, and add the rate of bare arrays."""
         voice, convert = inputs["voice"], inputs["convert"]
         prompt = self._voice_prompt(voice)
         recordings = None if voice is None or prompt is not None else voice
@@ -342,6 +342,7 @@ class VoiceCloningPipeline(Pipeline):
         return prompt, {"options": settings, "batch_size": batch_size, "on_step": on_step}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
+        """The result of a call, without change."""
         return model_outputs
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):

@@ -3,8 +3,8 @@
     AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
     register_pipeline              makes the task known to transformers (the package does it when it is imported)
 
-It is [`BarkSemanticEncoderPipeline`], which travels to the Hub, with what this package brings: every kind of sound
-file and recordings of hours (`load_audio`), voice prompts, ensembles, and texts that are known.
+It extends [`BarkSemanticEncoderPipeline`], which is published with each model, by all formats of audio files and
+recordings of hours (`load_audio`), voice prompts, ensembles, and known texts.
 """
 
 import ctypes
@@ -35,7 +35,7 @@ PART_WINDOWS = 5  # of a recording of hours that are read at once; one more over
 
 
 class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
-    """Reads Bark's semantic tokens from recordings, codec codes, or both.
+    """Encodes recordings, codec codes, or both to Bark's semantic tokens.
 
     ```python
     import hf_bark_semantic
@@ -47,7 +47,7 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
 
     Args:
         model (`BarkSemanticEncoderModel`): the encoder; `pipeline` also takes a folder or a Hub id, and without one
-            the packaged encoder. A list of models, folders and Hub ids reads as one, by the mean of their
+            the packaged encoder. A list of models, folders and Hub ids works as one encoder, with the mean of their
             log-probabilities: [`EncoderEnsemble`].
         weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         processor (`BarkSemanticEncoderProcessor`, *optional*): by default that of the model's folder; the standard one
@@ -84,27 +84,27 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
                 `{"audio": ..., "audio_codes": ...}`, or a dataset row with one of these columns, where the codes are
                 EnCodec's, `(codebooks, frames)` at 75 Hz.
             source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
-            top_k (`int`, *optional*): also give the `top_k` most probable tokens.
+            top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
-            num_windows (`int`, *optional*): windows that are computed at once where they are not as many as
-                recordings; `None` for as many as suit the device.
-            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
-                finished. What it raises ends the call.
-            text (`str`, *optional*): what is said in the recording, word by word; a list of texts for a list.
-                The tokens then are those that both encoder and Bark find likely: [`TextInformedDecoder`].
-            bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; what
-                [`load_bark`] gives; or a [`TextInformedDecoder`], whose weight and beam then count.
+            num_windows (`int`, *optional*): windows of long recordings that are computed at once; `None` for a number
+                that suits the device.
+            on_tokens (`Callable[[int], Any]`, *optional*): called every few windows with the number of newly finished
+                tokens. An exception that it raises ends the call.
+            text (`str`, *optional*): the words of the recording; a list of texts for a list of recordings. Encoder
+                and Bark then choose the tokens together: [`TextInformedDecoder`].
+            bark (*optional*): with `text`, the Bark of these tokens: a Hub id, a folder or `"nano"`; the result of
+                [`load_bark`]; or a [`TextInformedDecoder`], which sets the weight and the beam.
 
         Returns:
             One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries:
-            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, the probabilities that
-            the encoder gives them), `num_tokens`, `seconds` (of the input), and with `top_k` `top_k_tokens` and
-            `top_k_confidence`, both `(num_tokens, top_k)`, best first.
+            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, the encoder's
+            probabilities of these tokens), `num_tokens`, `seconds` (of the input), and with `top_k` also
+            `top_k_tokens` and `top_k_confidence`, both `(num_tokens, top_k)`, best first.
 
         Raises:
             AudioError, VoicePromptError: an input cannot be used.
-            ValueError: the encoder has no front end for codes or none for audio, `top_k` is out of range, a text
-                without a Bark or for other inputs, or a recording that is too long for one.
+            ValueError: the encoder has no front end for the codes or the audio, `top_k` is out of range, a text was
+                given without a Bark, or the recording is too long for a text.
         """
         if text is not None or bark is not None:
             return self._informed_by_text(inputs, text, bark, batch_size=batch_size, **kwargs)

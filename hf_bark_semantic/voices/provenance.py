@@ -51,7 +51,7 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who made a file of speech, and when.
+    """The origin of a file of synthetic speech: which model made it, in which voice, and when.
 
     ```python
     import hf_bark_semantic
@@ -64,13 +64,13 @@ class Provenance:
     Args:
         model (`str`): the Bark: its Hub id, or the name of its folder.
         revision (`str`, *optional*): commit of the Hub id.
-        adapter (`str`, *optional*): name of a fine-tuned adapter that took part.
+        adapter (`str`, *optional*): name of the fine-tuned adapter, if one was used.
         voice_prompt_sha256 (`str`, *optional*): [`prompt_sha256`] of the voice; `None` without one.
         created (`str`): `"2025-01-31T12:00:00Z"`; by default now, or `SOURCE_DATE_EPOCH`.
         software (`str`): by default this package and its version.
 
     Raises:
-        ValueError: a value that is longer than 255 characters, not printable, or no hash or date; or too much in all.
+        ValueError: a value is longer than 255 characters, not printable, or not a hash or a date; or all are too long.
     """
 
     model: str
@@ -93,12 +93,12 @@ class Provenance:
     def of_speech(
         cls, bark: "BarkModel", voice_prompt: VoicePrompt | None, *, adapter: str | None = None
     ) -> "Provenance":
-        """The provenance of what a Bark has just spoken.
+        """The provenance of speech by a Bark.
 
         Args:
             bark (`BarkModel`): such as a pipeline's `speak.bark`.
             voice_prompt (`VoicePrompt`, *optional*): the voice, such as a pipeline's `speech["voice_prompt"]`.
-            adapter (`str`, *optional*): name of a fine-tuned adapter that took part.
+            adapter (`str`, *optional*): name of the fine-tuned adapter, if one was used.
         """
         return cls(
             model=model_name(bark.config.name_or_path),
@@ -108,7 +108,7 @@ class Provenance:
         )
 
     def comment(self) -> str:
-        """The text that files carry."""
+        """The comment for the file."""
         facts = {name: value for name, value in asdict(self).items() if value is not None}
         return f"{MARK} {json.dumps(facts, ensure_ascii=False)}"
 
@@ -121,7 +121,7 @@ class Provenance:
 
 
 def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
-    """Read what a sound file says of its making. Anybody can write or remove that: it is a hint, not a proof.
+    """Read the provenance in an audio file. Anybody can write or remove it: it is a hint, not a proof.
 
     ```python
     import hf_bark_semantic
@@ -133,11 +133,11 @@ def read_provenance(path: str | os.PathLike) -> dict[str, str] | None:
         path (`str` or `Path`): wav, flac, ogg or whatever else [`load_audio`] reads.
 
     Returns:
-        `dict` or `None`: the known fields of [`Provenance`], each a printable string of at most 255 characters, those
-            that are missing left out; `None` where the file does not say that it is synthetic, or not in this form.
+        `dict` or `None`: the known fields of [`Provenance`], each a printable string of at most 255 characters,
+            without those that are missing; `None` if the file does not say, in this form, that it is synthetic.
 
     Raises:
-        AudioError: the file is missing or no sound file.
+        AudioError: the file is missing or not an audio file.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` is a {type(path).__name__}; it must be the path of a sound file.")

@@ -101,7 +101,7 @@ def prompt_report(
     *,
     histories: HistoryLengths = SUNO_HISTORIES,
 ) -> PromptReport:
-    """Say what Bark reads of a prompt, and what would make it a better one.
+    """Report how much of a prompt Bark uses, and how the prompt could be better.
 
     ```python
     import hf_bark_semantic
@@ -112,10 +112,13 @@ def prompt_report(
     Args:
         prompt (`VoicePrompt`): the voice.
         waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that the prompt was made from;
-            what the fine stage reads of it is measured, the last 6.83 s.
+            the last 6.83 s, which the fine stage uses, are measured.
         sampling_rate (`int`, *optional*): its rate in Hz; required with a waveform.
-        histories (`HistoryLengths`): how much the Bark reads; the default is Suno's, and
+        histories (`HistoryLengths`): how much the Bark uses; the default is for Suno's, and
             `bark_generation_configs(bark).history_lengths` any other's.
+
+    Returns:
+        `PromptReport`: how many tokens and frames each stage uses, and warnings; `print` shows it.
 
     Raises:
         VoicePromptError: a waveform without a rate, or not of shape `(num_samples,)`.
