@@ -436,7 +436,7 @@ def test_other_folders_and_names_are_refused(encoder, tmp_path, hub):
     for folder in (tmp_path / "bark", tmp_path / "nowhere"):
         with pytest.raises(PublishingError, match="is not a folder of an encoder"):
             publishing.publish(folder, "me/x")
-    with pytest.raises(PublishingError, match="no name of a repository"):
+    with pytest.raises(PublishingError, match="not the name of a repository"):
         publishing.publish(encoder, "../me/x y", dry_run=True)
     assert hub == []
 

@@ -178,8 +178,8 @@ class VoicePrompt:
 
         Args:
             source (`str`, `Path` or `dict`): an `.npz`, or a mapping, with `semantic_prompt` `(num_tokens,)`,
-                `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A leading batch
-                axis of size 1, which some programs leave, is dropped. The old names `text`, `coarse_1` and
+                `coarse_prompt` `(2, num_frames)` and `fine_prompt` `(8, num_frames)` in any integer type. A leading
+                batch axis of size 1, which some programs leave, is dropped. The old names `text`, `coarse_1` and
                 `coarse_2` `(num_frames,)` and `fine` are read too.
             trim (`bool`): trim lengths that do not match, as [`VoicePrompt.from_tokens_and_codes`] does.
             semantic_vocab_size (`int`, *optional*), codebook_size (`int`, *optional*): of the Bark that the prompt is
@@ -275,7 +275,11 @@ class VoicePrompt:
         return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
 
     def tail(self, num_tokens: int) -> "VoicePrompt":
-        """The last `num_tokens` tokens (or all, if there are fewer) and their frames."""
+        """The last `num_tokens` tokens (or all, if there are fewer) and their frames.
+
+        Raises:
+            VoicePromptError: `num_tokens` is below 1.
+        """
         if num_tokens < 1:
             raise VoicePromptError(f"A voice prompt has at least one token, so its tail cannot have {num_tokens}.")
         num_tokens = min(num_tokens, self.num_tokens)
