@@ -163,7 +163,7 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
             trigger_mode="always_last", api_name=False,
         )  # fmt: skip
         with gr.Tab("Convert"):
-            fields.source = _recording("A recording whose words the voice shall say, as they are said", "source")
+            fields.source = _recording("A recording whose words the voice repeats, with the same timing", "source")
             example = partial(_offer_example, fields.source, "Try it with an example")
             stops.append(_speech_tab(visit, "convert", fields.source, visit.convert, settings, below=example).stop)
         with gr.Tab("Batch"):
@@ -258,23 +258,23 @@ def _add_settings(visit: Visit) -> list[gr.Component]:
     """The settings of speech, which stand below all tabs, and are made before."""
     fields = visit.fields
     fields.seed = gr.Number(
-        0, label="Seed", precision=0, minimum=0, info="Another seed, another take.", render=False
+        0, label="Seed", precision=0, minimum=0, info="Another seed gives another version.", render=False
     )  # fmt: skip
     for name, label, info in (
-        ("temperature", "Temperature of words and sound", "0 takes the likeliest."),
-        ("fine_temperature", "Temperature of the fine stage", "0 takes the likeliest."),
-        ("guidance_scale", "Guidance by the words", "Above 1 words are clearer, and speaking takes longer."),
-        ("voice_guidance_scale", "Guidance by the voice", "Above 1 the voice is closer, and speaking takes longer."),
+        ("temperature", "Temperature of words and sound", "0 always chooses the likeliest."),
+        ("fine_temperature", "Temperature of the fine stage", "0 always chooses the likeliest."),
+        ("guidance_scale", "Guidance by the words", "Above 1, words are clearer and speaking takes longer."),
+        ("voice_guidance_scale", "Guidance by the voice", "Above 1, the voice is closer and speaking takes longer."),
     ):  # texts: a gr.Number without a value shows, and then sends, 0
         setting = gr.Textbox(label=label, info=info, placeholder="the Bark's own", max_lines=1, render=False)
         setattr(fields, name, setting)
     fields.prompt_mode = gr.Dropdown(
         list(zip(_PROMPTED, PROMPT_MODES, strict=True)), value=PROMPT_MODES[0], label="Parts of the voice for Bark",
-        info="Its tokens say how it speaks, its sound says how it sounds.", render=False,
+        info="The tokens carry the way of speaking, the codes carry the sound.", render=False,
     )  # fmt: skip
     fields.long_form = gr.Radio(
         list(zip(_FOLLOWED, LONG_FORMS, strict=True)), value=LONG_FORMS[0], label="Long texts",
-        info="What each piece follows.", render=False,
+        info="The voice prompt of each piece of a long text.", render=False,
     )  # fmt: skip
     fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="Files of speech", info="Their format.", render=False)
     temperatures = [fields.temperature, fields.fine_temperature]
@@ -317,11 +317,11 @@ def _clone_tab(visit: Visit) -> gr.Button:
             shown = gr.HTML(elem_id="picture")
             with gr.Accordion("Details", open=False):
                 tokens = gr.HighlightedText(
-                    label="Semantic tokens; the stronger the colour, the surer the encoder is", show_legend=False,
+                    label="Semantic tokens; a stronger colour means that the encoder is more certain", show_legend=False,
                     elem_id="tokens",
                 )  # fmt: skip
                 report = gr.Textbox(
-                    label="What Bark will read of the voice prompt", lines=6, interactive=False, elem_id="report"
+                    label="What Bark uses of the voice prompt", lines=6, interactive=False, elem_id="report"
                 )
             saved = gr.DownloadButton("Download the voice prompt", visible=False, elem_id="saved")
     models, bounds = _models(visit), [fields.start_s, fields.end_s]

@@ -59,7 +59,9 @@ def picture(
         for begin_s, token, sure in zip(*shown, strict=True)
     )
     label = f"Waveform, spectrogram and {num_tokens} tokens of {duration_s:.2f} s of speech"
-    caption = "semantic tokens" if confidence is None else "semantic tokens: the stronger, the surer the encoder"
+    caption = (
+        "semantic tokens" if confidence is None else "semantic tokens: stronger where the encoder is more certain"
+    )
     return (
         f'<figure class="speech"><div role="img" aria-label="{label}">'
         f'<svg class="wave" viewBox="0 -1 {MAX_COLUMNS} 2" preserveAspectRatio="none">'

@@ -206,7 +206,7 @@ class Studio:
         if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
             voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
         voices += [(_preset_label(name, bark), PRESET + name) for name in speaker.voice_presets]
-        return [*voices, ("no voice: whoever Bark comes up with", NOBODY)]
+        return [*voices, ("no voice: Bark makes one up", NOBODY)]
 
     def prompt(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> VoicePrompt | None:
         """The voice prompt of a value of [`voices`]."""
@@ -251,7 +251,7 @@ class Studio:
 
     def _speaker(self, bark: str, job: Job) -> VoiceCloningPipeline:
         if bark not in self.barks:
-            raise ValueError(f"{bark!r} is none of the models of this page: {', '.join(self.barks)}.")
+            raise ValueError(f"{bark!r} is not one of the models of this page: {', '.join(self.barks)}.")
         if not self.is_here(bark):
             raise ValueError(f"{bark} is not on this machine. Choose it in the menu, and download it first.")
         if bark not in self._speakers:
@@ -306,7 +306,7 @@ def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_
     if not 0 <= start_s < end_s or start_s >= duration_s:
         raise ValueError(
             f"The part from {start_s:.2f} s to {end_s:.2f} s is not a part of a recording of {duration_s:.2f} s. "
-            "Let it begin earlier, or end later."
+            "Choose a part inside the recording."
         )
     if end_s - start_s > MAX_PIECE_S:
         raise ValueError(
@@ -384,7 +384,7 @@ def _check_length(text: str) -> None:
 
 def _checked_text(text: str | None, job: Job) -> dict[str, Any]:
     if not (text or "").strip():
-        raise ValueError("There is no text. Write what is to be said.")
+        raise ValueError("There is no text. Write a text to speak.")
     _check_length(text)
     job.expected_s = estimate_duration_s(text)
     return {"text": text}

@@ -39,7 +39,7 @@ from .words import describe_part
 
 SHOW_ERROR_S = 30
 MAX_FILE_NAME = 60  # letters
-CONSENT = "It is my own voice, or its owner has agreed to this clone and to what I shall do with it."
+CONSENT = "It is my own voice, or its owner has agreed to this clone and to how I will use it."
 PROGRESS = gr.Progress()  # gradio replaces it by the one of the event
 
 # what a recording, a text or a model can raise
@@ -145,7 +145,7 @@ class Visit:
             shown = {**part, "duration_s": len(waveform) / CODEC_SAMPLING_RATE, "peaks": overview(waveform)}
             read = self._read_part(speaker, asked)
         synthetic = read_provenance(asked.recording) is not None
-        note = "\nThis file says of itself that it is synthetic speech." if synthetic else ""
+        note = "\nA label in this file says that it is synthetic speech." if synthetic else ""
         with _folder() as folder:
             yield asked.start_s, asked.end_s, shown, *_shown_part(read, folder, note)
 
@@ -219,7 +219,7 @@ class Visit:
         with self._work(asked, request, progress) as (speaker, _):
             prompt = self.studio.prompt(speaker, asked.voice, asked.own)
             if prompt is None:
-                raise ValueError("There is nothing to listen to: Bark comes up with a voice when it speaks.")
+                raise ValueError("There is nothing to play: Bark makes up a new voice each time it speaks.")
             waveform = decode_codes(prompt.audio_codes.copy(), speaker.bark.codec_model)
         with _folder() as folder:
             file = save_audio(folder / "voice.wav", within_full_scale(waveform)[0], CODEC_SAMPLING_RATE)
@@ -236,7 +236,9 @@ class Visit:
         asked = self._asked(values)
         entry = self._remembered(asked)
         if entry["bark"] != asked.bark:
-            raise gr.Error(f"{html.escape(str(entry['bark']))} said that. Choose it first.", print_exception=False)
+            raise gr.Error(
+                f"This was spoken by {html.escape(str(entry['bark']))}. Choose it first.", print_exception=False
+            )
         return tuple(entry[name] for name in FIELDS)
 
     def another_take(self, values: Values):
@@ -253,7 +255,7 @@ class Visit:
 
     def _remembered(self, asked: SimpleNamespace) -> dict[str, Any]:
         if asked.past is None or not 0 <= asked.past < len(asked.history):
-            raise gr.Error("Choose something that was said first.", print_exception=False)
+            raise gr.Error("Choose an entry of the history first.", print_exception=False)
         return asked.history[asked.past]
 
     @_plain_errors
@@ -517,12 +519,14 @@ def _number(text: str | None) -> float | None:
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        raise ValueError(f"{text!r} is not a number. Write one such as 0.7, or nothing for the Bark's own.") from None
+        raise ValueError(
+            f"{text!r} is not a number. Write one such as 0.7, or leave it empty for the Bark's own."
+        ) from None
 
 
 def _check_consent(consent: bool) -> None:
     if consent is not True:
-        raise ValueError(f'Tick "{CONSENT}" first. A voice is cloned with its owner\'s consent alone.')
+        raise ValueError(f'Tick "{CONSENT}" first. A voice is cloned only with its owner\'s consent.')
 
 
 def _note(text: str):

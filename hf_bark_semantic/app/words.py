@@ -21,7 +21,7 @@ def describe_part(clip: np.ndarray, confidence: np.ndarray, histories: HistoryLe
     """
     sound, best = measure_sound(clip, CODEC_SAMPLING_RATE), histories.coarse_tokens + 1
     found = (
-        (len(confidence) < best, f"it is shorter than the {best / SEMANTIC_RATE_HZ:.1f} s that hold a voice well"),
+        (len(confidence) < best, f"it is shorter than {best / SEMANTIC_RATE_HZ:.1f} s, a good length for a prompt"),
         (sound.clipped_share > MAX_CLIPPED_SHARE, "it was recorded too loud and is distorted"),
         (sound.silence_share > MAX_SILENCE_SHARE, "most of it is silence"),
         (sound.level_db < MIN_LEVEL_DB, "it is so quiet that its noise becomes part of the voice"),

@@ -158,7 +158,7 @@ def _text(arguments: argparse.Namespace) -> str | None:
         text = arguments.text if arguments.file is None else read_text(arguments.file)
         text = sys.stdin.read() if arguments.text == "-" else text
     if text is not None and not text.strip():
-        raise UsageError("the text is empty; write what is to be said")
+        raise UsageError("the text is empty; write a text to speak")
     return text
 
 

@@ -247,7 +247,7 @@ def test_clone_without_consent_is_refused(visit, tmp_path):
     visitor.upload("#reference", recording(tmp_path))
     visitor.wait_for_value("#summary", "prompt")
     visitor.click("#clone")
-    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+    visitor.wait_for_text("first. A voice is cloned only with its owner's consent.")
     assert "my voice" not in visitor.find("#voice input").get_attribute("value")
 
 
@@ -263,7 +263,7 @@ def test_consent_and_report_belong_to_one_recording(visit, tmp_path):
     visitor.wait_for_value("#summary", "prompt")
     assert visitor.value("#report") == ""
     visitor.click("#clone")
-    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+    visitor.wait_for_text("first. A voice is cloned only with its owner's consent.")
 
 
 @slow
@@ -274,7 +274,7 @@ def test_voice_prompt_that_was_uploaded_before_the_tick_is_used_after_it(visit, 
     visitor.upload("#npz", tiny_prompt().save(tmp_path / "voice.npz"))
     visitor.wait.until(lambda _: "voice" in visitor.find("#npz").text)
     visitor.click("#load-npz")
-    visitor.wait_for_text("first. A voice is cloned with its owner's consent alone.")
+    visitor.wait_for_text("first. A voice is cloned only with its owner's consent.")
     visitor.click("#npz-consent input")
     visitor.click("#load-npz")
     visitor.wait_for_value("#report", "60 semantic tokens")

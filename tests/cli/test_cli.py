@@ -793,7 +793,9 @@ def test_voices_of_nano_speak_english(package_with_nano, capsys):
     assert [line.split() for line in capsys.readouterr().out.splitlines()][0] == ["v2/en_a", "English"]
 
 
-@pytest.mark.parametrize(("content", "message"), [("[1]", "holds a list"), ("{", "is not JSON"), (None, "no preset voices")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("[1]", "holds a list"), ("{", "is not JSON"), (None, "no preset voices")]
+)
 def test_a_damaged_list_of_voices_is_told(content, message, tmp_path, capsys):
     if content is not None:
         (tmp_path / "speaker_embeddings_path.json").write_text(content)
