@@ -317,7 +317,7 @@ def _clone_tab(visit: Visit) -> gr.Button:
             shown = gr.HTML(elem_id="picture")
             with gr.Accordion("Details", open=False):
                 tokens = gr.HighlightedText(
-                    label="Semantic tokens; a stronger colour means that the encoder is more certain", show_legend=False,
+                    label="Semantic tokens; stronger colours where the encoder is more certain", show_legend=False,
                     elem_id="tokens",
                 )  # fmt: skip
                 report = gr.Textbox(
