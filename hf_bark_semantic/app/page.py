@@ -29,6 +29,7 @@ from .browser import NOTHING_CHOSEN
 from .guard import LOOPBACK, Guard
 from .history import FIELDS
 from .look import CSS, theme
+from .refusals import Blocks, Refusals
 from .scripts import DRAG, LINES, OVERVIEW, PLAYER
 from .shelf import Shelf
 from .studio import MAX_LINES, OWN, Studio
@@ -112,7 +113,9 @@ def launch(
         max_file_size=MAX_UPLOAD,
         state_session_capacity=MAX_VISITS,
         auth=auth,
-        app_kwargs={"middleware": [Middleware(_OnlyFromHere), Middleware(Guard, host, allowed_hosts)]},
+        app_kwargs={
+            "middleware": [Middleware(Refusals), Middleware(_OnlyFromHere), Middleware(Guard, host, allowed_hosts)]
+        },
         prevent_thread_lock=prevent_thread_lock,
     )
 
@@ -127,7 +130,7 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
     """
     visit = Visit(studio, shelf)
     fields = visit.fields
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DELETE_FILES_S // 4, DELETE_FILES_S)) as page:
+    with Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DELETE_FILES_S // 4, DELETE_FILES_S)) as page:
         gr.Markdown(
             f"# {TITLE}\nClone a voice, then let it speak. Everything is computed on this machine, and recordings and "
             f"texts stay there. Your voices are kept {'in a folder of yours' if shelf else 'in your browser alone'}. "
@@ -184,7 +187,8 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
             keep = f"(last, chosen) => ({{...last, {name}: chosen}})"
             choice.change(None, [fields.last, choice], fields.last, js=keep)
         page.unload(visit.leave)
-    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    # direct calls would pass the queue by, however many wait there
+    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
 
 
 @dataclass

@@ -116,6 +116,41 @@ def test_an_upload_that_is_too_large_is_refused(small_page, monkeypatch):
     assert status == 413 and "size" in said
 
 
+def test_requests_that_no_page_sends_are_refused_in_words(ask, capfd):
+    body = {"Content_Type": "application/json"}
+    for method, path, content, headers in (
+        ("POST", "/gradio_api/api/arrive", b"\xff\xfe", {"Content_Type": "text/plain"}),
+        ("POST", "/gradio_api/queue/join", b'{"data": [], "fn_index": 99999, "session_hash": "a"}', body),
+        ("POST", "/gradio_api/call/nothing", b'{"data": []}', body),
+        ("GET", f"/assets/{'a' * 3_000}", None, {}),
+        ("GET", "/theme.css", None, {"Range": "x"}),
+    ):
+        status, said = ask(method, path, content, **headers)
+        assert 400 <= status < 500 and said or path == "/theme.css", (path, status)
+    status, said = ask("POST", "/gradio_api/run/speak", b'{"data": []}', **body)  # past the queue
+    assert status == 404 and "does not accept direct" in said
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_values_that_no_field_of_the_page_has_are_refused_in_words(ask, studio, capfd):
+    models, file = [0, studio.bark, ""], {"meta": {"_type": "gradio.FileData"}}
+    for values, refusal in (
+        ([*models, {"path": "x"}], "cannot read a value"),
+        ([*models, {**file, "path": "\0"}], "cannot read a value"),
+        ([*models, {**file, "path": "/etc/passwd"}], "cannot read a value"),
+        ([*models, [1]], "cannot read a value"),
+        ([0], "cannot read a value"),
+        ([0, "suno/other", "", None], "not in the list of choices"),
+    ):
+        status, said = ask(
+            "POST", "/gradio_api/call/analyse", json.dumps({"data": values}), Content_Type="application/json"
+        )
+        assert status == 200, said
+        _, said = ask("GET", f"/gradio_api/call/analyse/{json.loads(said)['event_id']}")
+        assert "event: error" in said and refusal in said, values
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["../../../tmp/outside.wav", "/tmp/outside.wav", r"..\\outside.wav", "a/../../b.wav"])
 def test_a_file_name_leads_nowhere_else(ask, name):
     _, said = upload(ask, "plain.wav", b"one")
@@ -167,14 +202,14 @@ def test_without_the_password_nothing_is_shown(small_page):
 
 
 def test_what_would_take_hours_is_refused_with_another_way(tmp_path, monkeypatch):
-    say = partial(Studio.say, None, None, NOBODY, {}, job=Job())
+    speak = partial(Studio.stream, None, None, NOBODY, {}, job=Job())
     with pytest.raises(ValueError, match="The text has 50,001 letters, and the page speaks at most 50,000 at once"):
-        say(text="a" * (MAX_LETTERS + 1))
+        speak(text="a" * (MAX_LETTERS + 1))
     with pytest.raises(ValueError, match="The text has 50,001 letters"):
         read_lines("a" * MAX_LETTERS + "\nb")
     monkeypatch.setattr("hf_bark_semantic.app.studio.MAX_CONVERTED_S", 1)
     with pytest.raises(ValueError, match="The recording lasts 2 s; at most 1 s are converted at once"):
-        say(convert=str(save_audio(tmp_path / "long.wav", noise(2.0), 16_000)))
+        speak(convert=str(save_audio(tmp_path / "long.wav", noise(2.0), 16_000)))
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
