@@ -6,6 +6,7 @@
     python training/benchmarks/benchmark.py synthesis --case prompts        Bark-small shapes, eight voices
     python training/benchmarks/benchmark.py synthesis --case batch --shape large
     python training/benchmarks/benchmark.py synthesis --case single --seconds 3 --beside bark.cpp FOLDER
+    python training/benchmarks/benchmark.py profile                         where the time of Bark's stages goes
     python training/benchmarks/benchmark.py train                           the community's training loop and ours
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
@@ -13,8 +14,9 @@
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
-alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `train` in
-`benchmark_train.py`, `speak` in `benchmark_speak.py`, `commands` in `benchmark_commands.py`. Prints one JSON object.
+alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `profile` in
+`benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `commands` in
+`benchmark_commands.py`. Prints one JSON object.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 
 from benchmark_commands import add_arguments as add_commands_arguments
 from benchmark_commands import benchmark_commands
+from benchmark_profile import add_arguments as add_profile_arguments
+from benchmark_profile import benchmark_profile
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
 from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
@@ -73,6 +77,9 @@ def main(arguments=None):
     synthesis.add_argument("--rounds", type=int, default=2)
     synthesis.add_argument("--dtype", default="auto", choices=["auto", *PRECISION], help="of both sides")
     synthesis.set_defaults(benchmark=benchmark_synthesis)
+    profile = commands.add_parser("profile", help="where the time of Bark's stages goes")
+    add_profile_arguments(profile)
+    profile.set_defaults(benchmark=benchmark_profile)
     training = commands.add_parser("train", help="training, against the community's loop")
     add_arguments(training)
     training.set_defaults(benchmark=lambda args: benchmark_train(args, clips_of_2_to_14_s(args.clips)))
@@ -82,7 +89,7 @@ def main(arguments=None):
     typing = commands.add_parser("commands", help="how long people wait for bark-semantic")
     add_commands_arguments(typing)
     typing.set_defaults(benchmark=benchmark_commands)
-    for command in (encode, synthesis, training, speaking):
+    for command in (encode, synthesis, profile, training, speaking):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
