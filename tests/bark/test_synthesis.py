@@ -599,17 +599,42 @@ def test_adapters_are_run(bark, tokenizer):
     assert not np.array_equal(tokens, plain)
 
 
-@pytest.mark.parametrize("step", [1, 2])  # rows one after the other, or with another view's between them
-def test_attention_of_one_position_in_bfloat16(step):
+@pytest.mark.parametrize("num_positions", [1, 450])  # a step; several slices of the queries, or of what they read
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_bfloat16(num_positions, causal):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, 4, num_positions, 16, generator=generator).bfloat16() for _ in range(3))
+    exact = attend(query.float(), key.float(), value.float(), causal=causal, fused=False)
+    torch.testing.assert_close(attend(query, key, value, causal=causal).float(), exact, atol=0.02, rtol=0.02)
+
+
+def test_attention_in_bfloat16_to_keys_in_float32():
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(3, 4, 1, 16, generator=generator).bfloat16()
-    key, value = (torch.randn(3 * step, 4, 40, 16, generator=generator).bfloat16()[::step, :, :30] for _ in range(2))
+    key, value = (torch.randn(3, 4, 30, 16, generator=generator) for _ in range(2))
     mask = torch.zeros(3, 1, 1, 30)
     mask[1, ..., 20:] = float("-inf")
     for hides in (None, mask):
-        exact = attend(query.float(), key.float(), value.float(), mask=hides)
-        ours = attend(query, key, value, mask=hides if hides is None else hides.bfloat16())
-        torch.testing.assert_close(ours.float(), exact, atol=0.02, rtol=0.02)
+        exact = attend(query.float(), key, value, mask=hides, fused=False)
+        ours = attend(query, key, value, mask=hides)
+        assert ours.dtype == torch.bfloat16
+        torch.testing.assert_close(ours.float(), exact, atol=0.005, rtol=0.005)
+
+
+@pytest.mark.parametrize("num_views", [1, 2])
+@pytest.mark.parametrize("slots", [[0, 1, 2, 3], [0, 1, 3]])
+@torch.inference_mode()
+def test_steps_in_bfloat16_are_close_to_those_in_float32(bark, slots, num_views):
+    ids, lengths = torch.from_numpy(make_tokens(3 * 30)).view(3, 30), [30, 25, 30]
+    states = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model = copy.deepcopy(bark.coarse_acoustics).to(dtype)
+        batch = DecodingBatch(model, 4, 40, Savings(), num_views)
+        batch.prefill([0, 1, 2, 3], model.input_embeds_layer(ids[[0, 0, 0, 0], :9]), [9] * 4)
+        rows = [slot % 3 for slot in slots]
+        batch.prefill(slots, model.input_embeds_layer(ids[rows]), [lengths[row] for row in rows])
+        states[dtype] = batch.step([1, 2, 3, 4]).float()
+    assert torch.cosine_similarity(*states.values()).min() > 0.99
 
 
 def test_half_precision_and_typed_configs_are_taken(bark, tokenizer):
