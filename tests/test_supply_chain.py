@@ -27,30 +27,11 @@ from hf_bark_semantic.evaluation.judges import ResemblyzerEmbedder
 from hf_bark_semantic.files import sha256_of_file
 from hf_bark_semantic.trainers.checkpoints import resume, save_checkpoint
 from hf_bark_semantic.trainers.settings import read_config
-from hostile_files import CANARY, Payload
+from hostile_files import CANARY, Payload, calls_that_run_code
 from tiny import save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
 
 PACKAGE = packaged.PACKAGE
-UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 RELEASE = "find checkpoints recordings -type f ! -name SHA256SUMS | LC_ALL=C sort | xargs sha256sum"
-
-
-def calls_that_run_code(tree: ast.Module) -> list[str]:
-    """Imports of unpicklers, and calls that would run what is in a file, by line."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found += [f"{node.lineno}: import {name}" for name in names if name.split(".")[0] in UNPICKLERS]
-        if not isinstance(node, ast.Call):
-            continue
-        name, values = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-        wrong = name in ("eval", "exec") or name.endswith(("read_pickle", "yaml.load", "unsafe_load", "full_load"))
-        wrong |= name == "torch.load" and values.get("weights_only") != "True"
-        wrong |= name in ("np.load", "numpy.load") and values.get("allow_pickle", "False") != "False"
-        wrong |= values.get("trust_remote_code", "False") != "False"
-        found += [f"{node.lineno}: {ast.unparse(node)}"] if wrong else []
-    return found
 
 
 def test_nothing_in_the_package_unpickles_but_through_weights_only():
