@@ -7,10 +7,9 @@ process or a connection that reading must not make, and with words on stdout or 
 
 import gc
 import os
-import re
+import resource
 import shutil
 import sys
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +30,6 @@ ACTS = (
     "socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request",
 )  # fmt: skip
 DEVICES = ("/dev/null", "/proc/self/")
-NOTES_OF_MPG123 = re.compile(r"(\s*|Note: .*|Warning: Xing .*|\[src/libmpg123/.*)\n")  # which libsndfile has it write
 
 
 class Outcome(NamedTuple):
@@ -65,6 +63,7 @@ class Judge:
         for descriptor in (1, 2):
             os.dup2(self.words.fileno(), descriptor)
         self.watch = Watch()
+        self.clear_refs = os.open("/proc/self/clear_refs", os.O_WRONLY)
 
     def judge(self, door: Door, seed: int) -> Outcome:
         try:
@@ -74,14 +73,15 @@ class Judge:
 
     def _kind(self, door: Door, seed: int) -> str:
         for folder in (self.inputs, self.elsewhere):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            if not folder.is_dir() or os.listdir(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
         os.chdir(self.elsewhere)
         argument = door.make(Random(f"{door.name} {seed}"), self.inputs)
         before = _files_below(self.inputs)
         with self.watch.acts() as acts:
-            kind, value = _read(door, argument)
-            again = _read(door, argument) if kind == RESULT else (kind, value)
+            kind, value = self._read(door, argument)
+            again = self._read(door, argument) if kind == RESULT else (kind, value)
         if again != (kind, value):
             raise Failure("a second reading gives something else", f"{value!r:.1000}\n{again!r:.1000}")
         if acts:
@@ -92,13 +92,39 @@ class Judge:
             raise Failure("writes to stdout or stderr", words)
         return kind
 
+    def _read(self, door: Door, argument: Any) -> tuple[str, Any]:
+        gc.collect(1)
+        os.write(self.clear_refs, b"5")  # forgets the peak of memory
+        before, start = memory().resident, resource.getrusage(resource.RUSAGE_SELF)
+        try:
+            kind, value = RESULT, door.read(argument)
+        except BaseException as error:
+            kind, value = REFUSED, None
+            calls = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+            is_ours = any(part in calls[-1].co_filename for part in door.raisers)
+            if type(error) not in door.errors or not is_ours:
+                own = next((call for call in reversed(calls) if PACKAGE in call.co_filename), calls[-1])
+                file = own.co_filename.rpartition(PACKAGE if PACKAGE in own.co_filename else "/")[2]
+                text = "".join(traceback.format_exception(error))
+                raise Failure(f"{type(error).__name__} in {file}: {own.co_name}", text[-4_000:]) from None
+        end = resource.getrusage(resource.RUSAGE_SELF)
+        seconds = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
+        growth = end.ru_maxrss * 1024 - before
+        if seconds > MAX_SECONDS:
+            raise Failure(f"takes more than {MAX_SECONDS} s", f"{seconds:.1f} s")
+        if growth > MAX_BYTES:
+            raise Failure(f"takes more than {MAX_BYTES >> 20} MB", f"{growth / 2**20:.0f} MB")
+        return kind, value
+
     def _words(self) -> str:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        if os.fstat(self.words.fileno()).st_size == 0:
+            return ""
         self.words.seek(0)
-        words = self.words.read(20_000).decode(errors="replace")
+        words = self.words.read(2_000).decode(errors="replace")
         self.words.truncate(0)
-        return "" if all(map(NOTES_OF_MPG123.fullmatch, words.splitlines(keepends=True))) else words[:2_000]
+        return words
 
 
 class Watch:
@@ -127,42 +153,28 @@ class Watch:
             self.found.append(f"{event} {arguments!r:.300}")
 
 
-def _read(door: Door, argument: Any) -> tuple[str, Any]:
-    gc.collect(1)
-    _forget_peak_of_memory()
-    before, start = memory("VmRSS"), time.process_time()
-    try:
-        kind, value = RESULT, door.read(argument)
-    except BaseException as error:
-        kind, value = REFUSED, None
-        frames = traceback.extract_tb(error.__traceback__)
-        is_ours = any(part in frames[-1].filename for part in door.raisers)
-        if type(error) not in door.errors or not is_ours:
-            own = next((frame for frame in reversed(frames) if PACKAGE in frame.filename), frames[-1])
-            file = own.filename.rpartition(PACKAGE)[2] if PACKAGE in own.filename else Path(own.filename).name
-            text = "".join(traceback.format_exception(error))
-            raise Failure(f"{type(error).__name__} in {file}: {own.name}", text[-4_000:]) from None
-    seconds, growth = time.process_time() - start, memory("VmHWM") - before
-    if seconds > MAX_SECONDS:
-        raise Failure(f"takes more than {MAX_SECONDS} s", f"{seconds:.1f} s")
-    if growth > MAX_BYTES:
-        raise Failure(f"takes more than {MAX_BYTES >> 20} MB", f"{growth / 2**20:.0f} MB")
-    return kind, value
+def _files_below(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
+    """Size and time of everything in a folder, by path."""
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stat = entry.stat()
+            found[entry.path] = stat.st_size, stat.st_mtime_ns
+            if entry.is_dir(follow_symlinks=False):
+                found |= _files_below(entry.path)
+    return found
 
 
-def _files_below(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+class Memory(NamedTuple):
+    """Bytes of this process: of its address space, and of them in memory."""
+
+    addresses: int
+    resident: int
 
 
-def memory(name: str) -> int:
-    """Bytes of this process: `"VmRSS"` resident, `"VmHWM"` at most since [`_read`] began, `"VmSize"` addresses."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{name}:"))
-
-
-def _forget_peak_of_memory() -> None:
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+def memory() -> Memory:
+    with open("/proc/self/statm") as file:
+        return Memory(*(int(pages) * resource.getpagesize() for pages in file.read().split()[:2]))
 
 
 __all__ = ["FAILED", "REFUSED", "RESULT", "Judge", "Outcome", "memory"]

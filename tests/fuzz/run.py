@@ -9,6 +9,7 @@ A worker that dies or hangs is replaced, and the input that it was at has failed
 
 import argparse
 import faulthandler
+import gc
 import json
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -33,7 +35,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzz.doors import DOORS, Door  # noqa: E402
 from fuzz.judge import FAILED, REFUSED, RESULT, Judge, Outcome, memory  # noqa: E402
 
-HANG_S = 60.0  # without an outcome; a worker that computes for so long is stopped
+HANG_S = 60.0  # without an outcome; a worker that waits for so long, or computes for ...
+HANG_CPU_S = 20.0  # ... so long, is stopped: on a busy machine the one may be much more than the other
+REPORT_S = 0.1  # how often a worker tells outcomes
 MOST_ADDRESSES = 4 * 2**30  # bytes of address space that a worker may add: an input must not exhaust the machine
 CASES_AT_ONCE = 250  # of one door, which a worker is given; what a killed run loses at most
 SHOWN_SEEDS = 5  # of each failure
@@ -100,26 +104,29 @@ def fuzz(planned: Sequence[Chunk], processes: int) -> Iterator[tuple[Chunk, Tall
 
 
 class Worker:
-    """A process that judges the inputs of a chunk, one after the other, and tells the outcome of each."""
+    """A process that judges the inputs of a chunk, one after the other, and tells the outcomes from time to time.
+
+    If it dies or hangs, another one goes on behind the last outcome that was told, and tells each at once.
+    """
 
     def __init__(self):
         self.chunk: Chunk | None = None
         self._fork()
 
     def start_on(self, chunk: Chunk) -> None:
-        self.chunk, self.seed, self.tally, self.heard = chunk, chunk.first, Tally(), time.monotonic()
-        self.connection.send(chunk)
+        self.chunk, self.seed, self.tally, self.one_by_one = chunk, chunk.first, Tally(), False
+        self._send(chunk)
 
     def collect(self) -> tuple[Chunk, Tally] | None:
         """Take in the outcomes that there are; give the chunk and its tally if these were the last."""
         try:
             while self.seed < self.chunk.last and self.connection.poll():
-                self._add(self.connection.recv())
+                self._add(*self.connection.recv())
         except (EOFError, ConnectionError):
             self.process.join()
-            self._go_on_without(f"the process dies with the exit code {self.process.exitcode}")
-        if self.seed < self.chunk.last and time.monotonic() - self.heard > HANG_S:
-            self._go_on_without(f"no answer in {HANG_S:.0f} s")
+            self._go_on(f"the process dies with the exit code {self.process.exitcode}")
+        if self.seed < self.chunk.last and self._hangs():
+            self._go_on(f"no answer in {HANG_S:.0f} s")
         if self.seed < self.chunk.last:
             return None
         done, self.chunk = (self.chunk, self.tally), None
@@ -130,16 +137,33 @@ class Worker:
         self.process.join()
         shutil.rmtree(self.root)
 
-    def _add(self, outcome: Outcome) -> None:
-        self.tally.add(self.seed, outcome)
-        self.seed, self.heard = self.seed + 1, time.monotonic()
+    def _send(self, chunk: Chunk) -> None:
+        self.connection.send((chunk, 0.0 if self.one_by_one else REPORT_S))
+        self.heard, self.computed = time.monotonic(), self._cpu_s()
 
-    def _go_on_without(self, problem: str) -> None:
+    def _add(self, *outcomes: Outcome) -> None:
+        for outcome in outcomes:
+            self.tally.add(self.seed, outcome)
+            self.seed += 1
+        self.heard, self.computed = time.monotonic(), self._cpu_s()
+
+    def _hangs(self) -> bool:
+        if time.monotonic() - self.heard < HANG_S:
+            return False
+        computes = psutil.Process(self.process.pid).status() == psutil.STATUS_RUNNING  # also if it is not its turn
+        return not computes or self._cpu_s() - self.computed > HANG_CPU_S
+
+    def _cpu_s(self) -> float:
+        return sum(psutil.Process(self.process.pid).cpu_times()[:2])
+
+    def _go_on(self, problem: str) -> None:
         last_words = (self.root / "words").read_text(errors="replace")
         self.stop()
-        self._add(Outcome(FAILED, problem, last_words[:4_000]))
         self._fork()
-        self.connection.send(self.chunk._replace(first=self.seed))
+        if self.one_by_one:
+            self._add(Outcome(FAILED, problem, last_words[:4_000]))
+        self.one_by_one = True
+        self._send(self.chunk._replace(first=self.seed))
 
     def _fork(self) -> None:
         memory = Path("/dev/shm")
@@ -153,14 +177,19 @@ class Worker:
 def _work(connection: Connection, root: Path) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported is never garbage
     judge = Judge(root)
     faulthandler.enable(judge.words)
-    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + MOST_ADDRESSES,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (memory().addresses + MOST_ADDRESSES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
-        chunk = connection.recv()
+        chunk, every_s = connection.recv()
+        outcomes, told = [], time.monotonic()
         for seed in range(chunk.first, chunk.last):
-            connection.send(judge.judge(DOORS[chunk.door], seed))
+            outcomes.append(judge.judge(DOORS[chunk.door], seed))
+            if seed == chunk.last - 1 or time.monotonic() - told >= every_s:
+                connection.send(outcomes)
+                outcomes, told = [], time.monotonic()
 
 
 # ---- the command

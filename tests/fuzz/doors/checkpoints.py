@@ -40,8 +40,8 @@ def read_whisper(path: Path) -> str:
 
 QUANTIZERS = (quantizer_file, partial(quantizer_file, version=1))
 DOORS = [
-    file_door("pth", partial(written_by, *QUANTIZERS), read_quantizer, CheckpointError, 15),
-    file_door("pt", partial(written_by, autoregressive_file), read_autoregressive, CheckpointError, 10),
-    file_door("th", partial(written_by, saved_encodec), read_encodec, CheckpointError, 10),
-    file_door("ctranslate2", partial(written_by, whisper_file), read_whisper, CheckpointError, 15, "model.bin"),
+    file_door("pth", partial(written_by, *QUANTIZERS), read_quantizer, CheckpointError, 40),
+    file_door("pt", partial(written_by, autoregressive_file), read_autoregressive, CheckpointError, 6),
+    file_door("th", partial(written_by, saved_encodec), read_encodec, CheckpointError, 6),
+    file_door("ctranslate2", partial(written_by, whisper_file), read_whisper, CheckpointError, 30, "model.bin"),
 ]

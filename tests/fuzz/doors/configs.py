@@ -36,6 +36,6 @@ def read_config_json(path: Path) -> str:
 
 BARK_RECIPES = ("finetune_lora", "finetune_full")
 DOORS = [
-    file_door("recipe of an encoder", partial(recipes, "builtin"), read_encoder_recipe, ValueError, 30, "a.yaml"),
-    file_door("recipe of a Bark", partial(recipes, *BARK_RECIPES), read_bark_recipe, ValueError, 30, "a.yaml"),
+    file_door("recipe of an encoder", partial(recipes, "builtin"), read_encoder_recipe, ValueError, 80, "a.yaml"),
+    file_door("recipe of a Bark", partial(recipes, *BARK_RECIPES), read_bark_recipe, ValueError, 100, "a.yaml"),
 ]

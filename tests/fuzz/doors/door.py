@@ -25,7 +25,8 @@ class Door:
         read (`Callable[[Any], Any]`): reads it; what it gives can be compared.
         errors (`tuple[type[Exception], ...]`): those that are documented, themselves and not what is derived from
             them: a `UnicodeDecodeError` is a `ValueError`, too.
-        share (`int`): of all inputs that go through this door, relative to other doors: quick ones get more.
+        share (`int`): of all inputs that go through this door, relative to other doors: so many that most doors take
+            about the same time of computing.
         raisers (`tuple[str, ...]`): parts of the paths of code that may raise them; a library's `ValueError` says
             nothing of the file.
     """

@@ -74,6 +74,6 @@ def read_adapter(folder: Path) -> str:
 
 
 DOORS = [
-    folder_door("encoder", save_encoder, read_encoder, (UsageError,), 10),
-    folder_door("adapter", save_adapter, read_adapter, (AdapterError, VoicePromptError), 15),
+    folder_door("encoder", save_encoder, read_encoder, (UsageError,), 12),
+    folder_door("adapter", save_adapter, read_adapter, (AdapterError, VoicePromptError), 50),
 ]

@@ -61,6 +61,6 @@ def read_ids(ids: tuple) -> str:
 
 
 DOORS = [
-    file_door("npz", prompts, read_prompt, VoicePromptError, 100),
-    Door("tokens and codes", make_ids, read_ids, (VoicePromptError,), 60),
+    file_door("npz", prompts, read_prompt, VoicePromptError, 600),
+    Door("tokens and codes", make_ids, read_ids, (VoicePromptError,), 1_000),
 ]

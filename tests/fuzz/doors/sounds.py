@@ -73,4 +73,11 @@ def all_of(makers: list[Callable[[], bytes]]) -> list[bytes]:
     return [make() for make in makers]
 
 
-DOORS = [file_door(name, partial(all_of, makers), read_sound, AudioError, 20) for name, makers in SOUNDS.items()]
+SHARES = {
+    "wav": 300, "flac": 400, "ogg": 300, "opus": 250, "aiff": 200, "au": 250, "caf": 250, "w64": 400, "mov": 120,
+    "webm": 30, "wma": 40, "mp3": 40,
+}  # fmt: skip
+DOORS = [
+    file_door(name, partial(all_of, makers), read_sound, AudioError, SHARES.get(name, 80))
+    for name, makers in SOUNDS.items()
+]

@@ -138,12 +138,12 @@ def _read_pairs(pairs: Pairs) -> str:
 
 FAIRSEQ = ("manifest.tsv", "labels.txt")
 DOORS = [
-    *(file_door(name, partial(encoded_tables, name), read_any_table, ValueError, 60) for name in TABLES),
-    file_door("parquet", parquet, read_shard, ValueError, 20, "data/train-00000.parquet"),
-    Door("rows of a corpus", make_rows, read_shard, (ValueError,), 30),
-    pairs_door("zip of pairs", ("pairs.zip",), ("pairs.zip",), lambda f: read_archives(f / "pairs.zip"), 40),
-    pairs_door("npz beside a wav", ("0.npz", "0.wav"), ("0.npz",), read_npz_folder, 40),
+    *(file_door(name, partial(encoded_tables, name), read_any_table, ValueError, 650) for name in TABLES),
+    file_door("parquet", parquet, read_shard, ValueError, 50, "data/train-00000.parquet"),
+    Door("rows of a corpus", make_rows, read_shard, (ValueError,), 14),
+    pairs_door("zip of pairs", ("pairs.zip",), ("pairs.zip",), lambda f: read_archives(f / "pairs.zip"), 450),
+    pairs_door("npz beside a wav", ("0.npz", "0.wav"), ("0.npz",), read_npz_folder, 350),
     pairs_door(
-        "fairseq", (*FAIRSEQ, "wav/0.wav"), FAIRSEQ, lambda f: read_fairseq(f / "manifest.tsv", f / "labels.txt"), 40
+        "fairseq", (*FAIRSEQ, "wav/0.wav"), FAIRSEQ, lambda f: read_fairseq(f / "manifest.tsv", f / "labels.txt"), 650
     ),
 ]  # fmt: skip

@@ -35,7 +35,8 @@ ONE_CHARACTER = 0.05  # of texts: a long one of them
 def make_text(random: Random, folder: Path) -> str:
     """Of a few blocks of Unicode, lone surrogates among them, with what Bark reads in another way."""
     if random.random() < ONE_CHARACTER:
-        return random.choice(("a", "犬", "♪", "[", "\u0301", "\ud800", " ")) * random.choice((1, 300, 20_000))
+        [length] = random.choices((1, 300, 20_000), (2, 7, 1))
+        return random.choice(("a", "犬", "♪", "[", "\u0301", "\ud800", " ")) * length
     blocks = [random.randrange(0, 0x110000, 256) for _ in range(random.randint(1, 3))] + [0]
     letters = [chr(random.choice(blocks) + random.randrange(256)) for _ in range(random.randint(1, 120))]
     for _ in range(random.choice((0, 1, 4))):
@@ -114,5 +115,5 @@ def read_arguments(arguments: list[str]) -> str:
 HERE = ("/fuzz/doors/",)  # argparse exits; the door says whether it did so with a word
 DOORS = [
     Door("text", make_text, read_text, (ValueError,), 60),
-    Door("command line", make_arguments, read_arguments, (Refused,), 20, HERE),
+    Door("command line", make_arguments, read_arguments, (Refused,), 80, HERE),
 ]
