@@ -2,9 +2,9 @@
 
     open_sound    path or bytes  ->  its rate, what it announces, and its samples in blocks
 
-soundfile decodes what libsndfile reads. PyAV, whose wheels bring ffmpeg's libraries, decodes what phones and browsers
-record, through a demuxer that is named here by the file's first bytes: none is chosen that follows references to other
-files or addresses.
+soundfile decodes what libsndfile reads, but for MP3, on whose flaws libsndfile comments on stderr. PyAV, whose wheels
+bring ffmpeg's libraries, decodes MP3 and what phones and browsers record, through a demuxer that is named here by the
+file's first bytes: none is chosen that follows references to other files or addresses.
 """
 
 import io
@@ -185,14 +185,31 @@ def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:
 
 
 def _demuxer(head: bytes, file: BinaryIO) -> str | None:
-    """ffmpeg's name for the container, if libsndfile cannot read it."""
+    """ffmpeg's name for the container, if it is not libsndfile that reads it."""
     if head[4:8] in MP4_STARTS:
         return "mov"
-    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:
-        return "aac"  # ADTS: a bare stream
+    is_tagged, head = head.startswith(b"ID3"), _behind_id3_tags(head, file)
+    if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:  # MPEG audio; its layer is 0 in ADTS
+        return "mp3" if head[1] & 0x06 else "aac"
+    if is_tagged and not head.startswith(b"fLaC"):
+        return "mp3"  # behind padding
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE" and _is_unfinished_wav(file):
         return "wav"
     return next((demuxer for start, demuxer in DEMUXERS.items() if head.startswith(start)), None)
+
+
+def _behind_id3_tags(head: bytes, file: BinaryIO) -> bytes:
+    """The first bytes behind ID3v2 tags, whose size has 7 bits in each of 4 bytes (id3.org/id3v2.4.0-structure)."""
+    start = 0
+    for _ in range(MAX_CHUNKS):
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        size = int.from_bytes(head[6:10], "big")
+        start += 10 + sum((size >> 8 * number & 0x7F) << 7 * number for number in range(4))
+        file.seek(start)
+        head = file.read(512)
+    file.seek(0)
+    return head
 
 
 def _is_unfinished_wav(file: BinaryIO) -> bool:
@@ -221,29 +238,32 @@ def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
         raise ImportError(
             f"Reading audio files needs soundfile, whose import failed: {error}. Run `pip install soundfile`."
         ) from error
-    with _explained(name, (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)):
+    errors = (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)
+    with _explained(name, errors):
         try:
             opened = soundfile.SoundFile(_FileFrom(file, 0))
         except soundfile.LibsndfileError:
-            start = _start_of_mp3(file)
-            if start == 0:
+            if not _first_mp3_frame(file):
                 raise
-            opened = soundfile.SoundFile(_FileFrom(file, start))
-    is_mp3 = opened.format == "MP3"  # the length of an mp3 is an estimate
-    opened.seekable = lambda: False  # else soundfile seeks behind every block, and an mp3 then goes on with zeros
+            opened = None
+    if opened is None:
+        with _open_with_av(name, file, "mp3") as sound:
+            yield sound
+        return
+    opened.seekable = lambda: False  # else soundfile seeks behind every block
     block_length = max(1, BLOCK_VALUES // opened.channels)
 
     def blocks() -> Iterator[np.ndarray]:
         num_read = 0
         while num_read < opened.frames:
-            with _explained(name, (soundfile.LibsndfileError, RuntimeError, EOFError, TypeError)):
+            with _explained(name, errors):
                 length = min(block_length, opened.frames - num_read)
                 block = opened.read(length, dtype="float32", always_2d=True)
             if not len(block):
                 break
             num_read += len(block)
             yield block
-        if num_read < opened.frames and not is_mp3:
+        if num_read < opened.frames:
             raise AudioError(
                 f"{name} announces {opened.frames:,} samples but holds only {num_read:,}: it is cut off. "
                 "Copy or download it again."
@@ -253,8 +273,18 @@ def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
         yield Sound(name, opened.samplerate, opened.channels, opened.frames, opened.comment, blocks())
 
 
-def _start_of_mp3(file: BinaryIO) -> int:
-    """Where the first frame of an mp3 lies behind zeros or junk, up to 64 KiB; 0 where there is none."""
+def _without_junk(file: BinaryIO) -> BinaryIO:
+    """An mp3 from the frame on that says how much padding there is: ffmpeg takes it for sound where junk is before."""
+    start = _first_mp3_frame(file)
+    file.seek(start)
+    frame = file.read(200)
+    says_padding = b"Xing" in frame or b"Info" in frame
+    file.seek(0)
+    return _FileFrom(file, start) if says_padding else file  # type: ignore[return-value]
+
+
+def _first_mp3_frame(file: BinaryIO) -> int:
+    """Where ffmpeg finds sound in an mp3, behind zeros or junk of up to 64 KiB; 0 where there is none."""
     av = _import_av()
     file.seek(0)
     try:
@@ -278,6 +308,12 @@ class _FileFrom(io.RawIOBase):
     def tell(self) -> int:
         return self.file.tell() - self.start
 
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
     def readinto(self, buffer: Any) -> int:
         return self.file.readinto(buffer)  # type: ignore[attr-defined]
 
@@ -287,6 +323,7 @@ def _open_with_av(name: str, file: BinaryIO, demuxer: str) -> Iterator[Sound]:
     """Open the first audio track with ffmpeg's demuxer of that name."""
     av = _import_av()
     options = {"ignore_length": "1"} if demuxer == "wav" else {}
+    file = _without_junk(file) if demuxer == "mp3" else file
     with _explained(name, (av.FFmpegError, MemoryError), file):
         container = av.open(file, format=demuxer, options=options, metadata_errors="replace")
     with container:
@@ -296,7 +333,8 @@ def _open_with_av(name: str, file: BinaryIO, demuxer: str) -> Iterator[Sound]:
         codec = track.codec_context.name if track.codec_context else "unknown"
         if codec not in CODECS and not codec.startswith(("pcm_", "adpcm_")):
             raise AudioError(f"Cannot decode {name}: its audio is coded as {codec}. {CONVERT}")
-        frames = _frames(name, container.decode(track), file)
+        decoded = _decoded_mp3(container, track) if demuxer == "mp3" else container.decode(track)
+        frames = _frames(name, decoded, file)
         first = next(frames, None)
         if first is None:
             raise AudioError(f"The audio track of {name} is empty: it has zero samples. Record or export it again.")
@@ -304,6 +342,26 @@ def _open_with_av(name: str, file: BinaryIO, demuxer: str) -> Iterator[Sound]:
         num_samples = round(container.duration / 1e6 * first.sample_rate) if announces else None
         comment = str(container.metadata.get("comment", ""))
         yield Sound(name, first.sample_rate, len(first.layout.channels), num_samples, comment, _joined(first, frames))
+
+
+def _decoded_mp3(container: "av.container.InputContainer", track: "av.AudioStream") -> "Iterator[av.AudioFrame]":
+    """The frames of an mp3 without those that are damaged, as players do: tags and cut frames lie between them.
+
+    Raises:
+        av.InvalidDataError: more are damaged than not.
+    """
+    av = _import_av()
+    num_decoded, errors = 0, []
+    for packet in container.demux(track):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError as error:
+            errors.append(error)
+            continue
+        num_decoded += len(frames)
+        yield from frames
+    if len(errors) > num_decoded:
+        raise errors[0]
 
 
 def _frames(name: str, decoded: "Iterator[av.AudioFrame]", file: BinaryIO) -> "Iterator[av.AudioFrame]":

@@ -70,7 +70,7 @@ def test_an_mp3_behind_junk_has_the_samples_of_the_mp3(junk):
 
 @pytest.mark.parametrize(
     ("container", "subtype"),
-    [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None)],
+    [("WAV", "PCM_16"), ("WAV", "MS_ADPCM"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS")],
 )
 def test_blocks_have_the_samples_that_soundfile_reads_at_once(container, subtype, monkeypatch):
     monkeypatch.setattr(decoding, "BLOCK_VALUES", 10_007)
@@ -81,6 +81,31 @@ def test_blocks_have_the_samples_that_soundfile_reads_at_once(container, subtype
         blocks = list(sound.blocks)
     assert len(blocks) > 10
     np.testing.assert_array_equal(np.concatenate(blocks), expected)
+
+
+@pytest.mark.parametrize(("sampling_rate", "channels"), [(8_000, 1), (24_000, 1), (44_100, 2)])
+def test_an_mp3_has_the_samples_that_libsndfile_reads(sampling_rate, channels):
+    """But for rounding: ffmpeg decodes it here, and without its padding, too."""
+    content = written(np.stack([tone(3.0, sampling_rate)] * channels, axis=1), sampling_rate, "MP3")
+    expected, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    with open_sound(content) as sound:
+        assert (sound.sampling_rate, sound.channels) == (rate, channels)
+        found = np.concatenate(list(sound.blocks))
+    assert found.shape == expected.shape == (3 * sampling_rate, channels)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_damaged_mp3_is_read_as_far_as_it_goes_without_a_word(capfd):
+    mp3 = written(tone(3.0), 44_100, "MP3")
+    whole, middle = len(load_audio(mp3)), len(mp3) // 2
+    tag = b"ID3\4\0\0\0\0\1\0" + bytes(128)
+    for damaged in (mp3[:-500], mp3[:middle] + bytes(700) + mp3[middle:], mp3 + b"TAG" + bytes(125), tag + mp3):
+        assert abs(len(load_audio(damaged)) - whole) < 0.15 * 16_000
+    assert len(load_audio(mp3[:middle])) > 0.4 * whole
+    for lost in (bytes(3_000).join([mp3[:100]] * 9), tag + bytes(50_000), mp3[:40]):
+        with pytest.raises(AudioError):
+            load_audio(lost)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_blocks_of_a_track_are_small_and_lose_nothing(monkeypatch):
