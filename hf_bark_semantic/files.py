@@ -5,6 +5,7 @@ write_text          the same for text
 write_json          the same for a value
 remove_unfinished   what killed processes have left in a folder
 read_text           a text in UTF-8, or an error that names the file and the line
+read_json           the value of a file, or an error that names the file and what to do
 sha256_of_file      its fingerprint
 fingerprint         that of rows of arrays and text
 stamp_of_file       by which a changed file is noticed without being read
@@ -101,6 +102,34 @@ def read_text(path: Path) -> str:
         ) from error
 
 
+def read_json(
+    path: Path,
+    *,
+    kind: type = dict,
+    cure: str = "Restore it from a copy, or make it again.",
+    error_class: type[ValueError] = ValueError,
+) -> Any:
+    """The value of a file of JSON.
+
+    Args:
+        path (`Path`): the file.
+        kind (`type`): what the value must be: `dict` or `list`.
+        cure (`str`): a sentence that says what to do where the file is damaged.
+        error_class (`type[ValueError]`): what to raise then.
+
+    Raises:
+        error_class: it is no JSON in UTF-8, is nested too deep, or holds another kind of value.
+        OSError: it cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise error_class(f"{str(path)!r} is damaged: {error}. {cure}") from error
+    if not isinstance(value, kind):
+        raise error_class(f"{str(path)!r} is damaged: it holds a {type(value).__name__}, no {kind.__name__}. {cure}")
+    return value
+
+
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file of any size, 64 hexadecimal digits.
 
@@ -180,6 +209,7 @@ __all__ = [
     "differences",
     "fingerprint",
     "foreign_content",
+    "read_json",
     "read_text",
     "remove_unfinished",
     "sha256_of_file",

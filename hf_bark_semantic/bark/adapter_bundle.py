@@ -12,7 +12,6 @@ Nothing is unpickled: weights are safetensors. Of a bundle's settings, only thos
 """
 
 import copy
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from torch import nn
 from transformers import BarkModel
 
 from ..environment import VERSION
-from ..files import differences, write_json
+from ..files import differences, read_json, write_json
 from ..publishing import ADAPTER, public_name
 from .adapters import (
     DEFAULT_NAME,
@@ -191,17 +190,14 @@ def _download(repo_id: str, kwargs: dict) -> Path:
 
 def _read_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, cure="Download it again.", error_class=AdapterError)
     except FileNotFoundError:
         raise AdapterError(
             f"{str(path.parent)!r} is not a complete bundle of adapters: it has no {path.name}. Name a folder that "
             "save_adapters wrote."
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
-    if not isinstance(content, dict):
-        raise AdapterError(f"{str(path)!r} holds no JSON object. Download it again.")
-    return content
 
 
 def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ..conversion.hub import hub_file
+from ..files import read_json
 from ..packaged import NANO, bark_folder
 
 LIST = "speaker_embeddings_path.json"  # what BarkProcessor writes; "repo_or_path" in it is no voice
@@ -40,12 +41,7 @@ def voice_presets(bark: str | os.PathLike = NANO) -> list[str]:
     if place.is_dir() and not (place / LIST).exists():
         return []
     file = place / LIST if place.is_dir() else hub_file(str(bark), LIST)[0]
-    try:
-        presets = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(file)!r} is not JSON: {error}. Download it again.") from error
-    if not isinstance(presets, dict):
-        raise ValueError(f"{str(file)!r} holds a {type(presets).__name__}; it must hold a list of voices by name.")
+    presets = read_json(file, cure="Download it again.")
     return [name for name in presets if name != "repo_or_path"]
 
 

@@ -7,7 +7,6 @@
 All are quantizers of github.com/gitmylo's program on layer 9 of HuBERT base, and read raw audio.
 """
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from huggingface_hub import cached_assets_path
 from huggingface_hub.utils import WeakFileLock
 
-from ..files import sha256_of_file, write_json
+from ..files import read_json, sha256_of_file, write_json
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .hub import hub_errors, hub_file
 from .hubert import HUBERT_BASE, whole_hubert
@@ -100,7 +99,7 @@ def community_encoder(name: str) -> Path:
 def community_source(name: str) -> dict | None:
     """What the folder of a community encoder was made of; `None` where it has not been made yet."""
     folder = _folder(name)
-    return json.loads((folder / SOURCE).read_text(encoding="utf-8")) if folder.is_dir() else None
+    return read_json(folder / SOURCE, cure="Remove the folder; it is made again.") if folder.is_dir() else None
 
 
 def _folder(name: str) -> Path:

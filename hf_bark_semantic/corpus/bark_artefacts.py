@@ -11,7 +11,6 @@ language is in one fold, with all prompts that are named after it. Other prompts
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from ..configuration_bark_semantic import (
     SAMPLING_RATE,
     num_codec_frames,
 )
+from ..files import read_json
 
 NUM_FOLDS = 5
 # of presets and of the prompts named after a language; English is where the fewest English pairs are
@@ -76,7 +76,7 @@ def pair_rows(folder: Path, *, by_voice: bool = False, log: Callable[[str], None
         log (callable): prints the clips that are left out.
     """
     dealt = 0
-    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+    for entry in read_json(folder / "manifest.json", kind=list):
         name = entry["name"]
         group, fold = next((g, f) for g, (f, parts) in [*GROUPS.items(), (None, (None, [""]))] if _has(name, parts))
         if group is None:
@@ -106,7 +106,7 @@ def preset_rows(folder: Path, *, log: Callable[[str], None] = print) -> Iterator
         folder (`Path`): with `manifest.json`, an `.npz` and an audio file of each preset, and `enhanced/`.
         log (callable): prints the presets that are left out.
     """
-    for entry in json.loads((folder / "manifest.json").read_text(encoding="utf-8")):
+    for entry in read_json(folder / "manifest.json", kind=list):
         name, language = entry["name"], entry["language"]
         if language not in LANGUAGE_FOLDS:
             log(f"{name} is left out: {language!r} is not in LANGUAGE_FOLDS, so any fold may have its sentence.")

@@ -30,7 +30,7 @@ import soundfile
 from ..audio import load_audio
 from ..bark.prompt_files import read_entries
 from ..configuration_bark_semantic import CODEC_HOP_LENGTH, CODEC_SAMPLING_RATE, num_codec_frames
-from ..files import atomic_write, sha256_of_file, write_json
+from ..files import atomic_write, read_json, sha256_of_file, write_json
 from .bark_artefacts import ENHANCED_DELAY
 from .download import Downloads, SourceError
 from .untrusted import open_archive, read_array, read_member
@@ -110,7 +110,7 @@ def _present(part: str, folder: Path) -> dict[str, Any]:
         return {path.relative_to(folder / part).as_posix(): None for path in (folder / part).glob("*/*.wav")}
     if not (folder / part / "manifest.json").exists():
         return {}
-    rows = json.loads((folder / part / "manifest.json").read_text(encoding="utf-8"))
+    rows = read_json(folder / part / "manifest.json", kind=list, cure="Remove it; it is made again.")
     return {row["name"]: row for row in rows if (folder / part / f"{row['name']}.npz").exists()}  # written last
 
 

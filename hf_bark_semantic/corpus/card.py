@@ -1,11 +1,11 @@
 """Texts about a finished corpus: the dataset card, and a summary in one line."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..bark.configs import SUNO_TEMPERATURES
+from ..files import read_json
 from ..publishing import markdown_table, render_card
 from .shards import shard_records, summarize_records
 
@@ -21,7 +21,7 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
         texts (`Sequence[str]`): names of the sources of the texts.
         license_id (`str`, *optional*): such as `"cc0-1.0"`.
     """
-    description = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    description = read_json(folder / "corpus.json")
     plan, recipe, total = description["plan"], description["recipe"], summarize_records(shard_records(folder))
     rows, speech_s = total["rows"], total["speech_s"]
     values = {

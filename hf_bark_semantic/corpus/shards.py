@@ -35,7 +35,7 @@ from accelerate.utils import gather_object
 from datasets import Features
 
 from ..configuration_bark_semantic import CODEC_RATE_HZ, num_codec_frames
-from ..files import atomic_write, differences, remove_unfinished, sha256_of_file, write_json
+from ..files import atomic_write, differences, read_json, remove_unfinished, sha256_of_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     occupied = any(not path.name.startswith(".") for path in folder.iterdir())  # before corpus.json is looked for
     if file.exists():
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = read_json(file, cure="Restore it from a copy, or name another folder.")
         _check_same(folder, there, description)
     elif occupied:
         raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")

@@ -1,6 +1,5 @@
 """A corpus as utterances, which Bark's own models are trained on."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from ..bark.configs import BarkGenerationConfigs
 from ..bark.examples import Utterance
 from ..bark.prompting import text_to_ids
+from ..files import read_json
 from .rows import read_corpus
 from .voices import NO_VOICE
 
@@ -48,7 +48,7 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
 def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:
     if not file.is_file():
         return
-    there = json.loads(file.read_text(encoding="utf-8")).get("vocabularies", {})
+    there = read_json(file).get("vocabularies", {})
     for name, here in configs.vocabularies.items():
         if there.get(name, here) != here:
             raise ValueError(

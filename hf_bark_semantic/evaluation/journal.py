@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
+from ..files import read_json, write_json
 
 
 class Journal:
@@ -27,7 +27,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         known, settings = folder / "settings.json", json.loads(json.dumps(settings))
         if known.exists():
-            before = json.loads(known.read_text())
+            before = read_json(known, cure="Restore it from a copy, or name another --output.")
             changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
             if changed:
                 was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)

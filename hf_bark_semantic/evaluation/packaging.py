@@ -1,6 +1,5 @@
 """A trained encoder with its measured accuracy as the folder that is published: float16 weights, figures and card."""
 
-import json
 import os
 import re
 import shutil
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..corpus.bark_artefacts import NUM_FOLDS
-from ..files import write_json, write_text
+from ..files import read_json, write_json, write_text
 from ..heads_bark_semantic import NUM_CANDIDATES
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import card_template
@@ -68,7 +67,7 @@ def package_encoder(
     """
     if not (run / "training.json").is_file():
         raise ValueError(f"{run} has no training.json: name the folder of a finished train_encoder.")
-    record = json.loads((run / "training.json").read_text())
+    record = read_json(run / "training.json")
     if record["fold"] is not None:
         raise ValueError(f"{run} held fold {record['fold']} out; train without --fold for the published weights.")
     if not scores.get("table"):

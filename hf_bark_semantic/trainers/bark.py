@@ -11,7 +11,6 @@ Every model is trained by the same steps, and starts from the untouched one; so 
 """
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -30,7 +29,7 @@ from ..bark.loading import load_bark, load_bark_processor, load_configs, save_ba
 from ..bark.losses import LOSSES
 from ..bark.synthesis import synthesize
 from ..corpus.utterances import load_utterances
-from ..files import fingerprint, write_json, write_text
+from ..files import fingerprint, read_json, write_json, write_text
 from ..packaged import card_template
 from ..publishing import public_name
 from .bark_batches import ReplayBatches, judged_batches, minutes, split_held_out, voice_prompt_of
@@ -129,7 +128,7 @@ class FineTuning:
         if (folder / DONE).exists():
             remove_checkpoints(folder, self.state)  # of a run that was killed before it did
             load_weights(model, folder / BEST)
-            return json.loads((folder / DONE).read_text())
+            return read_json(folder / DONE)
         accelerator = new_accelerator(arguments, f"{self.output_dir.resolve().name}-{stage}")
         if self.config.method != "full":
             checkpoint_trained_weights_only(accelerator)

@@ -24,6 +24,7 @@ from ..bark.loading import load_codec
 from ..configuration_bark_semantic import SEMANTIC_VOCAB_SIZE, BarkSemanticEncoderConfig
 from ..corpus.rows import Clip
 from ..corpus.stream import StreamedCorpus
+from ..files import read_json
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderOutput
 from ..packaged import BUILTIN, encoder_for
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
@@ -98,7 +99,7 @@ def train_or_resume(
         if not isinstance(clips, StreamedCorpus):
             record["clips"] = dict(Counter(clip.source for clip in clips if clip.source in config.sources))
         if config.validation is not None:
-            figures = json.loads((folder / "validation.json").read_text())
+            figures = read_json(folder / "validation.json")
             record["validation"] = {"held_out": [clip.id for clip in held_out], "figures": figures}
         save_encoder(model, folder, record)
     _clear_up(folder, accelerator)

@@ -1,8 +1,8 @@
 """What an encoder was trained on, as the files beside its weights say it."""
 
-import json
 from pathlib import Path
 
+from ..files import read_json
 from ..packaged import named_encoder
 
 
@@ -10,9 +10,9 @@ def training_record(place: str) -> dict | None:
     """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
     folder = Path(named_encoder(place))
     if (folder / "training.json").is_file():
-        return json.loads((folder / "training.json").read_text())
+        return read_json(folder / "training.json")
     if (folder / "evaluation.json").is_file():
-        return json.loads((folder / "evaluation.json").read_text()).get("training")
+        return read_json(folder / "evaluation.json").get("training")
     return None
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..files import differences, read_text, write_json
+from ..files import differences, read_json, read_text, write_json
 from ..packaged import recipe
 
 SETTINGS_FILE = "settings.json"
@@ -212,7 +212,7 @@ def remember_settings(
     here = json.loads(json.dumps({**settings, "versions": {name: _version(name) for name in PACKAGES}}, default=str))
     found = [match.name for pattern in results or () for match in Path(folder).glob(pattern)]
     if file.exists() and (found or results is None):
-        there = json.loads(file.read_text(encoding="utf-8"))
+        there = read_json(file, cure="Restore it from a copy, or name another output folder.")
         here.update({name: there[name] for name in keep if name in there})
         _compare(file.parent, there, here, may_change, may_grow)
     elif found:

@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from ..files import write_json
+from ..files import read_json, write_json
 
 
 class Validation:
@@ -52,7 +52,7 @@ class Validation:
         self.file = self.folder / "validation.json"
         self.figures: dict[int, dict[str, float]] = {}
         if self.file.exists():
-            self.figures = {int(step): figures for step, figures in json.loads(self.file.read_text()).items()}
+            self.figures = {int(step): figures for step, figures in read_json(self.file).items()}
 
     def __call__(self, step: int, model: nn.Module) -> bool:
         if step % self.every and step != self.steps:
