@@ -16,6 +16,7 @@ from hf_bark_semantic import BarkSemanticEncoderProcessor, default_encoder, publ
 from hf_bark_semantic.bark.adapter_bundle import save_adapters
 from hf_bark_semantic.bark.adapters import add_adapters, lora_config
 from hf_bark_semantic.cli import package_encoder, publish
+from hf_bark_semantic.cli.processes import only_run_in
 from hf_bark_semantic.evaluation import packaging
 from hf_bark_semantic.packaged import card_template
 from hf_bark_semantic.publishing import (
@@ -280,6 +281,18 @@ def test_what_cannot_be_packaged_leaves_nothing_behind(encoder, tmp_path, monkey
     with pytest.raises(ZeroDivisionError):
         packaged(run, {"table": TABLE, "input_level_db": None}, output)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_in_which_another_run_is_at_work_is_neither_written_nor_published(encoder, tmp_path, hub):
+    before = {file: file.stat().st_mtime_ns for file in encoder.iterdir() if file.name != ".lock"}
+    options = ["--scores", str(tmp_path / "scores.json"), "--output", str(encoder)]
+    with only_run_in(encoder):
+        with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
+            package_encoder.main([str(tmp_path / "run"), *options])
+        with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
+            publish.main([str(encoder), "me/x", "--license", "mit"])
+    assert {file: file.stat().st_mtime_ns for file in encoder.iterdir() if file.name != ".lock"} == before
+    assert hub == []
 
 
 def test_an_adapters_card_gets_the_results_of_the_report_beside_it(adapter, hub):

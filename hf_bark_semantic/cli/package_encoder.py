@@ -9,12 +9,13 @@ model card, in which every number comes from the scores that `evaluate_encoder.p
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..evaluation.packaging import package_encoder
+from ..files import read_json
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 from .route import say_next, script
 
 
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
     options = {"remote_code": args.remote_code, "license_id": args.license}
-    print(package_encoder(args.run, read_scores(args.scores), args.output, **options))
+    scores = read_scores(args.scores)
+    with only_run_in(args.output):
+        print(package_encoder(args.run, scores, args.output, **options))
     say_next(*script("publish", args.output, f"me/{args.output.resolve().name}", "--dry-run"))
 
 
@@ -39,15 +42,11 @@ def read_scores(file: Path) -> dict:
     Raises:
         ValueError: there is no such file, or it is not one of these.
     """
+    cure = f"Write it with evaluate_encoder ... --json {file}."
     try:
-        scores = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file} cannot be read ({error}). Write it with evaluate_encoder ... --json {file}."
-        ) from error
-    if not isinstance(scores, dict):
-        raise ValueError(f"{file} holds no scores. Write it with evaluate_encoder ... --json {file}.")
-    return scores
+        return read_json(file, cure=cure)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error}). {cure}") from error
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
 """What commands share whose processes write one folder: they know of each other, and no other run is at work there."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from filelock import FileLock, Timeout
 
 from ..files import remove_unfinished
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator, PartialState
+
+LOCK = ".lock"
 LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for one that still has a large share to do
 
 
-def start_processes(*, cpu: bool = False) -> Accelerator:
+def start_processes(*, cpu: bool = False) -> "Accelerator":
     """The accelerator of this process.
 
     Args:
@@ -23,6 +28,8 @@ def start_processes(*, cpu: bool = False) -> Accelerator:
     Raises:
         SystemExit: several processes were started, and each believes that it is alone.
     """
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
     accelerator = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)])
     if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
         raise SystemExit(
@@ -33,19 +40,24 @@ def start_processes(*, cpu: bool = False) -> Accelerator:
 
 
 @contextmanager
-def only_run_in(folder: Path, state: Accelerator | PartialState) -> Iterator[None]:
+def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
 
-    What a killed run left half-written there is removed.
+    What a killed run left half-written there is removed, and so is a new folder in which nothing was written.
+
+    Args:
+        folder (`Path`): that the run writes to.
+        state (`Accelerator` or `PartialState`, *optional*): of a run of several processes, whose main one does it.
 
     Raises:
         SystemExit: another run is at work there.
     """
-    if not state.is_main_process:
+    if state is not None and not state.is_main_process:
         yield
         return
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -55,6 +67,8 @@ def only_run_in(folder: Path, state: Accelerator | PartialState) -> Iterator[Non
         yield
     finally:
         lock.release()
+        if is_new and [file.name for file in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder)
 
 
 __all__ = ["only_run_in", "start_processes"]

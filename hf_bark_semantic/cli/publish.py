@@ -11,15 +11,17 @@ with --dry-run). --remote-code puts the code of an encoder beside its weights, w
 """
 
 import argparse
-import json
+import contextlib
+import os
 from pathlib import Path
 
 from huggingface_hub import RepoCard
 
 from ..conversion.hub import hub_errors
-from ..files import write_text
+from ..files import read_json, write_text
 from ..publishing import CARD, REPORT, adapter_results, add_code, add_results, publish
 from .console import errors_as_one_sentence
+from .processes import only_run_in
 from .route import say_next, script
 
 
@@ -41,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    complete_card(args.folder, args.license)
-    if args.remote_code:
-        add_code(args.folder)
-    options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
-    publish_and_print(args.folder, args.repo_id, **options)
+    may_change = args.folder.is_dir() and os.access(args.folder, os.W_OK) and not args.dry_run
+    with only_run_in(args.folder) if may_change else contextlib.nullcontext():
+        complete_card(args.folder, args.license)
+        if args.remote_code:
+            add_code(args.folder)
+        options = {"private": args.private, "dry_run": args.dry_run, "leave_others": args.leave_others}
+        publish_and_print(args.folder, args.repo_id, **options)
     if args.dry_run:
         flags = [name for name in ("private", "leave_others", "remote_code") if getattr(args, name)]
         say_next(*script("publish", args.folder, args.repo_id, *(f"--{name.replace('_', '-')}" for name in flags)))
@@ -61,7 +65,7 @@ def complete_card(folder: Path, license_id: str | None) -> None:
         card.data["license"] = license_id
         write_text(path, str(card))
     if (folder / "bundle.json").is_file() and report.is_file():
-        results = adapter_results(json.loads(report.read_text(encoding="utf-8")))
+        results = adapter_results(read_json(report))
         card = add_results(path.read_text(encoding="utf-8"), results, name=folder.resolve().parent.name)
         write_text(path, card)
 

@@ -420,11 +420,11 @@ STAGES = {
         ),
         Stage(
             "package_encoder", inputs_of_packaging, package,
-            lambda output: digests(output, "*"), refuses_a_second=False,
+            lambda output: digests(output, "*"),
         ),
         Stage(
             "publish", inputs_of_publication, publish_folder, outcome_of_publication,
-            refuses_a_second=False, writes=False, start=hub,
+            writes=False, start=hub,
         ),
         Stage(
             "app", inputs_of_batch, speak_on_page, outcome_of_batch, refuses_a_second=False, writes=False,
