@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         server = subprocess.Popen([*command, "--port", str(args.port)], env=environment, stdout=log, stderr=log)
         try:
             load = Load(f"http://127.0.0.1:{args.port}/", psutil.Process(server.pid), files, args)
-            load.wait_until_open()
+            wait_until_open(load.address, load.server)
             load.run(Path(temporary))
             summary = load.summary()
         finally:
@@ -85,17 +85,6 @@ class Load:
         self.samples: list[dict[str, float]] = []
         self.started = self.end = 0.0
 
-    def wait_until_open(self, longest_s: float = 300.0) -> None:
-        deadline = time.monotonic() + longest_s
-        while True:
-            try:
-                self.answer("")
-                return
-            except OSError:
-                if time.monotonic() > deadline or not self.server.is_running():
-                    raise
-                time.sleep(1)
-
     def run(self, folder: Path) -> None:
         self.started = time.monotonic()
         self.end = self.started + self.args.seconds
@@ -119,22 +108,12 @@ class Load:
     def answer(self, path: str) -> float:
         """Seconds until the page has answered."""
         started = time.monotonic()
-        with urllib.request.urlopen(self.address + path, timeout=60) as answer:
-            answer.read()
+        get(self.address + path)
         return time.monotonic() - started
 
     def look(self) -> None:
-        paths = [path for path in self.files.rglob("*") if path.is_file()]
-        with self.server.oneshot():
-            self.samples.append(
-                {
-                    "s": round(time.monotonic() - self.started),
-                    "resident_mb": round(self.server.memory_info().rss / 1e6, 1),
-                    "threads": self.server.num_threads(),
-                    "open_files": self.server.num_fds(),
-                    "temporary_files": len(paths),
-                }
-            )
+        state = state_of(self.server, self.files)
+        self.samples.append({"s": round(time.monotonic() - self.started), **state})
 
     def visit(self, number: int, folder: Path, recording: np.ndarray) -> None:
         """One visitor, until the time is over: an own pitch makes an own voice."""
@@ -185,6 +164,38 @@ def _times(seconds: Sequence[float]) -> dict[str, float]:
         "count": len(seconds),
         **{name: round(float(np.percentile(seconds, share)), 3) for name, share in percentiles.items()},
     }
+
+
+def get(address: str) -> None:
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        answer.read()
+
+
+def wait_until_open(address: str, server: psutil.Process, longest_s: float = 300.0) -> None:
+    """Wait for the page of a server that has just been started.
+
+    Raises:
+        OSError: there is none after that time, or the server has ended.
+    """
+    deadline = time.monotonic() + longest_s
+    while True:
+        try:
+            return get(address)
+        except OSError:
+            if time.monotonic() > deadline or not server.is_running():
+                raise
+            time.sleep(1)
+
+
+def state_of(process: psutil.Process, temporary: Path) -> dict[str, float]:
+    """What a process holds now, and how many files are below its folder for temporary ones."""
+    with process.oneshot():
+        return {
+            "resident_mb": round(process.memory_info().rss / 1e6, 1),
+            "threads": process.num_threads(),
+            "open_files": process.num_fds(),
+            "temporary_files": sum(path.is_file() for path in temporary.rglob("*")),
+        }
 
 
 class Refused(Exception):
