@@ -180,6 +180,10 @@ def recording(folder: Path) -> None:
     cli.main(["encode", str(pickled(folder, "speech.wav"))])
 
 
+def codes_of_a_recording(folder: Path) -> None:
+    cli.main(["encode", str(array_of_objects(folder, "codes.npy"))])
+
+
 STATES = ("optimizer.bin", "random_states_0.pkl", "average.pt")
 DOORS = {
     "voice prompt with objects": voice_prompt,
@@ -195,10 +199,11 @@ DOORS = {
     "folder of pairs": folder_of_pairs,
     "config of a training": config_of_a_training,
     "recording": recording,
+    "codes of a recording": codes_of_a_recording,
 }  # fmt: skip
 
 # `encode` answers with an exit code; accelerate goes on without random states, which follow from the step here
-UNHEARD = ("recording", "random_states_0.pkl of a checkpoint")
+UNHEARD = ("recording", "codes of a recording", "random_states_0.pkl of a checkpoint")
 
 
 @pytest.mark.parametrize("door", DOORS)

