@@ -33,7 +33,7 @@ from hf_bark_semantic.corpus.shards import (
     summarize_records,
 )
 from hf_bark_semantic.corpus.texts import Sentence
-from processes import TwoNodes
+from processes import TwoNodes, on_two_processes
 from stub_corpus import SENTENCES, VOICES, generate, new_plan, new_recipe, rows_of, speak, start, work
 from tiny import random_codes, tiny_bark, tiny_bark_processor
 
@@ -499,6 +499,12 @@ def test_commands_with_parts_make_the_corpus_of_one_without(command, tmp_path, c
     generate_corpus.main([*command, "--part", "2/3"])
     assert "0 of 3 shards are there; 3 at work" in capsys.readouterr().out
     assert rows_of(tmp_path / "c") == rows_of(tmp_path / "one") and (tmp_path / "c" / "README.md").exists()
+
+
+def test_seeds_say_the_same_in_any_number_of_processes_and_rows_at_once(command, tmp_path):
+    generate_corpus.main([*command, "--output", str(tmp_path / "one")])
+    on_two_processes(generate_corpus.main, [*command, "--output", str(tmp_path / "two"), "--batch-size", "1"])
+    assert rows_of(tmp_path / "two") == rows_of(tmp_path / "one")
 
 
 @pytest.mark.slow
