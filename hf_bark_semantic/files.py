@@ -118,15 +118,15 @@ def read_json(
         error_class (`type[ValueError]`): what to raise then.
 
     Raises:
-        error_class: it is no JSON in UTF-8, is nested too deep, or holds another kind of value.
+        error_class: it is not JSON in UTF-8, is nested too deep, or holds another kind of value.
         OSError: it cannot be read.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise error_class(f"{str(path)!r} is damaged: {error}. {cure}") from error
+        raise error_class(f"{str(path)!r} is not JSON: {error}. {cure}") from error
     if not isinstance(value, kind):
-        raise error_class(f"{str(path)!r} is damaged: it holds a {type(value).__name__}, no {kind.__name__}. {cure}")
+        raise error_class(f"{str(path)!r} holds a {type(value).__name__}, and must hold a {kind.__name__}. {cure}")
     return value
 
 

@@ -233,8 +233,8 @@ def drop_tensor(folder):
     ("damage", "message"),
     [
         (lambda folder: (folder / "bundle.json").unlink(), "no bundle.json"),
-        (lambda folder: (folder / "bundle.json").write_text("["), "cannot be read"),
-        (lambda folder: (folder / "bundle.json").write_text("[]"), "no JSON object"),
+        (lambda folder: (folder / "bundle.json").write_text("["), "not JSON"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "holds a list"),
         (lambda folder: damage_bundle(folder, format=2), "format 2"),
         (lambda folder: damage_bundle(folder, ranks={"../semantic": 4}), "damaged"),
         (lambda folder: (folder / "semantic" / "adapter_config.json").unlink(), "no adapter_config.json"),
