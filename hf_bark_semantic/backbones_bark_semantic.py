@@ -2,7 +2,7 @@
 
 `build_backbone(config)` returns a module with the checkpoint's own layers, only as many as are read, and
 
-    num_frames(num_samples)                     frames of 20 ms that it makes of so many samples at 16 kHz
+    num_frames(num_samples)                     number of its frames of 20 ms for samples at 16 kHz
     forward(input_values, num_samples)          list of hidden states (batch, frames, width): what the first layer
                                                 reads, then the output of each layer; num_samples is None where no
                                                 row is padded

@@ -46,7 +46,7 @@ _BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # what torchaudi
 def explain_torchaudio_errors() -> None:
     """From now on, a torchaudio that does not fit torch fails to load with an `ImportError` that has the cure.
 
-    It does so for whoever imports it, such as transformers.
+    It does so for every import, such as transformers'.
     """
     run_around_imports(("torchaudio",), _explained)
 
@@ -92,7 +92,7 @@ class Environment:
         offline (`bool`): huggingface_hub is set to stay offline.
         hub_reachable (`bool`, *optional*): `None` where nobody asked.
         cached_models (`list[str]`): Hub ids in the local cache.
-        builtin_encoder (`str`, *optional*): folder of the encoder that the package carries.
+        builtin_encoder (`str`, *optional*): folder of the packaged encoder.
         problems (`tuple[str, ...]`): what must be repaired, with the cure.
         notes (`tuple[str, ...]`): what is missing, but not always needed.
     """

@@ -1,4 +1,4 @@
-"""What the package carries: two encoders, nano, two recordings, recipes of training and templates of model cards.
+"""The contents of the package: two encoders, nano, two recordings, training recipes and templates of model cards.
 
     default_encoder, nano_encoder, nano_bark    folders of models
     encoder_for                                 the one of the two encoders that has a Bark's tokens
@@ -209,7 +209,7 @@ def card_template(name: str) -> Path:
 
 
 def changed_files() -> list[str]:
-    """What is wrong with the models and recordings that the package carries, by their SHA-256; reads all of them.
+    """Flaws of the packaged models and recordings, found by their SHA-256; reads all of them.
 
     Returns:
         `list[str]`: a sentence for each file that is missing, another than the published one, or of no list.

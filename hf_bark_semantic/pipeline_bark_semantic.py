@@ -1,6 +1,6 @@
 """`pipeline("audio-to-bark-semantic")` as far as it needs transformers alone: recordings or codes to semantic tokens.
 
-It travels to the Hub with the encoder, for whoever has not installed this package; the package's own pipeline is the
+It is published with the encoder, for users without this package; the package's own pipeline is the
 same and reads more: [`AudioToBarkSemanticPipeline`]. Windows are `BarkSemanticEncoderModel.encode`'s; what is here
 decides what an input is and which recordings are computed together.
 """

@@ -3,7 +3,7 @@
     render_card          a template of model_cards/, values and measured results -> a card
     encoder_results      evaluation of an encoder -> results for the metadata of its card
     adapter_results      report of a fine-tuning -> the same
-    add_code             puts an encoder's code beside its weights, for whoever has not installed this package
+    add_code             puts an encoder's code beside its weights, for users without this package
     strip_paths          takes the paths of the machine that trained out of the JSON files of a folder
     check_publication    what a folder is, which of its files go, and everything that forbids it to go
     publish              the same, then one upload: weights, processor and card, or data and card

@@ -1,6 +1,6 @@
 """Who may ask the page for something: its own pages alone, and not for more than it can hold.
 
-A browser that shows somebody else's page can send requests here, too: under a name that was made to point to this
+A browser that shows another page can send requests here, too: under a name that was made to point to this
 machine (DNS rebinding), which the header `Host` tells, or from another origin, which `Origin` tells.
 """
 

@@ -179,7 +179,7 @@ class Studio:
         return unknown_words_warning(text, speaker.bark_processor.tokenizer, configs) or ""
 
     def transcript(self, clip: np.ndarray) -> str:
-        """What Whisper tiny.en, which knows English alone, hears in a clip, `(num_samples,)` at 24 kHz.
+        """The words of a clip, `(num_samples,)` at 24 kHz, by Whisper tiny.en, for English only.
 
         Raises:
             ImportError: the extra `asr` is not installed.
@@ -361,7 +361,7 @@ def read_lines(text: str | None) -> list[str]:
 
 
 def spoken_together(lines: Sequence[str]) -> list[list[str]]:
-    """Lines in their order, so many in a group as fill a batch with their pieces."""
+    """Groups of lines, in order, whose pieces fill a batch."""
     groups: list[list[str]] = []
     num_pieces = LINES_AT_ONCE
     for line in lines:

@@ -165,7 +165,7 @@ class Visit:
         with self._work(asked, request, progress) as (speaker, _):
             text = self.studio.transcript(cut_part(speaker, *_chosen_part(asked)))
         if not text:
-            raise ValueError("Whisper hears no words in this part. Write them, or choose another part.")
+            raise ValueError("Whisper recognized no words in this part. Write them, or choose another part.")
         yield text
 
     @_plain_errors

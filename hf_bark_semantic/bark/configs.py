@@ -141,7 +141,7 @@ def _typed(part, class_):
 def with_coarse_window(bark: BarkModel, length: int) -> GenerationConfig:
     """A Bark's generation config with another window of the coarse stage, and the longest history that fits beside it.
 
-    With a longer window, the coarse stage computes its whole input anew less often, and picks other tokens.
+    With a longer window, the coarse stage recomputes its whole input less often, and picks other tokens.
 
     Args:
         bark (`BarkModel`): it stays as it is.

@@ -8,7 +8,7 @@
     check_encoder         whether an encoder has a Bark's tokens
     check_bark            whether a Bark has the rates and codebooks of Suno's; its vocabularies are its own
 
-`"nano"` names the Bark that the package carries.
+`"nano"` names the packaged Bark.
 """
 
 import math

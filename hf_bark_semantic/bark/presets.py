@@ -1,4 +1,4 @@
-"""The voices that a Bark brings along, by name; nothing here loads a Bark, or torch.
+"""The preset voices of a Bark, by name; nothing here loads a Bark, or torch.
 
 voice_presets      their names, as its list of them says
 preset_language    the language of one

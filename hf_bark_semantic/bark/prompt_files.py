@@ -108,7 +108,7 @@ def _rename_old_keys(arrays: Mapping) -> Mapping:
     if coarse[0].shape != coarse[1].shape:
         raise VoicePromptError(
             f"coarse_1 has shape {coarse[0].shape} and coarse_2 {coarse[1].shape}; they are two codebooks of one "
-            "audio and must be equally long. Encode the recording anew."
+            "audio and must be equally long. Encode the recording again."
         )
     return {"semantic_prompt": arrays["text"], "coarse_prompt": np.stack(coarse), "fine_prompt": arrays["fine"]}
 

@@ -40,7 +40,7 @@ from .transformer import DecodingBatch, FineDecoder, legal_head
 from .voice_prompt import VoicePrompt
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")  # CUDA, CPU on Windows, CPU elsewhere
-CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most so many times as long as the shortest
+CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most this many times as long as the shortest
 
 
 class StageItem(NamedTuple):
@@ -297,7 +297,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
 
 
 def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:
-    """Compute the keys and values of those views anew whose window has moved, without the last id: the next step's."""
+    """Recompute keys and values of views whose window has moved, except for the last id, which the next step computes."""
     moved = [
         slot for slot, view in enumerate(views) if not setup.savings.keep_cache or view.window() != view.cached_window
     ]

@@ -228,7 +228,7 @@ class DecodingBatch:
         self.slots_of_positions = torch.arange(capacity, device=self.device)
 
     def prefill(self, slots: Sequence[int], inputs_embeds: torch.Tensor, lengths: Sequence[int]) -> None:
-        """Start rows anew in some slots.
+        """Start new rows in some slots.
 
         Args:
             slots (`Sequence[int]`): one per row, in ascending order.

@@ -194,7 +194,7 @@ class VoicePrompt:
         if not np.array_equal(coarse, codes[:NUM_COARSE_CODEBOOKS]):
             raise VoicePromptError(
                 f"{name}: coarse_prompt {coarse.shape} is not the first two rows of fine_prompt {codes.shape}, so the "
-                "two come from different audio. Encode the recording anew, or keep one with "
+                "two come from different audio. Encode the recording again, or keep one with "
                 "VoicePrompt.from_tokens_and_codes(semantic_prompt, fine_prompt)."
             )
         stated, likely = vocabularies.get("semantic_vocab_size"), _likely_vocab_size(tokens)
@@ -317,7 +317,7 @@ def join_prompts(prompts: Sequence[VoicePrompt], *, max_tokens: int = SUNO_HISTO
 
 
 def bark_of_vocabulary(semantic_vocab_size: int) -> str:
-    """What to call the Barks that have so many semantic tokens."""
+    """A name for the Barks with this number of semantic tokens."""
     names = {NANO_VOCAB_SIZE: "nano", SEMANTIC_VOCAB_SIZE: "Suno's Bark"}
     return names.get(semantic_vocab_size, f"a Bark of {semantic_vocab_size:,} semantic tokens")
 

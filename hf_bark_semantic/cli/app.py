@@ -38,7 +38,7 @@ def add_parser(commands) -> None:
         "--auth",
         type=_name_and_password,
         metavar="USER:FILE",
-        help="let in whoever types this name and the password that is the first line of FILE",
+        help="ask for this name and the password in the first line of FILE",
     )
     parser.add_argument(
         "--allowed-host",

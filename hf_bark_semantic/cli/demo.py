@@ -1,4 +1,4 @@
-"""`bark-semantic demo`: encodes, clones and speaks with what the package carries."""
+"""`bark-semantic demo`: encodes, clones and speaks with the models of the package."""
 
 import argparse
 import shlex

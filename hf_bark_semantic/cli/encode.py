@@ -125,7 +125,7 @@ def _check_words(arguments: argparse.Namespace, num_files: int) -> None:
     with_words = arguments.text is not None or arguments.transcribe
     if with_words != (arguments.bark is not None) or (arguments.text is not None and num_files != 1):
         raise UsageError(
-            "--text and --bark go together, and with one FILE: what is said in it, and Bark's id or folder; for "
+            "--text and --bark go together, and with one FILE: its words, and Bark's id or folder; for "
             "several, --transcribe and --bark"
         )
 

@@ -1,4 +1,4 @@
-"""Somebody else's corpus of Bark's tokens to one that `train_encoder.py` reads.
+"""Import a corpus of Bark's tokens from another program, for `train_encoder.py`.
 
     python -m hf_bark_semantic.cli.import_corpus fairseq manifest.tsv labels.txt --output outputs/imported
     python -m hf_bark_semantic.cli.import_corpus archives folder_of_zips --output outputs/imported

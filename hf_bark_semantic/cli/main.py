@@ -4,7 +4,7 @@
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
     speak      a text, or a recording, and a voice -> speech
     voices     the preset voices of a Bark
-    demo       encodes, clones and speaks with what the package carries
+    demo       encodes, clones and speaks with the models of the package
     app        clones, speaks and converts on a page in the browser
     encoders   which encoders have a name
     convert    an encoder in a foreign format -> a folder for from_pretrained

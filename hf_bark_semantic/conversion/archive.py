@@ -171,7 +171,7 @@ def _check_pickle(path: Path, pickled: bytes) -> frozenset[str]:
         raise error_about(
             path,
             f"asks Python to import {some(unsafe)}, which can run code, so it was not opened; weights need no such "
-            "import. If it is the settings class of a training program that you trust, save the weights anew where "
+            "import. If it is the settings class of a training program that you trust, save the weights again where "
             "that program is installed, and convert the new file: `with torch.serialization.safe_globals([TheClass]): "
             "content = torch.load(old, weights_only=True)`, then `torch.save(content['model_state_dict'], new)`. "
             "Never allow a function.",

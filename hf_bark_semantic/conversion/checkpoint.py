@@ -61,7 +61,7 @@ def _why_no_pickle(path: Path) -> str:
     if head.startswith(LEGACY_TORCH_MAGIC):
         return (
             f"{str(path)!r} was written in PyTorch's format from before version 1.6, whose sizes cannot be checked "
-            "before it is loaded. Save it anew: `torch.save(torch.load(old, weights_only=True), new)`."
+            "before it is loaded. Save it again: `torch.save(torch.load(old, weights_only=True), new)`."
         )
     return (
         f"{str(path)!r} is a Python pickle, which is never opened because it can run code. Ask its author for a "

@@ -291,7 +291,7 @@ def _check_tokens(entry: Mapping, name: str, *arrays: np.ndarray) -> None:
 
 
 def _of_length(waveform: np.ndarray, num_frames: int, late: int) -> np.ndarray:
-    """Cut `late` samples off the start, and give what is left the length of so many codec frames."""
+    """Cut `late` samples off the start, and pad or cut the rest to the length of this number of codec frames."""
     num_samples = num_frames * CODEC_HOP_LENGTH
     if abs(len(waveform) - num_samples) > CODEC_HOP_LENGTH:
         raise SourceError(f"its sound has {len(waveform)} samples at 24 kHz, and its codes have {num_samples}")

@@ -83,7 +83,7 @@ def columns_by_values(
         place, needed, columns: as in [`columns_by_name`].
 
     Raises:
-        ValueError: it cannot be told.
+        ValueError: the roles are not clear.
     """
     if columns:
         missing = [role for role in needed if role not in columns]

@@ -12,7 +12,7 @@ REMEDIES = {  # none where the sentence that describes a flaw says itself what t
     "lengths": "",
     "no file": "If the paths begin in another folder, name it: --audio-folder.",
     "no speaker": "Fill it in.",
-    "no transcript": "Write down what is said.",
+    "no transcript": "Write down its words.",
     "offset": "Correct the row.",
     "pace": "See whether they belong together.",
     "path": "Move it there; or name the folder that a table's paths begin in: --audio-folder.",

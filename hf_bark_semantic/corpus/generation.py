@@ -120,11 +120,11 @@ def generate_corpus(
     part: Part = WHOLE,
     log: Callable[[str], None] | None = None,
 ) -> None:
-    """Make what is missing of a corpus, while others may do the same for other parts of it, on any machine.
+    """Make the missing shards of a corpus; other processes, on any machine, may do the same at the same time.
 
-    Nobody waits for anybody: the shards of the part come first, then those of others that nobody has made yet. So the
-    shards of a process that is lost are made by the others, and whoever ends finds the corpus complete. Two may make
-    one shard at the same time; both make the same, and the second one gives up when the first has it.
+    No process waits for another. Each makes the shards of its part first, then the missing shards of other parts, and
+    ends when the corpus is complete. So the shards of a lost process are made, too. Two processes may make the same
+    shard at the same time; their rows are equal, and the second one stops when the first has finished it.
 
     Args:
         folder (`Path`): opened by [`open_corpus`].

@@ -1,6 +1,6 @@
 """Recordings with transcripts to a corpus of tokens and codes, through any crash; what is unfit stays out.
 
-    prepared/ corpus.json              encoder, Bark and sizes: whoever goes on must have the same
+    prepared/ corpus.json              encoder, Bark and sizes: a run that continues must have the same
               data/train-00000.parquet rows: id, text, voice, semantic_tokens, audio_codes, ...
               shards/00000.json        what was left out and why; written last
 
@@ -199,7 +199,7 @@ class _Preparation:
 
 @dataclass(frozen=True)
 class _InformedEncoder:
-    """An encoder that is passed what is said in each clip, and a Bark that expects tokens of it."""
+    """An encoder that is passed the words of each clip, and a Bark for its text-informed tokens."""
 
     encoder: SemanticEncoder
     texts: list[str]

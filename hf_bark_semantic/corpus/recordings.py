@@ -40,7 +40,7 @@ class Recording:
 
     Args:
         id (`str`): as the table names it.
-        text (`str`), voice (`str`): what is said, and by whom.
+        text (`str`), voice (`str`): its words, and the speaker.
         read (`Callable`): gives what [`load_audio`] reads, or raises a [`RecordingFlaw`].
         stamp (`str`): another one when the file has changed.
     """

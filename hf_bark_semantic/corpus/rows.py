@@ -104,7 +104,7 @@ class Clip:
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): int64; the codebook's size where a code is
             unknown.
         waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): float32, 16 kHz.
-        text (`str`): what is said.
+        text (`str`): its words.
         finish_reason (`str`): of [`SynthesisResult`]; empty for recordings.
         failed_filters (`tuple[str, ...]`): names of the filters that it fails.
         language (`str`): as in the row.

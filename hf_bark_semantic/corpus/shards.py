@@ -1,16 +1,16 @@
 """A corpus as files: Parquet shards and their records, written through any crash.
 
-Nothing is locked, so any number of machines may write to one folder: a file is whole or not there, and whoever makes a
-shard makes the same one.
+Nothing is locked, so any number of machines may write to one folder. A file is complete or missing, and every process
+that makes a shard makes the same one.
 
-    open_corpus       a folder for a corpus, new or to go on with
+    open_corpus       a folder for a corpus, new or to continue
     is_recorded       whether a shard was made, by its record
-    finished_shards   what is there and whole
-    missing_shards    the others: each of several processes looks through a part
-    write_shard       rows to a file that is there completely or not at all
+    finished_shards   the shards that are complete
+    missing_shards    the others; each of several processes checks a part
+    write_shard       writes rows to a file that is complete or missing
     shard_records     what was made, shard by shard; `summarize_records` adds it up
 
-    corpus/ corpus.json                what the rows depend on: whoever goes on must have the same
+    corpus/ corpus.json                what the rows depend on: a run that continues must have the same
             data/train-00000.parquet   rows
             shards/00000.json          counts, reasons of refusals, digest of that file; written last: "done"
             set_aside/                 files that were damaged, if any
@@ -69,7 +69,7 @@ def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Pa
 
 
 def is_recorded(folder: Path, shard: int, num_rows: int) -> bool:
-    """Whether a shard of so many planned rows was made, by its record; its rows are not read."""
+    """Whether a shard with this number of planned rows was made, by its record; its rows are not read."""
     record = _read_record(_files_of(folder, shard)[1])
     return record is not None and record["planned_rows"] == num_rows
 

@@ -135,7 +135,7 @@ def with_audio(clip: Clip, codec: EncodecModel | None) -> Clip:
 
 
 def digest_of(model: BarkSemanticEncoderModel) -> str:
-    """A digest of config and weights, so that another model of the same name is scored anew."""
+    """A digest of config and weights, so that another model of the same name is scored again."""
     digest = hashlib.sha256(model.config.to_json_string().encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())

@@ -246,7 +246,7 @@ def _mel_spectrum(waveform: np.ndarray, *, n_fft: int, window: torch.Tensor, cen
 
 
 def _package_folder(module: str, package: str, extra: str = "eval") -> Path:
-    """Where a package that carries weights is installed; it is not imported."""
+    """Where a package that contains weights is installed; it is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None:
         raise ImportError(

@@ -100,7 +100,7 @@ def render_report(
     Args:
         title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): its heading and its blocks.
         made (`dict`): from [`how_made`].
-        max_sounds (`int`): so many sounds, the first ones, are in the file; of the others only the captions.
+        max_sounds (`int`): the file contains this number of sounds, the first ones; of the others only the captions.
 
     Returns:
         `str`: one HTML file without anything outside of it.

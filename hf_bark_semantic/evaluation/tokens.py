@@ -60,7 +60,7 @@ def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[
     Args:
         model ([`BarkSemanticEncoderModel`]): in evaluation mode.
         clips (`Iterable[Clip]`): with their true tokens.
-        known_codebooks (`int`): read no more than so many codebooks of the codes.
+        known_codebooks (`int`): use at most this number of codebooks.
     """
     scores = []
     for clip in clips:

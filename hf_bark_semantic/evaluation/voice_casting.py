@@ -1,4 +1,4 @@
-"""The roles of recordings: what prompts each voice, what its clones are compared with, and what is said.
+"""The roles of recordings: the prompt of each voice, the recordings its clones are compared with, and the texts.
 
 A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
 of the person. Only long recordings without a text are cut, and a voice that has no more than one of them prompts and

@@ -33,7 +33,7 @@ class VoiceClip:
     Args:
         id (`str`): its own.
         audio (`Path`, *optional*): the recording; `None` for a text that was never recorded.
-        text (`str`): what is said; empty where it is unknown.
+        text (`str`): its words; empty if they are unknown.
         voice (`str`): who says it.
         seconds (`float`), start_s (`float`): the part of the recording.
         held_out_voice (`bool`), held_out_text (`bool`): whether no stage has learnt from voice and text.

@@ -42,7 +42,7 @@ from .shares import Share, loss_weight
 # What random_example draws: constants, because they mirror how Bark is prompted and how its fine stage runs.
 MAX_HISTORY_CLIPS = 3  # as many clips of the voice make a history, or fewer
 PROMPT_SHARE = 0.5  # fine windows whose known part is the voice history, as at the start of inference
-COPIED_SHARE = 0.2  # fine windows in which known frames are targets: inference predicts overlaps anew
+COPIED_SHARE = 0.2  # fine windows in which known frames are targets: inference predicts overlaps again
 JUNK_TAIL_SHARE = 0.5  # fine windows with codes behind the clip's end: inference leaves its own guesses there
 WHOLE = Share()
 POOLED_BATCHES = 8  # a batch is drawn from as many batches' examples, sorted by length

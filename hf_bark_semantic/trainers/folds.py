@@ -30,7 +30,7 @@ def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) ->
         `list`: from 0 to `num_folds - 1`; `None` for a clip in no fold.
 
     Raises:
-        ValueError: fewer than two folds, or too few voices or texts for so many.
+        ValueError: fewer than two folds, or too few voices or texts for this number of folds.
     """
     if num_folds < 2:
         raise ValueError(f"The number of folds is {num_folds}; it must be 2 or more.")

@@ -28,7 +28,7 @@ class Validation:
         folder (`Path`): for `best/` and `validation.json`.
         accelerator (`Accelerator`): of the training.
         every (`int`): steps between measurements.
-        patience (`int`): stop after so many measurements in a row that weren't the best.
+        patience (`int`): stop after this number of measurements without a new best one.
         best_by (`str`): the figure that decides; less is better where its name ends in "loss".
     """
 

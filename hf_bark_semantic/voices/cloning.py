@@ -2,8 +2,8 @@
 
     clone_voice       recordings + encoder + codec -> ClonedVoice
     clearest_window   the part of a recording that is taken
-    encode_clip       what is said and how it sounds: a clip's semantic tokens and codes; `encode_clips` of several
-    read_clips        what is said, without codes
+    encode_clip       a clip's semantic tokens and codes; `encode_clips` for several clips
+    read_clips        semantic tokens without codes
     encode_codes      how it sounds; `decode_codes` is the way back
 
     recording ──> clearest_window ──┬──> encoder ──> semantic tokens ──┐
@@ -53,7 +53,7 @@ class ClonedVoice:
         windows (`tuple[PromptWindow, ...]`): the part of each recording that was taken.
         reports (`tuple[PromptReport, ...]`): of each part, with measures of its sound.
         confidence (`float`): the encoder's mean probability of its tokens.
-        texts (`tuple[str, ...]`): what is said in each part, where it was transcribed.
+        texts (`tuple[str, ...]`): the words of each part, if it was transcribed.
     """
 
     prompt: VoicePrompt
@@ -84,7 +84,7 @@ def clone_voice(
         codec (`EncodecModel`): `load_codec()`, or `bark.codec_model`.
         histories (`HistoryLengths`): how much the Bark reads, `bark_generation_configs(bark).history_lengths`; the
             default is Suno's.
-        transcribe (`Callable`, *optional*): gives what is said in a waveform, `(num_samples,)` at 16 kHz, such as a
+        transcribe (`Callable`, *optional*): returns the words of a waveform, `(num_samples,)` at 16 kHz, such as a
             speech recognizer of [`load_transcriber`]. With the `bark` of these tokens, they are text-informed where
             words are heard.
         bark (`TextInformedDecoder`, *optional*): as in [`encode_clip`].
@@ -198,7 +198,7 @@ def encode_clip(
     text: str | None = None,
     bark: TextInformedDecoder | None = None,
 ) -> dict[str, np.ndarray]:
-    """Read a clip: what is said, and how it sounds.
+    """Encode a clip to semantic tokens and codes.
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
@@ -238,7 +238,7 @@ def read_clips(
     audio_codes: Sequence[np.ndarray] | None = None,
     **words: Any,
 ) -> list[dict[str, Any]]:
-    """Read what is said in several clips at once, as [`encode_clips`] does, but give no codes.
+    """Encode several clips at once to semantic tokens, as [`encode_clips`] does, but without codes.
 
     The codec runs only for an encoder without a backbone for waveforms, and only if `audio_codes`, `(8, num_frames)`
     of each clip, are not passed. `words` are the encoder's `text`, a list of one for each clip, and `bark`.
