@@ -1,7 +1,7 @@
 """hf_bark_semantic: the audio-to-semantic encoder that Suno's Bark was published without.
 
-The public names are those of `__init__.pyi`; each is imported when it is asked for. transformers' auto classes and
-pipelines learn of the encoder and of its tasks when they are imported, before this package or after it.
+`__init__.pyi` lists the public names; each is imported on first use. The encoder and its tasks are registered with
+transformers' auto classes and pipelines, whether transformers is imported before this package or after it.
 """
 
 import lazy_loader

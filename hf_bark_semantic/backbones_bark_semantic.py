@@ -7,10 +7,9 @@
                                                 reads, then the output of each layer; num_samples is None where no
                                                 row is padded
 
-A row of a batch gives what it gives alone. transformers' own forwards don't promise that: a group norm over time sees
-the padding, convolutions smear it over the last frames, and Whisper insists on 30 s. So the layers are transformers',
-and the walk through them is written here. Training-time masking and layer drop of the backbones are left out on
-purpose.
+A row gives the same result in a batch as alone. transformers' own forwards don't guarantee this: a group norm over
+time includes the padding, convolutions smear it over the last frames, and Whisper requires 30 s. So this module uses
+transformers' layers, but runs them itself. Masking and layer drop of the backbones in training are left out on purpose.
 """
 
 import copy
@@ -52,7 +51,7 @@ def zero_padding(hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torc
 
 
 class _Backbone(nn.Module):
-    """What the families share: a cut checkpoint, and the walk through its transformer layers."""
+    """The common part of all families: a shortened checkpoint, and the loop over its transformer layers."""
 
     model: PreTrainedModel
 
@@ -178,7 +177,7 @@ class _SpectrogramBackbone(_Backbone):
 
 
 class WhisperBackbone(_SpectrogramBackbone):
-    """The encoder of Whisper on the real length of the audio, up to 30 s, never padded to 30 s."""
+    """The encoder of Whisper on the real length of the audio, at most 30 s, without padding to 30 s."""
 
     spectrogram_hop_s = 0.01
     spectrogram_delay_s = 0.0  # column m is centred on m / 100 s

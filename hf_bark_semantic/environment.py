@@ -1,7 +1,7 @@
-"""Is this Python able to run the package? Answers for `import hf_bark_semantic` and for `bark-semantic doctor`.
+"""Checks whether this Python can run the package, for `import hf_bark_semantic` and `bark-semantic doctor`.
 
-    explain_torchaudio_errors    a broken torchaudio becomes an ImportError that names the cure
-    torchaudio_problem           the same check, asked for
+    explain_torchaudio_errors    a broken torchaudio raises an ImportError that says what to type
+    torchaudio_problem           the same check, on request
     inspect_environment          versions, devices, cached models, and what is wrong with them
 
 transformers imports torchaudio by itself, so a torchaudio of another build than torch breaks the import of its models

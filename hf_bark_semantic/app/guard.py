@@ -1,4 +1,4 @@
-"""Who may ask the page for something: its own pages alone, and not for more than it can hold.
+"""Which requests the page accepts: only those of its own pages, up to a maximum size.
 
 A browser that shows another page can send requests here, too: under a name that was made to point to this
 machine (DNS rebinding), which the header `Host` tells, or from another origin, which `Origin` tells.

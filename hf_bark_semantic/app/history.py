@@ -1,6 +1,6 @@
-"""What a visitor had said: texts, voices and settings, kept in the visitor's browser.
+"""The history of a visitor: texts, voices and settings, stored in the visitor's browser.
 
-The same seed says the same again, so no sound is kept.
+The same seed gives the same speech again, so no audio is stored.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ def remember(history: list[dict[str, Any]], bark: str, values: dict[str, Any]) -
 
 
 def labels(history: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """How a menu shows the entries, and their places; favourites first."""
+    """The entries as a menu shows them, with their places; favourites first."""
     shown = []
     for i, entry in enumerate(history):
         text = " ".join(str(entry.get("text")).split())

@@ -1,4 +1,4 @@
-"""One computation of a visitor: how far it is, and whether it was cancelled."""
+"""One computation of a visitor: its progress, and whether it was cancelled."""
 
 import math
 import threading

@@ -1,4 +1,4 @@
-"""How the page looks: fonts of the system, and text that contrasts with its ground by 4.5 to 1 or more."""
+"""The look of the page: system fonts, and a contrast of text and background of at least 4.5 to 1."""
 
 import gradio as gr
 

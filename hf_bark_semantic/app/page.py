@@ -1,4 +1,4 @@
-"""`bark-semantic app`: a page on this machine on which voices are cloned, speak and are converted.
+"""`bark-semantic app`: a page on this machine that clones voices, speaks with them and converts recordings.
 
     serve         loads the models and shows the page, until it is interrupted
     build_page    the page over a `Studio`
@@ -8,9 +8,9 @@
                             ├── Convert   recording ──> the same words in the voice
                             └── Batch     lines ──> a zip of recordings
 
-Recordings and texts stay on the machine: the page loads nothing from elsewhere (and forbids the browser to), reports
-nothing, and has no public link. On the loopback address the voices of the one user are kept in a folder; on any other,
-in the visitors' browsers alone. So is what they had said.
+Recordings and texts stay on the machine: the page loads nothing from other sites (and forbids it to the browser),
+reports nothing, and has no public link. On the loopback address the voices of the one user are stored in a folder; on
+any other, only in the visitors' browsers. The history is always stored in the browser.
 """
 
 import json
@@ -254,12 +254,12 @@ def _connect_menus(visit: Visit, menus: _Menus, unknown: gr.Markdown) -> None:
 
 
 def _models(visit: Visit) -> set[gr.Component]:
-    """What every computation needs to know."""
+    """The inputs of every computation."""
     return {visit.fields.bark, visit.fields.adapter, visit.fields.num_cancelled}
 
 
 def _add_settings(visit: Visit) -> list[gr.Component]:
-    """The settings of speech, which stand below all tabs, and are made before."""
+    """The settings of speech; they are shown below all tabs and created before them."""
     fields = visit.fields
     fields.seed = gr.Number(
         0, label="Seed", precision=0, minimum=0, info="Another seed gives another version.", render=False
@@ -384,7 +384,7 @@ def _speech_tab(
     settings: list[gr.Component],
     below: Callable[[], None] | None = None,
 ) -> _SpeechTab:
-    """What is to be said, and the file that is made of it."""
+    """A text, and the file of its speech."""
     with gr.Row(equal_height=False):
         with gr.Column():
             content.render()
@@ -419,7 +419,7 @@ def _offer_example(recording: gr.Audio, words: str) -> None:
 
 
 def _add_cues(text: gr.Textbox) -> None:
-    """Buttons for what cannot easily be typed."""
+    """Buttons for symbols that are hard to type."""
     with gr.Row():
         for cue in CUES:
             button = gr.Button(cue, size="sm", min_width=60)
@@ -427,7 +427,7 @@ def _add_cues(text: gr.Textbox) -> None:
 
 
 def _add_history(visit: Visit, tab: _SpeechTab, settings: list[gr.Component]) -> None:
-    """What was said, with buttons that say it again; the visitor's browser keeps it."""
+    """The history, with buttons that speak an entry again; the visitor's browser stores it."""
     fields = visit.fields
     fields.said = tab.outputs[1]
     with gr.Row():
@@ -478,7 +478,7 @@ def _recording(label: str, elem_id: str) -> gr.Audio:
 
 
 def _reset(event: Callable, values: dict[gr.Component, Any]) -> None:
-    """Set components to values in the browser at once, so that no result of before stands beside what comes."""
+    """Set components to values in the browser at once, so that no old result is shown beside a new one."""
     event(None, None, list(values), js=f"() => {json.dumps(list(values.values()))}")
 
 

@@ -1,10 +1,10 @@
-"""What runs in the visitor's browser: templates and scripts of the page's `gr.HTML` components.
+"""Templates and scripts of the page's `gr.HTML` components, which run in the visitor's browser.
 
 OVERVIEW, DRAG    a recording and the part of it that was chosen, which the pointer and the arrow keys move
 PLAYER            plays pieces of speech one after the other, as they come
 LINES             a table of lines, each with a button that plays it
 
-A template would execute what a visitor wrote, so texts are put into the page by scripts, as text.
+A template would run code in a visitor's text, so scripts insert texts as plain text.
 """
 
 OVERVIEW = """${value ? `<svg viewBox="0 -1 ${value.peaks.length} 2" preserveAspectRatio="none" tabindex="0"

@@ -3,7 +3,7 @@
     pack, unpack    a voice prompt as text, for the visitor's browser
     Shelf           the voices of the one user of a machine, in a folder
 
-What comes out of a browser is foreign: it is read as any file of others is.
+Data from a browser is not trusted: it is read like any untrusted file.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""What the page of `bark-semantic app` does, without the page.
+"""The functions behind the page of `bark-semantic app`, without the page itself.
 
     Studio        Barks and adapters, loaded when they are first needed; one computation at a time, for all visitors
     cut_part, encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt

@@ -50,7 +50,7 @@ NOTHING_READ = ("", None, "", [])  # of the part of a recording: words, its soun
 
 
 def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
-    """Show the library's errors on the page as they are: they are written for people. To cancel is no error."""
+    """Show the library's messages on the page; they are written for people. Cancelling is not an error."""
 
     @wraps(handler)
     def shown(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator:

@@ -1,4 +1,4 @@
-"""What there is to say about a part of a recording that may become a voice, in words."""
+"""Descriptions of a part of a recording that may become a voice, in words."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ MAX_UNSURE = 3  # moments that are named
 
 
 def describe_part(clip: np.ndarray, confidence: np.ndarray, histories: HistoryLengths) -> str:
-    """Say how good a prompt a part makes, and where the encoder is unsure.
+    """Describe how good a prompt a part makes, and where the encoder is unsure.
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): the part at 24 kHz.

@@ -1,4 +1,4 @@
-"""Waveforms: read from anywhere, resampled, written."""
+"""Waveforms: reading from many sources, resampling, writing."""
 
 from .decoding import AudioError, open_sound
 from .loading import (

@@ -1,4 +1,4 @@
-"""Sound files to samples, block by block: what each container needs, and what its errors say.
+"""Decode audio files to samples, block by block, and explain the decoders' errors.
 
     open_sound    path or bytes  ->  its rate, what it announces, and its samples in blocks
 
@@ -142,7 +142,7 @@ def _zip_archive(head: bytes) -> str | None:
 
 
 def _cut_off(head: bytes, file: BinaryIO) -> str | None:
-    """Decoders read what is left of a file without a word, so the size that it announces is compared here."""
+    """Decoders read a truncated file without an error, so the size that it announces is compared here."""
     size = file.seek(0, io.SEEK_END)
     announced = _announced_size(head, file, size)
     file.seek(0)
@@ -152,7 +152,7 @@ def _cut_off(head: bytes, file: BinaryIO) -> str | None:
 
 
 def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
-    """Bytes that a file should have by its own account; 0 where it does not say."""
+    """Bytes that a file announces; 0 if it does not."""
     if head[:4] == b"RIFF":
         announced = 8 + int.from_bytes(head[4:8], "little")
         return 0 if announced > 2**31 else announced  # programs that stream announce 2 or 4 GiB
@@ -176,7 +176,8 @@ def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
 def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:
     """Read the size of an element: where it ends, and its value, `None` for one that is still being recorded.
 
-    As many zeros as lead the first byte, so many bytes follow it; all ones mean unknown (RFC 8794, 4.4 and 6.2).
+    The number of leading zeros of the first byte is the number of bytes after it; all ones mean unknown (RFC 8794, 4.4
+    and 6.2).
     """
     num_bytes = 9 - (head[start : start + 1] or b"\1")[0].bit_length()
     ones = (1 << 7 * num_bytes) - 1
@@ -391,7 +392,7 @@ def _joined(first: "av.AudioFrame", frames: "Iterator[av.AudioFrame]") -> Iterat
 
 @contextmanager
 def _explained(name: str, errors: tuple[type[Exception], ...], file: BinaryIO | None = None) -> Iterator[None]:
-    """A decoder's error as one that names the file, what is wrong with it and what to do."""
+    """Replace a decoder's error by one that names the file, the problem and what to do."""
     try:
         yield
     except errors as error:

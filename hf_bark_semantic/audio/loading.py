@@ -5,7 +5,7 @@
     save_audio          the way back, to a file; `within_full_scale` makes it as loud as every file can be
     list_audio_files    the files behind a list of files and folders, and `unread_files` those that are none
 
-decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Whatever cannot be a
+decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Audio that cannot be a
 recording of a voice is refused here with an `AudioError`, so that no other module has to check.
 """
 
@@ -47,7 +47,7 @@ SAVED_FORMATS = {
 
 
 class FileNote(Protocol):
-    """What a sound file says of itself, such as `Provenance`."""
+    """A comment of an audio file, such as `Provenance`."""
 
     def write_to(self, sound: "soundfile.SoundFile") -> None:
         """Write into a file that is open for writing and has no samples yet."""

@@ -1,4 +1,4 @@
-"""What a Bark's generation config says: the ids, lengths and rates of its stages. Nothing of Suno's is assumed."""
+"""The ids, lengths and rates of a Bark's stages, from its generation config. No value of Suno's is assumed."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SUNO_TEMPERATURES = {"semantic": 0.7, "coarse": 0.7, "fine": 0.5}  # suno-ai/bar
 
 @dataclass(frozen=True)
 class HistoryLengths:
-    """How much of a voice each stage of a Bark reads; the default is Suno's.
+    """How much of a voice prompt each stage of a Bark uses; the default is for Suno's.
 
     Args:
         semantic_tokens (`int`): the semantic stage's.

@@ -1,4 +1,4 @@
-"""What Bark's three models are trained on: a clip's tokens and codes, laid out as inference runs them.
+"""Training examples for Bark's three models: the tokens and codes of a clip, in the layout of inference.
 
     Utterance           one clip: text ids, semantic tokens, codec codes
     semantic_example    text + voice history, infer token -> semantic tokens, end

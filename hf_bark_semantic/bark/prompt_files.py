@@ -1,7 +1,7 @@
-"""What Bark programs write as a voice prompt: the entries of an .npz or a dict, read without trusting the file.
+"""Files of voice prompts by Bark programs: the entries of an .npz or a dict, read without trusting the file.
 
-A prompt's tokens mean something to the Bark that they were made for only. The .npz does not say which that is, so this
-package writes the two vocabulary sizes into the comment of the zip archive, which all other programs overlook.
+A prompt's tokens are only valid for the Bark that they were made for. The .npz does not name it, so this package
+writes the two vocabulary sizes into the comment of the zip archive, which all other programs ignore.
 """
 
 import json

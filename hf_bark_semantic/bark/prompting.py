@@ -1,4 +1,4 @@
-"""Bark's input layout: what each stage reads of a text, of a voice, and of what it has generated so far.
+"""Bark's input layout: how each stage uses a text, a voice, and the ids that it has generated so far.
 
     text_to_ids, check_text   a text -> the ids of Bark's tokenizer; whether Bark reads as many at once
     text_prefix               text ids and a voice -> the first positions of the text stage

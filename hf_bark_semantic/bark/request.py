@@ -1,4 +1,4 @@
-"""What Bark is asked to say, and its answer.
+"""A request to Bark, and its result.
 
 SynthesisRequest    a text or semantic tokens, a voice, a seed, and how the stages pick their tokens
 SynthesisResult     its tokens, codes and waveform
@@ -111,7 +111,7 @@ class SynthesisResult:
 
 
 def flaw_of(finish_reason: str) -> int:
-    """How much may be missing after a finish reason: 0 nothing, more the worse."""
+    """The severity of a finish reason: 0 if nothing is missing, larger if more may be missing."""
     return 1 + FLAWS.index(finish_reason) if finish_reason in FLAWS else 0
 
 

@@ -1,4 +1,4 @@
-"""How a stage picks tokens from logits.
+"""How a stage chooses tokens from logits.
 
 Sampling       the rule by which one stage picks tokens
 Guidance       how much text, tokens and voice count: classifier-free guidance

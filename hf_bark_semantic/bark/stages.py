@@ -297,7 +297,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
 
 
 def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:
-    """Recompute keys and values of views whose window has moved, except for the last id, which the next step computes."""
+    """Recompute keys and values of views whose window has moved, except those of the last id: the next step does."""
     moved = [
         slot for slot, view in enumerate(views) if not setup.savings.keep_cache or view.window() != view.cached_window
     ]

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, errors as one sentence, options, and loading of models.
+"""Shared by the commands: exit codes, errors as one sentence, options, and loading of models.
 
 Nothing here imports torch, transformers or numpy before it is called.
 """
@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done at all."""
+    """The command cannot be run at all."""
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Param
 
 
 def message(error: BaseException) -> str:
-    """What an error says; of the system's, the reason and the file alone."""
+    """The message of an error; for system errors, only the reason and the file."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.strerror}: {os.fspath(error.filename)!r}"
     return str(error).strip() or type(error).__name__
@@ -97,7 +97,7 @@ def make_folder(folder: Path) -> None:
 
 
 def prepare_output(path: Path, endings: Iterable[str], *, overwrite: bool, inputs: Iterable[str | Path]) -> None:
-    """See that the file of `--output` can be written before anything is computed, and make its folder.
+    """Check that the file of `--output` can be written before anything is computed, and make its folder.
 
     Args:
         path (`Path`): the file.
@@ -140,7 +140,7 @@ def check_places(*places: str | None) -> None:
 
 
 def at_least(least: int, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
-    """What reads an `int`, or a `float`, of an option that must be as large."""
+    """A reader for an option that must be an `int`, or a `float`, of at least this size."""
 
     def read(text: str) -> Any:
         try:
@@ -188,7 +188,7 @@ def add_transcript_arguments(group: Any) -> None:
 
 
 def load_transcriber(arguments: argparse.Namespace) -> Callable[[Any], str] | None:
-    """What writes down a waveform, `(num_samples,)` at 16 kHz, where that was asked for; the small Whisper on the CPU.
+    """A function that transcribes a waveform, `(num_samples,)` at 16 kHz, if requested; the small Whisper on the CPU.
 
     Raises:
         UsageError: it cannot be loaded; where its packages are missing, the message names the extra.

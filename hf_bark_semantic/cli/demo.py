@@ -26,7 +26,7 @@ def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Type the commands that a newcomer would."""
+    """Run the commands that a new user would type."""
     from ..audio import load_audio, save_audio
     from ..bark.loading import load_bark_processor
     from ..configuration_bark_semantic import CODEC_SAMPLING_RATE

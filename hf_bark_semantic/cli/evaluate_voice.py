@@ -20,7 +20,7 @@ prompts and enrols only; its clones say sentences of --texts, or those of the ot
     clone      the texts in the cloned voice, in each of --conditions
 
 Every scored trial is a line of `trials-*.jsonl` in the output folder, its sound in `audio/`; `voices.json` names the
-recordings' roles. Started again, the command goes on where it was. Of all trials it writes `summary.json`,
+recordings' roles. When it is started again, the command continues. From all trials it writes `summary.json`,
 `trials.parquet`, `report.html`, one file that people can listen to and pass on, and `model_card_rows.md`.
 """
 

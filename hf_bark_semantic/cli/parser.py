@@ -1,6 +1,6 @@
-"""How the commands of `bark-semantic` read what was typed.
+"""How the commands of `bark-semantic` read their options.
 
-CommandParser      names the nearest of what exists for a typo, and shows examples below its help
+CommandParser      suggests the nearest name for a typing error, and shows examples below its help
 complete_paths     lets a shell complete the values that are files and folders
 """
 

@@ -1,4 +1,4 @@
-"""What commands share whose processes write one folder: they know of each other, and no other run is at work there."""
+"""For commands whose processes write to one folder: they know of each other, and no other run may use the folder."""
 
 import os
 import shutil
@@ -43,11 +43,11 @@ def start_processes(*, cpu: bool = False) -> "Accelerator":
 def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
 
-    What a killed run left half-written there is removed, and so is a new folder in which nothing was written.
+    Unfinished files of a killed run are removed, and so is a new folder in which nothing was written.
 
     Args:
-        folder (`Path`): that the run writes to.
-        state (`Accelerator` or `PartialState`, *optional*): of a run of several processes, whose main one does it.
+        folder (`Path`): the output of the run.
+        state (`Accelerator` or `PartialState`, *optional*): of a run with several processes; only the main one locks the folder.
 
     Raises:
         SystemExit: another run is at work there.

@@ -1,4 +1,4 @@
-"""How far `bark-semantic encode` is: a bar of the files, and below it one of the seconds that are being encoded."""
+"""Progress of `bark-semantic encode`: a bar for the files, and below it one for the seconds of a long file."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ class EncodingProgress:
 
     @contextmanager
     def encoding(self, seconds: float) -> Iterator[Callable[[int], None]]:
-        """Show how much of some audio is encoded; what is yielded is called with each number of tokens.
+        """Show the progress within some audio; call the yielded function with each number of finished tokens.
 
         Args:
             seconds (`float`): of all of it.

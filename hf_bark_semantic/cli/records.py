@@ -26,7 +26,7 @@ SHOWN_FILES = 20  # of those in a folder that are no audio
 def input_files(paths: list[str]) -> dict[str | Path, str | None]:
     """The files behind files and folders in their order, each once, and what is wrong with those that aren't there.
 
-    What isn't there is named as it was typed.
+    Missing files are named as they were typed.
     """
     files: dict[str | Path, str | None] = {}
     for path in paths:
@@ -59,7 +59,7 @@ def _audio_below(folder: str) -> list[Path]:
 def encode_files(
     files: list[Path], encoder, progress: EncodingProgress, *, top_k: int | None, batch_size: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Give one record per file, in order; the audio of at most one group is in memory."""
+    """Yield one record per file, in order; the audio of at most one group is in memory."""
     from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, which a wrong path need not wait for
 
     params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}

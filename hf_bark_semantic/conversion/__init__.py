@@ -1,1 +1,1 @@
-"""Other people's checkpoints as Transformers models."""
+"""Checkpoints of other programs as Transformers models."""

@@ -1,7 +1,7 @@
-"""Files of `torch.save`, read without ever running what their pickle asks for.
+"""Files of `torch.save`, read without running code from their pickle.
 
-A checkpoint is foreign: what it declares is compared with what it must be and with the size of its file before memory
-is taken for it.
+A checkpoint is not trusted: its declared shapes are checked, and compared with the size of its file, before memory is
+allocated for them.
 """
 
 import logging

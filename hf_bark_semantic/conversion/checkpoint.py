@@ -1,4 +1,4 @@
-"""What every foreign checkpoint is checked for, and the error that says what is wrong with it."""
+"""Checks for every checkpoint of another program, and their error."""
 
 import os
 import re

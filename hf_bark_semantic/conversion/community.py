@@ -1,4 +1,4 @@
-"""Encoders that others have published for Suno's Bark: from the Hub to a folder for `from_pretrained`, once.
+"""Encoders by others for Suno's Bark: downloaded from the Hub and converted to a folder for `from_pretrained`, once.
 
     COMMUNITY            which there are, by name
     community_encoder    the folder of one, which is made where it is not there yet

@@ -1,4 +1,4 @@
-"""Other people's checkpoints as Transformers models.
+"""Checkpoints of other programs as Transformers models.
 
     checkpoint       checks and errors that all formats share
     archive          files of `torch.save`, read without running what their pickle asks for

@@ -1,4 +1,4 @@
-"""Files of the Hub, and why one is not there.
+"""Files of the Hub, and the reason if one is missing.
 
 hub_file      a file of a repository, from the cache or fetched, and the commit that it is of
 hub_errors    errors inside that the Hub led to become one sentence
@@ -27,7 +27,7 @@ HUB = "https://huggingface.co"
 
 
 class HubError(OSError):
-    """The Hub did not give something; the message says what, why and the way out."""
+    """Something could not be downloaded from the Hub; the message says what, why and what to do."""
 
 
 def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[Path, str]:

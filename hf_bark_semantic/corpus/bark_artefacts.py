@@ -1,4 +1,4 @@
-"""Real artefacts of Bark that people have published, as rows in folds that share neither voice nor sentence.
+"""Published artefacts of Bark, as rows in folds that share neither voice nor sentence.
 
     pair_rows      tokens and codes with the audio that Bark made of them
     preset_rows    Suno's presets in 13 languages: tokens and codes with two renderings of their audio

@@ -1,7 +1,7 @@
-"""Bark's published artefacts, from where they are public to the folder that the corpus is prepared from.
+"""Download Bark's published artefacts to the folder that the corpus is prepared from.
 
     fetch_artefacts      all of it into a folder; what is there stays, what cannot be had is returned by name
-    Missing              one of those, with what it costs
+    Missing              an artefact that could not be downloaded, with its number of tokens
 
 `bark_sources.json` names every clip with its number of tokens, the digests of its tokens and codes (`digest`,
 `community`) and of its sound (`pcm`: SHA-256 of the 16-bit samples, 16 digits), and its files: repository, revision,
@@ -54,7 +54,7 @@ _COMMENT_KEYS = (b"semantic_prompt", b"coarse_prompt")
 
 @dataclass(frozen=True)
 class Missing:
-    """What could not be had: its part and name, its tokens, and why."""
+    """An artefact that could not be downloaded: its part and name, its tokens, and the reason."""
 
     part: str
     name: str

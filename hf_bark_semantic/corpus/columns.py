@@ -1,4 +1,4 @@
-"""Which column of a table holds what: by its name, by `--columns` or, without a header, by its values.
+"""The role of each column of a table: by its name, by `--columns` or, without a header, by its values.
 
 columns_by_name      names of columns -> their roles
 columns_by_values    rows without a header -> the roles of their columns

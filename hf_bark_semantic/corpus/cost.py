@@ -1,4 +1,4 @@
-"""What a corpus will cost, before it is generated: hours of computing, and space."""
+"""The cost of a corpus before it is generated: hours of computation, and disk space."""
 
 import shutil
 import time

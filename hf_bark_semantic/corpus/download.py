@@ -1,4 +1,4 @@
-"""Public files over HTTPS: checked, whole or not there, and not fetched twice.
+"""Public files over HTTPS: checked, complete or missing, and not downloaded twice.
 
 Downloads            a folder of what was fetched, by repository, revision and path
 SourceError          why a file is not there
@@ -25,7 +25,7 @@ LATER_STATUS = (429, 500, 502, 503, 504)  # worth another try
 
 
 class SourceError(ValueError):
-    """A source is gone, cannot be reached, or is not what it was."""
+    """A source no longer exists, cannot be reached, or has changed."""
 
 
 @dataclass

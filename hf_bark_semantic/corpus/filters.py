@@ -1,4 +1,4 @@
-"""Which utterances of Bark are kept in a corpus: measures of each, their limits, and the names of those it fails.
+"""Filters for the utterances of a corpus: measurements, their limits, and the names of the filters that one fails.
 
     measure            numbers of an utterance
     Filters            their limits; `failed` names those that an utterance breaks

@@ -1,4 +1,4 @@
-"""Why recordings are left out, and what can be done about it.
+"""Reasons why recordings are left out, and what to do.
 
 RecordingFlaw     what is wrong with one
 describe_flaws    a table of all that were left out, by kind

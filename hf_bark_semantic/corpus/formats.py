@@ -1,4 +1,4 @@
-"""Other people's layouts of tokens and their audio: read pair by pair, and written for their programs.
+"""Layouts of tokens and their audio in other programs: read pair by pair, and written for these programs.
 
     read_fairseq      manifest.tsv + labels.txt (or .km)
     read_archives     the community's zips: semantic/0.npy + wav/0.wav, packed in any way, or unpacked

@@ -53,7 +53,7 @@ Pairs = Iterator[tuple[str, Callable[[], Pair]]]
 def import_pairs(
     pairs: Pairs, folder: str | os.PathLike, *, source: str = "pair", origin: str = "", rows_per_shard: int = 64
 ) -> list[tuple[str, str]]:
-    """Write pairs as a corpus with audio. Killed, it goes on where it was; what has changed since is done again.
+    """Write pairs as a corpus with audio. The next call continues a killed one; changed inputs are processed again.
 
     Args:
         pairs: of one of the readers.

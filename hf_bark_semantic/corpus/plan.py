@@ -1,4 +1,4 @@
-"""What a corpus of Bark's own speech says: texts x voices x temperatures.
+"""The plan of a corpus of Bark's own speech: texts x voices x temperatures.
 
     CorpusPlan    what row `i` says, in which voice, at which temperatures, with which seed
 

@@ -1,4 +1,4 @@
-"""Recordings with transcripts to a corpus of tokens and codes, through any crash; what is unfit stays out.
+"""Turn recordings with transcripts into a corpus of tokens and codes, through crashes and without unfit recordings.
 
     prepared/ corpus.json              encoder, Bark and sizes: a run that continues must have the same
               data/train-00000.parquet rows: id, text, voice, semantic_tokens, audio_codes, ...
@@ -54,7 +54,7 @@ def prepare_recordings(
     decoder: TextInformedDecoder | None = None,
     rows_per_shard: int = 16,
 ) -> list[tuple[str, str, str]]:
-    """Encode recordings into a folder. Killed, it goes on where it was; what has changed since is done again.
+    """Encode recordings into a folder. A killed call is continued by the next one; changed inputs are processed again.
 
     Several processes share the work. Rows and their order depend neither on their number nor on kills.
 

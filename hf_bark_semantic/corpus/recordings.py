@@ -1,4 +1,4 @@
-"""Recordings with transcripts, as people keep them: in a table, a `datasets` folder or on the Hub.
+"""Recordings with transcripts: in a table, in a `datasets` folder or on the Hub.
 
 read_recordings    -> recordings, none of them opened yet
 """

@@ -1,4 +1,4 @@
-"""Tables of texts and of recordings, as people have them, in one reader.
+"""One reader for tables of texts and of recordings.
 
 read_table    .csv, .tsv, .txt (LJSpeech, piper, XTTS, VITS, Common Voice, Excel), .jsonl, .json (NeMo) -> Table
 Table         which column is what, and its rows

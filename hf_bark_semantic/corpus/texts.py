@@ -1,4 +1,4 @@
-"""Sentences for Bark to speak: read from the files that people have, cut to what Bark speaks at once.
+"""Sentences for Bark to speak: read from files, and cut to the length of one generation.
 
 load_sentences        a table that [`read_table`] reads, a .txt of texts, a `datasets` folder or Hub id -> sentences
 speakable_sentences   the same without repetitions, long ones cut
@@ -27,7 +27,7 @@ _CLAUSE_END = re.compile(r"[.,;:!?…。、，！？।](?:\s+|(?=[^\x00-\x7f]))
 
 
 class Sentence(NamedTuple):
-    """What is to be said, and in which of Bark's languages, where that is known."""
+    """A text, and its language if it is known."""
 
     text: str
     language: str | None = None

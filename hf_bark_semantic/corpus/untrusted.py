@@ -1,4 +1,4 @@
-"""Arrays and archives from anywhere, which are read without running or believing what they hold.
+"""Arrays and archives from untrusted sources, read without running code and without trusting their sizes.
 
 read_array      an .npy file: never unpickled, and as large as its header says
 open_archive    a zip: refused if a member points outside of it, or if it unpacks to far more than it holds

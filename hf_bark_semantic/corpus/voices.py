@@ -1,4 +1,4 @@
-"""The voices of a corpus, by the names that people type."""
+"""The voices of a corpus, from the names on the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several encoders as one, on clips that none was trained on: the best weights, and what they bring.
+"""Several encoders as one, on clips that none was trained on: the best weights, and the gain in accuracy.
 
     fold_ensembles    encoders -> the ensemble of each fold, and the clips that it was trained without
     score_members     hits of every clip at every choice of weights

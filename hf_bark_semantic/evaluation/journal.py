@@ -1,4 +1,4 @@
-"""Scores that survive a kill: one JSON line each, one file for each process."""
+"""Scores that survive a killed process: one JSON line per trial, one file per process."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: files that can be read, checked and passed on without the machine that made them.
+"""The files that an evaluation writes; they can be read, checked and passed on without the machine that made them.
 
 write_results       summary.json, trials.parquet, report.html and model_card_rows.md in one folder
 required_packages   checks, before hours of work, that they can be written

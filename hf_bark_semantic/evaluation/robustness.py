@@ -1,4 +1,4 @@
-"""Tokens of human speech, whose true tokens nobody knows: how near to Bark's, and how stable when the sound changes.
+"""Tokens of human speech, whose true tokens are unknown: how close to Bark's, and how stable when the audio changes.
 
 human_changes     noise, a room, a change of level, resampling
 human_report      frequencies of the tokens, and how many of them stay under each change
