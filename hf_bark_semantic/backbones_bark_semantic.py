@@ -9,7 +9,7 @@
 
 A row gives the same result in a batch as alone. transformers' own forwards don't guarantee this: a group norm over
 time includes the padding, convolutions smear it over the last frames, and Whisper requires 30 s. So this module uses
-transformers' layers, but runs them itself. Masking and layer drop of the backbones in training are left out on purpose.
+transformers' layers but runs them itself. Masking and layer drop of the backbones are left out on purpose.
 """
 
 import copy

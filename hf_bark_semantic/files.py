@@ -1,16 +1,16 @@
-"""Files that are whole or not there, and how a file is known: by its fingerprint and by its first bytes.
+"""Files that are complete or missing, and how a file is recognized: by its fingerprint and by its first bytes.
 
-atomic_write        a file to write to, which takes its place when all is written
+atomic_write        a file to write to, which is renamed when it is complete
 write_text          the same for text
 write_json          the same for a value
-remove_unfinished   what killed processes have left in a folder
+remove_unfinished   removes files that killed processes left in a folder
 read_text           a text in UTF-8, or an error that names the file and the line
 read_json           the value of a file, or an error that names the file and what to do
 sha256_of_file      its fingerprint
 fingerprint         that of rows of arrays and text
-stamp_of_file       by which a changed file is noticed without being read
+stamp_of_file       size and time, to notice a changed file without reading it
 differences         between two of the values that JSON holds, by name
-foreign_content     what it holds instead of audio or a voice prompt
+foreign_content     the kind of a file that is not audio or a voice prompt
 """
 
 import contextlib
@@ -30,7 +30,7 @@ FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 @contextlib.contextmanager
 def atomic_write(path: Path, *, error_class: type[ValueError] = ValueError) -> Iterator[BinaryIO]:
-    """Open a file that takes its place only once it was written completely, also where the power fails.
+    """Open a file that is renamed only when it was written completely, even if the power fails.
 
     Args:
         path (`Path`): the file to create or to replace; its folder must exist.

@@ -1,8 +1,8 @@
-"""Heads: features, one row per semantic token, to logits over the tokens; and what neighbours say of each other.
+"""Heads: features, one row per semantic token, to logits over the tokens; and counts of neighbouring tokens.
 
 Every head is a module with
 
-    states(features, mask, labels=None)      -> what the logits are made of, one row per token
+    states(features, mask, labels=None)      -> the input of `logits`, one row per token
     logits(states)                           -> logits (batch, num_tokens, vocab_size), of any of the rows
     forward(features, mask, labels=None)     -> logits of all
     loss(features, mask, labels, smoothing)  -> (loss, logits)
@@ -11,7 +11,7 @@ Every head is a module with
 ids with -100 where there is none. Only the autoregressive head looks at `labels` for its states (teacher forcing).
 
 `TokenTransitions` counts which tokens follow each other in Bark's own token strings, and reweights the likeliest
-tokens of every position by those before and behind it.
+tokens of every position by the tokens before and after it.
 """
 
 import functools
@@ -191,7 +191,7 @@ class EmbeddingHead(_Head):
 class AutoregressiveHead(_Head):
     """A decoder that reads the features by cross-attention and its own tokens so far (github.com/huynhnhathao).
 
-    It knows how many tokens the audio has, so it never needs to stop by itself, and it decodes greedily.
+    It receives the number of tokens, so it need not predict an end, and it decodes greedily.
     """
 
     def __init__(self, config: BarkSemanticEncoderConfig):

@@ -1,4 +1,4 @@
-"""Something to do around the imports of some packages, in whatever order and by whomever they are imported."""
+"""Run code around the imports of some packages, in any order and from any module."""
 
 import sys
 from collections.abc import Callable

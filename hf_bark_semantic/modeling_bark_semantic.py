@@ -1,14 +1,14 @@
-"""Audio to Bark's semantic tokens: the model that Suno kept back, as a Transformers model.
+"""Audio to Bark's semantic tokens: the model that Suno did not publish, as a Transformers model.
 
     waveform (16 kHz) ──> backbone (layers of a speech encoder) ──┐
                                                                   ├──> one feature vector per token ──> head ──> logits
     audio codes (8, T) ──> codec front end ───────────────────────┘
 
-Features are picked at the middle of every token (`token_frames`), so what comes behind them runs at Bark's own rate,
-the logits belong to tokens, and labels are simply the tokens. Either input is enough. With both, each makes its own
-log-probabilities and the model returns their weighted mean.
+Features are taken at the middle of every token (`token_frames`). So the head runs at Bark's own rate, each row of the
+logits belongs to one token, and the labels are the tokens. One input is enough. With both, the model returns the
+weighted mean of their log-probabilities.
 
-`forward` is for training and short audio. `encode` is for users: any length, in windows, tokens out.
+`forward` is for training and short audio. `encode` is for users: it returns the tokens of audio of any length.
 """
 
 import copy
@@ -499,7 +499,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index), states
 
     def _predicted_spectrogram(self, audio_codes, num_frames):
-        """What the codes sound like to the backbone, and the valid columns and samples of each row (None for all)."""
+        """The predicted spectrogram of the codes, and the valid columns and samples of each row (None for all)."""
         longest = self.backbone.num_columns(num_samples_of_codec_frames(audio_codes.shape[2]))
         column_s = torch.arange(longest, device=audio_codes.device) * self.backbone.spectrogram_hop_s
         column_s = (column_s + self.backbone.spectrogram_delay_s).expand(audio_codes.shape[0], -1)
@@ -597,7 +597,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
 @dataclass(frozen=True)
 class Window:
-    """Part of one recording: which frames (20 ms) are read, which tokens they hold and which of those are kept."""
+    """Part of one recording: its frames (20 ms), their tokens, and the tokens that are kept."""
 
     row: int
     start_frame: int

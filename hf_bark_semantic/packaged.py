@@ -2,11 +2,11 @@
 
     default_encoder, nano_encoder, nano_bark    folders of models
     encoder_for                                 the one of the two encoders that has a Bark's tokens
-    named_encoder                               what encoders' names stand for: packaged ones, and the community's
-    bark_folder                                 what a Bark's name stands for: "nano" for the packaged one
+    named_encoder                               names of encoders: the packaged ones and the community's
+    bark_folder                                 names of Barks: "nano" for the packaged one
     example_recording, nano_recording           files
     recipe, card_template                       text files, in the wheel and in a checkout
-    changed_files                               which of the models and recordings are not as they were published
+    changed_files                               packaged models and recordings that differ from the published ones
 
 Nothing here imports torch or transformers.
 """

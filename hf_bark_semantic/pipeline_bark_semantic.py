@@ -1,8 +1,8 @@
-"""`pipeline("audio-to-bark-semantic")` as far as it needs transformers alone: recordings or codes to semantic tokens.
+"""`pipeline("audio-to-bark-semantic")` with transformers alone: recordings or codes to semantic tokens.
 
 It is published with the encoder, for users without this package; the package's own pipeline is the
-same and reads more: [`AudioToBarkSemanticPipeline`]. Windows are `BarkSemanticEncoderModel.encode`'s; what is here
-decides what an input is and which recordings are computed together.
+same and reads more formats: [`AudioToBarkSemanticPipeline`]. `BarkSemanticEncoderModel.encode` cuts the windows; this
+module recognizes the inputs and chooses which recordings are computed together.
 """
 
 import base64
@@ -23,7 +23,7 @@ TASK = "audio-to-bark-semantic"
 
 
 class BarkSemanticEncoderPipeline(Pipeline):
-    """Reads Bark's semantic tokens from recordings, codec codes, or both.
+    """Encodes recordings, codec codes, or both to Bark's semantic tokens.
 
     ```python
     from transformers import pipeline

@@ -1,6 +1,6 @@
-"""The precision in which a device multiplies matrices well.
+"""The precision in which a device multiplies matrices fast.
 
-choose_precision    bf16 where the hardware multiplies in it, else float32; and why
+choose_precision    bf16 if the hardware has bf16 instructions, otherwise float32; and why
 bf16_time           how long bf16 takes on this CPU, for each second of float32
 """
 

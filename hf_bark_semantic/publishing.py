@@ -1,15 +1,15 @@
-"""Encoders, corpora and adapters to the Hub: cards from measured figures, and nothing that does not belong there.
+"""Publish encoders, corpora and adapters on the Hub: cards from measured figures, and only files of a known kind.
 
     render_card          a template of model_cards/, values and measured results -> a card
     encoder_results      evaluation of an encoder -> results for the metadata of its card
     adapter_results      report of a fine-tuning -> the same
     add_code             puts an encoder's code beside its weights, for users without this package
-    strip_paths          takes the paths of the machine that trained out of the JSON files of a folder
-    check_publication    what a folder is, which of its files go, and everything that forbids it to go
+    strip_paths          removes the paths of the training machine from the JSON files of a folder
+    check_publication    the kind of a folder, the files that are published, and all reasons against it
     publish              the same, then one upload: weights, processor and card, or data and card
 
-What a folder is, its files tell: `config.json` of an encoder, `bundle.json` of adapters, `corpus.json` of a corpus.
-Nothing goes that is not on the list of its kind, and nothing that has to be executed to be read.
+The files show the kind of a folder: `config.json` of an encoder, `bundle.json` of adapters, `corpus.json` of a corpus.
+Only files on the list of its kind are published, and none that must be executed to be read.
 """
 
 import json
@@ -66,7 +66,7 @@ class PublishingError(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the things that are published: how it is known, what it must have, and what it may have (patterns)."""
+    """A kind of publication: its name, and the files that it must and may have (patterns)."""
 
     name: str
     repo_type: str
@@ -107,7 +107,7 @@ KINDS = (ADAPTER, CORPUS, ENCODER)
 
 @dataclass(frozen=True)
 class Publication:
-    """What goes to the Hub, or would.
+    """The files that are, or would be, uploaded to the Hub.
 
     Args:
         kind (`str`): "encoder", "adapter" or "corpus".
@@ -259,7 +259,7 @@ def add_code(folder: str | os.PathLike) -> None:
 
 
 def strip_paths(folder: str | os.PathLike) -> list[str]:
-    """Take the paths of the machine that trained out of the folder's JSON files, in place.
+    """Remove the paths of the training machine from the folder's JSON files, in place.
 
     These are `_name_or_path`, which transformers keeps for each part of a model, and the `runs` of an evaluation.
 
@@ -409,7 +409,7 @@ def render_card(
     name: str | None = None,
     results: Sequence[EvalResult] = (),
 ) -> str:
-    """Fill in a template of `model_cards/`, and put what was measured into its metadata.
+    """Fill in a template of `model_cards/`, and add the measured results to its metadata.
 
     Args:
         template (`Path`): Markdown with metadata between two `---` and Jinja's `{{ fields }}`.

@@ -1,7 +1,7 @@
-"""Linear layers on a CPU, computed by oneDNN from weights in the order that it reads fastest.
+"""Linear layers on a CPU, computed by oneDNN from weights in its fastest memory layout.
 
 PyTorch leaves float32 products to another library, which on some CPUs takes twice the time, and packs bfloat16 weights
-anew at every call. A packed copy is as large as the weights; it is worth its making from a few calls on.
+again at every call. A packed copy is as large as the weights; it pays off after a few calls.
 """
 
 from collections.abc import Callable

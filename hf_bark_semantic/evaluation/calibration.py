@@ -1,4 +1,4 @@
-"""How well an encoder's confidence agrees with its accuracy, and the temperatures that correct it.
+"""Agreement of an encoder's confidence with its accuracy, and the temperatures that correct it.
 
     clip_statistics               what a clip tells about the confidence at every temperature of a fixed grid
     expected_calibration_error    of clips at one temperature

@@ -1,4 +1,4 @@
-"""How certain a figure is: intervals, and whether two conditions really differ.
+"""Certainty of a figure: intervals, and tests whether two conditions differ.
 
     ratio_estimate       a mean, a rate or a word error rate with its interval
     paired_difference    two conditions on the same trials: difference, interval, p-value

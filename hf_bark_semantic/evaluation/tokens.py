@@ -1,4 +1,4 @@
-"""How good an encoder's tokens are: compared with the true ones, by Bark's likelihood, and without true tokens.
+"""Quality of an encoder's tokens: against the true tokens, by Bark's likelihood, and without true tokens.
 
     score_clips, summarize      hits of an encoder on clips whose tokens are known
     top_k_accuracy              the same for arrays

@@ -2,7 +2,7 @@
 
 run_trials      a list of trials, batch by batch
 write_roles     which recording prompted, enrolled and tested each voice
-results_of      what the journal holds of a plan, and its figures
+results_of      the trials of a plan in the journal, and their figures
 age_of_weights  part of the settings of a journal: other weights of the same name make other trials
 """
 

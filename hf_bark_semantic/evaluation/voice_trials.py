@@ -1,4 +1,4 @@
-"""Trials of a Bark's voices: who speaks what in whose voice.
+"""Trials of a Bark's voices: which text is spoken in which voice.
 
 plan_trials     all of them in a fixed order
 trial_record    a scored trial as a line of the journal

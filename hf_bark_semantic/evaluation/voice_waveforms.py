@@ -1,4 +1,4 @@
-"""Waveforms of trials: recordings as they are or through the codec, and what Bark says in presets and in clones."""
+"""Waveforms of trials: recordings, recordings through the codec, and Bark's speech with presets and clones."""
 
 import time
 from collections.abc import Iterator, Sequence

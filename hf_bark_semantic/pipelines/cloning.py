@@ -4,8 +4,8 @@
                             its `stream` gives speech piece by piece, its `speak_texts` speaks several texts at once
     register_pipeline       makes the task known to transformers (the package does it when it is imported)
 
-What is here decides what a voice is and which encoder reads it; [`clone_voice`], [`speak_text`] and [`convert_speech`]
-do the rest.
+This module recognizes the voice and chooses the encoder; [`clone_voice`], [`speak_text`] and [`convert_speech`] do the
+rest.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The encoder in transformers' auto classes, and the two tasks among its pipelines.
 
-Each is registered as soon as the module of transformers that keeps the register has been imported: at once where that
-happened before, later where it did not. Until then nothing here imports transformers.
+Each is registered as soon as the module of transformers with the registry has been imported: at once if that has
+happened, otherwise later. Until then nothing here imports transformers.
 """
 
 import sys

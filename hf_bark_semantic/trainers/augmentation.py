@@ -1,4 +1,4 @@
-"""Augmentation: changes of a recording that leave its tokens the same.
+"""Augmentation: changes of a recording that do not change its tokens.
 
 WaveformAugmentation      noise, rooms, gain, band limits; on the waveform of a crop, for any backbone
 SpectrogramAugmentation   other vocal tracts, masks over time and frequency; on the log-mel spectrogram of a batch,

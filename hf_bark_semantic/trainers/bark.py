@@ -1,6 +1,6 @@
 """Fine-tuning of Bark's models on recordings, one after another: FineTuning(config).run()
 
-Every model is trained by the same steps, and starts from the untouched one; so the order doesn't matter.
+Every model is trained in the same way and starts from the original one; so the order doesn't matter.
 
     output_dir/ settings.json            what the run was started with
                 probe/                   what the untouched Bark said
@@ -54,7 +54,7 @@ MAY_CHANGE += tuple(
 
 
 class FineTuning:
-    """One run: the Bark, what it is trained on, and what it is judged by.
+    """One run: the Bark, its training data, and its validation data.
 
     Args:
         config ([`BarkTrainingConfig`]): what to train, and how.
@@ -79,7 +79,7 @@ class FineTuning:
         self.arguments = self.remember(utterances)
 
     def remember(self, utterances: Sequence[Utterance]) -> dict[str, TrainingArguments]:
-        """Refuse to go on with what other settings or data have begun; or tell how each stage is trained."""
+        """Refuse to continue a run with other settings or data; otherwise print how each stage is trained."""
         arguments = {stage: self.config.training_of(stage) for stage in self.config.stages}
         chosen = {asked.mixed_precision: asked for asked in arguments.values()}
         chosen = {name: chosen_precision(asked) for name, asked in chosen.items()}  # which is printed, once each
@@ -100,7 +100,7 @@ class FineTuning:
         return {stage: replace(asked, mixed_precision=precision[stage]) for stage, asked in arguments.items()}
 
     def run(self) -> None:
-        """Train what is not trained yet, and save what came of it."""
+        """Train the stages that are not trained yet, and save the result."""
         if (self.output_dir / REPORT).exists():
             self.state.print(f"{self.output_dir} holds a finished run already; nothing to do.")
             return

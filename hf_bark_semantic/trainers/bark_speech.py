@@ -1,4 +1,4 @@
-"""What a Bark in training says: sample texts to listen to, and a probe whose loss tells what it forgets."""
+"""Speech of a Bark in training: sample texts to listen to, and a probe whose loss shows what it forgets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

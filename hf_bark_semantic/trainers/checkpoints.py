@@ -1,4 +1,4 @@
-"""Checkpoints of a training: at any moment there is a whole one, and a damaged one is recognized by its digests.
+"""Checkpoints of a training: there is always a complete one, and digests show whether one is damaged.
 
 output_dir/ checkpoint/       the last one
             checkpoint.old/   the one before

@@ -1,4 +1,4 @@
-"""Distillation: one encoder learns what several others find likely, also from recordings whose tokens nobody knows.
+"""Distillation: one encoder learns from the probabilities of several others, also on recordings without known tokens.
 
     DistillationArguments   the `distillation` section of a training's config
     unlabelled_clips        recordings as clips without tokens

@@ -1,4 +1,4 @@
-"""What a model in training is worth on data that was held out: its best weights are kept, and training stops in time.
+"""Validation on held-out data: the best weights are kept, and training stops early.
 
 output_dir/ best/             the best model so far
             validation.json   the figures of every measurement, by step
@@ -16,7 +16,7 @@ from ..files import read_json, write_json
 
 
 class Validation:
-    """The `on_step` that measures a model on what was held out, keeps the best one, and says when to stop.
+    """The `on_step` that measures a model on held-out data, keeps the best one, and decides when to stop.
 
     What it does at a step depends on earlier steps only, and its memory is a file: a run that goes on from a
     checkpoint stops where it would have stopped, with the same best model.

@@ -1,10 +1,10 @@
-"""Recordings of a person to a voice prompt for Bark.
+"""Turn recordings of a person into a voice prompt for Bark.
 
     clone_voice       recordings + encoder + codec -> ClonedVoice
     clearest_window   the part of a recording that is taken
     encode_clip       a clip's semantic tokens and codes; `encode_clips` for several clips
     read_clips        semantic tokens without codes
-    encode_codes      how it sounds; `decode_codes` is the way back
+    encode_codes      audio codes; `decode_codes` is the inverse
 
     recording ──> clearest_window ──┬──> encoder ──> semantic tokens ──┐
                                     └──> codec ────> audio codes ──────┴──> VoicePrompt ──> join_prompts
@@ -35,7 +35,7 @@ MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s hold
 
 
 class SemanticEncoder(Protocol):
-    """What gives a clip its semantic tokens, such as `pipeline("audio-to-bark-semantic", model=...)`."""
+    """An encoder of clips to semantic tokens, such as `pipeline("audio-to-bark-semantic", model=...)`."""
 
     model: BarkSemanticEncoderModel
 

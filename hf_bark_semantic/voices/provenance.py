@@ -1,4 +1,4 @@
-"""What a file of synthesized speech says of itself: that it is synthetic, which model made it, when, in which voice.
+"""The label of a file of synthetic speech: that it is synthetic, which model made it, when, and in which voice.
 
     Provenance         the facts; `save_audio(..., provenance=...)` writes them into .wav and .flac
     read_provenance    the facts of a file, or nothing

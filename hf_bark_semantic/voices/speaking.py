@@ -1,4 +1,4 @@
-"""Bark speaking in one voice: text of any length, or what a recording says.
+"""Speech in one voice: text of any length, or the words of a recording.
 
     SpeechOptions            how Bark is prompted and sampled
     speak_text               text + voice prompt -> Speech; `speak_texts` speaks several at once
@@ -43,7 +43,7 @@ SHOWN_CHARACTERS = 40
 
 
 class NothingSaid(RuntimeError):
-    """Bark said nothing for a text."""
+    """Bark generated no speech for a text."""
 
 
 @dataclass(frozen=True)

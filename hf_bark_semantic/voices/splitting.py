@@ -43,7 +43,7 @@ _NEXT_LETTER = re.compile(r"\s+[^\W\d_]")
 
 
 def estimate_duration_s(text: str) -> float:
-    """How long Bark takes to say a text, in seconds: real clips that fill their time lie within 10 %."""
+    """The estimated duration of a text in seconds; real clips that fill their time are within 10 %."""
     text = _SPEAKER.sub("", text)
     words = _CUE.sub("", text)
     sung_s = sum(_spoken_s(song.group()) for song in _SONG.finditer(words))

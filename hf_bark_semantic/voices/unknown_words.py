@@ -1,6 +1,6 @@
-"""Words of a text that a Bark does not know: it says something else there, or noise.
+"""Words of a text that a Bark does not know: it speaks something else instead, or noise.
 
-    unknown_words_warning    what to tell a person before the text is spoken, or nothing
+    unknown_words_warning    a warning before the text is spoken, or nothing
 
 A Bark may be unable to read a word, because its tokenizer has no id for it, or may never have learnt one: a small Bark
 lists the words of its training as `trained_words` in the semantic part of its generation config.

@@ -1,9 +1,9 @@
-"""How a recording sounds, and which part of it makes the best voice prompt.
+"""The sound of a recording, and the part of it that makes the best voice prompt.
 
 best_windows     the parts of a long recording that make the best prompts, by their sound
 best_window      the first of them
 measure_sound    level, silence, clipping and end of a recording
-prompt_report    what each stage of Bark reads of a prompt, and what to improve
+prompt_report    how much of a prompt each stage of Bark uses, and what to improve
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class PromptReport:
-    """What each stage of Bark reads of a prompt, measures of its recording where given, and plain warnings."""
+    """How much of a prompt each stage of Bark uses, measurements of its recording if given, and warnings."""
 
     num_tokens: int
     num_frames: int
