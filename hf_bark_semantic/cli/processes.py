@@ -47,7 +47,7 @@ def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None)
 
     Args:
         folder (`Path`): the output of the run.
-        state (`Accelerator` or `PartialState`, *optional*): of a run with several processes; only the main one locks the folder.
+        state (`Accelerator` or `PartialState`, *optional*): of several processes; only the main one locks the folder.
 
     Raises:
         SystemExit: another run is at work there.
