@@ -133,8 +133,8 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
     with Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DELETE_FILES_S // 4, DELETE_FILES_S)) as page:
         gr.Markdown(
             f"# {TITLE}\nClone a voice, then let it speak. Everything is computed on this machine, and recordings and "
-            f"texts stay there. Your voices are kept {'in a folder of yours' if shelf else 'in your browser alone'}. "
-            "Files of speech say in their comment that they are synthetic."
+            f"texts stay there. Your voices are kept {'in your own folder' if shelf else 'only in your browser'}. "
+            "A comment in each speech file says that it is synthetic."
         )
         # the visitor's voices by name, as `pack` makes them, and what was said, newest first; not inside a tab, where
         # gradio has no values of them before the tab is opened
@@ -355,10 +355,10 @@ def _clone_tab(visit: Visit) -> gr.Button:
 
 
 def _add_transcript(visit: Visit) -> gr.Button:
-    """What is said in the chosen part, and a button that has Whisper write it; both where it is installed."""
+    """The words of the chosen part, and a button that transcribes them with Whisper; both if it is installed."""
     visit.fields.transcript = gr.Textbox(
-        "", label="What is said in this part (optional)", lines=2, elem_id="transcript",
-        info="All of it and nothing else: Bark then helps to find its tokens. Whisper tiny.en writes English alone.",
+        "", label="The words of this part (optional)", lines=2, elem_id="transcript",
+        info="Write all of them and nothing else. Bark then helps to find the tokens. Whisper tiny.en knows only English.",
         visible=visit.studio.has_whisper,
     )  # fmt: skip
     return gr.Button("Write it with Whisper", size="sm", elem_id="write", visible=visit.studio.has_whisper)
