@@ -358,7 +358,7 @@ def _add_transcript(visit: Visit) -> gr.Button:
     """The words of the chosen part, and a button that transcribes them with Whisper; both if it is installed."""
     visit.fields.transcript = gr.Textbox(
         "", label="The words of this part (optional)", lines=2, elem_id="transcript",
-        info="Write all of them and nothing else. Bark then helps to find the tokens. Whisper tiny.en knows only English.",
+        info="All of them, and nothing else: Bark then helps to find the tokens. Whisper tiny.en knows only English.",
         visible=visit.studio.has_whisper,
     )  # fmt: skip
     return gr.Button("Write it with Whisper", size="sm", elem_id="write", visible=visit.studio.has_whisper)
