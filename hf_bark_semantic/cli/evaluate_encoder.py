@@ -6,20 +6,19 @@
     python training/evaluate_encoder.py builtin --human ../shared/data/human/librispeech_251_speakers \\
         --conditions ../shared/data/noise_and_rirs --corpus outputs/bark_artefacts
 
-The first form scores every run on the fold that it was trained without, which training.json beside the weights names,
-and pools the folds. An encoder that was trained without a fold is measured with --unseen on a corpus whose clips were
-not in its training. --codec decodes clips that have codes but no audio. Runs of several seeds are pooled, too, and
-each seed's accuracy is printed. Where the corpus has Suno's presets, it also prints a table by language, beside the
-community's quantizer on the same clips; the second form prints that quantizer's figures alone. The third form reads
-with several encoders as one, the runs of a fold together, and with each those that were trained without a fold
-(--unseen): it chooses their weights on one half of the voices and measures on the other half, also with the stored
-tokens of the community's quantizer added. The fourth form needs no true tokens: it measures how far the tokens of
-human speech are from Bark's own, and how many of them stay the same under noise, a room, a change of level and
-resampling.
+The first form scores every run on its held-out fold, which training.json beside the weights names, and pools the
+folds. Measure an encoder that held out nothing with --unseen, on a corpus that it was not trained on. --codec decodes
+clips that have codes but no audio. Runs with several seeds are pooled, too, and the accuracy of each seed is printed.
+If the corpus contains Suno's presets, the command also prints a table by language, next to the community's quantizer
+on the same clips. The second form prints only the figures of that quantizer. The third form measures several encoders
+as one: the runs of each fold together, and with them the encoders that held out nothing (--unseen). It chooses their
+weights on one half of the voices and measures on the other half, also with the stored tokens of the community's
+quantizer added. The fourth form needs no true tokens. It measures how far the tokens of human speech are from Bark's
+own, and how many of them stay the same with noise, a room, a change of level and resampling.
 
-With --output all write summary.json, trials.parquet (a row per clip and way of reading, or per recording and change),
-report.html and model_card_rows.md. The first and the third form also keep the score of every clip there
-(trials-*.jsonl). Killed and started again, they go on where they were, and several processes share the clips:
+With --output, all forms write summary.json, trials.parquet (a row per clip and kind of input, or per recording and
+change), report.html and model_card_rows.md. The first and the third form also store the score of every clip there
+(trials-*.jsonl). They continue after a kill, and several processes share the clips:
 
     accelerate launch --num_processes 2 training/evaluate_encoder.py ... --output FOLDER                (two GPUs)
     ACCELERATE_USE_CPU=1 torchrun --nproc_per_node 2 training/evaluate_encoder.py ... --output FOLDER   (two CPU cores)

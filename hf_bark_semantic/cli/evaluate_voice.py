@@ -9,19 +9,21 @@
     accelerate launch --num_processes 2 training/evaluate_voice.py ...       (two GPUs)
     torchrun --nproc-per-node 2 training/evaluate_voice.py ...               (two CPU cores)
 
-Voices come from folders as training/nano/make_speech.py writes them, and from .jsonl and .csv with `audio`, `speaker`
-and `text`, several in one run. Of each held-out voice some recordings make the prompt (6 to 10 s), some the embedding
-that it is compared with, and the rest are test clips: digit strings and sentences in turn. A voice without any `text`
-prompts and enrols only; its clones say sentences of --texts, or those of the other sources' test clips. Parts:
+Voices come from folders in the layout of training/nano/make_speech.py, and from .jsonl and .csv files with `audio`,
+`speaker` and `text`; a run can use several of them. Some recordings of each held-out voice are used for the prompt (6
+to 10 s), some for the embedding that clones are compared with, and the others are test clips: digit strings and
+sentences alternate. A voice without any `text` is used only for prompts and comparison; its clones speak sentences of
+--texts, or those of the other sources' test clips. Parts:
 
     original   the test clips themselves: the scores of real speech
     codec      the test clips through Bark's codec and back: also PESQ, STOI, mel-cepstral distortion
     presets    the texts of the test clips, spoken by Bark's presets in turn
     clone      the texts in the cloned voice, in each of --conditions
 
-Every scored trial is a line of `trials-*.jsonl` in the output folder, its sound in `audio/`; `voices.json` names the
-recordings' roles. When it is started again, the command continues. From all trials it writes `summary.json`,
-`trials.parquet`, `report.html`, one file that people can listen to and pass on, and `model_card_rows.md`.
+Every scored trial is a line of `trials-*.jsonl` in the output folder, and its audio is in `audio/`; `voices.json`
+names the roles of the recordings. When it is started again, the command continues. From all trials it writes
+`summary.json`, `trials.parquet`, `report.html`, one file that people can listen to and pass on, and
+`model_card_rows.md`.
 """
 
 import argparse

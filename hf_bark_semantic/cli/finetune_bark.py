@@ -12,12 +12,12 @@
                                     samples/*.wav (before, and after each stage), probe/ (Bark's own speech),
                                     semantic/ coarse/ fine/ (log.jsonl, validation.json, best/)
 
-A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full, finetune_nano. Every command goes on
-where it was killed when it is started again. `prepare` reads the Bark's codec, tokenizer and configs alone; it is
-shared by the processes of `accelerate launch`, or on CPUs of `ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N -m`. A
+A config is a YAML file, or a recipe of the package: finetune_lora, finetune_full, finetune_nano. A killed command
+continues when it is started again. `prepare` loads only the codec, the tokenizer and the configs of the Bark. The
+processes of `accelerate launch` share its work; on CPUs, use `ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N -m`. A
 stage of `train` stops when its loss on held-out utterances has not fallen for some time, and its best weights are
-kept. `probe/` is what the untouched Bark said: with [laughs], with ♪, in other voices. Its loss before and after tells
-what was forgotten.
+kept. `probe/` is speech of the Bark before training: with [laughs], with ♪, in other voices. Its loss before and after
+shows what was forgotten.
 """
 
 import argparse

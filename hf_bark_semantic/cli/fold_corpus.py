@@ -4,8 +4,8 @@
 
     after: outputs/corpus_folds/   the same rows, with the columns `fold` and `in_folds` (`datasets`, save_to_disk)
 
-The same corpus gives the same folds. Where everybody says the same texts, a clip whose voice is held out in one fold
-and whose text in another is in no fold (`in_folds` is false): it is trained on only where nothing is held out.
+The same corpus gives the same folds. If all voices say the same texts, a clip whose voice is in one fold and whose
+text is in another is in no fold (`in_folds` is false). It is used for training only if nothing is held out.
 """
 
 import argparse

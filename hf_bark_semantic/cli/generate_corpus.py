@@ -1,4 +1,4 @@
-"""Bark speaks a corpus: texts x voices x temperatures to labelled speech, filtered, in resumable shards.
+"""Stage 1. Generate a corpus of labelled speech with a Bark: texts x voices x temperatures, filtered, resumable.
 
     accelerate launch -m hf_bark_semantic.cli.generate_corpus --texts sentences/en*.txt --voices presets \\
         --bark suno/bark-small --output outputs/corpus --dry-run
@@ -9,15 +9,15 @@
 
     after: outputs/corpus/   data/train-*.parquet  shards/*.json  corpus.json  README.md (the dataset card)
 
-Killed anywhere, it goes on when the same command is started again, with any number of processes; all of them, on all
-machines, must see the same output folder, in which nothing is locked. Commands that know nothing of each other, as
-the tasks of a Slurm array, share a corpus with --part 1/16 to --part 16/16: each makes its part, then what nobody else
-has made, so that the part of a lost one is made, too, and each ends when the corpus is complete.
+A killed command continues when it is started again, with any number of processes. All processes, on all machines, must
+see the same output folder; nothing in it is locked. Independent commands, such as the tasks of a Slurm array, share a
+corpus with --part 1/16 to --part 16/16. Each generates its part, then the shards that are still missing, and ends when
+the corpus is complete. So the part of a lost command is generated, too.
 
-A higher --rows makes a finished corpus longer. --folds gives every row a fold to hold out, as fold_corpus does later
-for any corpus; such a corpus cannot become longer. `train_encoder.py` and `datasets.load_dataset` read the folder.
-Texts are a .txt, a table, whose columns are printed, or a dataset's folder or Hub id; voices are names of the Bark's
-presets, "presets" for all of them, .npz prompts, folders of them, or "none".
+A higher --rows extends a finished corpus. --folds gives every row a fold to hold out; such a corpus cannot be
+extended. fold_corpus does the same later, for any corpus. `train_encoder.py` and `datasets.load_dataset` read the
+folder. Texts are a .txt file, a table, whose columns are printed, or a dataset's folder or Hub id. Voices are names of
+the Bark's presets, "presets" for all of them, .npz prompts, folders of them, or "none".
 """
 
 import argparse

@@ -6,8 +6,7 @@
 
     after: outputs/imported/   data/train-*.parquet  shards/*.json  corpus.json
 
-Pairs whose tokens and audio cannot belong together are left out and named. An import that was killed goes on when it
-is started again.
+Pairs whose tokens and audio do not match are left out and named. A killed import continues when it is started again.
 """
 
 import argparse

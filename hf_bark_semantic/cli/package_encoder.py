@@ -1,11 +1,11 @@
-"""Stage 4. A trained encoder and its measured accuracy to the folder that is published.
+"""Stage 4. Write the folder that is published: a trained encoder with its measured accuracy.
 
     python training/package_encoder.py outputs/my-encoder --scores scores.json --output my-encoder --license mit
 
 Writes float16 weights, config, processor, `evaluation.json` (with the line that `bark-semantic encode` prints) and the
-model card, in which every number comes from the scores that `evaluate_encoder.py` wrote; its metadata have them, too.
-`publish.py` uploads the folder. The model's code lies beside its weights, so that `AutoModel`, `AutoProcessor` and
-`pipeline` take `trust_remote_code=True` where this package isn't installed; --no-remote-code leaves it out.
+model card. All figures of the card, and of its metadata, come from the scores that `evaluate_encoder.py` wrote.
+`publish.py` uploads the folder. The model's code is stored beside its weights, so that `AutoModel`, `AutoProcessor`
+and `pipeline` work with `trust_remote_code=True` without this package; --no-remote-code leaves the code out.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Stage 1. Real artefacts of Bark to one labelled corpus, in folds that share neither voice nor sentence.
+"""Make one labelled corpus of real artefacts of Bark, in folds that share neither voice nor sentence.
 
     python -m hf_bark_semantic.cli.prepare_bark_artefacts data outputs/bark_artefacts
 
@@ -8,13 +8,12 @@
     data/bark_prompts.npz         community_tokens (or empty), audio_codes (1024: unknown; or empty),
     data/bark_token_sweep/        audio (16 kHz; or empty)
 
-With --download, what is missing in `data` is fetched first from where it is public; without an output, nothing else is
-done. A source that is gone is named, with what that costs, and the corpus is made of the others:
+With --download, the command first downloads what is missing in `data`; without an output folder, it only downloads. If
+a source no longer exists, the command names it with its number of tokens, and uses the others:
 
     python -m hf_bark_semantic.cli.prepare_bark_artefacts --download data outputs/bark_artefacts
 
-With --by-voice, pairs that share a sentence but not a voice are dealt out to the folds one by one: how much those
-sentences give away is one of the results.
+With --by-voice, the folds may share sentences of pairs, but no voices; RESULTS.md has the effect on the accuracy.
 """
 
 import argparse

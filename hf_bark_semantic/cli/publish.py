@@ -1,13 +1,14 @@
-"""An encoder, a corpus or adapters to the Hub, in one commit with their card.
+"""Stage 5. Publish an encoder, a corpus or adapters on the Hub, in one commit with their card.
 
     python training/publish.py hf_bark_semantic/checkpoints/bark-encoder me/bark-encoder --dry-run
     python training/publish.py outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0 --private
     python training/publish.py outputs/corpus me/bark-corpus --license cc0-1.0
 
-The folder's files tell which of the three it is. Before anything is uploaded, it is checked: a card whose metadata can
-be read, with a licence and a word on consent; no pickle, no link, no file beyond the list of its kind. --license, and
-the `report.json` that finetune_bark.py leaves beside the folder of adapters, go into the card's metadata first (also
-with --dry-run). --remote-code puts the code of an encoder beside its weights, where package_encoder.py did not.
+The files in the folder show which of the three it is. Before the upload, the folder is checked: the metadata of the
+card must be readable, with a licence and a note on consent, and there must be no pickle, no link and no other file.
+Before that, --license and the `report.json` of finetune_bark.py beside the folder of adapters are added to the card's
+metadata (also with --dry-run). --remote-code stores the code of an encoder beside its weights, if package_encoder.py
+did not.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""What comes after each command of the route, as a command that can be typed.
+"""The next command after each command of the route.
 
 texts       generate_corpus -> (fold_corpus) -> train_encoder -> evaluate_encoder -> package_encoder -> publish
 recordings  finetune_bark prepare -> train -> merge -> bark-semantic speak
 
 say_next                            prints "Next: ...", which every command of the route ends with
 script                              the words of a command
-folding, first_training             what comes after a corpus without folds, and with them
-after_training, after_evaluation    what comes after those, by what lies beside the training
+folding, first_training             the command after a corpus without folds, and with them
+after_training, after_evaluation    the command after these, from the folders beside the training
 after_preparation, after_fine_tuning, speaking
 """
 
@@ -26,7 +26,7 @@ SPOKEN = "The train to the airport leaves at seven."
 
 
 def say_next(*command: object) -> None:
-    """Print what to type next."""
+    """Print the next command."""
     print(f"Next: {shlex.join(map(str, command))}", flush=True)
 
 

@@ -5,25 +5,25 @@
     accelerate launch --config_file multi_gpu.yaml -m hf_bark_semantic.cli.train_encoder CONFIG
 
 A config has the sections `corpus` (a `datasets` folder or id), `model` (a backbone and fields of the encoder's
-config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments), and may have more:
-`validation` keeps the best model on held-out clips and stops when it gets no better; `codec_training` trains the codec
-front end first; `feature_copies` computes features once and trains the head on them; `distillation` learns from other
-encoders, too, and from recordings without tokens; `streaming` reads the corpus row by row. `model.head_from` gives the
-head weights: `centroids`, another encoder, or a community quantizer; `batches.codec` decodes clips that have codes but
-no audio.
+config), `batches` (crops by source, augmentation) and `training` (see TrainingArguments). Optional sections:
+`validation` keeps the best model on held-out clips and stops when it no longer improves; `codec_training` trains the
+codec front end first; `feature_copies` computes features once and trains the head on them; `distillation` also learns
+from other encoders and from recordings without tokens; `streaming` reads the corpus row by row. `model.head_from` sets
+the initial weights of the head: `centroids`, another encoder, or a community quantizer. `batches.codec` decodes clips
+that have codes but no audio.
 
-With --fold, the clips of that fold and all that may share a voice or a sentence with them are left out, and
+With --fold, the clips of that fold, and all clips that may share a voice or a sentence with them, are left out.
 `training.json` records the fold for `evaluate_encoder.py`. `{fold}` in a value of the config stands for the number of
-that fold, and for `all` without one: so a distillation finds the teachers of its fold.
+the fold, or for `all` without a fold. So a distillation finds the teachers of its fold.
 
-A run that was killed continues when the same command is started again. Other settings are refused, except for more
-`training.steps` and for what does not change the weights: the number of processes, workers, logging, the corpus'
-folder.
+A killed run continues when the same command is started again. Other settings are refused, except for more
+`training.steps` and for settings that do not change the weights: the number of processes, workers, logging, the folder
+of the corpus.
 
-    output_dir/ model.safetensors config.json processor_config.json training.json     when it is finished
+    output_dir/ model.safetensors config.json processor_config.json training.json     at the end
                 best/ last/ validation.json     with `validation`; the weights above are those of best/
-                checkpoint/ checkpoint.old/     while it runs
-                log.jsonl settings.json         the losses; what the run was started with
+                checkpoint/ checkpoint.old/     during the training
+                log.jsonl settings.json         the losses; the settings of the run
 """
 
 import argparse
