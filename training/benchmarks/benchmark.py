@@ -14,7 +14,8 @@
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
-alternate, A B A B; the ratio is of the medians. `synthesis` is in `benchmark_synthesis.py`, `profile` in
+alternate, A B A B; the ratio is of the medians, and the share of the roofline is the time that the machine needs for
+our multiplications at its measured rate. `synthesis` is in `benchmark_synthesis.py`, `profile` in
 `benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `commands` in
 `benchmark_commands.py`. Prints one JSON object.
 """
@@ -28,6 +29,8 @@ import time
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from benchmark_commands import add_arguments as add_commands_arguments
@@ -36,7 +39,7 @@ from benchmark_profile import add_arguments as add_profile_arguments
 from benchmark_profile import benchmark_profile
 from benchmark_speak import add_arguments as add_speak_arguments
 from benchmark_speak import benchmark_speak
-from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis
+from benchmark_synthesis import CASES, NANO, SHAPES, benchmark_synthesis, machine_rates
 from benchmark_train import COMMUNITY_HEAD, PRECISION, add_arguments, benchmark_train
 from hf_bark_semantic import BarkSemanticEncoderModel, BarkSemanticEncoderProcessor
 from hf_bark_semantic.audio import load_audio
@@ -130,6 +133,9 @@ def benchmark_encode(args) -> dict:
     equal = [a == b for x, y in zip(our_tokens, their_tokens, strict=True) for a, b in zip(x, y, strict=True)]
     seconds = sum(map(len, waveforms)) / SAMPLING_RATE
     medians = {name: statistics.median(values) for name, values in times.items()}
+    with CountedFlops() as counted:
+        our_side()
+    bound_s = counted.flops / machine_rates(half.dtype)["flop_per_second"]
     return {
         "what": f"{args.encoder}, {ours.config.head_type} head, ours in {args.dtype}, transformers in float32",
         "clips": len(waveforms),
@@ -138,8 +144,29 @@ def benchmark_encode(args) -> dict:
         "audio_seconds_per_second": {name: round(seconds / value, 2) for name, value in medians.items()},
         "times": {name: [round(value, 2) for value in values] for name, values in times.items()},
         "speedup": round(medians["transformers"] / medians["ours"], 2),
+        "share_of_roofline": round(bound_s / medians["ours"], 3),
         "equal_tokens": round(float(np.mean(equal)), 5),
     }
+
+
+class CountedFlops(TorchDispatchMode):
+    """Sum up the floating-point operations of products, convolutions, attention and recurrent layers on a CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        output = function(*arguments, **(keywords or {}))
+        operator = function._overloadpacket
+        if operator is torch.ops.aten.mkldnn_rnn_layer:
+            inputs, *weights = arguments[:3]
+            self.flops += 2 * inputs.shape[:-1].numel() * sum(weight.numel() for weight in weights)
+        elif operator is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+            self.flops += sdpa_flop_count(*(part.shape for part in arguments[:3]))
+        elif operator in flop_registry:
+            self.flops += flop_registry[operator](*arguments, **(keywords or {}), out_val=output)
+        return output
 
 
 def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
