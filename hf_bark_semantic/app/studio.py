@@ -310,8 +310,8 @@ def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_
         )
     if end_s - start_s > MAX_PIECE_S:
         raise ValueError(
-            f"The part lasts {end_s - start_s:.2f} s; Bark reads the last {speaker.histories.window_s[1]:.2f} s "
-            f"of a voice, and at most {MAX_PIECE_S:.0f} s are taken. Choose a shorter part."
+            f"The part lasts {end_s - start_s:.2f} s; Bark uses the last {speaker.histories.window_s[1]:.2f} s of a "
+            f"voice, and a part may last at most {MAX_PIECE_S:.0f} s. Choose a shorter part."
         )
     clip = waveform[round(start_s * CODEC_SAMPLING_RATE) : round(end_s * CODEC_SAMPLING_RATE)]
     return load_audio({"array": clip, "sampling_rate": CODEC_SAMPLING_RATE}, CODEC_SAMPLING_RATE)  # checks the part

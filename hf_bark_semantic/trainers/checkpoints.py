@@ -65,7 +65,7 @@ def resume(accelerator, output_dir: Path, average) -> int:
             )
         return 0
     if folder != found[0]:
-        accelerator.print(f"{found[0]} is damaged; the one before it is taken.")
+        accelerator.print(f"{found[0]} is damaged; the one before it is used.")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             shutil.rmtree(found[0])

@@ -84,7 +84,7 @@ def train_or_resume(
         return
     if settings["precision"] != precision:
         begun = "float32" if settings["precision"] == "no" else settings["precision"]
-        state.print(f"the run continues in {begun}, in which it was begun")
+        state.print(f"the run continues in {begun}, as it was begun")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     if config.distillation is not None:
         wanted = [clip for clip in clips if clip.source in config.sources]

@@ -201,8 +201,8 @@ class StreamedBatches(CropBatches):
     """[`CropBatches`] whose clips come from streams: each once in a pass, however long it is.
 
     Every process draws its own crops, from files that no other process reads; with workers, each of these has its own
-    files, too. So the loss of a process is the mean over its own tokens, and a run goes on with as many processes and
-    workers as it was begun with.
+    files, too. So the loss of a process is the mean over its own tokens, and a run must be continued with the same
+    number of processes and workers.
 
     Args:
         corpus ([`StreamedCorpus`]): to draw from.

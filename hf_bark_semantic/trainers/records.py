@@ -1,4 +1,4 @@
-"""What an encoder was trained on, as the files beside its weights say it."""
+"""The record of an encoder's training, from the files beside its weights."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a stage is started with: values of a config file, checked before anything is computed, and remembered.
+"""Settings of a stage: values of a config file, checked before anything is computed, and stored.
 
 config = read_config("recipe.yaml")                             a dict, as YAML reads it
 set_value(config, "training.learning_rate=5e-5")                --set of the command line
@@ -242,7 +242,7 @@ def _compare(folder: Path, there: dict, here: dict, may_change: Collection[str],
             differing.append(f"{name}: {before!r} there, {now!r} here")
     if differing:
         raise ValueError(
-            f"{folder} holds what was begun with other settings ({'; '.join(differing)}). Repeat those, name "
+            f"{folder} was begun with other settings ({'; '.join(differing)}). Repeat those, name "
             "another output folder, or remove this one."
         )
 

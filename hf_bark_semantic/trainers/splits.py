@@ -1,4 +1,4 @@
-"""Clips to train on and clips to validate on, which share neither voice nor sentence with them.
+"""Training clips, and validation clips that share neither voice nor sentence with them.
 
 training_clips      both, for a corpus and the config of a training
 corpus_fingerprint  by which a corpus is recognized
@@ -47,7 +47,7 @@ def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
 def training_clips(
     config: EncoderTrainingConfig, corpus: Sequence[Clip] | IterableDataset, fold: int | None
 ) -> tuple[list[Clip] | StreamedCorpus, list[Clip]]:
-    """Choose the clips to train on and the clips to validate on, which share neither voice nor text.
+    """Choose training clips and validation clips, which share neither voice nor text.
 
     Args:
         config ([`EncoderTrainingConfig`]): its `validation` and its sources of clips count.
@@ -146,7 +146,7 @@ class HeldOut:
     texts: frozenset[int]
 
     def side(self, voice: str, text: str) -> str | None:
-        """`TRAINING`, `VALIDATION`, or None for a clip that would bring a voice or a text to both."""
+        """`TRAINING`, `VALIDATION`, or None for a clip whose voice and text are on different sides."""
         sides = {digest(voice) in self.voices, text_digest(text) in self.texts}
         return None if len(sides) == 2 else VALIDATION if sides == {True} else TRAINING
 

@@ -1,4 +1,4 @@
-"""The weights of a model that are trained: written, read, and alone in its checkpoints."""
+"""The trained weights of a model: write them, read them, and store only them in checkpoints."""
 
 from pathlib import Path
 

@@ -265,7 +265,7 @@ def test_a_finished_encoder_is_not_taken_for_one_of_other_settings(config, tmp_p
     run(config, tmp_path, "--fold", "0")
     assert "nothing to do" in capsys.readouterr().out
     for options in (["--fold", "1"], ["--fold", "0", "--steps", "8"], ["--fold", "0", "--set", "model.dropout=0.2"]):
-        with pytest.raises(SystemExit, match="holds what was begun with other settings"):
+        with pytest.raises(SystemExit, match="was begun with other settings"):
             run(config, tmp_path, *options)
     assert (folder / "model.safetensors").read_bytes() == before
     (folder / "settings.json").unlink()
