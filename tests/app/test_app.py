@@ -631,7 +631,7 @@ def test_parts_of_recordings_are_checked(studio, me):
         for start_s, end_s in ((3.0, 2.0), (-1.0, 2.0), (8.5, 9.0)):
             with pytest.raises(ValueError, match="is not a part of a recording of 8.00 s"):
                 encode_part(speaker, me, start_s, end_s)
-        with pytest.raises(ValueError, match="lasts 15.00 s; Bark reads the last 6.83 s"):
+        with pytest.raises(ValueError, match="lasts 15.00 s; Bark uses the last 6.83 s"):
             encode_part(speaker, me, 0.0, 15.0)
         with pytest.raises(AudioError, match="at least 0.1 s"):
             encode_part(speaker, me, 0.0, 0.05)
