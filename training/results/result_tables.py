@@ -172,11 +172,11 @@ def accuracy_table() -> dict:
         of_presets("English alone", languages["en"]),
         of_presets("Spanish alone", languages["es"]),
         of_clips("other English speech by Bark", "english, audio"),
-        of_clips("voice prompts, read from their codes", "prompt, codes"),
+        of_clips("voice prompts, from their codes", "prompt, codes"),
         of_clips("music and noise by Bark", "music, audio"),
     ]
     columns = [
-        {"name": "what is read"},
+        {"name": "speech"},
         percent("top-1 accuracy", 0),
         percent("top-5 accuracy", 0),
         percent("community's quantizer, top-1", 0),
