@@ -8,6 +8,7 @@ body:not(.dark) {--neutral-400: var(--neutral-500)}
 :focus-visible:focus-visible:focus-visible {outline: 2px solid var(--color-accent) !important; outline-offset: 1px}
 .unseen {display: none !important}
 input {text-overflow: ellipsis}
+[data-testid=block-label] {max-width: calc(100% - 5em)}
 .note p {margin: 0; color: var(--body-text-color)}
 #tokens {max-height: 16em; overflow-y: auto}
 .overview svg {display: block; width: 100%; height: 72px; cursor: grab; touch-action: pan-y}
@@ -23,10 +24,10 @@ figure.speech .tokens {height: 16px; fill: var(--color-accent)}
 figure.speech .seconds {position: relative; height: 1.3em; overflow: hidden; font-size: var(--text-xs)}
 figure.speech .seconds span {position: absolute; border-left: 1px solid; padding-left: 3px; white-space: nowrap}
 figure.speech figcaption {font-size: var(--text-sm)}
-#table table {width: 100%}
+#table table {width: 100%; table-layout: fixed}
+#table th:first-child, #table th:last-child {width: 4.2em}
 #table td, #table th {padding: 0.3em 0.5em; border: 1px solid var(--border-color-primary); text-align: left}
-#table td {white-space: pre-line}
-#table td:nth-child(2) {overflow-wrap: anywhere}
+#table td {white-space: pre-line; overflow-wrap: anywhere}
 #table td button {min-width: 2.2em; min-height: 2.2em; border-radius: 4px}
 #table td button {background: var(--button-secondary-background-fill); color: var(--button-secondary-text-color)}
 button[role=tab] {min-width: 0; padding-left: 0.7em; padding-right: 0.7em}

@@ -36,7 +36,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
 
 
-# texts whose contrast with their ground is below that of WCAG's AA, and texts that are cut at the right
+# texts whose contrast with their ground is below that of WCAG's AA, that are cut at the right, or that a button covers
 FAULTS = """
 const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
 const parse = (colour) => { const [r, g, b, a] = numbers(colour); return [r, g, b, a ?? 1]; };
@@ -50,6 +50,16 @@ const ground = (element) => {
     for (let e = element; e; e = e.parentElement) colours.push(parse(getComputedStyle(e).backgroundColor));
     return colours.reverse().reduce((lower, upper) => over(upper, lower), [255, 255, 255, 1]);
 };
+const shown = (element) => element.checkVisibility({opacityProperty: true, visibilityProperty: true});
+const buttons = [...document.querySelectorAll("button:not([role=tab], [aria-dropeffect])")].filter(shown);
+// tokens are in a box that scrolls: those below its edge are not seen
+const covers = (button, element, box) => {
+    const {left, right, top, bottom} = button.getBoundingClientRect();
+    const [width, height] = [
+        Math.min(right, box.right) - Math.max(left, box.left), Math.min(bottom, box.bottom) - Math.max(top, box.top),
+    ];
+    return width > 1 && height > 1 && !element.closest("button, #tokens") && !element.contains(button);
+};
 const faults = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walker.nextNode()) {
     const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
@@ -60,6 +70,8 @@ while (walker.nextNode()) {
     const back = ground(element), front = over(parse(getComputedStyle(element).color), back);
     const [low, high] = [luminance(front), luminance(back)].sort((a, b) => a - b);
     if ((high + 0.05) / (low + 0.05) < 4.5) faults.push(`${text}: ${((high + 0.05) / (low + 0.05)).toFixed(2)}`);
+    const lines = [...range.getClientRects()];
+    if (buttons.some((button) => lines.some((line) => covers(button, element, line)))) faults.push(`${text}: covered`);
     if (box.right > document.documentElement.clientWidth + 1) faults.push(`${text}: cut`);
 }
 return faults;
@@ -363,6 +375,10 @@ def test_texts_are_readable_and_not_cut(visit, tmp_path, look):
     visitor.click_text("Details")
     visitor.clone(recording(tmp_path))
     visitor.click_text("How Bark speaks")
+    visitor.open_tab("Batch")
+    visitor.type("#lines", f"a cat\n{'Donaudampfschifffahrt' * 5} Zürich")
+    visitor.click("#batch")
+    visitor.wait_for_value("#batch-result", "2 of 2 lines")
     for tab in ("Clone", "Speak", "Convert", "Batch"):
         visitor.open_tab(tab)
         visitor.wait.until(lambda _, tab=tab: visitor.find(f"#{tab.lower()}").is_displayed())
