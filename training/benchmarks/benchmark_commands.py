@@ -1,4 +1,4 @@
-"""`benchmark.py commands`: how long people wait for the commands, alone and beside busy programs."""
+"""`benchmark.py commands`: the waiting time of the commands, alone and beside busy programs."""
 
 import json
 import os

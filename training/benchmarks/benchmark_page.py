@@ -2,14 +2,14 @@
 
     python training/benchmarks/benchmark_page.py --visitors 20 --seconds 600 --output outputs/page
 
-Starts `bark-semantic app` on nano, as other machines would see it, so that every visitor keeps an own voice. Each
-uploads and clones an own recording and then does what a die says: speaks or has a list spoken in the own voice, clones
-anew, cancels, opens the page anew, or leaves in the middle of a job. What is spoken, each line of a list too, must be
-of the visitor's own voice: the file names the SHA-256 of the voice prompt. Once a second somebody loads the page and
-its queue's state; these times, and those until a visitor who finds the queue full is told so, are the page's own
-answers. Memory, threads, open files and temporary files of the server are noted every ten seconds.
+Starts `bark-semantic app` on nano, open to other machines, so that every visitor has a voice. Each visitor uploads and
+clones a recording, and then chooses at random: speak a text or a list in this voice, clone again, cancel, reload the
+page, or leave during a job. All speech, also each line of a list, must be in the visitor's own voice: the file names
+the SHA-256 of the voice prompt. Once a second, another visitor loads the page and the state of its queue. The page's
+answers are these times, and the times until a visitor learns that the queue is full. Memory, threads, open files and
+temporary files of the server are recorded every ten seconds.
 
-    output/ page.json    figures; `spoken` counts recordings of speech, `mixed` those of somebody else's voice
+    output/ page.json    figures; `spoken` counts recordings of speech, `mixed` those in another visitor's voice
             server.log   what the server printed
 """
 

@@ -1,4 +1,4 @@
-"""`benchmark.py speak`: how long people wait for one utterance of a Bark that is loaded, in a cloned voice.
+"""`benchmark.py speak`: the waiting time for one utterance of a loaded Bark, in a cloned voice.
 
 With `--lines 8`, also for so many lines, one by one and all at once, in turn.
 """

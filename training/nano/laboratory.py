@@ -1,4 +1,4 @@
-"""Stage 7b. What nobody can do with Suno's Bark: compare encoders with the tokenizer that they try to recover.
+"""Stage 7b. Compare encoders with the tokenizer that they try to recover; Suno's Bark does not allow this.
 
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human --heads

@@ -1,4 +1,4 @@
-"""The tables of figures in README.md and training/RESULTS.md, from what evaluations left: nobody types a figure twice.
+"""The tables of figures in README.md and training/RESULTS.md, from the files that evaluations wrote.
 
     python training/results/result_tables.py            writes them
     python training/results/result_tables.py --check    names the documents that differ; exit code 1

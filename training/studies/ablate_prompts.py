@@ -1,10 +1,10 @@
-"""What makes a clone: Bark's voice prompt with and without its semantic and its acoustic tokens.
+"""Ablation of voice prompts: clones with and without the semantic and the acoustic tokens of the prompt.
 
     python training/studies/ablate_prompts.py outputs/nano/speech --bark nano --output outputs/nano/ablation --seeds 2
     torchrun --nproc-per-node 2 training/studies/ablate_prompts.py (the same)
     python training/studies/ablate_prompts.py outputs/nano/speech people.csv --voices-per-source 12 --texts FILE ...
 
-Every held-out voice says every text with every seed in every condition:
+Every held-out voice speaks every text with every seed in every condition:
 
     full       semantic and acoustic tokens of the reference
     acoustic   its acoustic tokens alone

@@ -1,4 +1,4 @@
-"""Whether the metrics are valid: each on material where the right order is known.
+"""Test whether the metrics are valid, on material for which the right order is known.
 
     python training/studies/check_metrics.py outputs/nano/speech --codec outputs/nano/codec --output outputs/metrics \\
         --limit 16

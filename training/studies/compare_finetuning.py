@@ -1,4 +1,4 @@
-"""What fine-tuning a Bark on a voice brings over prompting it, and what it costs in what Bark could do before.
+"""Compare fine-tuning a Bark on a voice with prompting it, and measure what the Bark forgets.
 
     python training/studies/compare_finetuning.py outputs/nano/speech --bark outputs/nano/bark --voice af_kore \\
         --encoder outputs/nano/encoder --output outputs/nano/finetuning

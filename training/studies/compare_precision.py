@@ -1,4 +1,4 @@
-"""What faster ways to compute a Bark change in what it says: its tokens, its words, its voice.
+"""How faster arithmetic changes the speech of a Bark: its tokens, its words, its voice.
 
     python training/studies/compare_precision.py outputs/nano/speech --bark outputs/nano/bark \\
         --encoder outputs/nano/encoder --output outputs/nano/precision

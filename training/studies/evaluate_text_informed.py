@@ -1,4 +1,4 @@
-"""Whether knowing the words helps an encoder: plain and text-informed tokens of clips whose tokens are known.
+"""Measure whether known words help an encoder: plain and text-informed tokens of clips with known tokens.
 
     python training/studies/evaluate_text_informed.py outputs/nano/encoder --bark outputs/nano/bark \\
         --corpus outputs/nano/generated --fold 19 --json outputs/nano/text_informed.json

@@ -1,4 +1,4 @@
-"""The median pitch of voice presets, by which `bark/preset_pitches.json` tells high voices from low ones.
+"""Measure the median pitch of voice presets, for `bark/preset_pitches.json`.
 
     python training/studies/measure_preset_pitch.py shared/data/bark_presets
 
