@@ -51,7 +51,7 @@ class AudioError(ValueError):
     try:
         hf_bark_semantic.load_audio("missing.wav")
     except hf_bark_semantic.AudioError as error:
-        print(error)  # There is no file 'missing.wav'. ...
+        print(error)  # No such file: 'missing.wav'. ...
     ```
     """
 
