@@ -127,7 +127,8 @@ def encoder_with_a_bin(folder: Path) -> None:
 def bundle_of_adapters(folder: Path) -> None:
     (folder / "semantic").mkdir()
     saved_by_torch(folder / "semantic", "adapter_model.bin")
-    (folder / "bundle.json").write_text(json.dumps({"format": 1, "ranks": {"semantic": 4}, "base": {}}))
+    content = {"format": 1, "base_model": "tiny", "ranks": {"semantic": 4}, "base": {}}
+    (folder / "bundle.json").write_text(json.dumps(content))
     load_adapters(tiny_bark(), folder)
 
 

@@ -207,7 +207,13 @@ def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
             "Update hf_bark_semantic."
         )
     ranks, base = content.get("ranks"), content.get("base")
-    if not isinstance(ranks, dict) or not ranks or set(ranks) - set(STAGES) or not isinstance(base, dict):
+    names = content.get("base_model"), content.get("package_version", "")
+    if (
+        not (isinstance(ranks, dict) and isinstance(base, dict) and all(isinstance(name, str) for name in names))
+        or not ranks
+        or set(ranks) - set(STAGES)
+        or {type(rank) for rank in ranks.values()} != {int}
+    ):
         raise AdapterError(f"{str(source)!r}: {BUNDLE} is damaged. Download it again.")
     here = base_description(bark)
     here["shapes"] = {stage: here["shapes"][stage] for stage in ranks}
