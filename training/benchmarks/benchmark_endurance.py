@@ -169,7 +169,7 @@ def watched(run: Run, temporary: Path, log: Path, every_s: float) -> dict[str, A
             raise RuntimeError(f"{run.module} ended with {process.returncode}; see {log}")
     return {
         "seconds": round(time.monotonic() - started),
-        **summary(samples[:-1]),  # without the last, when it may have been at its end
+        **summary([sample for sample in samples if sample["resident_mb"]]),  # at its end it has no memory left
         "temporary_files_at_the_end": sum(path.is_file() for path in temporary.rglob("*")),
         "arguments": run.arguments,
     }
