@@ -205,6 +205,8 @@ def read_answer(case: Case) -> str:
 
 def serve(requests: Connection) -> None:
     """Answer cases until nobody sends any more."""
+    import gradio  # noqa: F401  (is not needed by the other doors)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="fuzzed-page-") as folder:
         words = open(Path(folder) / "words", "a+b")  # noqa: SIM115 (as long as the process)
