@@ -289,18 +289,20 @@ def answered(page: Browser, case: Case, words: io.BufferedRandom) -> tuple[str, 
     """What came of a case: `"result"`, `"refused"` or `"failed"`; the result or the problem; and its detail."""
     from fuzz.judge import memory
 
-    before, start = memory("VmRSS"), time.process_time()
+    before, start = memory().resident, time.process_time()
     try:
         if case.event is not None:
             how, content = page.call(case.event, case.values)
         else:
             status, content = page.send(case.method, case.path, case.body, case.headers)
             how = str(status)
-    except http.client.HTTPException as error:  # uvicorn hangs up where a request is none
-        how, content = "400", error
     except TimeoutError:
         return "failed", f"no answer in {PATIENCE_S:.0f} s", repr(case)
-    seconds, growth = time.process_time() - start, memory("VmRSS") - before
+    except (http.client.HTTPException, ConnectionError) as error:  # uvicorn hangs up where a request is none
+        how, content = "400", error
+    except Exception as error:  # of this side, which must go on
+        return "failed", f"{type(error).__name__} while asking", f"{error!r} {case!r:.1500}"
+    seconds, growth = time.process_time() - start, memory().resident - before
     printed = _words(words)
     detail = f"{case!r:.1500}\n{how} {content!r:.500}\n{printed[-3_000:]}"
     if "Traceback" in printed:
