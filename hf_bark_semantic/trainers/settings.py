@@ -74,7 +74,7 @@ def set_value(config: dict, assignment: str) -> None:
 def _yaml(text: str, complaint: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # of a value with a tag, too
         raise ValueError(f"{complaint}: {' '.join(str(error).split())}") from error
 
 

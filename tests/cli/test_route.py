@@ -167,6 +167,14 @@ def test_what_comes_next_depends_on_the_trainings_that_are_there(tmp_path, capsy
         ("no.yaml", [], "There is no file 'no.yaml'. There is no recipe 'no.yaml'. There are .*builtin"),
         ("nano_corpus", ["--corpus", "no/such/corpus"], "'no/such/corpus' cannot be read as a dataset"),
         ("nano_corpus", ["--set", "training.steps=[1"], "--set 'training.steps=.1': the value is not YAML"),
+        *[
+            (
+                "nano_corpus",
+                ["--set", f"training.steps={value}"],
+                f"--set 'training.steps={value}': the value is not YAML",
+            )
+            for value in ("!!int probability", '!!int ""', "!!bool maybe", "!!timestamp x", "2001-99-99")
+        ],
         ("nano_corpus", ["--set", "training.stebs=1"], "`training` has no `stebs`; did you mean `steps`"),
         ("nano_corpus", ["--set", "trainings.steps=1"], "it must be KEY=VALUE with a section of the config"),
     ],

@@ -355,7 +355,7 @@ def _shape(content: Any) -> Any:
 
 HERE = ("/fuzz/doors/",)  # the page's side says whether an answer is a refusal in words
 DOORS = [
-    Door("the page's events", on_page(make_event), read_answer, (Refused,), 2, HERE),
+    Door("the page's events", on_page(make_event), read_answer, (Refused,), 20, HERE),
     Door("requests to the page", on_page(make_request), read_answer, (Refused,), 10, HERE),
 ]
 if importlib.util.find_spec("gradio") is None:  # the extra app
