@@ -337,7 +337,7 @@ def test_templates_speak_of_consent_and_licences(name):
         (CARD.replace("onsent", "onditions"), "consent"),
         (CARD, "does not say `pipeline_tag: audio-to-bark-semantic`.*finds the task"),
         (CARD.replace("---\n\n", "library_name: peft\n---\n\n"), "does not say `library_name: transformers`"),
-        (CARD + "{{ rows }} rows", r"nobody filled in: \{\{ rows \}\}"),
+        (CARD + "{{ rows }} rows", r"has unfilled fields: \{\{ rows \}\}"),
         (CARD.replace("license: mit", "license: [mit"), "metadata of README.md cannot be read"),
         (CARD.replace("license: mit", "- mit"), "metadata of README.md cannot be read"),
         (CARD.replace("mit", "mit\nmodel-index: [{name: a, results: [{task: {type: b}}]}]"), "cannot be read"),

@@ -649,7 +649,7 @@ def test_lines_are_those_that_hold_something():
 
 def test_only_the_models_of_the_page_are_loaded(studio, tmp_path):
     for bark in (str(tmp_path), "nobody/bark", "../secret"):
-        with pytest.raises(ValueError, match="none of the models of this page"), studio.work(bark, job=Job()):
+        with pytest.raises(ValueError, match="is not one of the models of this page"), studio.work(bark, job=Job()):
             pass
     with pytest.raises(ValueError, match="not on this machine. Choose it"), studio.work("suno/bark", job=Job()):
         pass
