@@ -29,7 +29,8 @@ FAR = 1_000  # characters; whether a piece may end farther away is asked only wh
 SONG_FACTOR = 1.5  # words between ♪ last longer
 
 _CUE = re.compile(r"\[[^\[\]]*\]")
-_SONG = re.compile(r"(♪+\s*)[^♪]*?[^♪\s](\s*♪+)")
+# what follows ♪ and spaces is asked at once: else a long row of either would be tried from each of its characters
+_SONG = re.compile(r"(?<!♪)(♪+(?!♪)\s*(?!\s))[^♪]*[^♪\s](\s*♪+)")
 _SPEAKER = re.compile(r"(?:\bMAN|\bWOMAN):|\[(?:MAN|WOMAN)\]")  # suno-ai/bark, README: "to bias" the voice
 _SPEAKER_AND_NEXT = re.compile(rf"(?:{_SPEAKER.pattern})\s*\S?")
 _CLOSING = r"[\"'”’»)\]」』）]*"

@@ -128,6 +128,12 @@ def test_the_rest_of_a_text_is_not_read_for_each_piece(text):
     assert len(pieces) >= 100 and sum(read) < 100 * len(text)
 
 
+@pytest.mark.parametrize("text", ["♪" * 500_000, "♪" + " " * 500_000 + "♪", "♪ a" + " " * 500_000 + "b"])
+def test_songs_are_found_without_going_back(text):
+    """A search that tries each ♪ again takes hours."""
+    assert estimate_duration_s(text) > 0
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [
