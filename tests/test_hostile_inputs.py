@@ -117,6 +117,11 @@ AUDIO = [
         "Hz",
     ),
     audio_row("an m4a file of zeros", file_of(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200), "voice.m4a"), "damaged"),
+    audio_row(
+        "a box of mp4 that is larger than any file",
+        file_of(b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\x01free" + b"\xff" * 8 + bytes(200), "voice.m4a"),
+        "cut off",
+    ),
     audio_row("an mp4 of zeros named .mp3", file_of(b"\0\0\0\x18ftypmp42" + bytes(200), "voice.mp3"), "damaged"),
     audio_row("a raw AAC stream of zeros", file_of(b"\xff\xf1\x50\x80" + bytes(200), "voice.aac"), "zero samples"),
     audio_row("a webm file of zeros", file_of(b"\x1a\x45\xdf\xa3" + bytes(200), "voice.webm"), "damaged"),
@@ -483,6 +488,9 @@ CORPORA = [
     HostileInput("recipe: not in UTF-8", recipe_in_latin_1, read_encoder_config, "Line 2", ValueError),
     corpus_row_of("a Parquet file cut off", shard_of(lambda content: content[:-100]), "not a Parquet file"),
     corpus_row_of("flipped bytes in Parquet", shard_of(lambda content: b"PAR2" + content[4:-4] + b"PAR2"), "damaged"),
+    corpus_row_of(
+        "a text not in UTF-8", shard_of(lambda content: content.replace(b"a dog", b"a d\xffg"), text="a dog"), "UTF"
+    ),
     corpus_row_of("tokens that are text", shard_of(semantic_tokens="abc"), "semantic_tokens"),
     corpus_row_of("negative tokens", shard_of(semantic_tokens=[-1] * 20), "0 or more"),
     corpus_row_of("no tokens at all", shard_of(semantic_tokens=[[1], [2]]), "(num_tokens,)"),

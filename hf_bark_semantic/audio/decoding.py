@@ -163,6 +163,8 @@ def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
         return start + length if head[segment : segment + 4] == MATROSKA_SEGMENT and length is not None else 0
     end = 0
     for _ in range(MAX_CHUNKS if head[4:8] in MP4_STARTS else 0):
+        if end >= size:  # farther than a file can be long, perhaps
+            break
         file.seek(end)
         box = file.read(16)
         length = int.from_bytes(box[:4], "big")

@@ -294,7 +294,9 @@ def _parts_of_file(path: Path, wanted: Callable[[Collection[str]], list[str]]) -
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted(file.schema_arrow.names)):
-                yield Dataset(pa.Table.from_batches([batch]).replace_schema_metadata())
+                table = pa.Table.from_batches([batch]).replace_schema_metadata()
+                table.validate(full=True)  # also that texts are UTF-8
+                yield Dataset(table)
     except Exception as error:  # of Arrow and its decompressors, which raise a dozen kinds where bytes are flipped
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"{str(path)!r} is not a Parquet file, or a damaged one: {reason}. Make it again.") from error
