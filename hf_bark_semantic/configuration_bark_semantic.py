@@ -31,6 +31,7 @@ _FRAMES_PER_TOKEN = (500, 499)
 WAVEFORM_BACKBONES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio")
 SPECTROGRAM_BACKBONES = ("whisper", "wav2vec2-bert")
 BACKBONES = WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")  # of weights
 INPUT_KINDS = ("audio", "codes", "audio+codes")
 HEAD_TYPES = ("linear", "recurrent", "transformer", "embedding", "autoregressive")
 AUTOREGRESSIVE_POSITIONS = 2_000  # github.com/huynhnhathao: tokens that its decoder has positions for, 40 s
@@ -194,10 +195,11 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.transition_weight = transition_weight
         self.window_s = window_s
         self.overlap_s = overlap_s
+        self.dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         self._check()
         if not __name__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
             kwargs.pop("custom_pipelines", None)  # the installed package's pipeline takes the place of the published
-        super().__init__(**kwargs)
+        super().__init__(dtype=self.dtype, **kwargs)
 
     @property
     def backbone_depth(self) -> int:
@@ -242,6 +244,8 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             yield name, _is_count(getattr(self, name), 0), at_least_0
         for name in ("conv_kernel_size", "codec_kernel_size"):
             yield name, getattr(self, name) % 2 == 1 or not getattr(self, name), "odd, to keep the length"
+        dtype = str(self.dtype).removeprefix("torch.")
+        yield "dtype", self.dtype is None or dtype in DTYPES, f"None, or one of {', '.join(DTYPES)}"
         yield "normalize_features", isinstance(self.normalize_features, bool), "True or False"
         yield "codec_output", self.codec_output in ("features", "spectrogram"), "'features' or 'spectrogram'"
         yield "codec_weight", _is_number(self.codec_weight) and 0 <= self.codec_weight <= 1, "between 0 and 1"

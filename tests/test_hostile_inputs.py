@@ -426,6 +426,7 @@ CONFIGS = [
     config_row("nothing to read", {"backbone_config": None}, "codec_hidden_size"),
     config_row("a backbone of no type", {"backbone_config": {"hidden_size": 8}}, "model_type"),
     config_row("a text model for a backbone", {"backbone_config": {"model_type": "bert"}}, "hubert"),
+    config_row("a figure for a dtype", {"dtype": 1.5}, "float32"),
     config_row("a layer that does not exist", {"backbone_layers": [13]}, "between 0 and 12"),
     config_row("a negative layer", {"backbone_layers": [-1]}, "between 0 and 12"),
     config_row("no layer", {"backbone_layers": []}, "between 0 and 12"),
