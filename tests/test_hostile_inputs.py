@@ -118,6 +118,14 @@ AUDIO = [
     ),
     audio_row("an m4a file of zeros", file_of(b"\0\0\0\x20ftypM4A \0\0\0\0" + bytes(200), "voice.m4a"), "damaged"),
     audio_row(
+        "more packets of mp4 than there are bytes",
+        file_of(
+            b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\x1cmoov" + b"\0\0\0\x14stsz" + bytes(7) + b"\x0d\4\0\0\0",
+            "voice.m4a",
+        ),
+        "67,108,864 packets",
+    ),
+    audio_row(
         "a box of mp4 that is larger than any file",
         file_of(b"\0\0\0\x10ftypM4A \0\0\0\0" + b"\0\0\0\x01free" + b"\xff" * 8 + bytes(200), "voice.m4a"),
         "cut off",
@@ -498,6 +506,7 @@ CORPORA = [
     corpus_row_of("codes of other lengths", shard_of(audio_codes=[[1, 2], [3]]), "num_frames"),
     corpus_row_of("a list for a fold", shard_of(fold=[0]), "fold is"),
     corpus_row_of("audio that is text", shard_of(audio="abc"), "no samples"),
+    corpus_row_of("audio of neither samples nor a file", shard_of(audio={"__class__": "a"}), "pair-0"),
     corpus_row_of("audio of two axes", shard_of(audio=[[0.0], [0.5]]), "(2, 1)"),
     corpus_row_of(
         "a manifest that is not in UTF-8", fairseq_of(b"/\n\xff\t1\n", b"1\n"), "Line 2", read_fairseq_pairs

@@ -28,6 +28,7 @@ BLOCK_VALUES = 2**18  # samples times channels that are decoded at once: 1 MiB
 MIN_SAMPLING_RATE = 1_000  # below it no vowel survives, so the number is not a rate of speech
 MAX_SAMPLING_RATE = 768_000  # the highest rate that audio hardware has
 MAX_CHANNELS = 64  # more rows than this are a batch, not a microphone array
+MAX_MP4_INDEX = 64 * 2**20  # bytes that are looked at: two hours of AAC have 1.4 MB
 MAX_CHUNKS = 100_000  # of a container that are looked at: two hours in fragments of a second have 14,400
 
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64, m4a, mp4, mov, aac, webm, mkv, 3gp, amr and wma"
@@ -39,6 +40,7 @@ CODECS = (
     "aac", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "libopencore_amrnb", "libopencore_amrwb", "libopus", "mp2",
     "mp2float", "mp3", "mp3float", "opus", "vorbis", "wmapro", "wmav1", "wmav2",
 )  # fmt: skip
+_PACKET_SIZES = re.compile(rb"stsz.{4}(.{4})(.{4})", re.DOTALL)  # ISO/IEC 14496-12, 8.7.3.2
 _ENCRYPTED_MP4 = re.compile(rb"sinf.{4}frma", re.DOTALL)  # ISO/IEC 14496-12, 8.12: a protected sample entry
 
 
@@ -145,9 +147,10 @@ def _cut_off(head: bytes, file: BinaryIO) -> str | None:
     """Decoders read a truncated file without an error, so the size that it announces is compared here."""
     size = file.seek(0, io.SEEK_END)
     announced = _announced_size(head, file, size)
+    impossible = _impossible_table(head, file, size)
     file.seek(0)
     if announced <= size + 8:  # some writers count the header or padding wrongly
-        return None
+        return impossible
     return f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
 
 
@@ -161,18 +164,36 @@ def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
         segment = start + (length or 0)
         start, length = _matroska_size(head, segment + 4)
         return start + length if head[segment : segment + 4] == MATROSKA_SEGMENT and length is not None else 0
+    return max((end for _, _, end in _mp4_boxes(head, file, size)), default=0)
+
+
+def _mp4_boxes(head: bytes, file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of the outer boxes of an MP4 file, up to one that lasts until the file's end."""
     end = 0
     for _ in range(MAX_CHUNKS if head[4:8] in MP4_STARTS else 0):
-        if end >= size:  # farther than a file can be long, perhaps
+        start = end
+        if start >= size:  # farther than a file can be long, perhaps
             break
-        file.seek(end)
+        file.seek(start)
         box = file.read(16)
         length = int.from_bytes(box[:4], "big")
         length = int.from_bytes(box[8:16], "big") if length == 1 else length  # a size of 64 bits
         if len(box) < 8 or length < 8:  # the end, or a box that lasts until the end
             break
-        end += length
-    return end
+        end = start + length
+        yield box[4:8], start, end
+
+
+def _impossible_table(head: bytes, file: BinaryIO, size: int) -> str | None:
+    """Whether an MP4 file announces more packets than it has bytes for: ffmpeg reserves memory for all of them."""
+    for kind, start, end in _mp4_boxes(head, file, size):
+        if kind == b"moov":
+            file.seek(start)
+            for table in _PACKET_SIZES.finditer(file.read(min(end - start, MAX_MP4_INDEX))):
+                packet_size, num_packets = (int.from_bytes(number, "big") for number in table.groups())
+                if num_packets * (packet_size or 4) > size:  # 4 bytes for each size, where they differ
+                    return f"it announces {num_packets:,} packets but holds only {size:,} bytes: it is damaged"
+    return None
 
 
 def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:

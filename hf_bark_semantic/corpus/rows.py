@@ -304,9 +304,9 @@ def _parts_of_file(path: Path, wanted: Callable[[Collection[str]], list[str]]) -
 
 def _waveform_of_row(row: Mapping[str, Any], num_tokens: int) -> np.ndarray | None:
     audio = row.get("audio")
-    if isinstance(audio, Mapping):
-        audio = load_audio(audio, SAMPLING_RATE)
     try:
+        if isinstance(audio, Mapping):
+            audio = load_audio(audio, SAMPLING_RATE)
         waveform = np.asarray([] if audio is None else audio, np.float32)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{row['id']}: its audio is no file and no samples: {error}. Remove the row.") from error
