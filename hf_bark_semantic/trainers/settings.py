@@ -279,14 +279,16 @@ def _converted_list(value, origin: type, parts: tuple, name: str, wrong: str):
 
 
 def _number(value) -> int | float | None:
-    """A number, or text that is one; not a truth value, and not NaN."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and not math.isnan(value) else None
+    """A number, or text that is one; not a truth value, not NaN, and not an integer beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        as_float = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if math.isnan(as_float):
+        return None
+    return as_float if isinstance(value, str) else value
 
 
 def _is(origin, kinds) -> bool:

@@ -175,6 +175,7 @@ def test_what_comes_next_depends_on_the_trainings_that_are_there(tmp_path, capsy
             )
             for value in ("!!int probability", '!!int ""', "!!bool maybe", "!!timestamp x", "2001-99-99")
         ],
+        ("nano_corpus", ["--set", f"training.learning_rate=1{'0' * 400}"], "`training.learning_rate` is 10*; it must"),
         ("nano_corpus", ["--set", "training.stebs=1"], "`training` has no `stebs`; did you mean `steps`"),
         ("nano_corpus", ["--set", "trainings.steps=1"], "it must be KEY=VALUE with a section of the config"),
     ],
