@@ -72,12 +72,12 @@ def read_shard(path: Path) -> str:
 
 
 def make_rows(random: Random, folder: Path) -> Path:
-    """A shard with values that no corpus has, where Arrow has a type for them."""
+    """A shard with values that no corpus has, where Parquet has a type for them."""
     rows = [{**row, "audio": row["audio"].tolist()} for row in (corpus_row(seed, num_tokens=5) for seed in range(2))]
     for _ in range(random.choice((1, 1, 3))):
         other = other_value(rows, random)
         with suppress(Exception):
-            pa.Table.from_pylist(other)
+            pq.write_table(pa.Table.from_pylist(other), BytesIO())
             rows = other
     path = folder / "data" / "train-00000.parquet"
     path.parent.mkdir()
