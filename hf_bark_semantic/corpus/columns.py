@@ -28,6 +28,7 @@ ROLES = {  # and the names that columns have for them, the preferred ones first
 }  # fmt: skip
 AUDIO_ENDINGS = tuple(dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", *AUDIO_EXTENSIONS)))
 
+COMPARED = 500  # characters of a text: the time grows with the square of their number
 ALIKE = 0.6  # similarity of LJSpeech's text and its normalized text: 0.99; of different sentences: 0.3
 LONGEST_SPEAKER = 64  # characters
 SPEAKER_WORDS = 2  # a name has at most two; texts that are told from names by their length have more on average
@@ -186,7 +187,8 @@ def _is_file_name(cell: str) -> bool:
 
 def _are_alike(first: Sequence[str], second: Sequence[str]) -> bool:
     pairs = [(a.lower(), b.lower()) for a, b in zip(first, second, strict=True) if a and b][:COMPARED_ROWS]
-    return bool(pairs) and fmean(SequenceMatcher(None, *pair, autojunk=False).ratio() for pair in pairs) > ALIKE
+    likeness = [SequenceMatcher(None, a[:COMPARED], b[:COMPARED], autojunk=False).ratio() for a, b in pairs]
+    return bool(likeness) and fmean(likeness) > ALIKE
 
 
 def _names_speakers(column: Sequence[str], other: Sequence[str]) -> bool:
