@@ -147,11 +147,12 @@ def _cut_off(head: bytes, file: BinaryIO) -> str | None:
     """Decoders read a truncated file without an error, so the size that it announces is compared here."""
     size = file.seek(0, io.SEEK_END)
     announced = _announced_size(head, file, size)
-    impossible = _impossible_table(head, file, size)
-    file.seek(0)
     if announced <= size + 8:  # some writers count the header or padding wrongly
-        return impossible
-    return f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
+        reason = _impossible_table(head, file, size)
+    else:
+        reason = f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
+    file.seek(0)
+    return reason
 
 
 def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
