@@ -37,11 +37,11 @@ def free_port() -> int:
 
 
 def as_process(rank: int, port: int, call, *arguments):
-    """What torchrun does, in a fork."""
+    """What torchrun does, in a fork. Without `OMP_NUM_THREADS`, accelerate would set more threads than one again."""
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    os.environ["ACCELERATE_USE_CPU"] = "1"
+    os.environ.update(ACCELERATE_USE_CPU="1", OMP_NUM_THREADS="1")
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     call(*arguments)
