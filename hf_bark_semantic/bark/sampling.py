@@ -2,6 +2,7 @@
 
 Sampling       the rule by which one stage picks tokens
 Guidance       how much text, tokens and voice count: classifier-free guidance
+Temperatures   one temperature per row of a batch
 pick_tokens    logits and one random number per row -> one token per row
 """
 
@@ -104,12 +105,34 @@ class Guidance:
         return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in self.views]))
 
 
+class Temperatures(NamedTuple):
+    """One temperature per row, as [`pick_tokens`] reads them.
+
+    Args:
+        divisor (`float` or `torch.Tensor` of shape `(num_rows, 1)`): of the scores; 1 for a greedy row.
+        greedy (`bool` or `torch.BoolTensor` of shape `(num_rows,)`): whether rows take their likeliest token.
+    """
+
+    divisor: float | torch.Tensor
+    greedy: bool | torch.Tensor
+
+    @classmethod
+    def of(cls, temperatures: Sequence[float], device: torch.device) -> "Temperatures":
+        """Of one temperature per row, 0 for greedy; tensors only where rows differ."""
+        distinct = set(temperatures)
+        if len(distinct) == 1:
+            (only,) = distinct
+            return cls(only or 1.0, not only)
+        column = torch.tensor(temperatures, device=device)[:, None]
+        return cls(column.masked_fill(column == 0, 1.0), column[:, 0] == 0 if 0 in distinct else False)
+
+
 def pick_tokens(
     logits: torch.Tensor,
     sampling: Sampling,
     uniforms: torch.Tensor | None,
     *,
-    temperatures: Sequence[float] | None = None,
+    temperatures: Temperatures | None = None,
     predicts_end: bool = False,
     transformers_rules: bool = False,
 ) -> torch.Tensor:
@@ -119,7 +142,7 @@ def pick_tokens(
         logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
         sampling (`Sampling`): the rule, with a temperature.
         uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
-        temperatures (`Sequence[float]`, *optional*): one per row, in the place of the rule's.
+        temperatures (`Temperatures`, *optional*): of the rows, in the place of the rule's.
         predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
         transformers_rules (`bool`): see the table in [`synthesis`].
 
@@ -130,35 +153,29 @@ def pick_tokens(
     min_eos_p = sampling.min_eos_p if predicts_end else None
     if temperatures is None:
         assert sampling.temperature is not None
-        temperatures = [sampling.temperature]
-    distinct = set(temperatures)
-    temperature: float | torch.Tensor = max(distinct)  # divides the scores
-    greedy = None  # which rows are greedy, (num_rows,), where some are
-    if len(distinct) > 1:
-        column = torch.tensor(temperatures, device=logits.device)[:, None]
-        greedy = column[:, 0] == 0 if 0 in distinct else None
-        temperature = column.masked_fill(column == 0, 1.0)
-    if distinct == {0}:
-        picked, probabilities = logits.argmax(-1), None
-    elif transformers_rules:
-        top_k = TRANSFORMERS_TOP_K if sampling.top_k is None else sampling.top_k
-        scores = _keep_likeliest(logits / temperature, top_k=top_k)
-        probabilities = _keep_likeliest(scores, top_p=sampling.top_p).softmax(-1)
+        temperatures = Temperatures.of([sampling.temperature], logits.device)
+    divisor, greedy = temperatures
+    if greedy is True:
+        picked = logits.argmax(-1)
     else:
-        scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
-        probabilities = (scores / temperature).softmax(-1)
-    if probabilities is not None:
+        if transformers_rules:
+            top_k = TRANSFORMERS_TOP_K if sampling.top_k is None else sampling.top_k
+            scores = _keep_likeliest(logits / divisor, top_k=top_k)
+            probabilities = _keep_likeliest(scores, top_p=sampling.top_p).softmax(-1)
+        else:
+            scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
+            probabilities = (scores / divisor).softmax(-1)
         assert uniforms is not None  # of which greedy rows alone need none
         cumulative = probabilities.cumsum(-1)
         # below the total also after rounding, so that the token found has a probability
         thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)
         picked = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
-        if greedy is not None:
+        if greedy is not False:
             picked = picked.where(~greedy, logits.argmax(-1))
     if min_eos_p is not None:
-        if transformers_rules or probabilities is None:
+        if transformers_rules or greedy is True:
             probabilities = logits.softmax(-1)
-        elif greedy is not None:
+        elif greedy is not False:
             probabilities = probabilities.where(~greedy[:, None], logits.softmax(-1))
         end = probabilities[:, -1]
         ends = end > min_eos_p if transformers_rules else end >= min_eos_p
@@ -178,4 +195,4 @@ def _keep_likeliest(scores: torch.Tensor, *, top_k: int | None = None, top_p: fl
     return scores
 
 
-__all__ = ["Guidance", "Sampling", "View", "pick_tokens"]
+__all__ = ["Guidance", "Sampling", "Temperatures", "View", "pick_tokens"]

@@ -34,7 +34,7 @@ from .prompting import (
     text_prefix,
 )
 from .request import SynthesisRequest
-from .sampling import Sampling, View, pick_tokens
+from .sampling import Sampling, Temperatures, View, pick_tokens
 from .setup import BarkSetup
 from .transformer import DecodingBatch, FineDecoder, legal_head
 from .voice_prompt import VoicePrompt
@@ -203,7 +203,7 @@ def _pick(setup, sampling, rows, logits, uniforms, *, predicts_end: bool = False
         logits,
         sampling,
         torch.tensor(uniforms, device=logits.device) if any(temperatures) else None,
-        temperatures=temperatures,
+        temperatures=Temperatures.of(temperatures, logits.device),
         predicts_end=predicts_end,
         transformers_rules=setup.transformers_rules,
     ).tolist()
@@ -381,11 +381,12 @@ def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, ro
         last = ends if codebook == config.n_fine_codebooks - 1 and setup.savings.needed_positions else length
         embed, wanted = layers[codebook], slice(first, last)
         logits = decoder.logits(codebook, embeds + embed(codes[..., codebook]), wanted)
+        of_positions = [temperature for temperature in temperatures for _ in range(logits.shape[1])]
         picked = pick_tokens(
             logits.flatten(0, 1),
             sampling,
             uniforms[:, codebook - num_coarse, wanted].flatten() if any(temperatures) else None,
-            temperatures=[temperature for temperature in temperatures for _ in range(logits.shape[1])],
+            temperatures=Temperatures.of(of_positions, logits.device),
             transformers_rules=setup.transformers_rules,
         ).view(len(rows), -1)
         filled = torch.arange(first, last, device=codes.device) >= fills[:, None]

@@ -19,7 +19,7 @@ from hf_bark_semantic.bark import stages as bark_stages
 from hf_bark_semantic.bark import transformer
 from hf_bark_semantic.bark.examples import Utterance, coarse_example, collate, semantic_example
 from hf_bark_semantic.bark.request import SynthesisRequest
-from hf_bark_semantic.bark.sampling import Sampling, pick_tokens
+from hf_bark_semantic.bark.sampling import Sampling, Temperatures, pick_tokens
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.synthesis import codes_to_waveform, semantic_to_codes, synthesize, text_to_semantic
 from hf_bark_semantic.bark.transformer import DecodingBatch, Savings, attend
@@ -857,7 +857,9 @@ def test_each_row_is_picked_at_its_own_temperature(rules):
     for min_eos_p in (None, 0.02, 0.1, 0.3):
         rule = Sampling(min_eos_p=min_eos_p, top_p=0.9)
         options = {"predicts_end": True, "transformers_rules": rules}
-        together = pick_tokens(logits, rule, uniforms, temperatures=temperatures, **options)
+        together = pick_tokens(
+            logits, rule, uniforms, temperatures=Temperatures.of(temperatures, logits.device), **options
+        )
         for row, temperature in enumerate(temperatures):
             one = slice(row, row + 1)
             alone = pick_tokens(logits[one], replace(rule, temperature=temperature), uniforms[one], **options)
