@@ -36,6 +36,7 @@ from .prompting import (
 from .request import SynthesisRequest
 from .sampling import Sampling, Temperatures, View, pick_tokens
 from .setup import BarkSetup
+from .steps import STEPS_PER_READ, Head, HostSteps, steps_for
 from .transformer import DecodingBatch, FineDecoder, legal_head
 from .voice_prompt import VoicePrompt
 
@@ -145,8 +146,9 @@ def _leave(batch: DecodingBatch, rows: list, place: int) -> None:
 
 class _TextRow:
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
-        self.item, self.tokens, self.views = item, [], views
+        self.setup, self.item, self.tokens, self.views = setup, item, [], views
         self.limit = setup.token_limit(item.request)
+        self.num_required = item.request.min_semantic_tokens
         self.temperature = setup.temperature("semantic", item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 0)).tolist()
         prompt = _prompt_for(item, "full", "semantic")
@@ -155,20 +157,39 @@ class _TextRow:
             for view in views
         ]
 
+    @property
+    def num_generated(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def last_ids(self) -> list[int]:
+        return [self.tokens[-1] if self.tokens else self.setup.semantic.semantic_infer_token] * len(self.views)
+
+    @property
+    def finished(self) -> bool:
+        return self.num_generated == self.limit or self.tokens[-1:] == [self.setup.semantic.semantic_vocab_size]
+
+    def append(self, token: int) -> None:
+        self.tokens.append(token)
+
+    def value(self) -> np.ndarray:
+        return np.array(self.tokens, np.int64)
+
 
 @torch.inference_mode()
 def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
     """Text ids to semantic tokens, `(num_tokens,)`, and `semantic_vocab_size` behind them where the model ended."""
-    model, config, vocab_size = setup.bark.semantic, setup.semantic, setup.semantic.semantic_vocab_size
-    head = legal_head(model.lm_head, semantic_columns(setup.configs), setup.savings)
+    model = setup.bark.semantic
     if setup.savings.sort_by_length:  # a longer text takes longer to say
         items = sorted(items, key=lambda item: (-len(item.value), -setup.token_limit(item.request)))
     queue, rows = deque(items), []
     guidance = setup.guidance("semantic", sampling)
     views = guidance.views
-    length = config.max_input_semantic_length
+    length = setup.semantic.max_input_semantic_length
     limit = max(setup.token_limit(item.request) for item in items)
     batch = DecodingBatch(model, len(views) * batch_size, length + limit, setup.savings, len(views))
+    head = Head(legal_head(model.lm_head, semantic_columns(setup.configs), setup.savings), 0)  # the end comes last
+    steps = steps_for(setup, sampling, guidance, batch, [head], predicts_end=True, most=STEPS_PER_READ)
     while queue or rows:
         first_new = len(rows)
         if setup.savings.refill or not rows:
@@ -180,45 +201,38 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
             embeds = model.input_embeds_layer(prefixes)  # (num_slots, 2, length, hidden_size)
             slots = range(len(views) * first_new, len(views) * len(rows))
             batch.prefill(slots, embeds.sum(1), [length] * len(slots))
-        setup.announce("semantic")
-        last_ids = [row.tokens[-1] if row.tokens else config.semantic_infer_token for row in rows for _ in views]
-        with batch.threads(len(last_ids)):
-            logits = guidance.logits(head(batch.step(last_ids)))  # (num_rows, vocab_size + 1), the end comes last
-        too_short = [slot for slot, row in enumerate(rows) if len(row.tokens) < row.item.request.min_semantic_tokens]
-        if too_short:
-            logits[too_short, -1] = float("-inf")
-        uniforms = [row.uniforms[len(row.tokens)] for row in rows]
-        picked = _pick(setup, sampling, rows, logits, uniforms, predicts_end=True)
-        for slot in reversed(range(len(rows))):
-            row = rows[slot]
-            row.tokens.append(picked[slot])
-            if picked[slot] == vocab_size or len(row.tokens) == row.limit:
-                _leave(batch, rows, slot)
-                yield row.item._replace(value=np.array(row.tokens, np.int64))
+        num_steps = min(steps.most, max(row.limit - row.num_generated for row in rows))
+        yield from _take_steps("semantic", setup, steps, rows, num_steps)
 
 
-def _pick(setup, sampling, rows, logits, uniforms, *, predicts_end: bool = False) -> list[int]:
-    temperatures = [row.temperature for row in rows]
-    return pick_tokens(
-        logits,
-        sampling,
-        torch.tensor(uniforms, device=logits.device) if any(temperatures) else None,
-        temperatures=Temperatures.of(temperatures, logits.device),
-        predicts_end=predicts_end,
-        transformers_rules=setup.transformers_rules,
-    ).tolist()
+def _take_steps(
+    stage: str, setup: BarkSetup, steps: HostSteps, rows: list, num_steps: int, turn: int = 0
+) -> Iterator[StageItem]:
+    """Take steps of all rows, see [`HostSteps.run`]; those that have finished leave, and their items are returned."""
+    for _ in range(num_steps):
+        setup.announce(stage)
+    for row, ids in zip(rows, steps.run(rows, num_steps, turn), strict=True):
+        for id_ in ids:
+            if not row.finished:
+                row.append(id_)
+    for place in reversed(range(len(rows))):
+        row = rows[place]
+        if row.finished:
+            _leave(steps.batch, rows, place)
+            yield row.item._replace(value=row.value())
 
 
 class _CoarseRow:
     """A row of the coarse stage, which reads a window of semantic tokens, then one of coarse ids."""
 
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
-        self.item = item
+        self.setup, self.item = setup, item
         history, ids = coarse_history(_prompt_for(item, "full", "acoustic"), setup.configs)
         if item.request.prompt_mode == "acoustic":
             history = np.full_like(history, setup.coarse.coarse_semantic_pad_token)
         self.ids, self.num_history_ids = ids.tolist(), len(ids)
         self.limit = setup.configs.num_frames(len(item.value)) * setup.coarse.n_coarse_codebooks
+        self.num_required = 0
         self.temperature = setup.temperature("coarse", item.request)
         self.uniforms = torch.rand(self.limit, generator=_generator(item.request, 1)).tolist()
         self.views = [_CoarseView(setup, self, view, history) for view in views]
@@ -226,6 +240,20 @@ class _CoarseRow:
     @property
     def num_generated(self) -> int:
         return len(self.ids) - self.num_history_ids
+
+    @property
+    def last_ids(self) -> list[int]:
+        return [view.last_id for view in self.views]
+
+    @property
+    def finished(self) -> bool:
+        return self.num_generated == self.limit
+
+    def append(self, id_: int) -> None:
+        self.ids.append(id_)
+
+    def value(self) -> np.ndarray:
+        return coarse_codes(self.ids[self.num_history_ids :], self.setup.configs)
 
 
 class _CoarseView:
@@ -265,7 +293,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
     legal = coarse_columns(setup.configs)
     if setup.transformers_rules:
         legal[-1] = slice(legal[-1].start, model.config.output_vocab_size)
-    heads = [legal_head(model.lm_head, columns, setup.savings) for columns in legal]
+    heads = [Head(legal_head(model.lm_head, columns, setup.savings), columns.start) for columns in legal]
     if setup.savings.sort_by_length:
         items = sorted(items, key=lambda item: -len(item.value))
     queue, rows = deque(items), []
@@ -273,27 +301,19 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
     longest = config.max_coarse_input_length + 1 + config.max_coarse_history + config.sliding_window_len
     num_views = len(guidance.views)
     batch = DecodingBatch(model, num_views * batch_size, longest, setup.savings, num_views)
+    steps = steps_for(setup, sampling, guidance, batch, heads, most=config.sliding_window_len)
     while queue or rows:
         if setup.savings.refill or not rows:
             while queue and len(rows) < batch_size:
                 rows.append(_CoarseRow(setup, queue.popleft(), guidance.views))
         views = [view for row in rows for view in row.views]
         _prefill_moved_windows(setup, model, batch, views)
-        for offset in range(config.sliding_window_len):
-            setup.announce("coarse")
-            codebook = offset % config.n_coarse_codebooks
-            last_ids = [view.last_id for row in rows for view in row.views]
-            with batch.threads(len(last_ids)):
-                logits = guidance.logits(heads[codebook](batch.step(last_ids)))
-            picked = _pick(setup, sampling, rows, logits, [row.uniforms[row.num_generated] for row in rows])
-            for slot in reversed(range(len(rows))):
-                row = rows[slot]
-                row.ids.append(legal[codebook].start + picked[slot])
-                if row.num_generated == row.limit:
-                    _leave(batch, rows, slot)
-                    yield row.item._replace(value=coarse_codes(row.ids[row.num_history_ids :], setup.configs))
-            if not rows:
-                break
+        offset = 0
+        while rows and offset < config.sliding_window_len:
+            left = max(row.limit - row.num_generated for row in rows)
+            num_steps = min(steps.most, config.sliding_window_len - offset, left)
+            yield from _take_steps("coarse", setup, steps, rows, num_steps, offset % len(heads))
+            offset += num_steps
 
 
 def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:

@@ -49,6 +49,8 @@ class Savings:
         packed_weights (`bool`): on a CPU, linear layers compute with a copy of their weights in oneDNN's order, which
             takes the memory of one stage once more.
         one_thread (`bool`): on a CPU, a step of a small model runs on one thread.
+        device_steps (`bool`, *optional*): the host reads what was picked only once in several steps. `None`: on an
+            accelerator, which would wait for the host. On a CPU it costs more than it saves.
     """
 
     keep_cache: bool = True
@@ -61,6 +63,7 @@ class Savings:
     few_rows: bool = True
     packed_weights: bool = True
     one_thread: bool = True
+    device_steps: bool | None = None
 
 
 class Block(NamedTuple):
@@ -195,7 +198,8 @@ class DecodingBatch:
     """Rows of a causal stage, each with its own length, in preallocated keys and values.
 
     Row `i` is in slot `i`; [`step`] advances the first `len(token_ids)` slots. Slots beyond a row's length hold
-    leftovers, which are overwritten before they are read.
+    leftovers, which are overwritten before they are read. [`step_on_device`] advances all slots and leaves `lengths`
+    to its caller.
 
     Args:
         model (`BarkCausalModel`): the text or coarse stage.
@@ -217,7 +221,8 @@ class DecodingBatch:
         self.device = model.position_embeds_layer.weight.device
         self.num_heads, self.head_dim = config.num_heads, config.hidden_size // config.num_heads
         self.largest_layer = max(weight.numel() for weight in model.layers.parameters())
-        self.lengths = [0] * batch_size
+        self.lengths, self.capacity = [0] * batch_size, capacity
+        self.last_position = min(capacity, model.position_embeds_layer.num_embeddings) - 1
         shape = (config.num_layers, batch_size, self.num_heads, capacity, self.head_dim)
         in_float = savings.fused_attention and self.device.type == "cpu" and model.dtype == torch.bfloat16
         self.keys = torch.zeros(shape, dtype=torch.float32 if in_float else model.dtype, device=self.device)
@@ -274,10 +279,39 @@ class DecodingBatch:
         num_rows = len(token_ids)
         lengths = self.lengths[:num_rows]
         tokens, positions = torch.tensor([token_ids, lengths], device=self.device)  # (num_rows,) each
-        written = (self.first_position[:num_rows] + positions[:, None]).view(-1)  # (num_rows * num_heads,)
-        kinds = [slice(view, num_rows, self.num_views) for view in range(self.num_views)]
-        masks = [self._mask(positions[kind], lengths[kind]) for kind in kinds]
+        longest = [max(lengths[kind]) + 1 for kind in self._kinds(num_rows)]
+        uneven = [min(lengths[kind]) + 1 < last for kind, last in zip(self._kinds(num_rows), longest, strict=True)]
+        hidden = self._step(tokens, positions, longest, uneven)
+        for row in range(num_rows):
+            self.lengths[row] += 1
+        return hidden
 
+    def step_on_device(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Append one token to each row, in shapes that never change and without a look at `lengths`.
+
+        Args:
+            token_ids, positions (`torch.LongTensor` of shape `(num_slots,)`): one per slot, on the model's device.
+
+        Returns:
+            `torch.Tensor` of shape `(num_slots, hidden_size)`: see [`step`].
+        """
+        return self._step(token_ids, positions, [self.capacity] * self.num_views, [True] * self.num_views)
+
+    def _kinds(self, num_rows: int) -> list[slice]:
+        """The slots of each view."""
+        return [slice(view, num_rows, self.num_views) for view in range(self.num_views)]
+
+    def _step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, longest: Sequence[int], uneven: Sequence[bool]
+    ) -> torch.Tensor:
+        """A step of the first rows, with how many positions each view attends to, and whether its rows differ."""
+        num_rows = len(tokens)
+        written = (self.first_position[:num_rows] + positions[:, None]).view(-1)  # (num_rows * num_heads,)
+        kinds = self._kinds(num_rows)
+        masks = [
+            self._mask(positions[kind], length) if differ else None
+            for kind, length, differ in zip(kinds, longest, uneven, strict=True)
+        ]
         hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
         hidden = hidden[:, None]  # (num_rows, 1, hidden_size)
         for layer, block in enumerate(self.blocks):
@@ -287,24 +321,19 @@ class DecodingBatch:
             values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim).to(keys.dtype))
             attended = [  # of each kind, (num_rows / num_views, num_heads, 1, head_dim)
                 attend(
-                    query[kind], keys[kind, :, :longest], values[kind, :, :longest],
+                    query[kind], keys[kind, :, :length], values[kind, :, :length],
                     mask=mask, fused=self.savings.fused_attention,
                 )
-                for kind, (mask, longest) in zip(kinds, masks, strict=True)
+                for kind, mask, length in zip(kinds, masks, longest, strict=True)
             ]  # fmt: skip
             hidden = block.finish(hidden, torch.stack(attended, 1).flatten(0, 1))
-        for row in range(num_rows):
-            self.lengths[row] += 1
         return self.model.layernorm_final(hidden)[:, 0]
 
-    def _mask(self, positions: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor | None, int]:
-        """A mask over what is behind rows that end at `positions`, `(num_rows, 1, 1, longest)`, and `longest`."""
-        longest = max(lengths) + 1
-        if min(lengths) == longest - 1:
-            return None, longest
-        visible = self.slots_of_positions[:longest] <= positions[:, None]
+    def _mask(self, positions: torch.Tensor, length: int) -> torch.Tensor:
+        """A mask over what is behind rows that end at `positions`, `(num_rows, 1, 1, length)`."""
+        visible = self.slots_of_positions[:length] <= positions[:, None]
         mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
-        return mask.where(visible, float("-inf"))[:, None, None], longest
+        return mask.where(visible, float("-inf"))[:, None, None]
 
     @contextmanager
     def threads(self, num_rows: int) -> Iterator[None]:

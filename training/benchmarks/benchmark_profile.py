@@ -7,15 +7,15 @@ between which a stage divides its work are timed where they are called:
     linear       the linear layers of the blocks and the heads
     attention    `attend`
     elementwise  the rest of a block: its norms, GELU, sums and transposed copies
-    sampling     `pick_tokens`, with its random numbers
+    sampling     `pick_tokens`
     rest         embeddings, masks, the writing of keys and values, and Python between all these
 
 A part's roofline is its share of the longer of two times: its arithmetic at the measured rate of large products, and
 the reading and writing of its operands, each once, at the measured bandwidth. Elementwise work and the rest need none:
-they could be part of what is before or behind them. The packing of weights, once per call of a stage, is left out.
-Page faults are those of memory that the process has not touched before or has given back. With `--threads 1` the time
-is that of the CPU, so that other programs hardly count. Prints columns and rows as `training/results/result_tables.py`
-reads them.
+they could be part of what is before or behind them. The packing of weights and the allocation of keys and values, once
+per call of a stage, are left out. Page faults are those of memory that the process has not touched before or has given
+back. With `--threads 1` the time is that of the CPU, so that other programs hardly count. Prints columns and rows as
+`training/results/result_tables.py` reads them.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from unittest import mock
 import torch
 
 from benchmark_synthesis import STAGES, TEXT_IDS, machine_rates, random_bark, random_prompt
-from hf_bark_semantic.bark import stages, transformer
+from hf_bark_semantic.bark import stages, steps, transformer
 from hf_bark_semantic.bark.request import SynthesisRequest
 from hf_bark_semantic.bark.setup import BarkSetup
 from hf_bark_semantic.bark.stages import StageItem, run_stage
@@ -208,7 +208,7 @@ def measured_parts(meter: Meter) -> Iterator[None]:
     """Measure the functions between which a stage divides its work."""
     layer_of, head_of = transformer._linear, transformer.legal_head
     block, batch = transformer.Block, transformer.DecodingBatch
-    prefill = batch.prefill
+    prefill, allocate = batch.prefill, batch.__init__
 
     def measured_layer(module, savings):
         with meter.measuring("packing"):
@@ -220,6 +220,10 @@ def measured_parts(meter: Meter) -> Iterator[None]:
             linear = head_of(head, columns, savings)
             weight = head.weight[columns]
         return meter("linear", linear, lambda inputs: linear_work(inputs, weight))
+
+    def measured_allocation(*args):
+        with meter.measuring("packing"):
+            allocate(*args)
 
     def measured_prefill(*args):
         step = meter.phase
@@ -237,9 +241,10 @@ def measured_parts(meter: Meter) -> Iterator[None]:
             (transformer, "attend", meter("attention", transformer.attend, attention_work)),
             (block, "heads", meter("elementwise", block.heads)),
             (block, "finish", meter("elementwise", block.finish)),
+            (batch, "__init__", measured_allocation),
             (batch, "prefill", measured_prefill),
             (stages, "pick_tokens", meter("sampling", stages.pick_tokens, sampling_work)),
-            (stages, "_pick", meter("sampling", stages._pick)),
+            (steps, "pick_tokens", meter("sampling", steps.pick_tokens, sampling_work)),
         ):
             replaced.enter_context(mock.patch.object(owner, name, function))
         yield
