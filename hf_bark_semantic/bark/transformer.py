@@ -183,6 +183,7 @@ def attend(
 
 def _attend_in_slices(query, key, value, causal: bool, dropout: float) -> torch.Tensor:
     length, query, attended = query.shape[2], query * query.shape[3] ** -0.5, []
+    key, value = key.contiguous(), value.contiguous()  # each is read by many products
     future = query.new_full((QUERY_SLICE, QUERY_SLICE), -torch.inf).triu(1)
     for start in range(0, length, QUERY_SLICE):
         stop = min(length, start + QUERY_SLICE)
