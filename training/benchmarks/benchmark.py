@@ -10,14 +10,15 @@
     python training/benchmarks/benchmark.py train                           the community's training loop and ours
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
+    python training/benchmarks/benchmark.py corpus                          a corpus beside the synthesis of its rows
     python training/benchmarks/benchmark.py commands                        bark-semantic, alone and on busy cores
 
 `encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
 `output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
 alternate, A B A B; the ratio is of the medians, and the share of the roofline is the time that the machine needs for
 our multiplications at its measured rate. `synthesis` is in `benchmark_synthesis.py`, `profile` in
-`benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `commands` in
-`benchmark_commands.py`. Prints one JSON object.
+`benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `corpus` in
+`benchmark_corpus.py`, `commands` in `benchmark_commands.py`. Prints one JSON object.
 """
 
 import argparse
@@ -35,6 +36,8 @@ from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatur
 
 from benchmark_commands import add_arguments as add_commands_arguments
 from benchmark_commands import benchmark_commands
+from benchmark_corpus import add_arguments as add_corpus_arguments
+from benchmark_corpus import benchmark_corpus
 from benchmark_profile import add_arguments as add_profile_arguments
 from benchmark_profile import benchmark_profile
 from benchmark_speak import add_arguments as add_speak_arguments
@@ -89,10 +92,13 @@ def main(arguments=None):
     speaking = commands.add_parser("speak", help="one utterance at a time, in a cloned voice")
     add_speak_arguments(speaking)
     speaking.set_defaults(benchmark=benchmark_speak)
+    generating = commands.add_parser("corpus", help="a corpus beside the synthesis of its rows")
+    add_corpus_arguments(generating)
+    generating.set_defaults(benchmark=benchmark_corpus)
     typing = commands.add_parser("commands", help="how long people wait for bark-semantic")
     add_commands_arguments(typing)
     typing.set_defaults(benchmark=benchmark_commands)
-    for command in (encode, synthesis, profile, training, speaking):
+    for command in (encode, synthesis, profile, training, speaking, generating):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
