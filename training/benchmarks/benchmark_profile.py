@@ -44,7 +44,7 @@ def add_arguments(parser):
     parser.add_argument("--shape", default="small", choices=["tiny", "small", "large"])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--steps", type=int, default=8, help="of the text and the coarse stage")
+    parser.add_argument("--steps", type=int, default=32, help="of the text and the coarse stage")
     parser.set_defaults(dtype=None)
 
 
