@@ -93,9 +93,11 @@ class Block(NamedTuple):
             attention.num_heads,
         )
 
-    def heads(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def heads(
+        self, hidden: torch.Tensor, dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query, key and value, each `(num_rows, num_heads, num_positions, head_dim)`, of the block's input."""
-        projected = self.att_proj(self.layernorm_1(hidden))
+        projected = self.att_proj(self.layernorm_1(hidden)).to(dtype or hidden.dtype)
         return projected.view(*hidden.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
     def finish(self, hidden: torch.Tensor, attended: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
@@ -153,7 +155,7 @@ def attend(
 
     In bfloat16 on a CPU PyTorch's fused kernel is slow. Products of slices of the queries take 0.5 to 0.7 of its time,
     in training, forward and backward, three quarters, and with dropout a third. They round scores to bfloat16, as
-    transformers does. A query may also be in bfloat16 and what it reads in float32 (see [`DecodingBatch`]).
+    transformers does.
 
     Args:
         query, key, value (`torch.Tensor` of shape `(num_rows, num_heads, num_positions, head_dim)`).
@@ -165,8 +167,6 @@ def attend(
     Returns:
         `torch.Tensor`: of the query's shape.
     """
-    if key.dtype != query.dtype:
-        return attend(query.to(key.dtype), key, value, causal=causal, mask=mask, fused=fused).to(query.dtype)
     if fused and query.device.type == "cpu" and query.dtype == torch.bfloat16 and mask is None:
         return _attend_in_slices(query, key, value, causal, dropout or 0.0)
     if fused:
@@ -316,10 +316,10 @@ class DecodingBatch:
         hidden = self.model.input_embeds_layer(tokens) + self.model.position_embeds_layer(positions)
         hidden = hidden[:, None]  # (num_rows, 1, hidden_size)
         for layer, block in enumerate(self.blocks):
-            query, key, value = block.heads(hidden)
+            query, key, value = block.heads(hidden, self.keys.dtype)
             keys, values = self.keys[layer], self.values[layer]
-            keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim).to(keys.dtype))
-            values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim).to(keys.dtype))
+            keys.view(-1, self.head_dim).index_copy_(0, written, key.reshape(-1, self.head_dim))
+            values.view(-1, self.head_dim).index_copy_(0, written, value.reshape(-1, self.head_dim))
             attended = [  # of each kind, (num_rows / num_views, num_heads, 1, head_dim)
                 attend(
                     query[kind], keys[kind, :, :length], values[kind, :, :length],
@@ -327,7 +327,8 @@ class DecodingBatch:
                 )
                 for kind, mask, length in zip(kinds, masks, longest, strict=True)
             ]  # fmt: skip
-            hidden = block.finish(hidden, torch.stack(attended, 1).flatten(0, 1))
+            rows = attended[0] if self.num_views == 1 else torch.stack(attended, 1).flatten(0, 1)
+            hidden = block.finish(hidden, rows.to(hidden.dtype))
         return self.model.layernorm_final(hidden)[:, 0]
 
     def _mask(self, positions: torch.Tensor, length: int) -> torch.Tensor:

@@ -535,19 +535,6 @@ def test_attention_in_bfloat16(num_positions, causal):
     torch.testing.assert_close(attend(query, key, value, causal=causal).float(), exact, atol=0.02, rtol=0.02)
 
 
-def test_attention_in_bfloat16_to_keys_in_float32():
-    generator = torch.Generator().manual_seed(0)
-    query = torch.randn(3, 4, 1, 16, generator=generator).bfloat16()
-    key, value = (torch.randn(3, 4, 30, 16, generator=generator) for _ in range(2))
-    mask = torch.zeros(3, 1, 1, 30)
-    mask[1, ..., 20:] = float("-inf")
-    for hides in (None, mask):
-        exact = attend(query.float(), key, value, mask=hides, fused=False)
-        ours = attend(query, key, value, mask=hides)
-        assert ours.dtype == torch.bfloat16
-        torch.testing.assert_close(ours.float(), exact, atol=0.005, rtol=0.005)
-
-
 @pytest.mark.parametrize("num_views", [1, 2])
 @pytest.mark.parametrize("slots", [[0, 1, 2, 3], [0, 1, 3]])
 @torch.inference_mode()
