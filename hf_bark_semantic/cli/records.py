@@ -5,6 +5,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .console import FAILURES, message, say
 from .progress import EncodingProgress
 
 CODE_EXTENSIONS = (".npy", ".npz")
-MAX_GROUP_S = 600  # of audio that is in memory at once: 38 MB
+MAX_GROUP_S = 600  # of audio that are computed together: 38 MB
 GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
 MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
 SHOWN_TOKENS = 10
@@ -59,13 +60,29 @@ def _audio_below(folder: str) -> list[Path]:
 def encode_files(
     files: list[Path], encoder, progress: EncodingProgress, *, top_k: int | None, batch_size: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record per file, in order; the audio of at most one group is in memory."""
+    """Yield one record per file, in order. While one group is computed, the next is read; memory holds these two."""
+    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
+    groups = _groups(files, encoder)
+    reader = ThreadPoolExecutor(1, "reader")
+    try:
+        reading = reader.submit(next, groups, None)
+        while (read := reading.result()) is not None:
+            reading = reader.submit(next, groups, None)
+            group, seconds = read
+            progress.files.set_postfix_str(group[0][0].name)
+            with progress.encoding(seconds) as on_tokens:
+                records = _encode_group(group, encoder, on_tokens=on_tokens, **params)
+            yield from records
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _groups(files: list[Path], encoder) -> Iterator[tuple[list[tuple[Path, Any]], float]]:
+    """Files with what the model reads of each, or the error, and the seconds of audio of such a group."""
     from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, which a wrong path need not wait for
 
-    params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
-    group, seconds = [], 0.0  # [(file, model inputs or the error)]
+    group, seconds = [], 0.0
     for number, file in enumerate(files, 1):
-        progress.files.set_postfix_str(file.name)
         try:
             inputs = encoder.preprocess(_source(file))
             seconds += 0 if inputs["audio"] is None else len(inputs["audio"]) / SAMPLING_RATE
@@ -73,9 +90,7 @@ def encode_files(
             inputs = error
         group.append((file, inputs))
         if seconds >= MAX_GROUP_S or len(group) >= GROUP_SIZE or number == len(files):
-            with progress.encoding(seconds) as on_tokens:
-                records = _encode_group(group, encoder, on_tokens=on_tokens, **params)
-            yield from records
+            yield group, seconds
             group, seconds = [], 0.0
 
 

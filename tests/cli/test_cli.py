@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -268,6 +269,27 @@ def test_small_groups_give_what_one_group_gives(encoder, recordings, capsys, mon
     for record, other in zip(lines(capsys.readouterr().out), lines(expected), strict=True):
         assert record["file"] == other["file"]
         assert record["semantic_tokens"] == other["semantic_tokens"]
+
+
+def test_the_next_files_are_read_while_those_before_are_computed(encoder, recordings, capsys, monkeypatch):
+    preprocess, forward = AudioToBarkSemanticPipeline.preprocess, AudioToBarkSemanticPipeline.forward
+    second_is_read, waits = threading.Event(), []
+
+    def read(self, source, **params):
+        if source.name == "b.flac":
+            second_is_read.set()
+        return preprocess(self, source, **params)
+
+    def compute(self, inputs, **params):
+        waits.append(second_is_read.wait(timeout=60))
+        return forward(self, inputs, **params)
+
+    monkeypatch.setattr(AudioToBarkSemanticPipeline, "preprocess", read)
+    monkeypatch.setattr(AudioToBarkSemanticPipeline, "forward", compute)
+    monkeypatch.setattr(records, "MAX_GROUP_S", 0.1)
+    cli.main(["encode", str(recordings), "--encoder", encoder, "--json"])
+    names = [Path(record["file"]).name for record in lines(capsys.readouterr().out)]
+    assert waits == [True] * 3 and names == ["a.wav", "b.flac", "a.wav"]
 
 
 def test_interruption_keeps_what_was_finished(encoder, recordings, tmp_path, capsys, monkeypatch):
