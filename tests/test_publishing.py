@@ -126,15 +126,16 @@ def hub(monkeypatch) -> list:
 @pytest.mark.parametrize("kind", ["encoder", "adapter", "corpus"])
 def test_a_folder_goes_whole_in_one_commit(kind, request, hub, capsys):
     folder = request.getfixturevalue(kind)
+    there = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     publish.main([str(folder), "me/x", "--private", "--license", "mit"])
     (_, repo_id, created), (_, uploaded) = hub
     repo_type = "dataset" if kind == "corpus" else "model"
     assert (repo_id, created) == ("me/x", {"repo_type": repo_type, "private": True, "exist_ok": True})
     assert (uploaded["repo_id"], uploaded["repo_type"], uploaded["folder_path"]) == ("me/x", repo_type, folder)
     patterns = {name: uploaded[name] for name in ("allow_patterns", "ignore_patterns")}
-    there = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     gone = set(publishing.filter_repo_objects(there, **patterns))
     assert gone == set(there) - {".lock"}
+    assert {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} == gone
     printed = capsys.readouterr().out
     assert all(f"{(folder / path).stat().st_size:,}  {path}" in printed for path in gone)
     assert "https://huggingface.co/me/x/commit/0" in printed
@@ -284,14 +285,14 @@ def test_what_cannot_be_packaged_leaves_nothing_behind(encoder, tmp_path, monkey
 
 
 def test_a_folder_in_which_another_run_is_at_work_is_neither_written_nor_published(encoder, tmp_path, hub):
-    before = {file: file.stat().st_mtime_ns for file in encoder.iterdir() if file.name != ".lock"}
+    before = {file: file.stat().st_mtime_ns for file in encoder.iterdir()}
     options = ["--scores", str(tmp_path / "scores.json"), "--output", str(encoder)]
     with only_run_in(encoder):
         with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
             package_encoder.main([str(tmp_path / "run"), *options])
         with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
             publish.main([str(encoder), "me/x", "--license", "mit"])
-    assert {file: file.stat().st_mtime_ns for file in encoder.iterdir() if file.name != ".lock"} == before
+    assert {file: file.stat().st_mtime_ns for file in encoder.iterdir()} == before
     assert hub == []
 
 

@@ -1,7 +1,6 @@
 """For commands whose processes write to one folder: they know of each other, and no other run may use the folder."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -43,7 +42,7 @@ def start_processes(*, cpu: bool = False) -> "Accelerator":
 def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None) -> Iterator[None]:
     """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
 
-    Unfinished files of a killed run are removed, and so is a new folder in which nothing was written.
+    Unfinished files of a killed run are removed, and so are the lock and a new folder in which nothing was written.
 
     Args:
         folder (`Path`): the output of the run.
@@ -66,9 +65,11 @@ def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None)
         remove_unfinished(folder)
         yield
     finally:
+        if os.name == "posix":  # on Windows, filelock removes the file as it releases the lock
+            (folder / LOCK).unlink(missing_ok=True)  # before the release, or it may be that of the next run
         lock.release()
-        if is_new and [file.name for file in folder.iterdir()] == [LOCK]:
-            shutil.rmtree(folder)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 __all__ = ["only_run_in", "start_processes"]

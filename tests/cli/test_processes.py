@@ -15,6 +15,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
             pass  # it belongs to the run
     with only_run_in(tmp_path):
         pass
+    assert not list(tmp_path.iterdir())  # nothing to be published, or to be taken for a file of a model
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):

@@ -328,7 +328,6 @@ def repository_of(output: Path) -> str:
 def inputs_of_publication(folder: Path) -> None:
     inputs_of_packaging(folder)
     package(folder, folder / "encoder")
-    (folder / "encoder" / ".lock").unlink(missing_ok=True)
 
 
 def publish_folder(inputs: Path, output: Path, *options: str) -> None:
