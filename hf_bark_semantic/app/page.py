@@ -177,9 +177,11 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
         for stop in stops:
             stop.click(visit.cancel, None, fields.num_cancelled, queue=False, show_progress="hidden", api_name=False)
         _connect_menus(visit, menus, unknown)
-        kept = {*_models(visit), fields.own, fields.history, fields.last}
-        arrived = [fields.own, fields.bark, fields.voice, fields.past]
-        page.load(visit.arrive, kept, arrived, **_computing("arrive", fields.voice))
+        arrived = [fields.own, fields.bark, fields.voice, fields.past, menus.damage]
+        page.load(
+            visit.arrive, {fields.own, fields.history, fields.last}, arrived, queue=False, show_progress="hidden",
+            api_name="arrive",
+        )  # fmt: skip
         # in the browser, so that it is there before the visitor begins to write
         page.load(None, [fields.last, fields.text], fields.text, js="(last, text) => text || last?.text || ''")
         for name in NOTHING_CHOSEN:
@@ -199,6 +201,7 @@ class _Menus:
     listen: gr.Button
     delete: gr.Button
     sample: gr.Audio
+    damage: gr.Markdown
 
 
 def _add_menus(visit: Visit) -> _Menus:
@@ -232,7 +235,8 @@ def _add_menus(visit: Visit) -> _Menus:
         listen = gr.Button("Listen to this voice", elem_id="listen", size="sm", min_width=120)
         delete = gr.Button("Delete this voice", visible=False, elem_id="delete", size="sm", min_width=120)
     sample = gr.Audio(label="The voice", interactive=False, visible=False, buttons=[], elem_id="sample")
-    return _Menus(download, listen, delete, sample)
+    damage = gr.Markdown(visible=False, elem_id="damage", elem_classes="note")
+    return _Menus(download, listen, delete, sample, damage)
 
 
 def _connect_menus(visit: Visit, menus: _Menus, unknown: gr.Markdown) -> None:

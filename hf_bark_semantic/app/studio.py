@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from transformers import pipeline
+from transformers import BarkProcessor, pipeline
 
 from ..audio import load_audio, read_audio, resample
-from ..bark.configs import bark_generation_configs
-from ..bark.loading import check_encoder
+from ..bark.configs import BarkGenerationConfigs, bark_generation_configs
+from ..bark.loading import check_encoder, load_bark_processor, load_configs
 from ..bark.presets import preset_language, preset_sex
 from ..bark.prompting import MAX_PIECE_S
 from ..bark.text_informed import TextInformedDecoder
@@ -77,6 +77,7 @@ class Studio:
         self.barks = list(dict.fromkeys([bark, *_packaged_barks(), *self.cached, *SUNO_BARKS]))
         self._loading = {"dtype": dtype, "weights": encoder_weights, **({} if device is None else {"device": device})}
         self._speakers: OrderedDict[str, VoiceCloningPipeline] = OrderedDict()
+        self._descriptions: dict[str, tuple[BarkProcessor, BarkGenerationConfigs]] = {}
         self._bundles: dict[tuple[str, str], Any] = {}
         self.has_whisper = has_whisper()
         self._transcribe: Transcriber | None = None
@@ -171,12 +172,11 @@ class Studio:
         self.cached = cached_barks()
 
     def unknown_words(self, bark: str, text: str) -> str:
-        """What [`unknown_words_warning`] says of a text; nothing of a Bark that is not loaded."""
-        speaker = self._speakers.get(bark)
-        if speaker is None or not text:
+        """What [`unknown_words_warning`] says of a text; nothing of a Bark whose voices nobody has seen yet."""
+        if bark not in self._descriptions or not text:
             return ""
-        configs = bark_generation_configs(speaker.bark)
-        return unknown_words_warning(text, speaker.bark_processor.tokenizer, configs) or ""
+        processor, configs = self._descriptions[bark]
+        return unknown_words_warning(text, processor.tokenizer, configs) or ""
 
     def transcript(self, clip: np.ndarray) -> str:
         """The words of a clip, `(num_samples,)` at 24 kHz, by Whisper tiny.en, for English only.
@@ -194,18 +194,25 @@ class Studio:
             with self.work(self.bark, adapter, job=Job()):
                 pass
 
-    def voices(self, speaker: VoiceCloningPipeline, bark: str, own: Mapping[str, str]) -> list[tuple[str, str]]:
+    def voices(self, bark: str, adapter: str | None, own: Mapping[str, str]) -> list[tuple[str, str]]:
         """Labels and values of the voices to choose from: the visitor's, the adapter's, the Bark's, none.
 
+        The Bark need not be loaded; the voice of an adapter is known once [`work`] has lent the Bark with it.
+
         Args:
-            speaker (`VoiceCloningPipeline`), bark (`str`): from [`work`], and what that was called with.
+            bark (`str`), adapter (`str`, *optional*): as in [`work`].
             own (`Mapping[str, str]`): the visitor's voices, as [`pack`] makes them, by name; those for another Bark
                 are left out.
+
+        Raises:
+            OSError, ValueError: there is no such Bark on this machine, or its files are damaged.
         """
-        voices = [(name, OWN + name) for name in own if _fits(own[name], speaker)]
-        if speaker.adapter is not None and speaker.adapter.voice_prompt is not None:
-            voices.append((f"the voice of the adapter {speaker.adapter.name}", ADAPTER))
-        voices += [(_preset_label(name, bark), PRESET + name) for name in speaker.voice_presets]
+        processor, configs = self._description(bark)
+        voices = [(name, OWN + name) for name in own if _fits(own[name], configs.vocabularies)]
+        bundle = self._bundles.get((bark, adapter))
+        if bundle is not None and bundle.voice_prompt is not None:
+            voices.append((f"the voice of the adapter {bundle.name}", ADAPTER))
+        voices += [(_preset_label(name, bark), PRESET + name) for name in processor.available_voice_presets]
         return [*voices, ("no voice: Bark makes one up", NOBODY)]
 
     def prompt(self, speaker: VoiceCloningPipeline, voice: str, own: Mapping[str, str]) -> VoicePrompt | None:
@@ -261,10 +268,19 @@ class Studio:
             while len(self._speakers) >= MAX_LOADED:
                 name, _ = self._speakers.popitem(last=False)
                 self._bundles = {key: bundle for key, bundle in self._bundles.items() if key[0] != name}
-            self._speakers[bark] = pipeline(VOICE_CLONING_TASK, model=encoder, bark=bark, **self._loading)
+            speaker = pipeline(VOICE_CLONING_TASK, model=encoder, bark=bark, **self._loading)
+            self._descriptions[bark] = speaker.bark_processor, bark_generation_configs(speaker.bark)
+            self._speakers[bark] = speaker
         job.check()
         self._speakers.move_to_end(bark)
         return self._speakers[bark]
+
+    def _description(self, bark: str) -> tuple[BarkProcessor, BarkGenerationConfigs]:
+        """What is known of a Bark on this machine without its weights."""
+        if bark not in self._descriptions:
+            here = {"local_files_only": True}
+            self._descriptions[bark] = load_bark_processor(bark, **here), load_configs(bark, **here)
+        return self._descriptions[bark]
 
     def _set_adapter(self, speaker: VoiceCloningPipeline, bark: str, adapter: str | None) -> None:
         if not self.adapters:
@@ -420,9 +436,9 @@ def _voice_argument(speaker: VoiceCloningPipeline, voice: str, own: Mapping[str,
     raise VoicePromptError("There is no such voice yet. Clone a recording, or choose another voice.")
 
 
-def _fits(packed: str, speaker: VoiceCloningPipeline) -> bool:
+def _fits(packed: str, vocabularies: Mapping[str, int]) -> bool:
     try:
-        unpack(packed).for_bark(**speaker.vocabularies)
+        unpack(packed).for_bark(**vocabularies)
     except ValueError:
         return False
     return True

@@ -80,20 +80,26 @@ class Visit:
         return [(self.studio.describe(bark), bark) for bark in self.studio.barks]
 
     def first_voices(self) -> list[tuple[str, str]]:
-        with self.studio.work(self.studio.bark, job=Job()) as speaker:
-            return self.studio.voices(speaker, self.studio.bark, {})
+        with self.studio.work(self.studio.bark, job=Job()):
+            return self.studio.voices(self.studio.bark, None, {})
 
-    @_plain_errors
-    def arrive(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Show a visitor who opens the page, or comes back, what was kept: voices, history, and what was chosen."""
-        asked = self._asked(values)
-        own = self.shelf.load(on_damage=_warn) if self.shelf is not None else asked.own
-        if asked.last["bark"] in self.studio.barks and self.studio.is_here(asked.last["bark"]):
-            asked.bark = asked.last["bark"]
-        with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, asked.bark, own)
+    def arrive(self, values: Values) -> tuple:
+        """Show a visitor who opens the page, or comes back, what was kept: voices, history, and what was chosen.
+
+        Nothing is computed, so that nobody waits in the queue for it, or finds it full.
+        """
+        asked, damage = self._asked(values), []
+        own = asked.own if self.shelf is None else self.shelf.load(on_damage=damage.append)
+        bark = asked.last["bark"]
+        if bark not in self.studio.barks or not self.studio.is_here(bark):
+            bark = self.studio.bark
+        try:
+            voices = self.studio.voices(bark, None, own)
+        except (OSError, ValueError):  # its files are damaged; whoever chooses it in the menu is told so
+            bark = self.studio.bark
+            voices = self.studio.voices(bark, None, own)
         menu = _voice_menu(voices, asked.last["voice"])
-        yield own, asked.bark, menu, gr.update(choices=labels(asked.history))
+        return own, bark, menu, gr.update(choices=labels(asked.history)), _note("\n\n".join(damage))
 
     def cancel(self, request: gr.Request) -> int:
         return self.studio.cancel(_session(request))
@@ -110,8 +116,8 @@ class Visit:
             button = gr.update(visible=True, value=f"Download {asked.bark} ({size})")
             yield gr.skip(), gr.skip(), button, gr.skip()
             return
-        with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, asked.bark, asked.own)
+        with self._work(asked, request, progress):
+            voices = self.studio.voices(asked.bark, asked.adapter or None, asked.own)
         note, barks = _note(self.studio.unknown_words(asked.bark, asked.text)), gr.update(choices=self.barks())
         yield barks, _voice_menu(voices), gr.update(visible=False), note
 
@@ -178,7 +184,7 @@ class Visit:
             read = self._read_part(speaker, asked)
             prompt = prompt_of_part(speaker, read.encoded)
             report = prompt_report(prompt, read.clip, CODEC_SAMPLING_RATE, histories=speaker.histories)
-            own, menu = self._keep(speaker, asked, prompt)
+            own, menu = self._keep(asked, prompt)
         name = checked_name(asked.name)
         words = f"Download {name}.npz, for {bark_of_vocabulary(prompt.semantic_vocab_size)} and no other"
         with _folder() as folder:
@@ -195,7 +201,7 @@ class Visit:
                 raise ValueError("There is no voice prompt. Choose an .npz file.")
             prompt = VoicePrompt.load(asked.file, **speaker.vocabularies)
             report = prompt_report(prompt, histories=speaker.histories)
-            own, menu = self._keep(speaker, asked, prompt)
+            own, menu = self._keep(asked, prompt)
         yield str(report), menu, own
 
     @_plain_errors
@@ -208,8 +214,8 @@ class Visit:
         if self.shelf is not None:
             self.shelf.delete(name)
         own = {kept: packed for kept, packed in asked.own.items() if kept != name}
-        with self._work(asked, request, progress) as (speaker, _):
-            voices = self.studio.voices(speaker, asked.bark, own)
+        with self._work(asked, request, progress):
+            voices = self.studio.voices(asked.bark, asked.adapter or None, own)
         yield _voice_menu(voices), own
 
     @_plain_errors
@@ -338,7 +344,7 @@ class Visit:
         words = describe_part(clip, encoded["confidence"], speaker.histories)
         return _ReadPart(clip, encoded, f"{words}\n{self.studio.unknown_words(asked.bark, text)}".rstrip())
 
-    def _keep(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace, prompt: VoicePrompt) -> tuple[dict, Any]:
+    def _keep(self, asked: SimpleNamespace, prompt: VoicePrompt) -> tuple[dict, Any]:
         """The visitor's voices with one more, and the menu in which it is chosen."""
         name = checked_name(asked.name)
         own = {name: pack(prompt), **{kept: packed for kept, packed in asked.own.items() if kept != name}}
@@ -349,7 +355,8 @@ class Visit:
                 self.shelf.keep(name, prompt)
             except OSError as error:
                 _warn(f"{error} Until you leave the page, the voice is there.")
-        return own, gr.update(choices=self.studio.voices(speaker, asked.bark, own), value=OWN + name)
+        voices = self.studio.voices(asked.bark, asked.adapter or None, own)
+        return own, gr.update(choices=voices, value=OWN + name)
 
     def _speech(
         self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, said: str, **content: Any

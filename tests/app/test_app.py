@@ -91,6 +91,14 @@ def upload(path):
     return gradio_client.handle_file(str(path))
 
 
+def run(address: str, event: dict, *inputs, visitor) -> list:
+    """What an event gives that does not wait in the queue, asked for as a browser does."""
+    body = json.dumps({"data": inputs, "session_hash": visitor.session_hash, **event}).encode()
+    place = f"{address}gradio_api/run/{event.get('api_name', 'predict')}"
+    with urllib.request.urlopen(urllib.request.Request(place, body, {"Content-Type": "application/json"})) as answer:
+        return json.load(answer)["data"]
+
+
 # ---- through the page
 
 
@@ -400,10 +408,13 @@ def test_voices_of_the_one_user_are_kept_by_name_and_can_be_deleted(bark_folder,
     assert [file.name for file in shelf.folder.iterdir()] == ["Grandma.npz"]
     second = new_visitor(local)
     last = {"bark": "suno/bark", "voice": OWN + "Grandma", "text": "hello"}  # a Bark that is not on this machine
-    bark, voices, _ = second.predict([], last, *models, api_name="/arrive")
+    (shelf.folder / "Ben.npz").write_bytes(b"damaged")
+    bark, voices, _, damage = second.predict([], last, api_name="/arrive")
+    (shelf.folder / "Ben.npz").unlink()
+    assert damage["visible"] and f"The voice in {shelf.folder / 'Ben.npz'} cannot be used" in damage["value"]
     assert ["Grandma", OWN + "Grandma"] in [list(choice) for choice in voices["choices"]]
     assert (bark, voices["value"]) == (bark_folder, OWN + "Grandma")
-    _, voices, *_ = second.predict([], {**last, "voice": OWN + "Nobody"}, *models, api_name="/arrive")
+    _, voices, *_ = second.predict([], {**last, "voice": OWN + "Nobody"}, api_name="/arrive")
     assert voices["value"] == OWN + "Grandma"  # the first
     speech, *_ = second.predict(*models, OWN + "Grandma", *SETTINGS, TEXT, api_name="/speak")
     grandma = VoicePrompt.load(shelf.folder / "Grandma.npz")
@@ -457,7 +468,7 @@ def test_a_voice_that_cannot_be_kept_stays_until_the_visitor_leaves(studio, enco
     page = app.build_page(studio, shelf)
     _, local, _ = app.launch(page, port=None)
     visitor = new_visitor(local)
-    visitor.predict([], dict(NOTHING_CHOSEN), 0, studio.bark, "", api_name="/arrive")
+    visitor.predict([], dict(NOTHING_CHOSEN), api_name="/arrive")
     *_, voice = ask(visitor, "clone", upload(me), 1.0, 6.5, "my voice", True, bark=studio.bark)
     assert voice["value"] == MINE
     speech, *_ = ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
@@ -495,9 +506,43 @@ def test_a_visitor_with_damaged_storage_arrives(studio):
     _, local, _ = app.launch(page, port=None)
     visitor = new_visitor(local)
     for own, history, last in (("x", 1, "x"), ({"Anna": "AAAA"}, [{}], {}), (None, None, {"bark": 1})):
-        own, bark, voices, said = visitor.predict(own, history, last, 0, studio.bark, "", api_name="/arrive")
+        own, bark, voices, said, _ = visitor.predict(own, history, last, api_name="/arrive")
         assert bark == studio.bark
         assert voices["value"] == PRESET + "v2/en_a" and said["choices"] == []
+    page.close()
+
+
+def test_arriving_waits_for_nobody(studio, monkeypatch):
+    """Neither for a place in the queue nor for a computation."""
+    from hf_bark_semantic.app import page as app
+
+    monkeypatch.setattr(app, "MAX_WAITING", 0)
+    page = app.build_page(studio)
+    _, local, _ = app.launch(page, port=None)
+    visitor, mine = new_visitor(local), {"my voice": pack(tiny_prompt())}
+    with studio.work(studio.bark, job=Job()):
+        last = {**NOTHING_CHOSEN, "voice": MINE}
+        own, bark, voices, said, _ = run(local, {"api_name": "arrive"}, mine, [ENTRY], last, visitor=visitor)
+    assert (own, bark, voices["value"], len(said["choices"])) == (mine, studio.bark, MINE, 1)
+    with pytest.raises(Exception, match="Queue is full"):
+        visitor.predict(mine, 0, studio.bark, "", MINE, *SETTINGS, TEXT, api_name="/speak")
+    page.close()
+
+
+def test_the_voices_of_the_bark_that_was_chosen_last_are_there_before_it_is_loaded(bark_folder, encoder, tmp_path):
+    from hf_bark_semantic.app import page as app
+
+    studio, other, damaged = Studio(bark_folder, encoder=encoder, device="cpu"), f"{bark_folder}/", tmp_path / "bad"
+    shutil.copytree(bark_folder, damaged, ignore=shutil.ignore_patterns("tokenizer*"))
+    studio.barks += [other, str(damaged)]
+    page = app.build_page(studio)
+    _, local, _ = app.launch(page, port=None)
+    last = {"bark": other, "voice": PRESET + "announcer", "text": ""}
+    _, bark, voices, *_ = new_visitor(local).predict({}, [], last, api_name="/arrive")
+    assert (bark, voices["value"]) == (other, PRESET + "announcer")
+    assert list(studio._speakers) == [bark_folder]
+    _, bark, voices, *_ = new_visitor(local).predict({}, [], {**last, "bark": str(damaged)}, api_name="/arrive")
+    assert (bark, voices["value"]) == (bark_folder, PRESET + "announcer")
     page.close()
 
 
@@ -736,7 +781,8 @@ def test_adapters_are_offered_applied_and_named(bark_folder, encoder, tmp_path, 
     studio = Studio(bark_folder, encoder=encoder, adapters={"mine": str(folder)}, device="cpu")
     studio.load_all()
     with studio.work(bark_folder, "mine", job=Job()) as speaker:
-        assert studio.voices(speaker, bark_folder, {})[0] == ("the voice of the adapter mine", "adapter")
+        assert studio.voices(bark_folder, "mine", {})[0] == ("the voice of the adapter mine", "adapter")
+        assert "adapter" not in dict(studio.voices(bark_folder, None, {})).values()
         (adapted,) = studio.say(speaker, "adapter", {}, lines=[TEXT], job=Job(), **OPTIONS)
         assert adapted["voice_prompt"] == tiny_prompt(40)
     expected = pipeline("voice-cloning", model=encoder, bark=bark_folder, adapter=str(folder), device="cpu")

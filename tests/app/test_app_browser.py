@@ -16,6 +16,7 @@ from hf_bark_semantic.app.studio import Studio
 from hf_bark_semantic.evaluation.judges import has_whisper, load_transcriber
 from hf_bark_semantic.evaluation.sequences import word_errors
 from hf_bark_semantic.voices.provenance import read_provenance
+from processes import free_port
 from tiny import noise, tiny_prompt
 
 pytest.importorskip("gradio")
@@ -557,6 +558,31 @@ def test_on_a_network_each_browser_keeps_its_own_voices(browsers, studio, tmp_pa
             lambda _, v=visitor, has=has: ("my voice" in v.find("#voice input").get_attribute("value")) is has
         )
     page.close()
+
+
+@slow
+def test_own_voices_are_there_while_the_queue_is_full(browsers, studio, tmp_path, monkeypatch):
+    from hf_bark_semantic.app import page as app
+
+    port = free_port()  # of both pages: a browser keeps voices by address
+    page = app.build_page(studio)
+    _, place, _ = app.launch(page, port=port)
+    visitor = browsers(place)
+    visitor.clone(recording(tmp_path))
+    page.close()
+    monkeypatch.setattr(app, "MAX_WAITING", 0)
+    page = app.build_page(studio)
+    app.launch(page, port=port)
+    visitor.browser.get(place)
+    visitor.wait.until(lambda _: "my voice" in visitor.find("#voice input").get_attribute("value"))
+    assert not visitor.browser.find_elements(By.CSS_SELECTOR, ".toast-body.error")
+    page.close()
+
+
+@slow
+def test_damaged_voices_of_the_user_are_named_on_the_page(visit, shelf):
+    (shelf.folder / "<u>Ben.npz").write_bytes(b"damaged")
+    visit().wait_for_text(f"The voice in {shelf.folder / '<u>Ben.npz'} cannot be used")
 
 
 @pytest.fixture

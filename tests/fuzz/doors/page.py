@@ -43,7 +43,7 @@ LAST = {"bark": BARK, "voice": "own:me", "text": "a dog"}
 MODELS = [0, BARK, ""]  # how often the visitor has cancelled, the Bark, the adapter
 SPEAKING = ["preset:announcer", 1, "", "0.5", "", "", "full", "fixed", "wav"]
 EVENTS: dict[str, list[Any]] = {  # by their names, with values that the page sends
-    "arrive": [{"me": "AAAA"}, [ENTRY], LAST, *MODELS],
+    "arrive": [{"me": "AAAA"}, [ENTRY], LAST],
     "choose_bark": [{}, *MODELS, "a dog"],
     "download": [{}, *MODELS, ""],
     "listen": [{}, *MODELS, "preset:announcer"],
