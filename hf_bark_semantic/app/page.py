@@ -40,7 +40,7 @@ HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
-MAX_VISITS = 512  # of which gradio keeps the fields, some 1 MB each; it would keep 10,000
+MAX_VISITS = 32  # of which gradio keeps the fields, some 1 MB each; no visitor depends on them
 HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
@@ -222,7 +222,7 @@ def _add_menus(visit: Visit) -> _Menus:
             adapters, value="", label="Adapter", info="Fine-tuned changes to this Bark.",
             visible=bool(studio.adapters),
         )  # fmt: skip
-        fields.voice = gr.Dropdown(
+        fields.voice = _own_menu(
             visit.first_voices(),
             label="Voice",
             info="Who speaks; clones come first. Male and female: by pitch.",
@@ -237,6 +237,16 @@ def _add_menus(visit: Visit) -> _Menus:
     sample = gr.Audio(label="The voice", interactive=False, visible=False, buttons=[], elem_id="sample")
     damage = gr.Markdown(visible=False, elem_id="damage", elem_classes="note")
     return _Menus(download, listen, delete, sample, damage)
+
+
+def _own_menu(choices: Sequence, **options: Any) -> gr.Dropdown:
+    """A menu whose choices differ between visitors. The handlers check what is chosen.
+
+    gradio would refuse the choices of a visit that it has forgotten.
+    """
+    menu = gr.Dropdown(choices, **options)
+    menu.preprocess = lambda chosen: chosen
+    return menu
 
 
 def _connect_menus(visit: Visit, menus: _Menus, unknown: gr.Markdown) -> None:
@@ -435,7 +445,7 @@ def _add_history(visit: Visit, tab: _SpeechTab, settings: list[gr.Component]) ->
     fields = visit.fields
     fields.said = tab.outputs[1]
     with gr.Row():
-        fields.past = gr.Dropdown(
+        fields.past = _own_menu(
             [], label="What was said", info="Kept in this browser.", scale=3, min_width=240, elem_id="past"
         )
         again = gr.Button("Say it again", size="sm", min_width=100, elem_id="again")

@@ -260,7 +260,7 @@ class Visit:
         return history, gr.update(choices=labels(history))
 
     def _remembered(self, asked: SimpleNamespace) -> dict[str, Any]:
-        if asked.past is None or not 0 <= asked.past < len(asked.history):
+        if not isinstance(asked.past, int) or not 0 <= asked.past < len(asked.history):
             raise gr.Error("Choose an entry of the history first.", print_exception=False)
         return asked.history[asked.past]
 
@@ -321,6 +321,8 @@ class Visit:
         """The values by the names of their fields."""
         fields = vars(self.fields).items()
         asked = {name: undamaged(name, values[component]) for name, component in fields if component in values}
+        if self.shelf is not None and asked.get("own") == {}:  # perhaps gradio has forgotten them
+            asked["own"] = self.shelf.load()
         return SimpleNamespace(**asked)
 
     @contextmanager

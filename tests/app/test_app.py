@@ -134,7 +134,7 @@ def test_nothing_is_cloned_without_consent(visitor, studio, me, tmp_path):
     prompt = tiny_prompt().save(tmp_path / "voice.npz")
     with pytest.raises(Exception, match="Tick .* first"):
         ask(visitor, "load_prompt", "my voice", upload(prompt), False, bark=studio.bark)
-    with pytest.raises(Exception, match="my voice is not in the list of choices"):
+    with pytest.raises(Exception, match="There is no such voice yet"):
         ask(visitor, "speak", TEXT, bark=studio.bark, voice=MINE)
     with (
         studio.work(studio.bark, job=Job()) as speaker,
@@ -546,6 +546,34 @@ def test_the_voices_of_the_bark_that_was_chosen_last_are_there_before_it_is_load
     page.close()
 
 
+@pytest.mark.parametrize("has_shelf", [True, False])
+def test_a_visit_that_gradio_has_forgotten_goes_on(has_shelf, studio, me, tmp_path, monkeypatch):
+    from hf_bark_semantic.app import page as app
+
+    monkeypatch.setattr(app, "MAX_VISITS", 1)
+    page = app.build_page(studio, Shelf(tmp_path / "voices") if has_shelf else None)
+    _, local, _ = app.launch(page, port=None)
+    visitor, models, own = new_visitor(local), (0, studio.bark, ""), () if has_shelf else ({},)
+
+    def forget() -> None:
+        new_visitor(local).predict(*own, [], dict(NOTHING_CHOSEN), api_name="/arrive")
+        assert visitor.session_hash not in page.state_holder.session_data
+
+    made = visitor.predict(*own, *models, upload(me), 1.0, 6.5, "my voice", True, api_name="/clone")
+    if not has_shelf:
+        *made, kept = made
+        own = (kept,)
+    prompt = VoicePrompt.load(made[-2]["value"], semantic_vocab_size=50)
+    forget()
+    speech, *_ = visitor.predict(*own, *models, MINE, *SETTINGS, TEXT, api_name="/speak")
+    assert read_provenance(speech)["voice_prompt_sha256"] == prompt_sha256(prompt)
+    forget()
+    (number,) = (number for number, event in page.fns.items() if event.name == "recall")
+    said = run(local, {"fn_index": number}, [{**ENTRY, "bark": studio.bark}], studio.bark, 0, visitor=visitor)
+    assert said[:2] == [TEXT, MINE]
+    page.close()
+
+
 def test_history_has_what_was_said_last_in_front_and_keeps_favourites():
     values = dict.fromkeys(FIELDS, "")
     history = []
@@ -606,7 +634,7 @@ def test_serving_listens_on_this_machine_unless_told_otherwise(monkeypatch):
         ("127.0.0.1", 7860, False),
         ("0.0.0.0", 80, False),
     ]
-    assert {call["state_session_capacity"] for call in calls} == {512}  # or memory grows with every visit
+    assert {call["state_session_capacity"] for call in calls} == {32}  # or memory grows with every visit
 
 
 # ---- the studio
