@@ -126,7 +126,7 @@ def page(folder: Path, args: argparse.Namespace) -> Run:
         wait_until_open(address, server)
         rng, recording = random.Random(0), load_audio(nano_recording(), RATE)
         save_audio(folder / "voice.wav", recording, RATE)
-        visitor = Visitor(address, "visitor", folder / "voice.wav")
+        visitor = Visitor(address, "visitor", folder / "voice.wav", [])
         visitor.clone(rng)
         for number in range(args.requests):
             visitor.submit("/speak", WORDS[number % len(WORDS)]).result()

@@ -6,8 +6,9 @@ Starts `bark-semantic app` on nano, open to other machines, so that every visito
 clones a recording, and then chooses at random: speak a text or a list in this voice, clone again, cancel, reload the
 page, or leave during a job. All speech, also each line of a list, must be in the visitor's own voice: the file names
 the SHA-256 of the voice prompt. Once a second, another visitor loads the page and the state of its queue. The page's
-answers are these times, and the times until a visitor learns that the queue is full. Memory, threads, open files and
-temporary files of the server are recorded every ten seconds.
+answers are these times, the times until a visitor who opens the page sees the own voices, and the times until a
+visitor learns that the queue is full. Memory, threads, open files and temporary files of the server are recorded
+every ten seconds.
 
     output/ page.json    figures; `spoken` counts recordings of speech, `mixed` those in another visitor's voice
             server.log   what the server printed
@@ -38,7 +39,8 @@ from hf_bark_semantic.files import write_json
 from hf_bark_semantic.voices.provenance import prompt_sha256, read_provenance
 
 SETTINGS = ("", "", "", "", "full", "fixed", "wav")  # temperatures, guidance, stages, long texts, files
-WORDS = ("The dog runs to the river.", "Seven three one.", "Could you open the window, please?")
+WORDS = ("The dog runs.", "Seven three.", "Open the window, please.", "One nine two.", "Good day.", "A cat sleeps.")
+LONG_TEXT = " ".join(WORDS * 20)
 WARM_UP_S = 120.0
 RATE = 24_000
 
@@ -82,6 +84,7 @@ class Load:
         self.refusals: list[float] = []
         self.errors: Counter[str] = Counter()
         self.answers: list[float] = []
+        self.arrivals: list[float] = []
         self.samples: list[dict[str, float]] = []
         self.started = self.end = 0.0
 
@@ -123,7 +126,7 @@ class Load:
         visitor = None
         while time.monotonic() < self.end:
             try:
-                visitor = visitor or Visitor(self.address, f"visitor {number}", file)
+                visitor = visitor or Visitor(self.address, f"visitor {number}", file, self.arrivals)
                 action = "clone" if not visitor.own else rng.choice(Visitor.ACTIONS)
                 self.counts[action] += 1
                 self.spoken.update(getattr(visitor, action)(rng) or [])
@@ -149,6 +152,7 @@ class Load:
             "mixed": self.spoken[False],
             "errors": dict(self.errors),
             "page_answers": _times(self.answers),
+            "arrivals": _times(self.arrivals),
             "refusals": _times(self.refusals),
             "resident_mb_in_the_minute_after_two": round(float(before)),
             "resident_mb_in_the_last_minute": round(float(after)),
@@ -169,6 +173,11 @@ def _times(seconds: Sequence[float]) -> dict[str, float]:
 def get(address: str) -> None:
     with urllib.request.urlopen(address, timeout=60) as answer:
         answer.read()
+
+
+def post(address: str, values: dict[str, Any]) -> Any:
+    request = urllib.request.Request(address, json.dumps(values).encode(), {"Content-Type": "application/json"})
+    return urllib.request.urlopen(request, timeout=60)
 
 
 def wait_until_open(address: str, server: psutil.Process, longest_s: float = 300.0) -> None:
@@ -210,28 +219,40 @@ class Visitor:
     """One browser: its voices, as the page gave them, and its connection.
 
     An action gives, of each recording that was spoken, whether it is in the own voice.
+
+    Args:
+        address (`str`): of the page.
+        name (`str`), recording (`Path`): of the own voice.
+        arrivals (`list[float]`): is given the seconds that each arrival on the page takes.
     """
 
     ACTIONS = ("speak", "speak", "speak", "speak_lines", "clone", "cancel", "refresh", "leave")
 
-    def __init__(self, address: str, name: str, recording: Path):
+    def __init__(self, address: str, name: str, recording: Path, arrivals: list[float]):
         self.address, self.name, self.recording, self.own, self.prompt = address, name, recording, {}, ""
+        self.arrivals = arrivals
         self.open()
 
     def open(self) -> None:
+        """Open the page, and ask for the own voices as its script does, which does not wait in the queue."""
         self.client = Client(self.address, verbose=False, analytics_enabled=False)
-        last = {"bark": None, "voice": None, "text": ""}
-        self.ended(self.client.submit(self.own, [], last, None, "nano", "", api_name="/arrive"))
+        started, last = time.monotonic(), {"bark": None, "voice": f"own:{self.name}", "text": ""}
+        asked = {"data": [self.own, [], last], "session_hash": self.client.session_hash}
+        with post(f"{self.address}gradio_api/run/arrive", asked) as answer:
+            _, _, voices, *_ = json.load(answer)["data"]
+        self.arrivals.append(time.monotonic() - started)
+        if missing := self.own.keys() - {name for name, _ in voices["choices"]}:
+            raise RuntimeError(f"{missing.pop()} is not in the menu")
 
     def refresh(self, rng: random.Random) -> None:
+        self.client.close()
         self.open()
 
     def leave(self, rng: random.Random) -> None:
         """Close the tab in the middle of a job, and come back."""
-        self.submit("/speak", " ".join(WORDS * 20))
+        self.submit("/speak", LONG_TEXT)
         time.sleep(rng.uniform(0.5, 3))
-        self.client.close()
-        self.open()
+        self.refresh(rng)
 
     def clone(self, rng: random.Random) -> None:
         chosen = (handle_file(str(self.recording)), 0.0, 5.0, self.name, True)
@@ -257,7 +278,7 @@ class Visitor:
         return [self.is_own(file)]
 
     def speak_lines(self, rng: random.Random) -> list[bool]:
-        rows, archive, _ = self.ended(self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 2))))
+        rows, archive, _ = self.ended(self.submit("/speak_lines", "\n".join(rng.sample(WORDS, 4))))
         if failed := [result for _, _, result, _ in rows if "failed" in result]:
             raise RuntimeError(failed[0])
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(archive["value"]) as opened:
@@ -268,7 +289,7 @@ class Visitor:
         return read_provenance(file)["voice_prompt_sha256"] == self.prompt
 
     def cancel(self, rng: random.Random) -> None:
-        job = self.submit("/speak", " ".join(WORDS * 20))
+        job = self.submit("/speak", LONG_TEXT)
         time.sleep(rng.uniform(0.5, 3))
         job.cancel()
 
