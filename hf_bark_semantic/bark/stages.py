@@ -436,6 +436,8 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
     together = [item for item in items if causal and item.value.shape[1] > config.kernel_size]
     together.sort(key=lambda item: item.value.shape[1])
     size = batch_size if setup.savings.batched_codec else 1
+    if setup.savings.few_rows and device.type == "cpu":
+        size = 1
     chunks = [[item] for item in alone]
     for item in together:
         fits = len(chunks) > len(alone) and len(chunks[-1]) < size

@@ -45,7 +45,8 @@ class Savings:
             on a CPU, where it is slow, products of slices of the queries, and for one position keys and values that
             are kept in float32.
         few_rows (`bool`): on a CPU, rows of many positions are computed a few at a time, so that what layers pass to
-            each other stays in its cache, and in memory that need not be cleared anew.
+            each other stays in its cache, and in memory that need not be cleared anew; and the codec decodes one clip
+            at a time.
         packed_weights (`bool`): on a CPU, linear layers compute with a copy of their weights in oneDNN's order, which
             takes the memory of one stage once more.
         one_thread (`bool`): on a CPU, a step of a small model runs on one thread.

@@ -42,6 +42,7 @@ from random_bark import (
     make_tokens,
 )
 
+AT_ONCE = replace(Savings(), few_rows=False)  # as on an accelerator
 PROMPT_LENGTHS = [None, 20, 150]  # none, shorter than every window, longer than every window
 
 
@@ -321,21 +322,25 @@ def test_codec_rows_do_not_depend_on_their_batch(bark, causal):
         bark.codec_model.quantizer = quantizer
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, CODEBOOK_SIZE, (8, num_frames)) for num_frames in (1, 2, 7, 8, 40, 0, 25)]
-    together = codes_to_waveform(bark, rows)
+    together = codes_to_waveform(bark, rows, savings=AT_ONCE)
     for codes, waveform in zip(rows, together, strict=True):
         assert waveform.shape == (320 * codes.shape[1],)
         np.testing.assert_allclose(waveform, codes_to_waveform(bark, [codes])[0], atol=1e-6)
 
 
-def test_only_clips_of_like_length_are_decoded_together(bark, monkeypatch):
+def test_only_clips_of_like_length_are_decoded_together_and_on_a_cpu_none(bark, monkeypatch):
     shapes, decode = [], bark.codec_model.decoder.forward
     monkeypatch.setattr(
         bark.codec_model.decoder,
         "forward",
         lambda embeds: shapes.append((len(embeds), embeds.shape[2])) or decode(embeds),
     )
-    codes_to_waveform(bark, [np.zeros((8, n), np.int64) for n in (55, 200, 50, 210, 52)], batch_size=4)
+    clips = [np.zeros((8, n), np.int64) for n in (55, 200, 50, 210, 52)]
+    codes_to_waveform(bark, clips, batch_size=4, savings=AT_ONCE)
     assert shapes == [(3, 55), (2, 210)]
+    shapes.clear()
+    codes_to_waveform(bark, clips, batch_size=4)
+    assert shapes == [(1, n) for n in (50, 52, 55, 200, 210)]
 
 
 def test_a_longer_text_starts_first(bark, tokenizer, monkeypatch):
