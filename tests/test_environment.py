@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -153,3 +154,15 @@ def _raise(error: Exception):
         raise error
 
     return fail
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone it is known how it keeps memory")
+def test_memory_that_was_freed_is_given_back():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [b"x" * 100_000 for _ in range(400)]  # 40 MB on the heap, the last of which stays
+    del blocks[:-1]
+    before = resident()
+    environment.release_freed_memory()
+    assert resident() < before - 20_000_000

@@ -25,10 +25,10 @@ from ..bark.prompting import MAX_PIECE_S
 from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SAMPLING_RATE
+from ..environment import release_freed_memory
 from ..evaluation.judges import Transcriber, has_whisper, load_transcriber
 from ..packaged import BUILTIN, NANO, bark_folder, named_encoder, nano_bark
 from ..pipelines.cloning import VOICE_CLONING_TASK, VoiceCloningPipeline
-from ..pipelines.encoding import release_freed_memory
 from ..voices.cloning import encode_clip
 from ..voices.provenance import model_name
 from ..voices.splitting import estimate_duration_s

@@ -7,9 +7,7 @@ It extends [`BarkSemanticEncoderPipeline`], which is published with each model, 
 recordings of hours (`load_audio`), voice prompts, ensembles, and known texts.
 """
 
-import ctypes
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from ..bark.text_informed import TextInformedDecoder
 from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import SAMPLES_PER_FRAME, SAMPLING_RATE, num_semantic_tokens_of_samples
 from ..ensemble import EncoderEnsemble, one_encoder
+from ..environment import release_freed_memory
 from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticTokens, plan_windows
 from ..pipeline_bark_semantic import TASK, BarkSemanticEncoderPipeline, check_encodes
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
@@ -207,16 +206,6 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         return BarkSemanticTokens(num_tokens=torch.tensor([windows[-1].keep_to]), **joined)
 
 
-def release_freed_memory() -> None:
-    """Give memory that was freed back to the system where glibc keeps it, between what is still in use.
-
-    glibc 2.36 kept up to 90 MB of the windows of a recording, and the next window found little room in it.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:  # musl has none
-        trim(0)
-
-
 def register_pipeline() -> None:
     """Make `pipeline("audio-to-bark-semantic")` known to transformers; its default is the packaged encoder."""
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
@@ -251,5 +240,4 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
 __all__ = [
     "AudioToBarkSemanticPipeline",
     "register_pipeline",
-    "release_freed_memory",
 ]

@@ -1,9 +1,6 @@
 """The "audio-to-bark-semantic" pipeline: every kind of input, batches, and how it is built."""
 
 import json
-import os
-import platform
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -337,15 +334,3 @@ def test_long_and_short_recordings_of_a_list_and_of_an_ensemble_are_encoded(monk
     for batch_size in (1, 3):
         for result, other in zip(encode(inputs, batch_size=batch_size), expected, strict=True):
             assert same(result, other)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone it is known how it keeps memory")
-def test_memory_that_was_freed_is_given_back():
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    blocks = [b"x" * 100_000 for _ in range(400)]  # 40 MB on the heap, the last of which stays
-    del blocks[:-1]
-    before = resident()
-    encoding.release_freed_memory()
-    assert resident() < before - 20_000_000
