@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..bark.request import SynthesisResult
 from ..configuration_bark_semantic import num_codec_frames
+from ..environment import release_freed_memory
 from ..files import sha256_of_file
 from ..voices.splitting import estimate_duration_s
 from .filters import Filters, measure
@@ -160,6 +161,8 @@ def generate_corpus(
             except _MadeByAnother:
                 continue
             write_shard(folder, shard, rows, record, recipe.features)
+            del rows
+            release_freed_memory()  # glibc keeps more of it from shard to shard
 
 
 class _MadeByAnother(Exception):

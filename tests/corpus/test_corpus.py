@@ -501,6 +501,13 @@ def test_commands_with_parts_make_the_corpus_of_one_without(command, tmp_path, c
     assert rows_of(tmp_path / "c") == rows_of(tmp_path / "one") and (tmp_path / "c" / "README.md").exists()
 
 
+def test_freed_memory_goes_back_after_each_shard(command, tmp_path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(generation, "release_freed_memory", lambda: counts.append(len(list(tmp_path.rglob("*.json")))))
+    generate_corpus.main([*command, "--output", str(tmp_path / "corpus")])
+    assert counts == sorted(set(counts)) and len(counts) == 3
+
+
 def test_seeds_say_the_same_in_any_number_of_processes_and_rows_at_once(command, tmp_path):
     generate_corpus.main([*command, "--output", str(tmp_path / "one")])
     on_two_processes(generate_corpus.main, [*command, "--output", str(tmp_path / "two"), "--batch-size", "1"])
