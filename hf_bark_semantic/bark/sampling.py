@@ -102,7 +102,7 @@ class Guidance:
         if len(self.views) == 1:
             return logits
         known = logits.float().log_softmax(-1).unflatten(0, (-1, len(self.views)))  # (rows, views, columns)
-        return torch.einsum("rvc,v->rc", known, known.new_tensor([view.weight for view in self.views]))
+        return torch.stack([view.weight * known[:, place] for place, view in enumerate(self.views)]).sum(0)
 
 
 class Temperatures(NamedTuple):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -403,9 +404,11 @@ class FineDecoder:
         return self.heads[codebook - self.model.config.n_codes_given](hidden)
 
 
-def legal_head(head: nn.Module, columns: slice | torch.Tensor, savings: Savings) -> Linear:
+def legal_head(head: nn.Module, columns: slice | np.ndarray, savings: Savings) -> Linear:
     """Give a function from hidden states, `(..., hidden_size)`, to the logits of `columns` alone."""
     if not savings.legal_rows or not is_plain_linear(head):
+        if not isinstance(columns, slice):
+            columns = torch.as_tensor(columns, device=next(head.parameters()).device)
         return lambda hidden: head(hidden)[..., columns]
     weight, bias = head.weight[columns], None if head.bias is None else head.bias[columns]
     if savings.packed_weights:

@@ -71,16 +71,18 @@ def test_the_host_reads_once_in_many_steps(bark, monkeypatch):
 
 
 class Seen(TorchDispatchMode):
-    """The operations of a step with the shapes of what they read and give."""
+    """The operations of a step with the shapes of what they read and give, and those that read tensors of the host."""
 
     def __init__(self):
         super().__init__()
-        self.operations = []
+        self.operations, self.from_host = [], []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         tensors = [value for value in (*args, result) if isinstance(value, torch.Tensor)]
         self.operations.append((str(function), [tuple(tensor.shape) for tensor in tensors]))
+        if any(tensor.device.type == "cpu" and tensor.ndim for tensor in tensors):
+            self.from_host.append(str(function))
         return result
 
 
@@ -104,11 +106,13 @@ def device_steps(bark, request):
 
 
 @torch.inference_mode()
-def test_a_step_reads_nothing_on_the_host(device_steps):
+def test_a_step_neither_reads_on_the_host_nor_copies_from_it(device_steps):
     """On the device `meta`, tensors have no values that a host could read."""
     steps = device_steps("meta")
-    for number in range(8):
-        steps.step(number % 2)
+    with Seen() as seen:
+        for number in range(8):
+            steps.step(number % 2)
+    assert seen.operations and not seen.from_host
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         steps.picked.tolist()
 
