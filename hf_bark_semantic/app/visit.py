@@ -306,7 +306,7 @@ class Visit:
         """Add a row for each of some lines."""
         first = len(spoken.rows)
         try:
-            with self._job(asked, request, show) as (speaker, job):
+            with self._job(asked, request, Job(show=show)) as (speaker, job):
                 speeches = self.studio.say(speaker, asked.voice, asked.own, lines=group, job=job, **_options(asked))
                 for line, speech in zip(group, speeches, strict=True):
                     if isinstance(speech, Exception):
@@ -326,9 +326,9 @@ class Visit:
         return SimpleNamespace(**asked)
 
     @contextmanager
-    def _job(self, asked: SimpleNamespace, request: gr.Request, show: Callable[[float, str], Any]):
+    def _job(self, asked: SimpleNamespace, request: gr.Request, job: Job):
         """The pipeline that was chosen, to oneself, and the job that it works at."""
-        job, whose = Job(show=show), {"session": _session(request), "num_cancelled": asked.num_cancelled}
+        whose = {"session": _session(request), "num_cancelled": asked.num_cancelled}
         with self.studio.work(asked.bark, asked.adapter or None, job=job, **whose) as speaker:
             yield speaker, job
 
@@ -336,7 +336,7 @@ class Visit:
     def _work(self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress):
         """[`_job`], with progress shown on the page."""
 
-        with self._job(asked, request, _shown_on(progress)) as work:
+        with self._job(asked, request, Job(show=_shown_on(progress))) as work:
             yield work
 
     def _read_part(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace) -> "_ReadPart":
@@ -379,12 +379,16 @@ class Visit:
     def _pieces(
         self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, content: dict[str, Any]
     ) -> Iterator[list[dict[str, Any]]]:
-        """Pieces of speech as they are finished. A thread computes them, so that no Bark waits for a browser."""
+        """Pieces of speech as they are finished. A thread computes them, so that no Bark waits for a browser.
+
+        It stops at the next step when nobody wants any more pieces, and gradio closes this generator.
+        """
         finished: queue.SimpleQueue = queue.SimpleQueue()
+        job = Job(show=_shown_on(progress))
 
         def compute() -> None:
             try:
-                with self._work(asked, request, progress) as (speaker, job):
+                with self._job(asked, request, job) as (speaker, _):
                     for piece in self.studio.stream(
                         speaker, asked.voice, asked.own, job=job, **_options(asked), **content
                     ):
@@ -394,17 +398,20 @@ class Visit:
                 finished.put(error)
 
         threading.Thread(target=contextvars.copy_context().run, args=(compute,), daemon=True).start()
-        while True:
-            items = [finished.get()]
-            while not finished.empty():
-                items.append(finished.get())
-            new = [item for item in items if isinstance(item, dict)]
-            if new:
-                yield new
-            if items[-1] is None:
-                return
-            if isinstance(items[-1], BaseException):
-                raise items[-1]
+        try:
+            while True:
+                items = [finished.get()]
+                while not finished.empty():
+                    items.append(finished.get())
+                new = [item for item in items if isinstance(item, dict)]
+                if new:
+                    yield new
+                if items[-1] is None:
+                    return
+                if isinstance(items[-1], BaseException):
+                    raise items[-1]
+        finally:
+            job.cancel()
 
 
 class _SpokenLines:

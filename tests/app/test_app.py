@@ -392,6 +392,20 @@ def test_speech_comes_in_pieces_and_is_named_and_written_as_asked(visitor, studi
     assert picture.count("<rect") == sum(len(piece["semantic_tokens"]) for piece in pieces)
 
 
+def test_speech_that_nobody_waits_for_any_more_is_not_computed(studio, visitor, long_text):
+    before = set(studio._jobs)
+    work = visitor.submit(0, studio.bark, "", PRESET + "v2/en_a", *SETTINGS, long_text, api_name="/speak")
+    while not work.outputs():
+        time.sleep(0.05)
+    (session,) = set(studio._jobs) - before
+    (job,) = studio._jobs[session]
+    work.cancel()  # gradio's own cancelling, which tells the studio nothing
+    while session in studio._jobs:
+        time.sleep(0.05)
+    with pytest.raises(Cancelled):
+        job.check()
+
+
 # ---- what is kept
 
 
