@@ -22,7 +22,18 @@ EVAL = [
 ]
 DOCS = ["matplotlib", "mkdocs-material>=9.5", "mkdocstrings[python]>=1.0", "pyphen"]
 LINT = ["mypy", "ruff"]
-TEST = ["encodec", "hypothesis", "ipykernel", "nbclient", "praat-parselmouth", "pytest", "selenium", *APP, *EVAL]
+TEST = [
+    "encodec",
+    "hypothesis",
+    "ipykernel",
+    "nbclient",
+    "praat-parselmouth",
+    "pytest",
+    "pytest-xdist",
+    "selenium",
+    *APP,
+    *EVAL,
+]
 
 tree = ast.parse((ROOT / "hf_bark_semantic" / "environment.py").read_text(encoding="utf-8"))
 assignments = [node for node in tree.body if isinstance(node, ast.Assign)]

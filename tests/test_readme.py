@@ -201,7 +201,7 @@ def test_ci_runs_the_commands_of_the_readme_and_the_linters(tmp_path):
         "mypy ",
         "python -m mkdocs build --strict",
         "pip install .[test]",
-        "python -m pytest -q",
+        "python -m pytest -q -n auto --dist loadfile",
     ]
     without = run(README.replace("<!-- ci: test -->", ""))
     assert without.returncode == 1 and "no block of bash behind <!-- ci: test -->" in without.stderr
