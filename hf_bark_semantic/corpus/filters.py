@@ -1,7 +1,7 @@
-"""Filters for the utterances of a corpus: measurements, their limits, and the names of the filters that one fails.
+"""Filters for the utterances of a corpus: measurements and their limits.
 
-    measure            numbers of an utterance
-    Filters            their limits; `failed` names those that an utterance breaks
+    measure            measure an utterance
+    Filters            the limits; `failed` names the filters that an utterance fails
 
 The limits were set on 42 real Bark clips (of rsxdalv and JonathanFly) and 251 LibriSpeech recordings: 24 of the 27
 clips with English speech pass, 2 of the 9 with music, and 244 recordings pass the limits on their audio.
@@ -18,25 +18,25 @@ from ..voices.splitting import estimate_duration_s
 from ..voices.window import FRAME_S, MAX_CLIPPED_SHARE, measure_sound
 from .rows import MEASURES
 
-REPEATED_LENGTH = 4  # tokens, 80 ms: what is longer and comes back within an utterance is rarely speech
-QUIET_DB = -50.0  # an utterance whose loud parts are below is silence throughout
+REPEATED_LENGTH = 4  # tokens, 80 ms: longer groups rarely recur in speech
+QUIET_DB = -50.0  # an utterance whose loud parts are below this level is silence
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Limits of what is kept; `None` (`False` for `finished`) takes a filter out.
+    """Limits for utterances that are kept; `None` (`False` for `finished`) switches a filter off.
 
     Args:
-        finished (`bool`): Bark must come to the end by itself; else words may be missing.
-        max_silence_share (`float`): of the time. Long pauses poison training.
-        max_clipped_share (`float`): of the samples.
-        max_repeated_share (`float`): of the utterance's groups of four tokens that are no new ones.
-        min_duration_ratio (`float`), max_duration_ratio (`float`): duration against [`estimate_duration_s`].
-        min_level_spread_db (`float`): standard deviation of the level. Syllables and pauses spread it; steady noise
-            and dense music do not. Songs pass.
-        max_word_error_rate (`float`): of a recognizer; above 1 where words were invented.
-        min_speaker_similarity (`float`): cosine with the prompt's voice; for Resemblyzer, midway between one and two
-            speakers of LibriSpeech.
+        finished (`bool`): Bark must have generated an end token; otherwise words may be missing.
+        max_silence_share (`float`): silence, as a share of the duration. Long pauses harm training.
+        max_clipped_share (`float`): share of clipped samples.
+        max_repeated_share (`float`): share of groups of four tokens that occurred before in the utterance.
+        min_duration_ratio (`float`), max_duration_ratio (`float`): duration divided by [`estimate_duration_s`].
+        min_level_spread_db (`float`): standard deviation of the level: large for syllables and pauses (also in
+            songs), small for steady noise and dense music.
+        max_word_error_rate (`float`): word error rate by a recognizer; insertions can raise it above 1.
+        min_speaker_similarity (`float`): cosine similarity to the voice prompt's speaker; the default lies midway
+            between pairs of one and of two LibriSpeech speakers with Resemblyzer.
     """
 
     finished: bool = True
@@ -55,7 +55,7 @@ class Filters:
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> "Filters":
-        """Read limits: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; the others are the defaults.
+        """Read limits: `["off"]`, or any of `NAME=LIMIT` and `NAME=off`; other filters keep their defaults.
 
         Raises:
             ValueError: an unknown name, or a limit that is not a number.
@@ -84,7 +84,7 @@ class Filters:
         return [field.name for field in fields(cls)]
 
     def failed(self, measures: Mapping[str, float | None], finish_reason: str) -> list[str]:
-        """Names of the filters that an utterance fails; a measure that was not taken fails none."""
+        """Names of the filters that an utterance fails; one without a measured value passes."""
         failed = ["finished"] if self.finished and finish_reason == "length" else []
         for name, limit in asdict(self).items():
             bound, _, measure = name.partition("_")
@@ -100,11 +100,11 @@ def measure(result: SynthesisResult) -> dict[str, float | None] | None:
     """Measure an utterance.
 
     Args:
-        result (`SynthesisResult`): with its request's text.
+        result (`SynthesisResult`): the utterance; its request has the text.
 
     Returns:
-        `dict` or `None`: a number for each of `MEASURES`, `None` for those that need a judge; `None` where nothing
-            was said: no tokens, less than 0.1 s, or digital silence.
+        `dict` or `None`: a number for each of `MEASURES`, `None` for those that need a judge model; `None` for an
+            empty utterance: no tokens, less than 0.1 s, or digital silence.
     """
     waveform, sampling_rate = result.waveform, result.sampling_rate
     duration_s = len(waveform) / sampling_rate
@@ -122,9 +122,9 @@ def measure(result: SynthesisResult) -> dict[str, float | None] | None:
 
 
 def repeated_share(semantic_tokens: np.ndarray) -> float:
-    """Share of the groups of `REPEATED_LENGTH` tokens that were there before: 0 is all new, near 1 a loop.
+    """Share of groups of `REPEATED_LENGTH` tokens that occurred before: 0 without repetition, near 1 for a loop.
 
-    Unlike in [`repetition_share`], a token that stays counts: held tones and long silences are what is looked for.
+    Unlike in [`repetition_share`], runs of one token count, because they are held tones or long silences.
     """
     if len(semantic_tokens) < REPEATED_LENGTH:
         return 0.0

@@ -1,27 +1,27 @@
-"""Reasons why recordings are left out, and what to do.
+"""Reasons why recordings are left out, and remedies.
 
-RecordingFlaw     what is wrong with one
-describe_flaws    a table of all that were left out, by kind
+RecordingFlaw     the reason why a recording is left out
+describe_flaws    a table of the recordings that were left out, by reason
 """
 
 from collections.abc import Sequence
 
-REMEDIES = {  # none where the sentence that describes a flaw says itself what to do
+REMEDIES = {  # "" where the description contains the remedy
     "audio": "",
     "duplicate": "Remove one of its rows.",
     "lengths": "",
-    "no file": "If the paths begin in another folder, name it: --audio-folder.",
-    "no speaker": "Fill it in.",
-    "no transcript": "Write down its words.",
+    "no file": "If the paths start from another folder, name it: --audio-folder.",
+    "no speaker": "Add the speaker.",
+    "no transcript": "Add the transcript.",
     "offset": "Correct the row.",
-    "pace": "See whether they belong together.",
-    "path": "Move it there; or name the folder that a table's paths begin in: --audio-folder.",
+    "pace": "Check that the transcript belongs to the recording.",
+    "path": "Move it there, or name the folder that the paths start from: --audio-folder.",
     "silence": "Cut it off.",
     "text too long": "",
     "too long": "Cut it at pauses, and its transcript at the same words; the times of the words are not known.",
-    "too short": "Join it, and its transcript, with the recording before or behind it.",
+    "too short": "Join it, and its transcript, with the recording before or after it.",
 }
-SHOWN = 3  # recordings that are named
+SHOWN = 3  # recordings whose ids are shown
 NAME_LENGTH = 40
 
 
@@ -39,7 +39,7 @@ class RecordingFlaw(ValueError):
 
 
 def describe_flaws(flaws: Sequence[tuple[str, str, str]]) -> str:
-    """Lines with the number of recordings of each kind of flaw, some of their ids, and what to do.
+    """Lines with the number of recordings for each kind of flaw, some of their ids, and the remedy.
 
     Args:
         flaws (`Sequence[tuple[str, str, str]]`): id, kind and description of each recording that was left out.
@@ -59,7 +59,7 @@ def describe_flaws(flaws: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _shown(id: str) -> str:
-    """An id without what would move the cursor, and of a long path the end."""
+    """An id without control characters; of a long path, the end."""
     text = "".join(letter if letter.isprintable() else "?" for letter in id)
     return text if len(text) <= NAME_LENGTH else f"...{text[3 - NAME_LENGTH :]}"
 

@@ -1,11 +1,11 @@
-"""Layouts of tokens and their audio in other programs: read pair by pair, and written for these programs.
+"""Read and write layouts of tokens and audio that other programs use.
 
     read_fairseq      manifest.tsv + labels.txt (or .km)
-    read_archives     the community's zips: semantic/0.npy + wav/0.wav, packed in any way, or unpacked
+    read_archives     the community's zips: semantic/0.npy + wav/0.wav, packed or unpacked
     read_npz_folder   0.npz (a voice prompt) + 0.wav
     export_fairseq    a corpus -> manifest.tsv, labels.txt, manifest.km, dict.km.txt and wav/
 
-[`import_pairs`] writes what a reader gives as a corpus.
+[`import_pairs`] writes the pairs of a reader as a corpus.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from .pairs import Pair, Pairs
 from .rows import read_corpus
 from .untrusted import open_archive, read_array, read_file, read_member, refuse_escape
 
-MAX_DIGITS = 18  # of an id that int64 holds
+MAX_DIGITS = 18  # so that int64 can hold an id
 _FOLDER_NAMES = ("semantic", "wav")
-_SUFFIXES = ("_semantic", "_wav")  # of gitmylo's prepared folders: 0_semantic.npy, 0_wav.wav
+_SUFFIXES = ("_semantic", "_wav")  # gitmylo's prepared folders: 0_semantic.npy, 0_wav.wav
 
 
 def read_fairseq(
@@ -43,8 +43,8 @@ def read_fairseq(
     Args:
         manifest (`str` or `Path`): a `.tsv` whose first line is the root folder, the others `path<tab>samples`.
         labels (`str` or `Path`): one line of ids for each recording.
-        root (`str` or `Path`, *optional*): where the recordings are now; by default where the manifest says, or, if
-            that is no folder here, beside the manifest.
+        root (`str` or `Path`, *optional*): the folder of the recordings; by default, the root in the manifest, or the
+            folder of the manifest if that root does not exist.
 
     Raises:
         ValueError: the files do not belong together, or a path leaves the root.
@@ -55,7 +55,7 @@ def read_fairseq(
     if len(lines) != len(ids):
         raise ValueError(
             f"{manifest.name} names {len(lines)} recordings and {labels.name} has {len(ids)} lines of labels. Both "
-            "must be of one export."
+            "must come from the same export."
         )
     root = Path(root) if root is not None else Path(first) if os.path.isdir(first) else manifest.parent
     names = [line.split("\t")[0].replace("\\", "/") for line in lines]
@@ -68,11 +68,11 @@ def read_fairseq(
 def read_archives(folder: str | os.PathLike) -> Pairs:
     """Read `semantic/0.npy` and `wav/0.wav`: in two zips, in one, in zips in two folders, or unpacked.
 
-    Two files are a pair if their paths are the same once folders and archives named `semantic` and `wav`, and endings
-    `_semantic` and `_wav`, are left out.
+    Two files are a pair if their paths are equal without the folder and archive names `semantic` and `wav` and the
+    endings `_semantic` and `_wav`.
 
     Args:
-        folder (`str` or `Path`): with all of it; or one zip.
+        folder (`str` or `Path`): contains all files; or one zip.
 
     Raises:
         ValueError: an archive is damaged or hostile.
@@ -94,10 +94,10 @@ def read_archives(folder: str | os.PathLike) -> Pairs:
 
 
 def read_npz_folder(folder: str | os.PathLike) -> Pairs:
-    """Read `.npz` files with `semantic_prompt`, and `fine_prompt` or `coarse_prompt` or neither, beside their audio.
+    """Read `.npz` files with `semantic_prompt` and, optionally, `fine_prompt` or `coarse_prompt`, and their audio.
 
     Args:
-        folder (`str` or `Path`): searched to any depth; an audio file has the name of its `.npz`.
+        folder (`str` or `Path`): searched with its subfolders; an audio file lies beside its `.npz`, by the same name.
     """
     folder = Path(folder)
     for path in sorted(folder.rglob("*.npz")):
@@ -120,7 +120,7 @@ def _found_pair(found: dict[str, dict], key: tuple[str, ...]) -> Pair:
 def _npz_pair(path: Path) -> Pair:
     files = [path.with_suffix(extension) for extension in AUDIO_EXTENSIONS if path.with_suffix(extension).is_file()]
     if not files:
-        raise ValueError(f"it has no audio: {path.with_suffix('.wav').name} or another extension")
+        raise ValueError(f"it has no audio: add {path.with_suffix('.wav').name}, or another format")
     with open_archive(path) as archive:
         members = archive.namelist()
         known = next((name for name in ("fine_prompt", "coarse_prompt") if f"{name}.npy" in members), None)
@@ -140,12 +140,12 @@ def _npz_pair(path: Path) -> Pair:
 def export_fairseq(
     corpus: str, folder: str | os.PathLike, *, codes_to_waveform: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> int:
-    """Write a corpus as fairseq and the repositories that use it read one.
+    """Write a corpus in the layout of fairseq and repositories that use it.
 
     Args:
         corpus (`str`): a folder or Hub id that [`load_corpus`] reads.
-        folder (`str` or `Path`): gets `wav/` (16 kHz), `manifest.tsv`, `labels.txt`, the same as `manifest.km`, and
-            `dict.km.txt` with each id and its count.
+        folder (`str` or `Path`): for `wav/` (16 kHz), `manifest.tsv`, `labels.txt`, a copy of it as `manifest.km`,
+            and `dict.km.txt` with each id and its count.
         codes_to_waveform (`Callable`, *optional*): `(8, num_frames)` to a waveform at 24 kHz, for rows without audio.
 
     Returns:
@@ -191,12 +191,12 @@ def _add(found: dict[str, dict], path: Path | PurePosixPath, read: Callable[[], 
         stem = stem.removesuffix(ending)
     key = (*(part for part in path.parent.parts if part.lower() not in _FOLDER_NAMES), stem)
     if key in found[suffix]:
-        raise ValueError(f"Two files are {'/'.join(key)}{suffix}; which is meant cannot be known. Keep one of them.")
+        raise ValueError(f"There are two files for {'/'.join(key)}{suffix}. Keep one of them.")
     found[suffix][key] = read
 
 
 def _natural(key: tuple[str, ...]) -> tuple:
-    """9 before 10."""
+    """A sort key that puts 9 before 10."""
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in key)
 
 

@@ -1,10 +1,10 @@
-"""Rows of a plan, spoken by a Bark and filtered.
+"""Generate the rows of a plan with a Bark, and filter them.
 
-Recipe             what becomes of a plan's rows: model, filters, columns
-model_revision     which weights speak
-Part               whose shards come first, and which come then
-generate_corpus    the shards that are missing, by any number of processes that need not know of each other
-generate_shard     one shard's rows, spoken and filtered
+Recipe             model, filters and columns
+model_revision     a fingerprint of a model's weights
+Part               the shards that a process generates first
+generate_corpus    generate the missing shards, in any number of independent processes
+generate_shard     generate and filter the rows of one shard
 """
 
 import hashlib
@@ -30,27 +30,27 @@ from .plan import CorpusPlan, PlannedRow
 from .rows import FOLD_COLUMNS, SPEECH_COLUMNS, row_features, stored_audio, stored_fold
 from .shards import finished_shards, is_recorded, write_shard
 
-SOURCE = "synthetic"  # the `source` by which a batch plan chooses these rows
+SOURCE = "synthetic"  # value of the column `source`, by which a batch plan selects rows
 BAR = "{percentage:3.0f}% |{bar}| {n:,.0f} of {total:,.0f} s of speech, {elapsed} so far, {remaining} left"
 
-LOOK_EVERY_S = 5.0  # whether another process has made the shard that is being made
+LOOK_EVERY_S = 5.0  # interval of checks whether another process has finished the same shard
 
-Speak = Callable[..., Iterable[SynthesisResult]]  # of a list of requests; `on_step` as in `synthesize`
+Speak = Callable[..., Iterable[SynthesisResult]]  # called with a list of requests; `on_step` as in `synthesize`
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What becomes of a plan's rows.
+    """How the rows of a plan are generated, filtered and stored.
 
     Args:
         model (`str`), revision (`str`): the Bark, and a fingerprint of its weights.
-        dtype (`str`): of its weights.
-        filters (`Filters`): what is kept.
-        judges (`Mapping[str, Callable]`): `(result, language) -> float | None` by the measure that they take,
-            `word_error_rate` or `speaker_similarity`; each with a `description`.
-        keep_rejected (`bool`): keep rows that fail a filter, too, with its name in `failed_filters`.
-        with_audio (`bool`): store the waveform as well (FLAC, 16 bit; what is beyond full scale is clipped).
-        folds (`Sequence[int | None]`, *optional*): of every row of the plan, for the columns `fold` and `in_folds`.
+        dtype (`str`): the data type of its weights.
+        filters (`Filters`): the filters of the rows.
+        judges (`Mapping[str, Callable]`): `(result, language) -> float | None` by the name of the measure,
+            `word_error_rate` or `speaker_similarity`; each has a `description`.
+        keep_rejected (`bool`): keep rows that fail filters, with the names of these in `failed_filters`.
+        with_audio (`bool`): store the waveform, too (16-bit FLAC; samples beyond full scale are clipped).
+        folds (`Sequence[int | None]`, *optional*): the fold of every row, for the columns `fold` and `in_folds`.
     """
 
     model: str
@@ -69,7 +69,7 @@ class Recipe:
         return row_features(SPEECH_COLUMNS | with_audio | (set() if self.folds is None else FOLD_COLUMNS))
 
     def description(self) -> dict:
-        """All that rows depend on beside their plan, small enough for a file."""
+        """Everything but the plan that rows depend on, for corpus.json."""
         judges = {name: getattr(judge, "description", "") for name, judge in self.judges.items()}
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         num_folds = None if self.folds is None else len(set(self.folds) - {None})
@@ -80,8 +80,8 @@ def model_revision(place: str, revision: str | None = None) -> tuple[str, str]:
     """The name of a model, and a fingerprint of its files.
 
     Args:
-        place (`str`): a folder, of whose weights the SHA-256 is taken; or a Hub id.
-        revision (`str`, *optional*): of the Hub id; its commit is found.
+        place (`str`): a folder, whose fingerprint is the SHA-256 of its weights; or a Hub id.
+        revision (`str`, *optional*): a branch, tag or commit of the Hub id; the fingerprint is the commit.
 
     Raises:
         OSError: there is no such model, or it isn't cached and the Hub cannot be reached.
@@ -89,7 +89,7 @@ def model_revision(place: str, revision: str | None = None) -> tuple[str, str]:
     if Path(place).is_dir():
         digests = [sha256_of_file(file) for file in sorted(Path(place).glob("*.safetensors"))]
         return Path(place).resolve().name, hashlib.sha256("".join(digests).encode()).hexdigest()
-    # The files of a commit are in a folder of its name: .../snapshots/<commit>/config.json
+    # The cache has a folder for each commit: .../snapshots/<commit>/config.json
     return place, Path(hf_hub_download(place, "config.json", revision=revision)).parent.name
 
 
@@ -104,7 +104,7 @@ class Part(NamedTuple):
         return list(range(self.number, num_shards, self.count))
 
     def others(self, num_shards: int) -> list[int]:
-        """All other shards, in an order of its own, so that two parts seldom begin the same one."""
+        """All other shards. Each part has another order, so that two parts rarely start on the same shard."""
         shards = sorted({*range(num_shards)} - {*self.own(num_shards)})
         return random.Random(self.number).sample(shards, len(shards))
 
@@ -121,28 +121,29 @@ def generate_corpus(
     part: Part = WHOLE,
     log: Callable[[str], None] | None = None,
 ) -> None:
-    """Make the missing shards of a corpus; other processes, on any machine, may do the same at the same time.
+    """Generate the missing shards of a corpus; other processes, on any machine, may do so at the same time.
 
-    No process waits for another. Each makes the shards of its part first, then the missing shards of other parts, and
-    ends when the corpus is complete. So the shards of a lost process are made, too. Two processes may make the same
-    shard at the same time; their rows are equal, and the second one stops when the first has finished it.
+    No process waits for another. Each generates the shards of its part first, then the missing shards of other parts,
+    and ends when the corpus is complete. So the shards of a lost process are generated, too. Two processes may
+    generate the same shard at the same time; their rows are equal, and the slower one stops when the other has
+    finished.
 
     Args:
-        folder (`Path`): opened by [`open_corpus`].
-        load_speaker: loads a Bark, such as `partial(synthesize, bark, tokenizer=tokenizer)`; called only where there
-            is something to make.
-        part ([`Part`]): of this process.
-        log (callable, *optional*): is passed how much is there; without it, there is no progress bar either.
+        folder (`Path`): a folder from [`open_corpus`].
+        load_speaker: returns a generator such as `partial(synthesize, bark, tokenizer=tokenizer)`; called only if a
+            shard is missing.
+        part ([`Part`]): the part of this process.
+        log (callable, *optional*): is called with a line about the progress; without it, there is no progress bar.
     """
     planned, own = plan.planned_rows(), part.own(plan.num_shards)
-    finished_shards(folder, {shard: planned[shard] for shard in own})  # sets damaged ones aside
+    finished_shards(folder, {shard: planned[shard] for shard in own})  # moves damaged ones to set_aside/
     there = {shard for shard, num_rows in planned.items() if is_recorded(folder, shard, num_rows)}
     if log is not None:
-        log(f"{len(there)} of {plan.num_shards} shards are there; {part.count} at work on the others.")
+        log(f"{len(there)} of {plan.num_shards} shards are finished; the rest is divided into {part.count} parts.")
     if len(there) == plan.num_shards:
         return
     speak = load_speaker()
-    # Sentences count by their estimated duration.
+    # The progress bar counts estimated seconds of speech.
     total = sum(estimate_duration_s(row.text) for shard in own if shard not in there for row in plan.rows_of(shard))
     with tqdm(total=total, smoothing=0, bar_format=BAR, disable=log is None) as bar:
         for shard in own + part.others(plan.num_shards):
@@ -166,11 +167,11 @@ def generate_corpus(
 
 
 class _MadeByAnother(Exception):
-    """The shard that is being made is there."""
+    """Another process has finished the shard."""
 
 
 class _Watch:
-    """Called at every step of a Bark that speaks a shard: gives up when another process has made it."""
+    """Called at every step of a generation; raises [`_MadeByAnother`] when another process has finished the shard."""
 
     def __init__(self, folder: Path, shard: int, num_rows: int):
         self.shard, self.next_look = (folder, shard, num_rows), time.monotonic() + LOOK_EVERY_S
@@ -190,14 +191,14 @@ def generate_shard(
     *,
     on_row: Callable[[PlannedRow], None] = lambda row: None,
 ) -> tuple[list[dict], dict]:
-    """Speak and filter the rows of a shard.
+    """Generate and filter the rows of a shard.
 
     Args:
         speak: such as `functools.partial(synthesize, bark, tokenizer=tokenizer)`.
         on_row: called after each row, for a progress bar.
 
     Returns:
-        `tuple[list[dict], dict]`: the rows that are kept, and the record of them, for [`write_shard`].
+        `tuple[list[dict], dict]`: the rows that are kept, and the shard's record, both for [`write_shard`].
     """
     start, rows, rejected, spoken_s = time.monotonic(), [], [], 0.0
     planned = plan.rows_of(shard)

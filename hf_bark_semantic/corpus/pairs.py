@@ -1,6 +1,6 @@
-"""Pairs of tokens and the audio that belongs to them to a corpus, checked one by one; corrupt ones are named.
+"""Write pairs of tokens and audio as a corpus; each pair is checked, and corrupt ones are reported.
 
-Tokens and audio of a pair must have lengths that Bark gives them (`num_codec_frames`); nothing is trimmed to fit.
+The lengths of tokens and audio must match as in Bark (`num_codec_frames`); nothing is trimmed to fit.
 """
 
 import io
@@ -33,11 +33,11 @@ UNKNOWN_VOICE = "unknown"
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Tokens and the audio that belongs to them, as found.
+    """Tokens and their audio, not yet checked.
 
     Args:
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids.
-        audio (`bytes` or `Path`): a file, or its content.
+        audio (`bytes` or `Path`): an audio file, or its content.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): `CODEBOOK_SIZE` where unknown.
     """
 
@@ -46,31 +46,31 @@ class Pair:
     audio_codes: np.ndarray | None = None
 
 
-# A reader gives the name of each pair, and how to read it: that may fail without ending the others.
+# A reader yields the name of each pair and a function that reads it, so one corrupt pair does not stop the others.
 Pairs = Iterator[tuple[str, Callable[[], Pair]]]
 
 
 def import_pairs(
     pairs: Pairs, folder: str | os.PathLike, *, source: str = "pair", origin: str = "", rows_per_shard: int = 64
 ) -> list[tuple[str, str]]:
-    """Write pairs as a corpus with audio. The next call continues a killed one; changed inputs are processed again.
+    """Write pairs as a corpus with audio. A repeated call continues a killed one; changed inputs are processed again.
 
     Args:
-        pairs: of one of the readers.
+        pairs: from one of the readers in `formats`.
         folder (`str` or `Path`): new, empty, or that of an earlier run.
-        source (`str`): the column by which a batch plan chooses rows.
-        origin (`str`): noted in `corpus.json`.
-        rows_per_shard (`int`): pairs to a Parquet file.
+        source (`str`): value of the column `source`, by which a batch plan selects rows.
+        origin (`str`): stored in `corpus.json`.
+        rows_per_shard (`int`): pairs in a Parquet file.
 
     Returns:
         `list[tuple[str, str]]`: name and flaw of each pair that was left out; also in the shards' records.
 
     Raises:
-        ValueError: the folder holds something else, or no pair is whole.
+        ValueError: the folder contains something else, or there is no intact pair.
     """
-    first = list(islice(pairs, 1))  # a hostile archive fails here, before there is a folder
+    first = list(islice(pairs, 1))  # a hostile archive raises here, before the folder is made
     if not first:
-        raise ValueError("No whole pair was found (0 were refused).")
+        raise ValueError("No intact pair was found (0 were refused).")
     pairs, features = chain(first, pairs), row_features({*SPEECH_COLUMNS, "audio"}, sampling_rate=None)
     folder = open_corpus(folder, {"imported_from": origin, "source": source, "rows_per_shard": rows_per_shard})
     done = {record.get("shard"): record.get("pairs") for record in shard_records(folder)}
@@ -94,12 +94,12 @@ def import_pairs(
     refused = [(row["id"], row["failed_filters"][0]) for record in records for row in record["rejected"]]
     if not sum(record["rows"] for record in records):
         name, flaw = refused[0]
-        raise ValueError(f"No whole pair was found ({len(refused)} were refused). The first: {name}: {flaw}.")
+        raise ValueError(f"No intact pair was found ({len(refused)} were refused). The first: {name}: {flaw}.")
     return refused
 
 
 def _read(read: Callable[[], Pair]) -> Pair | ValueError:
-    """A pair, or what is wrong with it."""
+    """A pair, or the error of reading it."""
     try:
         return read()
     except ValueError as error:
@@ -107,7 +107,7 @@ def _read(read: Callable[[], Pair]) -> Pair | ValueError:
 
 
 def _digest(part: Sequence[tuple[str, Pair | ValueError]]) -> str:
-    """Another one when names, tokens, codes, or the sizes or times of audio have changed."""
+    """A digest of the names, tokens and codes, and of the sizes and modification times of the audio files."""
     return fingerprint((name, *_content(pair)) for name, pair in part)
 
 
@@ -135,7 +135,7 @@ def _row(name: str, pair: Pair | ValueError, source: str) -> dict:
             raise ValueError(f"{len(tokens)} tokens make {num_frames} codec frames, but there are {codes.shape[1]}")
         if codes.min() < 0 or codes.max() > CODEBOOK_SIZE:
             raise ValueError(
-                f"its codes reach from {codes.min()} to {codes.max()}; they must lie in [0, {CODEBOOK_SIZE})"
+                f"its codes range from {codes.min()} to {codes.max()}; they must lie in [0, {CODEBOOK_SIZE})"
             )
     audio = pair.audio if isinstance(pair.audio, bytes) else read_file(pair.audio)
     waveform, sampling_rate = _waveform(audio)
@@ -157,12 +157,12 @@ def _row(name: str, pair: Pair | ValueError, source: str) -> dict:
 
 
 def _waveform(audio: bytes) -> tuple[np.ndarray, int]:
-    """An audio file at 16 kHz if that is its rate, else at 24 kHz."""
+    """The waveform of an audio file and its sampling rate: 16 kHz if that is the file's rate, else 24 kHz."""
     try:
         with soundfile.SoundFile(io.BytesIO(audio)) as file:
             sampling_rate = SAMPLING_RATE if file.samplerate == SAMPLING_RATE else CODEC_SAMPLING_RATE
     except soundfile.LibsndfileError:
-        sampling_rate = CODEC_SAMPLING_RATE  # load_audio says what is wrong
+        sampling_rate = CODEC_SAMPLING_RATE  # load_audio raises the error
     return load_audio(audio, sampling_rate), sampling_rate
 
 

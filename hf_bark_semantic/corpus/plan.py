@@ -1,9 +1,8 @@
 """The plan of a corpus of Bark's own speech: texts x voices x temperatures.
 
-    CorpusPlan    what row `i` says, in which voice, at which temperatures, with which seed
+    CorpusPlan    the text, voice, temperatures and seed of every row
 
-Row `i` is a pure function of the plan, and a shard of its rows, so it does not matter which process makes a shard,
-when, or how often.
+A row is a pure function of the plan and the row's number. So any process can make a shard, at any time, and repeat it.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ _VOICE_LANGUAGE = re.compile(r"(?:^|[/_])([a-z]{2})_speaker")  # Suno's names of
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """What one row of a corpus is made of."""
+    """The text, voice, temperatures and seed of a row."""
 
     index: int
     text: str
@@ -52,18 +51,19 @@ class PlannedRow:
 
 @dataclass(frozen=True, eq=False)
 class CorpusPlan:
-    """Texts x voices x temperatures. Every text comes once before one comes again; the rest is drawn for each row.
+    """Texts x voices x temperatures. Every text is used once before one is repeated; the rest is drawn for each row.
 
     Args:
-        sentences (`Sequence[Sentence]`): such as [`speakable_sentences`] gives.
-        voices (`Mapping[str, VoicePrompt | None]`): by name; `None` lets Bark choose.
-        num_rows (`int`): rows before filters. A corpus can grow by a larger number, nothing else.
+        sentences (`Sequence[Sentence]`): such as from [`speakable_sentences`].
+        voices (`Mapping[str, VoicePrompt | None]`): voice prompts by name; with `None`, Bark chooses a voice.
+        num_rows (`int`): rows before filters. A finished corpus can only be extended, by a larger number.
         semantic_temperatures (`tuple[float, ...]`), coarse_temperatures (`tuple[float, ...]`), fine_temperatures
-            (`tuple[float, ...]`): to draw from. A Bark's own are `bark_generation_configs(bark).temperatures`.
-        seed (`int`): of everything.
-        sound_share (`float`): share of the texts that get a laugh, a sigh, ♪, ... ([`with_sound`]).
-        match_languages (`bool`): a text gets only voices of its language, or whose names tell none.
-        rows_per_shard (`int`): rows that a crash can cost, for each process.
+            (`tuple[float, ...]`): values to draw from. A Bark's own are `bark_generation_configs(bark).temperatures`.
+        seed (`int`): the seed of all random choices.
+        sound_share (`float`): share of the texts with an added laugh, sigh, ♪, ... ([`with_sound`]).
+        match_languages (`bool`): use voices only for texts of their language; a voice whose name has no language is
+            used for all texts.
+        rows_per_shard (`int`): rows of a Parquet file, which is what a crash can cost each process.
 
     Raises:
         ValueError: no sentences, no voices, no voice for a sentence's language, or a number out of its range.
@@ -83,7 +83,7 @@ class CorpusPlan:
     def __post_init__(self):
         rules = [
             ("sentences", len(self.sentences) > 0, "one or more"),
-            ("voices", len(self.voices) > 0, "one or more; {'none': None} for Bark's own choice"),
+            ("voices", len(self.voices) > 0, "one or more; {'none': None} lets Bark choose"),
             ("num_rows", self.num_rows > 0, "1 or more"),
             ("seed", self.seed >= 0, "0 or more"),
             ("sound_share", 0 <= self.sound_share <= 1, "between 0 and 1"),
@@ -100,7 +100,7 @@ class CorpusPlan:
         mute = {language for _, language in self.sentences if not self._voices_of(language)}
         if mute:
             raise ValueError(
-                f"No voice speaks {', '.join(sorted(map(str, mute)))}. Give voices of these languages, or "
+                f"No voice speaks {', '.join(sorted(map(str, mute)))}. Add voices of these languages, or pass "
                 "match_languages=False to mix voices and languages."
             )
 
@@ -113,7 +113,7 @@ class CorpusPlan:
         return [self.row(index) for index in range(first, min(first + self.rows_per_shard, self.num_rows))]
 
     def planned_rows(self, shards: Iterable[int] | None = None) -> dict[int, int]:
-        """How many rows each of these shards has before filters; by default, of all shards."""
+        """The number of rows of each of these shards (by default, all) before filters."""
         shards = range(self.num_shards) if shards is None else shards
         return {shard: min(self.rows_per_shard, self.num_rows - shard * self.rows_per_shard) for shard in shards}
 
@@ -137,7 +137,7 @@ class CorpusPlan:
         )
 
     def description(self) -> dict:
-        """All that rows depend on, small enough for a file: long parts by their digest."""
+        """Everything that rows depend on, for corpus.json; long parts are replaced by digests."""
         values = {
             name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("sentences", "voices")
         }
@@ -153,7 +153,7 @@ class CorpusPlan:
 
     @cached_property
     def _voices_by_language(self) -> dict[str | None, list[str]]:
-        """Names of the voices for each language; under `None` those for texts of an unknown one or one without any."""
+        """Names of the voices for texts of each language; under `None`, for texts of an unknown language."""
         names = sorted(self.voices)
         spoken = {name: match[1] for name in names if (match := _VOICE_LANGUAGE.search(name))}
         if not self.match_languages:
@@ -166,7 +166,7 @@ class CorpusPlan:
 
 
 def _draws(count: int, *entropy: int) -> np.ndarray:
-    """Numbers in [0, 2**64). `SeedSequence` gives the same in every version of NumPy, which generators may not."""
+    """Random integers in [0, 2**64), the same in every version of NumPy, which only `SeedSequence` guarantees."""
     return np.random.SeedSequence(entropy).generate_state(count, np.uint64)
 
 

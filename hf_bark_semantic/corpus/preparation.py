@@ -1,10 +1,10 @@
-"""Turn recordings with transcripts into a corpus of tokens and codes, through crashes and without unfit recordings.
+"""Encode recordings with transcripts as a corpus of tokens and codes; a killed run can be continued.
 
     prepared/ corpus.json              encoder, Bark and sizes: a run that continues must have the same
               data/train-00000.parquet rows: id, text, voice, semantic_tokens, audio_codes, ...
-              shards/00000.json        what was left out and why; written last
+              shards/00000.json        recordings that were left out, and why; written last
 
-Text is kept as text: ids are made by the Bark's own tokenizer when the utterances are loaded.
+Transcripts are stored as text; the Bark's tokenizer makes ids of them when the utterances are loaded.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ from .recordings import Recording
 from .rows import RECORDING_COLUMNS, row_features
 from .shards import missing_shards, open_corpus, remove_shards, shard_records, write_shard
 
-SOURCE = "recording"  # the column `source` of prepared rows
-MIN_DURATION_S = 0.5  # a word
-MAX_PACE = 3.0  # times that the text may take longer or shorter to say than the recording lasts ...
-MAX_PACE_DIFFERENCE_S = 3.0  # ... unless it is by less than this
-BATCH_S = 120.0  # of audio that is encoded at once, padding and all ...
-CPU_BATCH_S = 8.0  # ... on a CPU, where more at once takes longer
+SOURCE = "recording"  # value of the column `source`
+MIN_DURATION_S = 0.5  # about one word
+MAX_PACE = 3.0  # largest ratio of the text's estimated duration to the recording's, or the reverse ...
+MAX_PACE_DIFFERENCE_S = 3.0  # ... where they differ by more than this
+BATCH_S = 120.0  # of audio in a batch, with padding ...
+CPU_BATCH_S = 8.0  # ... on a CPU, where larger batches are slower
 
 
 def prepare_recordings(
@@ -54,25 +54,27 @@ def prepare_recordings(
     decoder: TextInformedDecoder | None = None,
     rows_per_shard: int = 16,
 ) -> list[tuple[str, str, str]]:
-    """Encode recordings into a folder. A killed call is continued by the next one; changed inputs are processed again.
+    """Encode recordings into a folder. A repeated call continues a killed one; changed inputs are processed again.
 
-    Several processes share the work. Rows and their order depend neither on their number nor on kills.
+    Several processes share the work. Rows and their order depend neither on the number of processes nor on kills.
 
     Args:
-        recordings (`Sequence[Recording]`): rows may be added at the end, or changed, later.
+        recordings (`Sequence[Recording]`): recordings may be appended, or changed, before a later call.
         folder (`str` or `Path`): new, empty, or that of an earlier run.
-        encoder (`SemanticEncoder`), codec (`EncodecModel`): of the Bark's tokens, and Bark's.
-        tokenizer: Bark's.
+        encoder (`SemanticEncoder`): an encoder to the Bark's tokens.
+        codec (`EncodecModel`): Bark's codec.
+        tokenizer: Bark's tokenizer.
         configs (`BarkGenerationConfigs`): of the Bark that is to be trained.
-        description (`Mapping`): names of encoder and Bark; a folder of others is refused.
-        decoder (`TextInformedDecoder`, *optional*): finds tokens that the transcript makes likely, too.
-        rows_per_shard (`int`): recordings that a crash can cost each process, and whose batches are sorted by length.
+        description (`Mapping`): names of encoder and Bark; a folder with other names is refused.
+        decoder (`TextInformedDecoder`, *optional*): uses the transcript to choose tokens.
+        rows_per_shard (`int`): recordings of a shard; this many a crash can cost each process, and among this many,
+            batches are sorted by length.
 
     Returns:
-        `list[tuple[str, str, str]]`: id, kind of flaw and its description, of every recording that was left out.
+        `list[tuple[str, str, str]]`: id, kind of flaw and description for every recording that was left out.
 
     Raises:
-        ValueError: the folder holds something else.
+        ValueError: the folder contains something else.
     """
     state = PartialState()
     parts = [recordings[start : start + rows_per_shard] for start in range(0, len(recordings), rows_per_shard)]
@@ -88,7 +90,7 @@ def prepare_recordings(
     missing = sorted({*range(len(parts))} - unchanged.keys() | {*missing_shards(folder, unchanged)})
     mine = missing[state.process_index :: state.num_processes]
     preparation = _Preparation(encoder, codec, tokenizer, configs, decoder)
-    total = sum(len(parts[shard]) for shard in mine)  # the first process has the most shards, so its end is the end
+    total = sum(len(parts[shard]) for shard in mine)  # the first process has the most shards and ends last
     with tqdm(total=total, unit="recording", disable=not state.is_main_process) as bar:
         for shard in mine:
             rows, rejected = preparation.rows_of(parts[shard])
@@ -109,7 +111,7 @@ def _digest(part: Sequence[Recording]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Clip:
-    """A recording that is fit: its transcript, and its samples `(num_samples,)` at 24 kHz."""
+    """A checked recording: its transcript, and its waveform `(num_samples,)` at 24 kHz."""
 
     recording: Recording
     text: str
@@ -118,7 +120,7 @@ class _Clip:
 
 @dataclass(frozen=True, eq=False)
 class _Preparation:
-    """What recordings are encoded with."""
+    """Encodes recordings to rows, with the models of one run."""
 
     encoder: SemanticEncoder
     codec: EncodecModel
@@ -127,7 +129,7 @@ class _Preparation:
     decoder: TextInformedDecoder | None
 
     def rows_of(self, recordings: Sequence[Recording]) -> tuple[list[dict], list[dict]]:
-        """The rows of recordings, and what is recorded of those that are left out, both in their order."""
+        """The rows of recordings, and the records of those that are left out, both in order."""
         made: list[dict | RecordingFlaw] = [{}] * len(recordings)
         clips: dict[int, _Clip] = {}
         for i, recording in enumerate(recordings):
@@ -162,7 +164,7 @@ class _Preparation:
         return _Clip(recording, text, waveform[:])
 
     def _batches(self, clips: Mapping[int, _Clip]) -> Iterator[list[int]]:
-        """The keys of clips of like length that are encoded at once."""
+        """Batches of clips of similar length, by their keys."""
         batch_s = CPU_BATCH_S if self.codec.device.type == "cpu" else BATCH_S
         batch: list[int] = []
         for i, clip in sorted(clips.items(), key=lambda item: len(item[1].waveform)):
@@ -180,7 +182,7 @@ class _Preparation:
         return encode_clips([clip.waveform for clip in clips], encoder, codec=self.codec)
 
     def _row(self, clip: _Clip, encoded: Mapping[str, np.ndarray]) -> dict:
-        try:  # the rule of lengths, and ids of this Bark
+        try:  # checks lengths and ids for this Bark
             prompt = VoicePrompt.from_tokens_and_codes(
                 encoded["semantic_tokens"], encoded["audio_codes"], **self.configs.vocabularies
             )
@@ -199,7 +201,7 @@ class _Preparation:
 
 @dataclass(frozen=True)
 class _InformedEncoder:
-    """An encoder that is passed the words of each clip, and a Bark for its text-informed tokens."""
+    """An encoder that also passes the text of each clip and the Bark on, for text-informed tokens."""
 
     encoder: SemanticEncoder
     texts: list[str]
@@ -216,15 +218,15 @@ class _InformedEncoder:
 def _check_audio(waveform: np.ndarray | LongRecording, text: str, longest_s: float) -> None:
     duration_s, spoken_s = len(waveform) / CODEC_SAMPLING_RATE, estimate_duration_s(text)
     if duration_s < MIN_DURATION_S:
-        raise RecordingFlaw("too short", f"It lasts {duration_s:.2f} s; at least {MIN_DURATION_S} s are needed.")
+        raise RecordingFlaw("too short", f"It is {duration_s:.2f} s long; the minimum is {MIN_DURATION_S} s.")
     if duration_s > longest_s:
-        raise RecordingFlaw("too long", f"It lasts {duration_s:.1f} s, and Bark generates {longest_s:.1f} s at once.")
+        raise RecordingFlaw("too long", f"It is {duration_s:.1f} s long; Bark can generate {longest_s:.1f} s at once.")
     silence = measure_sound(waveform[:], CODEC_SAMPLING_RATE).silence_share
     if silence > MAX_SILENCE_SHARE:
-        raise RecordingFlaw("silence", f"{silence:.0%} of it is silence, which Bark would learn.")
+        raise RecordingFlaw("silence", f"{silence:.0%} of it is silence, which Bark would learn to imitate.")
     pace = max(spoken_s, 1e-3) / duration_s
     if abs(spoken_s - duration_s) > MAX_PACE_DIFFERENCE_S and not 1 / MAX_PACE <= pace <= MAX_PACE:
-        says = f"It lasts {duration_s:.1f} s, and its transcript takes about {spoken_s:.1f} s to say."
+        says = f"It is {duration_s:.1f} s long; speaking its transcript takes about {spoken_s:.1f} s."
         raise RecordingFlaw("pace", says)
 
 

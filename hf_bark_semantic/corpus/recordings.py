@@ -1,6 +1,6 @@
 """Recordings with transcripts: in a table, in a `datasets` folder or on the Hub.
 
-read_recordings    -> recordings, none of them opened yet
+read_recordings    find the recordings, without opening them
 """
 
 import math
@@ -26,11 +26,11 @@ from .tables import TABLES, read_table
 from .untrusted import escapes
 
 METADATA = tuple(f"metadata{ending}" for ending in TABLES)
-SUBFOLDERS = ("", "wavs", "wav", "clips")  # of LJSpeech, piper and Common Voice
+SUBFOLDERS = ("", "wavs", "wav", "clips")  # LJSpeech, piper, Common Voice
 ENDINGS = ("", *AUDIO_ENDINGS, *map(str.upper, AUDIO_ENDINGS))
 ONE_SPEAKER = (
-    "{}: no column is the speaker, so all recordings are of one voice. If they are of several people, name it: "
-    "--columns speaker=NAME."
+    "{}: no column names the speaker, so all recordings count as one voice. If there are several speakers, "
+    "name their column: --columns speaker=NAME."
 )
 
 
@@ -39,10 +39,10 @@ class Recording:
     """A recording with its transcript, not yet opened.
 
     Args:
-        id (`str`): as the table names it.
-        text (`str`), voice (`str`): its words, and the speaker.
-        read (`Callable`): gives what [`load_audio`] reads, or raises a [`RecordingFlaw`].
-        stamp (`str`): another one when the file has changed.
+        id (`str`): its name in the table.
+        text (`str`), voice (`str`): the transcript, and the speaker.
+        read (`Callable`): returns an input for [`load_audio`], or raises a [`RecordingFlaw`].
+        stamp (`str`): changes when the file changes.
     """
 
     id: str
@@ -68,18 +68,18 @@ def read_recordings(
 
     Args:
         source (`str` or `Path`): one of
-            a folder with a `metadata.csv` (or `.tsv`, `.txt`, `.jsonl`, `.json`), or such a table of any name: its
-            paths are relative to it and may not leave its folder; names without an ending, and those of files in
-            `wavs/`, `wav/` or `clips/`, are found;
+            a folder with a `metadata.csv` (or `.tsv`, `.txt`, `.jsonl`, `.json`), or such a table by any name: its
+            paths are relative to its folder and may not leave it; they need no ending, and files in `wavs/`, `wav/`
+            or `clips/` are found by their names;
             a folder of `save_to_disk` or with Parquet files, or a Hub id.
-        split (`str`): of a dataset.
+        split (`str`): the split of a dataset.
         columns (`Mapping[str, str]`, *optional*): names or 1-based numbers of the columns `audio`, `text`, `speaker`,
             `offset` and `duration` (seconds; such rows are parts of a file), where [`read_table`] doesn't find them.
-        audio_folder (`str` or `Path`, *optional*): that a table's paths are relative to, instead of its own.
-        log: is passed lines that say which column is what.
+        audio_folder (`str` or `Path`, *optional*): the folder that paths are relative to, instead of the table's.
+        log: is called with lines that describe the columns.
 
     Returns:
-        `list[Recording]`: one per row, in order. Without a column of speakers, all are of one voice.
+        `list[Recording]`: one per row, in order. Without a column of speakers, all have one voice.
 
     Raises:
         ValueError: no recordings, no such column, or a table that cannot be read.
@@ -93,7 +93,7 @@ def read_recordings(
     else:
         recordings = _recordings_of_table(table, Path(audio_folder or table.parent), columns, log)
     if not recordings:
-        raise ValueError(f"{str(source)!r} holds no recordings.")
+        raise ValueError(f"{str(source)!r} contains no recordings.")
     return recordings
 
 
@@ -113,7 +113,7 @@ def _recordings_of_table(path: Path, folder: Path, columns: Mapping[str, str], l
             if id in seen:
                 raise RecordingFlaw("duplicate", f"{id!r} is listed twice.")
             if row.get("speaker") == "":
-                raise RecordingFlaw("no speaker", "Other rows name the speaker, this one doesn't.")
+                raise RecordingFlaw("no speaker", "Other rows name a speaker, and this one does not.")
             read = partial(_read_part, file, offset_s, duration_s) if stamp else partial(Path, file)
             stamp = f"{stamp_of_file(file)}{stamp}"
         except RecordingFlaw as flaw:
@@ -128,7 +128,7 @@ def _recordings_of_dataset(place: str, split: str, columns: Mapping[str, str], l
     if path.exists() and not (path / "state.json").exists() and not any(path.rglob("*.parquet")):
         tables = ", ".join(sorted(file.name for file in path.glob("*") if file.suffix.lower() in TABLES))
         raise ValueError(
-            f"{place!r} has no {', '.join(METADATA)} and is no dataset. Write a metadata.csv into it: a line "
+            f"{place!r} has no {', '.join(METADATA)} and is not a dataset. Add a metadata.csv: a line "
             "`file_name|text` for each recording, or a header with these two names"
             + (f"; or name a table of it instead of the folder: {tables}." if tables else ".")
         )
@@ -137,16 +137,14 @@ def _recordings_of_dataset(place: str, split: str, columns: Mapping[str, str], l
     roles = columns_by_name(names, place, needed=("audio", "text"), columns=columns)
     column = next((names[c] for c in roles["audio"] if isinstance(dataset.features[names[c]], Audio)), None)
     if column is None:
-        raise ValueError(
-            f"{place!r} has no column of audio; it has {', '.join(names)}. Name it: --columns audio=NAME."
-        )
+        raise ValueError(f"{place!r} has no audio column; it has {', '.join(names)}. Name it: --columns audio=NAME.")
     wanted = {role: [names[c] for c in roles.get(role, ())] for role in ("text", "speaker")}
     meanings = [f"{name!r} -> {role}" for role, found in wanted.items() for name in found]
-    log(f"{place}: {len(dataset):,} rows. Column {column!r} -> audio, {', '.join(meanings)}; others are not read.")
+    log(f"{place}: {len(dataset):,} rows. Column {column!r} -> audio, {', '.join(meanings)}; the rest is not read.")
     if not wanted["speaker"]:
         log(ONE_SPEAKER.format(place))
     roots = [path] if path.exists() else [HF_HOME, HF_HUB_CACHE, HF_DATASETS_CACHE]
-    sounds = dataset.cast_column(column, Audio(decode=False))  # load_audio decodes, without torchcodec
+    sounds = dataset.cast_column(column, Audio(decode=False))  # load_audio decodes it, without torchcodec
     return [
         Recording(
             id=f"{index:08d}",
@@ -172,7 +170,7 @@ def _audio_of_row(dataset: Dataset, index: int, column: str, roots: Sequence[str
 
 
 def _file_inside(root: Path, name: str) -> Path:
-    """The recording that a table names; in its own words, "LJ001-0001" may stand for "wavs/LJ001-0001.wav"."""
+    """The recording for a name in a table, such as "LJ001-0001" for "wavs/LJ001-0001.wav"."""
     within = next((base for base in (root.absolute(), root.resolve()) if Path(name).is_relative_to(base)), None)
     inner = name if within is None else str(Path(name).relative_to(within))  # NeMo's paths are absolute
     path, outside = PurePosixPath(inner.replace("\\", "/")), escapes(inner)
@@ -187,7 +185,7 @@ def _file_inside(root: Path, name: str) -> Path:
 
 
 def _part_of_file(row: Mapping[str, str]) -> tuple[float, float | None]:
-    """Offset and duration in seconds, as NeMo's manifests have them; no duration: up to the end."""
+    """Offset and duration in seconds, as in NeMo's manifests; without a duration, the part ends with the file."""
     texts = row.get("offset") or "0", row.get("duration") or "inf"
     try:
         offset_s, duration_s = map(float, texts)
@@ -208,7 +206,7 @@ def _read_part(file: Path, offset_s: float, duration_s: float | None) -> dict[st
             rate, (start, stop) = sound.samplerate, bounds(sound.samplerate, sound.frames)
             sound.seek(start)
             samples = sound.read(stop - start, dtype="float32")
-    except soundfile.LibsndfileError:  # another format, which is read as a whole; or load_audio says what is wrong
+    except soundfile.LibsndfileError:  # another format: load_audio reads the whole file, or raises the error
         rate, whole = CODEC_SAMPLING_RATE, load_audio(file, CODEC_SAMPLING_RATE)
         samples = whole[slice(*bounds(rate, len(whole)))]
     return {"array": samples, "sampling_rate": rate}

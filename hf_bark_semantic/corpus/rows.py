@@ -1,14 +1,14 @@
-"""A row of a corpus: which columns it has, and how it is read.
+"""The rows of a corpus: their columns, and how they are read.
 
-    row_features    the columns of a corpus, as `datasets` describes them
-    Clip            a row, as arrays
-    read_corpus     the clips of a corpus, one after the other; `load_corpus` reads all of them into memory
-    open_dataset    a folder, Hub id or URL, as a `datasets` object
-    stored_audio    a waveform, as the column `audio` holds it
-    stored_fold     a fold, as the columns `fold` and `in_folds` hold it
+    row_features    the columns of a corpus, as `datasets.Features`
+    Clip            a row as arrays
+    read_corpus     iterate over the clips of a corpus; `load_corpus` reads all of them into memory
+    open_dataset    open a folder, Hub id or URL as a `datasets` object
+    stored_audio    the value of the column `audio` for a waveform
+    stored_fold     the values of the columns `fold` and `in_folds` for a fold
 
-Training reads any dataset with `id`, `voice`, `semantic_tokens` and `audio_codes`. Beside the columns of
-[`row_features`], it may have `kind`; the audio may also be an array at 16 kHz.
+Training reads any dataset with the columns `id`, `voice`, `semantic_tokens` and `audio_codes`. It may have the other
+columns of [`row_features`] and `kind`; the audio may also be an array at 16 kHz.
 """
 
 import io
@@ -59,11 +59,11 @@ COLUMNS = {
     "audio": Audio(decode=False),
 }
 FOLD_COLUMNS = {"fold", "in_folds"}
-SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio", *FOLD_COLUMNS}  # of Bark's own speech; some keep its audio
+SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio", *FOLD_COLUMNS}  # Bark's own speech; audio is optional
 RECORDING_COLUMNS = {"id", "source", "text", "voice", "semantic_tokens", "audio_codes", "confidence"}
 REQUIRED = ("id", "voice", "semantic_tokens", "audio_codes")
-LENGTH_TOLERANCE = 2  # samples: what resampling rounds
-ROWS_AT_ONCE = 64  # that are in memory while a corpus is read
+LENGTH_TOLERANCE = 2  # samples: rounding by resampling
+ROWS_AT_ONCE = 64  # rows in memory while a corpus is read
 
 
 def row_features(columns: Collection[str], *, sampling_rate: int | None = CODEC_SAMPLING_RATE) -> Features:
@@ -71,20 +71,20 @@ def row_features(columns: Collection[str], *, sampling_rate: int | None = CODEC_
 
     Args:
         columns (`Collection[str]`): names of `COLUMNS`.
-        sampling_rate (`int`, *optional*): of the column `audio`; `None` if rows have different ones.
+        sampling_rate (`int`, *optional*): of the column `audio`; `None` if it varies by row.
 
     Raises:
         ValueError: a name that is not in `COLUMNS`.
     """
     unknown = set(columns) - COLUMNS.keys()
     if unknown:
-        raise ValueError(f"A corpus has no columns {sorted(unknown)}; it has some of {', '.join(COLUMNS)}.")
+        raise ValueError(f"A corpus has no columns {sorted(unknown)}; its columns are among {', '.join(COLUMNS)}.")
     features = {**COLUMNS, "audio": Audio(sampling_rate=sampling_rate, decode=False)}
     return Features({name: feature for name, feature in features.items() if name in columns})
 
 
 class SoftLabels(NamedTuple):
-    """What other encoders find likely: `tokens` and `probabilities`, each `(num_tokens, top_k)`; rows add up to 1."""
+    """The likeliest tokens by other encoders: `tokens` and `probabilities`, `(num_tokens, top_k)`; rows sum to 1."""
 
     tokens: np.ndarray
     probabilities: np.ndarray
@@ -96,21 +96,21 @@ class Clip:
 
     Args:
         id (`str`), voice (`str`): as in the row.
-        source (`str`): by which a batch plan chooses rows.
-        kind (`str`): the group that its accuracy is counted in: the row's `kind`, else its language, else its source.
-        fold (`int`): in which it is held out; -1 for none.
-        in_folds (`bool`): `False` if it is only trained on where nothing is held out.
+        source (`str`): the origin of the row, by which a batch plan selects rows.
+        kind (`str`): the group by which accuracy is reported: the row's `kind`, else its language, else its source.
+        fold (`int`): the fold in which it is held out; -1 for none.
+        in_folds (`bool`): `False` if it is trained on only where nothing is held out.
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): int64.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): int64; the codebook's size where a code is
             unknown.
         waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): float32, 16 kHz.
-        text (`str`): its words.
-        finish_reason (`str`): of [`SynthesisResult`]; empty for recordings.
-        failed_filters (`tuple[str, ...]`): names of the filters that it fails.
+        text (`str`): the transcript.
+        finish_reason (`str`): as in [`SynthesisResult`]; empty for recordings.
+        failed_filters (`tuple[str, ...]`): names of the filters that it failed.
         language (`str`): as in the row.
-        community_tokens (`np.ndarray` of shape `(num_community_tokens,)`, *optional*): int64; what the community's
-            quantizer says of the same audio, late by what [`preset_rows`] says.
-        soft_labels ([`SoftLabels`], *optional*): of a distillation; no corpus has them.
+        community_tokens (`np.ndarray` of shape `(num_community_tokens,)`, *optional*): int64; tokens from
+            the community's quantizer for the same audio, delayed as [`preset_rows`] describes.
+        soft_labels ([`SoftLabels`], *optional*): added by distillation; no corpus has them.
     """
 
     id: str
@@ -140,16 +140,16 @@ def load_corpus(place: str | os.PathLike) -> list[Clip]:
 
 
 def read_corpus(place: str | os.PathLike, *, with_audio: bool = True) -> Iterator[Clip]:
-    """Read a corpus clip by clip, with a few rows in memory.
+    """Read a corpus clip by clip, with few rows in memory.
 
     Args:
-        place (`str` or `Path`): a corpus folder, whose Parquet files are read where they are; or what [`open_dataset`]
+        place (`str` or `Path`): a corpus folder, whose Parquet files are read in place; or what [`open_dataset`]
             opens.
         with_audio (`bool`): read and decode the column `audio`.
 
     Raises:
-        ValueError: there is no dataset, a column is missing, or tokens, codes and audio of a row have lengths that
-            don't belong together (the formula of `num_codec_frames`); the message names the row.
+        ValueError: there is no dataset, a column is missing, or the lengths of a row's tokens, codes and audio don't
+            match (by `num_codec_frames`); the message names the row.
     """
     for part in dataset_parts(place, with_audio):
         for row in checked_corpus(part, place).with_format("numpy"):
@@ -162,10 +162,10 @@ def open_dataset(
     """Open a folder of `save_to_disk`, a folder with data files, a Hub id, or a corpus in an object store.
 
     Args:
-        place (`str` or `Path`): for an object store, its URL as fsspec reads it, such as `s3://bucket/corpus`, where
-            the Parquet files lie in `data/`. Keys and endpoints are fsspec's own settings.
-        split (`str`): except in a folder of `save_to_disk`, which has none.
-        streaming (`bool`): give an `IterableDataset`, whose rows are not read yet.
+        place (`str` or `Path`): for an object store, a URL for fsspec, such as `s3://bucket/corpus`, with Parquet
+            files in `data/`. Keys and endpoints are set as fsspec documents.
+        split (`str`): ignored for a folder of `save_to_disk`, which has no splits.
+        streaming (`bool`): return an `IterableDataset`, which reads rows when they are needed.
 
     Raises:
         ImportError: fsspec needs another package for the URL; the message names it.
@@ -185,7 +185,7 @@ def open_dataset(
 
 
 def checked_corpus(dataset: Dataset | IterableDataset, place: str | os.PathLike) -> Dataset | IterableDataset:
-    """The same dataset, with its audio as it was stored.
+    """Check the columns of a dataset, and leave its audio undecoded.
 
     Raises:
         ValueError: a column of `REQUIRED` is missing.
@@ -195,12 +195,12 @@ def checked_corpus(dataset: Dataset | IterableDataset, place: str | os.PathLike)
     if missing:
         raise ValueError(f"The corpus {str(place)!r} lacks the columns {missing}; it has {list(features)}.")
     if isinstance(features.get("audio"), Audio):
-        dataset = dataset.cast_column("audio", Audio(decode=False))  # load_audio decodes, without torchcodec
+        dataset = dataset.cast_column("audio", Audio(decode=False))  # load_audio decodes it, without torchcodec
     return dataset
 
 
 def clip_of_row(row: Mapping[str, Any]) -> Clip:
-    """A row as a [`Clip`]; its lengths are checked as [`read_corpus`] says."""
+    """A row as a [`Clip`]; its lengths are checked as in [`read_corpus`]."""
     tokens, codes = _ids(row, "semantic_tokens", 1), _ids(row, "audio_codes", 2)
     failed, community = row.get("failed_filters"), row.get("community_tokens")
     num_frames = num_codec_frames(len(tokens))
@@ -228,7 +228,7 @@ def clip_of_row(row: Mapping[str, Any]) -> Clip:
 
 
 def _ids(row: Mapping[str, Any], column: str, ndim: int) -> np.ndarray:
-    """The ids of a column, int64 of rank `ndim`; without elements where the row has none."""
+    """The ids of a column, int64 of rank `ndim`; empty where the row has none."""
     values = row[column]
     try:
         ids = np.asarray([] if values is None else values) if ndim == 1 else _stacked(values)
@@ -257,19 +257,19 @@ def _stacked(values: Any) -> np.ndarray:
 
 
 def stored_audio(name: str, waveform: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """A waveform of shape `(num_samples,)` as 16-bit FLAC; what is beyond full scale is clipped."""
+    """A waveform of shape `(num_samples,)` as 16-bit FLAC; samples beyond full scale are clipped."""
     content = io.BytesIO()
     soundfile.write(content, waveform, sampling_rate, format="FLAC", subtype="PCM_16")
     return {"bytes": content.getvalue(), "path": f"{name}.flac"}
 
 
 def stored_fold(fold: int | None) -> dict[str, Any]:
-    """A fold as a row holds it; `None` for a clip that is only trained on where nothing is held out."""
+    """The columns of a fold; `None` is for a clip that is trained on only where nothing is held out."""
     return {"fold": -1 if fold is None else fold, "in_folds": fold is not None}
 
 
 def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips. With a fold, clips that may share a voice or a text with it are in neither."""
+    """Training and held-out clips. With a fold, clips that may share a voice or a text with folds are in neither."""
     if fold is None:
         return list(clips), []
     usable = [clip for clip in clips if clip.in_folds]
@@ -277,7 +277,7 @@ def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], lis
 
 
 def dataset_parts(place: str | os.PathLike, with_audio: bool = True) -> Iterator[Dataset]:
-    """A corpus in parts, without the copy that `load_dataset` would make of Parquet files."""
+    """Yield a corpus in parts; unlike `load_dataset`, Parquet files are not copied."""
 
     def wanted(names: Collection[str]) -> list[str]:
         return [name for name in names if with_audio or name != "audio"]
@@ -295,11 +295,11 @@ def _parts_of_file(path: Path, wanted: Callable[[Collection[str]], list[str]]) -
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted(file.schema_arrow.names)):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata()
-                table.validate(full=True)  # also that texts are UTF-8
+                table.validate(full=True)  # checks that texts are UTF-8, too
                 yield Dataset(table)
-    except Exception as error:  # of Arrow and its decompressors, which raise a dozen kinds where bytes are flipped
+    except Exception as error:  # Arrow and its decompressors raise many kinds of errors for damaged files
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{str(path)!r} is not a Parquet file, or a damaged one: {reason}. Make it again.") from error
+        raise ValueError(f"{str(path)!r} is not a Parquet file, or it is damaged: {reason}. Make it again.") from error
 
 
 def _waveform_of_row(row: Mapping[str, Any], num_tokens: int) -> np.ndarray | None:
@@ -309,7 +309,7 @@ def _waveform_of_row(row: Mapping[str, Any], num_tokens: int) -> np.ndarray | No
             audio = load_audio(audio, SAMPLING_RATE)
         waveform = np.asarray([] if audio is None else audio, np.float32)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{row['id']}: its audio is no file and no samples: {error}. Remove the row.") from error
+        raise ValueError(f"{row['id']}: its audio is neither a file nor samples: {error}. Remove the row.") from error
     if not waveform.size:
         return None
     num_samples = num_samples_of_codec_frames(num_codec_frames(num_tokens))

@@ -1,19 +1,19 @@
-"""A corpus as files: Parquet shards and their records, written through any crash.
+"""A corpus as files: Parquet shards and their records, safe against crashes.
 
-Nothing is locked, so any number of machines may write to one folder. A file is complete or missing, and every process
+There are no locks, so any number of machines may write to one folder. A file is complete or missing, and every process
 that makes a shard makes the same one.
 
-    open_corpus       a folder for a corpus, new or to continue
-    is_recorded       whether a shard was made, by its record
+    open_corpus       make the folder of a corpus, or check that of an earlier run
+    is_recorded       whether a shard has a record
     finished_shards   the shards that are complete
-    missing_shards    the others; each of several processes checks a part
-    write_shard       writes rows to a file that is complete or missing
-    shard_records     what was made, shard by shard; `summarize_records` adds it up
+    missing_shards    the other shards; several processes share the check
+    write_shard       write the rows and the record of a shard
+    shard_records     the records of all shards; `summarize_records` adds them up
 
-    corpus/ corpus.json                what the rows depend on: a run that continues must have the same
+    corpus/ corpus.json                everything that rows depend on: a run that continues must have the same
             data/train-00000.parquet   rows
-            shards/00000.json          counts, reasons of refusals, digest of that file; written last: "done"
-            set_aside/                 files that were damaged, if any
+            shards/00000.json          counts, failed filters, digest of the Parquet file; written last
+            set_aside/                 damaged files, if there were any
 
 `datasets.load_dataset(folder)` and `load_corpus(folder)` read the folder at any time.
 """
@@ -39,48 +39,49 @@ from ..files import atomic_write, differences, read_json, remove_unfinished, sha
 
 logger = logging.getLogger(__name__)
 
-LEFTOVER_AFTER_S = 3600.0  # what is younger may be a file that another process is just writing
+LEFTOVER_AFTER_S = 3600.0  # another process may still be writing a younger file
 
 
 def open_corpus(folder: str | os.PathLike, description: Mapping[str, Any]) -> Path:
-    """Make a folder for a corpus, or check that what is there is the same corpus. Several runs may do so at once.
+    """Make the folder of a corpus, or check that it contains the same corpus. Several runs may do so at once.
 
     Args:
         folder (`str` or `Path`): new, empty, or that of an earlier run.
-        description (`Mapping`): of the plan under `"plan"`, and whatever else rows depend on.
+        description (`Mapping`): everything that rows depend on; the plan's description is under `"plan"`.
 
     Raises:
-        ValueError: the folder holds something else, or a corpus of another plan; the message says what differs.
+        ValueError: the folder contains something else, or a corpus of another plan; the message names the differences.
     """
     folder = Path(folder)
     file = folder / "corpus.json"
     description = json.loads(json.dumps(description))
     folder.mkdir(parents=True, exist_ok=True)
-    occupied = any(not path.name.startswith(".") for path in folder.iterdir())  # before corpus.json is looked for
+    # Listed before corpus.json is looked for, because another run may be writing it.
+    occupied = any(not path.name.startswith(".") for path in folder.iterdir())
     if file.exists():
         there = read_json(file, cure="Restore it from a copy, or name another folder.")
         _check_same(folder, there, description)
     elif occupied:
-        raise ValueError(f"{str(folder)!r} holds files, but no corpus. Name another folder, or empty this one.")
+        raise ValueError(f"{str(folder)!r} contains files, but no corpus. Name another folder, or empty this one.")
     write_json(file, description)
-    now_s = file.stat().st_mtime  # by the clock of the file system, as the ages of the other files
+    now_s = file.stat().st_mtime  # the clock of the file system, as for the other files
     remove_unfinished(folder, before_s=now_s - LEFTOVER_AFTER_S)
     return folder
 
 
 def is_recorded(folder: Path, shard: int, num_rows: int) -> bool:
-    """Whether a shard with this number of planned rows was made, by its record; its rows are not read."""
+    """Whether a shard has a record with this number of planned rows; the rows are not read."""
     record = _read_record(_files_of(folder, shard)[1])
     return record is not None and record["planned_rows"] == num_rows
 
 
 def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
-    """Those shards that are there and whole. A damaged one goes to `set_aside/`, with a warning.
+    """The shards that exist and are intact. Damaged ones are moved to `set_aside/`, with a warning.
 
     Args:
         folder (`Path`): of a corpus.
-        planned_rows (`Mapping[int, int]`): by the shards that are asked for. One that holds another number of them, as
-            the last shard does after a corpus has grown, is not finished.
+        planned_rows (`Mapping[int, int]`): number of planned rows by shard. A shard with another number, such as the
+            last one of a corpus that has grown since, is not finished.
     """
     finished = []
     for shard, num_rows in planned_rows.items():
@@ -91,7 +92,7 @@ def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
         if data.exists() and sha256_of_file(data) == record["digest"]:
             finished.append(shard)
             continue
-        logger.warning("%s is damaged or gone; it is made again, and what is left of it kept in set_aside/.", data)
+        logger.warning("%s is damaged or missing. It is made again; a damaged file is kept in set_aside/.", data)
         (folder / "set_aside").mkdir(exist_ok=True)
         for file in (data, record_file):
             with contextlib.suppress(FileNotFoundError):
@@ -100,27 +101,27 @@ def finished_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
 
 
 def missing_shards(folder: Path, planned_rows: Mapping[int, int]) -> list[int]:
-    """Those shards that [`finished_shards`] doesn't give, in order. Each process looks through a part of them."""
+    """The shards that are not among [`finished_shards`], in order. The processes share the check."""
     state = PartialState()
     part = dict(list(planned_rows.items())[state.process_index :: state.num_processes])
     return sorted(planned_rows.keys() - set(gather_object(finished_shards(folder, part))))
 
 
 def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mapping, features: Features) -> None:
-    """Write rows and then their record; without the record, the shard does not count as finished.
+    """Write rows, then their record; without its record, a shard does not count as finished.
 
     Args:
-        rows (`Sequence[Mapping]`): of `features`; arrays may be NumPy's.
+        rows (`Sequence[Mapping]`): rows with the columns of `features`; arrays may be NumPy arrays.
         record (`Mapping`): from [`generate_shard`]; counts and the digest are added.
 
     Raises:
-        OSError: the disk is full, or cannot be written to. Nothing half-written stays behind.
+        OSError: the disk is full, or not writable. No partial file is left.
     """
     schema = features.arrow_schema
     table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
     stream = pa.BufferOutputStream()
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        if rows:  # `datasets` cannot read a group without rows, but a file without groups
+        if rows:  # `datasets` can read a file without row groups, but no row group without rows
             writer.write_table(table)
     content = stream.getvalue().to_pybytes()
     frames = [num_codec_frames(len(row["semantic_tokens"])) for row in rows]
@@ -145,7 +146,7 @@ def write_shard(folder: Path, shard: int, rows: Sequence[Mapping], record: Mappi
 
 
 def remove_shards(folder: Path, *, from_shard: int) -> None:
-    """Remove the shards of a corpus that has become shorter."""
+    """Remove all shards from a number on, when a corpus has become shorter."""
     for file in [*folder.glob("shards/*.json"), *folder.glob("data/*.parquet")]:
         if int(file.stem.rpartition("-")[2]) >= from_shard:
             file.unlink()
@@ -160,12 +161,12 @@ def shard_records(folder: str | os.PathLike) -> Iterator[dict]:
 
 
 def summarize_records(records: Iterable[Mapping]) -> dict[str, Any]:
-    """Add records up.
+    """Add up the records of shards.
 
     Returns:
-        `dict`: `planned_rows`, `rows`, `tokens`, `bytes`, `spoken_s` and `compute_s` (both before filters), and
-            counters `speech_s` (by language), `voices` (rows) and `rejected` (rows by filter; a row may fail several),
-            with `rejected_rows`.
+        `dict`: `planned_rows`, `rows`, `rejected_rows`, `tokens`, `bytes`, `spoken_s` and `compute_s` (the last two
+            before filters), and the counters `speech_s` (by language), `voices` (rows by voice) and `rejected` (rows
+            by filter; a row may fail several).
     """
     total = dict.fromkeys(("planned_rows", "rows", "tokens", "bytes", "spoken_s", "compute_s", "rejected_rows"), 0)
     counters = {"speech_s": Counter(), "voices": Counter(), "rejected": Counter()}
@@ -199,7 +200,7 @@ def _files_of(folder: Path, shard: int) -> tuple[Path, Path]:
 
 
 def _read_record(file: Path) -> dict | None:
-    """A shard's record; `None` where there is none, or a damaged one."""
+    """A shard's record; `None` if it is missing or damaged."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         return record if {"planned_rows", "digest", "rejected"} <= set(record) else None

@@ -2,8 +2,8 @@
 
 The stream passes over the corpus again and again, each time with its files in another order, and shuffles blocks of
 `block_size` clips. Several readers (processes, and workers in each) divide the files of every pass among themselves,
-so that each row is read by one of them. Clip number `i` of a reader is a function of the seed: a resumed run reads
-the rows up to where it was, without decoding them, and continues with the same clips.
+so that one of them reads each row. The seed determines the sequence of a reader's clips: a resumed run skips the rows
+that it has used, without decoding them, and continues with the same clips.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from .rows import Clip, checked_corpus, clip_of_row, open_dataset
 
 
 def open_stream(path: str) -> IterableDataset:
-    """The rows of a corpus, from a folder, the Hub or an object store, which are read when they are needed.
+    """Open a corpus (a folder, on the Hub or in an object store) whose rows are read when they are needed.
 
     Raises:
         ValueError: there is no dataset, or a column is missing.
@@ -27,25 +27,25 @@ def open_stream(path: str) -> IterableDataset:
 
 
 class StreamedCorpus(NamedTuple):
-    """A stream of rows, and which of them to train on."""
+    """A stream of rows, and a function that selects those to train on."""
 
     dataset: IterableDataset  # see `open_stream`
     wanted: Callable[[dict], bool]
 
 
 class ClipStream:
-    """An endless sequence of a reader's clips in an order that the seed decides; one block of them is in memory.
+    """An endless sequence of a reader's clips, in an order that the seed determines; one block is in memory.
 
     Where there are fewer files than readers, several readers read the same file, and each takes some of its rows.
 
     Args:
         dataset (`IterableDataset`), wanted (callable): as in [`StreamedCorpus`].
         block_size (`int`): clips that are shuffled at once.
-        seed (`int`): of the order.
-        reader (`int`), num_readers (`int`): whose clips these are.
+        seed (`int`): determines the order.
+        reader (`int`), num_readers (`int`): the number of this reader, and of all readers.
 
     Raises:
-        ValueError: no row is wanted.
+        ValueError: no row is selected.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ClipStream:
         if dataset.n_shards < num_readers:
             warnings.warn(
                 f"The corpus has {dataset.n_shards} files for {num_readers} readers (processes times workers), so "
-                f"some read the same file. Save it in {num_readers} files or more, or take fewer workers.",
+                f"some read the same file. Save it in {num_readers} files or more, or use fewer workers.",
                 stacklevel=2,
             )
         self._restart()
@@ -93,7 +93,7 @@ class ClipStream:
                 one = "No row" if self.num_readers == 1 else f"For reader {self.reader} of {self.num_readers} no row"
                 raise ValueError(
                     f"{one} of the corpus is left to train on: check its `source` column, `batches.crops`, what is "
-                    "held out and, with several processes or workers, that there are files for all."
+                    "held out and, with several processes or workers, that there are enough files."
                 )
 
     def _rows(self, epoch: int) -> Iterator[dict]:
@@ -104,4 +104,4 @@ class ClipStream:
         for index in order[first :: self.num_readers]:
             file = self.dataset.shard(num_shards=num_files, index=index)
             for row in itertools.islice(file.iter(1), sharers.index(self.reader), None, len(sharers)):
-                yield {name: values[0] for name, values in row.items()}  # `iter(file)` divides it among workers itself
+                yield {name: values[0] for name, values in row.items()}  # `iter(file)` would divide it among workers

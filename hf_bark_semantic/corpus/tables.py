@@ -1,7 +1,7 @@
-"""One reader for tables of texts and of recordings.
+"""Read tables of texts or recordings.
 
-read_table    .csv, .tsv, .txt (LJSpeech, piper, XTTS, VITS, Common Voice, Excel), .jsonl, .json (NeMo) -> Table
-Table         which column is what, and its rows
+read_table    read a .csv, .tsv, .txt (LJSpeech, piper, XTTS, VITS, Common Voice, Excel), .jsonl or .json (NeMo)
+Table         the roles of the columns, and the rows
 """
 
 import codecs
@@ -19,8 +19,8 @@ from .columns import Roles, columns_by_name, columns_by_values, has_file_names, 
 
 JSON_TABLES = (".jsonl", ".json")
 TABLES = (".csv", ".tsv", ".txt", *JSON_TABLES)
-SEPARATORS = {"|": "'|'", "\t": "tabs", ";": "';'", ",": "','"}  # in texts, the first are the rarest
-ONE_COLUMN = "\x1f"  # separates nothing
+SEPARATORS = {"|": "'|'", "\t": "tabs", ";": "';'", ",": "','"}  # the rarest in texts first
+ONE_COLUMN = "\x1f"  # occurs in no table
 SHOWN = 5
 
 
@@ -31,14 +31,14 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table whose columns are known. Iterating gives the text of each role for each row: `{"audio": "a.wav", ...}`.
+    """A table with the roles of its columns. Iterating yields a row's values by role: `{"audio": "a.wav", ...}`.
 
     Args:
-        path (`Path`): of the file.
+        path (`Path`): the file.
         layout (`str`): how its columns are separated.
-        names (`list[str]`, *optional*): of its columns; `None` if it has no header.
-        roles (`dict[str, list[int]]`): the columns of each role; the first that isn't empty counts.
-        rows (`list[list[str]]`): all cells, without spaces around them.
+        names (`list[str]`, *optional*): the names of its columns; `None` if it has no header.
+        roles (`dict[str, list[int]]`): the columns of each role; the first that isn't empty is used.
+        rows (`list[list[str]]`): all cells, without surrounding spaces.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Table:
             yield {role: next((row[c] for c in columns if row[c]), "") for role, columns in self.roles.items()}
 
     def __str__(self) -> str:
-        """Which column is what, in a line."""
+        """One line with the role of each column."""
         meanings = {}
         for role, columns in self.roles.items():
             for before, column in zip([None, *columns], columns, strict=False):
@@ -74,18 +74,18 @@ class Table:
 def read_table(path: Path, *, needed: Collection[str], columns: Mapping[str, str] | None = None) -> Table:
     """Read a table.
 
-    The separator is the one with which all rows have the same number of columns. Where several do, one counts whose
-    first row has a known name, then one that leaves names of audio files, then `|` before tabs, `;` and `,`.
+    The separator is the one with which all rows have the same number of columns. Of several, one that gives a known
+    column name in the first row is preferred, then one that gives names of audio files, then `|`, tab, `;` and `,`.
 
     Args:
         path (`Path`): a file with one of the endings in `TABLES`, in UTF-8, or in UTF-16 with a byte order mark.
-        needed (`Collection[str]`): roles that must be found, of `ROLES`. If it is the text alone, a `.txt` has one
-            text a line, unless `|` or tabs separate columns in it, of which the first has no spaces.
+        needed (`Collection[str]`): roles that must be found, of `ROLES`. If only the text is needed, a `.txt` has one
+            text per line, unless `|` or tabs separate columns and the first column has no spaces.
         columns (`Mapping[str, str]`, *optional*): names or 1-based numbers of columns for some roles.
 
     Raises:
-        ValueError: the file cannot be read, it is not clear which column is what, or rows have other numbers of
-            columns than the others; the message names their lines.
+        ValueError: the file cannot be read, the role of a column is not clear, or rows differ in their number of
+            columns; the message names their lines.
     """
     columns = columns or {}
     text = _read_text(path)
@@ -98,7 +98,7 @@ def read_table(path: Path, *, needed: Collection[str], columns: Mapping[str, str
         raise ValueError(f"{str(path)!r} cannot be read as a table: {error}.") from error
     if path.suffix.lower() == ".txt" and tuple(needed) == ("text",) and not columns and not _is_list(separator, rows):
         rows = [_Row(0, [line.strip()]) for line in io.StringIO(text, newline="") if line.strip()]
-        return _table(path, "one text a line", None, rows, needed, {"text": "1"})
+        return _table(path, "one text per line", None, rows, needed, {"text": "1"})
     layout = "one column" if separator == ONE_COLUMN else f"separated by {SEPARATORS[separator]}"
     names = rows.pop(0).cells if rows and has_header([row.cells for row in rows], columns) else None
     return _table(path, layout, names, rows, needed, columns)
@@ -106,7 +106,7 @@ def read_table(path: Path, *, needed: Collection[str], columns: Mapping[str, str
 
 def _table(path, layout: str, names: list[str] | None, rows: list[_Row], needed, columns) -> Table:
     if not rows:
-        raise ValueError(f"{str(path)!r} holds no rows.")
+        raise ValueError(f"{str(path)!r} contains no rows.")
     width = _width([row.cells for row in rows]) if names is None else len(names)
     rows = [_Row(row.line, _without_empty_end(row.cells, width)) for row in rows]
     _refuse([row for row in rows if len(row.cells) > width], width, path, layout)
@@ -124,7 +124,7 @@ def _table(path, layout: str, names: list[str] | None, rows: list[_Row], needed,
 
 
 def _used(columns: list[int], rows: list[list[str]]) -> list[int]:
-    """Those columns that some row needs, because the ones before are empty in it."""
+    """The columns that some row needs, because the preceding ones are empty there."""
     used = []
     for column in columns:
         if any(row[column] for row in rows):
@@ -139,13 +139,13 @@ def _refuse(rows: list[_Row], width: int, path: Path, layout: str) -> None:
         more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
         raise ValueError(
             f"{str(path)!r} has {width} columns, {layout}, but {len(rows[0].cells)} in line {lines}{more}: "
-            f"{' | '.join(rows[0].cells)[:80]!r}. If its text has a separator of its own, write another character "
-            "there; if a column is missing, fill it in."
+            f"{' | '.join(rows[0].cells)[:80]!r}. If the text contains a separator, replace that "
+            "character; if a column is missing, add it."
         )
 
 
 def _split(text: str, columns: Mapping[str, str]) -> tuple[str, list[_Row]]:
-    """The separator of the columns, and the rows."""
+    """The best separator, and the rows that it gives."""
     best, chosen = None, None
     for separator in filter(text.__contains__, SEPARATORS):
         rows = _rows(text, separator)
@@ -153,7 +153,7 @@ def _split(text: str, columns: Mapping[str, str]) -> tuple[str, list[_Row]]:
         is_named = bool(cells) and has_header(cells, columns)
         width = len(cells[0]) if is_named else _width(cells)
         if width > 1:
-            divides_all = separator in "|\t" and min(map(len, cells)) > 1  # also where a text has one more of them
+            divides_all = separator in "|\t" and min(map(len, cells)) > 1  # a text may contain further ones
             constancy = sum(len(row) == width for row in cells) / len(cells)
             fitness = (is_named, has_file_names(cells), divides_all, constancy)
             if best is None or fitness > best:
@@ -162,11 +162,11 @@ def _split(text: str, columns: Mapping[str, str]) -> tuple[str, list[_Row]]:
 
 
 def _rows(text: str, separator: str) -> list[_Row]:
-    """Rows with quotes as in CSV if all are, else with quotes as in sentences."""
+    """Rows, in which quotes are those of CSV if they all can be, and otherwise belong to the texts."""
     plain = _read_rows(text, separator, csv.QUOTE_NONE)
     if '"' not in text:
         return plain
-    closed = re.sub(rf'(?<!")("(?:"")*) +(?={re.escape(separator)}|[\r\n]|$)', r"\1", text)  # spaces behind cells
+    closed = re.sub(rf'(?<!")("(?:"")*) +(?={re.escape(separator)}|[\r\n]|$)', r"\1", text)  # strips quoted cells
     try:
         quoted = _read_rows(closed, separator, csv.QUOTE_MINIMAL)
     except csv.Error:
@@ -190,7 +190,7 @@ def _read_rows(text: str, separator: str, quoting) -> list[_Row]:
 
 
 def _is_list(separator: str, rows: list[_Row]) -> bool:
-    """Whether a .txt is no list of texts, but a list of files or ids with their texts."""
+    """Whether a .txt lists files or ids with their texts, rather than texts alone."""
     cells = [row.cells for row in rows]
     is_constant = len({len(row) for row in cells}) == 1
     ids = [row[0] for row in cells]
@@ -198,13 +198,13 @@ def _is_list(separator: str, rows: list[_Row]) -> bool:
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
-    """The number of columns that most rows have; of two as frequent ones, the smaller."""
+    """The most frequent number of columns; of equally frequent ones, the smallest."""
     counts = Counter(map(len, rows))
     return min(counts, key=lambda width: (-counts[width], width), default=0)
 
 
 def _without_empty_end(cells: list[str], width: int) -> list[str]:
-    """Excel ends rows with empty cells."""
+    """Cells without those that Excel appends to a row."""
     return cells[:width] if not any(cells[width:]) else cells
 
 
@@ -214,7 +214,7 @@ def _json_rows(text: str, path: Path) -> tuple[list[str], list[_Row]]:
         if line.strip():
             try:
                 row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode()  # halves of surrogate pairs can't be written again
+                json.dumps(row, ensure_ascii=False).encode()  # unpaired surrogates cannot be written
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"Line {number} of {str(path)!r} cannot be read: {error}.") from error
             if not isinstance(row, dict):
@@ -240,7 +240,7 @@ def _read_text(path: Path) -> str:
             f"Line {line} of {str(path)!r} is not in {encoding.removesuffix('-sig').upper()}. {advice}"
         ) from error
     if "\0" in text:
-        raise ValueError(f"{str(path)!r} has zero bytes, as UTF-16 without a byte order mark has. {advice}")
+        raise ValueError(f"{str(path)!r} contains zero bytes, like UTF-16 without a byte order mark. {advice}")
     return text
 
 

@@ -1,9 +1,9 @@
 """Sentences for Bark to speak: read from files, and cut to the length of one generation.
 
-load_sentences        a table that [`read_table`] reads, a .txt of texts, a `datasets` folder or Hub id -> sentences
-speakable_sentences   the same without repetitions, long ones cut
-fits_bark             whether a Bark can speak a text at once
-with_sound            a text with a laugh, a sigh or ♪ put in
+load_sentences        read a table ([`read_table`]), a .txt with one text per line, a `datasets` folder or a Hub id
+speakable_sentences   cut long sentences, and remove duplicates
+fits_bark             whether a Bark can speak a text in one generation
+with_sound            add a laugh, a sigh or ♪ to a text
 """
 
 import re
@@ -18,7 +18,7 @@ from .columns import columns_by_name
 from .rows import open_dataset
 from .tables import TABLES, read_table
 
-# suno-ai/bark, README: the languages of Bark
+# Bark's languages: suno-ai/bark, README
 LANGUAGES = ("de", "en", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", "zh")
 # suno-ai/bark, README: "a list of some known non-speech sounds"
 SOUNDS = ("[laughter]", "[laughs]", "[sighs]", "[music]", "[gasps]", "[clears throat]", "♪")
@@ -44,14 +44,14 @@ def load_sentences(
     """Read sentences from a file, a `datasets` folder or the Hub.
 
     Args:
-        source (`str` or `Path`): a `.txt` (one sentence a line) or a table that [`read_table`] reads; a folder of
-            `save_to_disk`; else what [`open_dataset`] opens.
+        source (`str` or `Path`): a `.txt` with one sentence per line, a table for [`read_table`], a folder of
+            `save_to_disk`, or a dataset for [`open_dataset`].
         columns (`Mapping[str, str]`, *optional*): name or number of the column `text` or `language`, where it has none
             of the names in `ROLES`.
-        language (`str`, *optional*): of all sentences. By default that of a column `language` or `locale`, else what
-            the name of the file begins with: `de.txt`, `en_harvard.txt`.
-        split (`str`): of a dataset.
-        log: is passed a line that says which column is what.
+        language (`str`, *optional*): the language of all sentences. By default, that of a column `language` or
+            `locale`, else the beginning of the file's name: `de.txt`, `en_harvard.txt`.
+        split (`str`): the split of a dataset.
+        log: is called with a line that describes the columns.
 
     Raises:
         ValueError: no such column, no sentence, a language that Bark doesn't speak, or a file that cannot be read.
@@ -70,12 +70,12 @@ def load_sentences(
     sentences = [_sentence(row, language, source) for row in rows]
     sentences = [sentence for sentence in sentences if sentence.text]
     if not sentences:
-        raise ValueError(f"{str(source)!r} holds no sentence.")
+        raise ValueError(f"{str(source)!r} contains no sentence.")
     return sentences
 
 
 def speakable_sentences(sentences: Iterable[Sentence], fits: Callable[[str], bool]) -> list[Sentence]:
-    """Cut sentences that do not fit with [`split_text`], and leave out repetitions and what fits in no piece."""
+    """Cut sentences that do not fit ([`split_text`]); leave out duplicates, and texts that cannot be cut to fit."""
     pieces = (
         Sentence(piece, language)
         for text, language in sentences
@@ -87,13 +87,13 @@ def speakable_sentences(sentences: Iterable[Sentence], fits: Callable[[str], boo
 def fits_bark(
     tokenizer: Any, configs: BarkGenerationConfigs, block_size: int, *, with_sounds: bool
 ) -> Callable[[str], bool]:
-    """Make the rule whether Bark can read and say a text at once.
+    """Return a function that tells whether Bark can speak a text in one generation.
 
     Args:
-        tokenizer: Bark's.
+        tokenizer: Bark's tokenizer.
         configs (`BarkGenerationConfigs`): of the Bark.
-        block_size (`int`): positions of the text stage, `bark.semantic.config.block_size`.
-        with_sounds (`bool`): it must fit after [`with_sound`], too.
+        block_size (`int`): positions of the semantic model, `bark.semantic.config.block_size`.
+        with_sounds (`bool`): the text must still fit after [`with_sound`].
     """
     form_fits = piece_fits(tokenizer, configs, block_size)
 
@@ -105,9 +105,10 @@ def fits_bark(
 
 
 def with_sound(text: str, sound: int, place: int) -> str:
-    """Put one of `SOUNDS` in front, behind or between two clauses, or ♪ around; numbers of any size choose.
+    """Add one of `SOUNDS` before, after or between clauses, or ♪ around the text.
 
-    A text that has such marks of its own stays as it is.
+    The numbers `sound` and `place`, of any size, choose which sound and where. A text that already has such marks is
+    returned unchanged.
     """
     mark = SOUNDS[sound % len(SOUNDS)]
     if "[" in text or "♪" in text:

@@ -1,4 +1,4 @@
-"""A corpus as utterances, which Bark's own models are trained on."""
+"""Load a corpus as utterances, for the training of Bark's models."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ from .voices import NO_VOICE
 
 
 def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGenerationConfigs) -> list[Utterance]:
-    """Read what [`prepare_recordings`] or `generate_corpus.py` wrote, or any dataset with the same columns.
+    """Read a corpus of [`prepare_recordings`] or `generate_corpus.py`, or any dataset with the same columns.
 
-    Rows without text, tokens or codes and those that failed a filter are passed over.
+    Rows without text, tokens or codes, and rows that failed a filter, are skipped.
 
     Args:
         place (`str` or `Path`): folder or Hub id.
-        tokenizer: Bark's; makes the text's ids.
+        tokenizer: Bark's tokenizer, for the ids of the texts.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Raises:
@@ -32,16 +32,16 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
         Utterance(
             text_ids=text_to_ids(clip.text, tokenizer),
             semantic_tokens=clip.semantic_tokens,
-            audio_codes=clip.audio_codes.astype(np.int16),  # a corpus of Bark's own speech may be long
+            audio_codes=clip.audio_codes.astype(np.int16),  # to save memory
             complete=clip.finish_reason in ("", "eos"),
-            voice=f"{NO_VOICE}-{clip.id}" if clip.voice == NO_VOICE else clip.voice,  # Bark chose another for each
+            voice=f"{NO_VOICE}-{clip.id}" if clip.voice == NO_VOICE else clip.voice,  # Bark chose a voice for each row
             id=clip.id,
         )
         for clip in read_corpus(place, with_audio=False)
         if clip.text and clip.num_tokens and clip.audio_codes is not None and not clip.failed_filters
     ]
     if not utterances:
-        raise ValueError(f"{str(place)!r} holds no utterance with text, tokens and codes.")
+        raise ValueError(f"{str(place)!r} contains no utterance with text, tokens and codes.")
     return utterances
 
 
@@ -53,7 +53,7 @@ def _check_vocabularies(file: Path, configs: BarkGenerationConfigs) -> None:
         if there.get(name, here) != here:
             raise ValueError(
                 f"{str(file.parent)!r} was prepared for a Bark with {name} = {there[name]:,}; this one has {here:,}. "
-                "Prepare the recordings for this one."
+                "Prepare the recordings for this Bark."
             )
 
 

@@ -1,4 +1,4 @@
-"""The voices of a corpus, from the names on the command line."""
+"""Load the voices of a corpus by the names on the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from transformers import BarkProcessor
 
 from ..bark.voice_prompt import VoicePrompt, VoicePromptError
 
-NO_VOICE = "none"  # Bark chooses a voice, another one in every row
-PRESETS = "presets"  # all of the Bark's
+NO_VOICE = "none"  # Bark chooses a voice for each row
+PRESETS = "presets"  # all presets of the Bark
 
 
 def load_voices(
@@ -21,18 +21,19 @@ def load_voices(
     """Load voice prompts.
 
     Args:
-        names (`Sequence[str]`): of presets; `"presets"` for all of them, where those that break Bark's rules are left
-            out and logged; `.npz` files, folders of them, or `"none"`.
-        processor (`BarkProcessor`): with the presets.
+        names (`Sequence[str]`): presets; `"presets"` for all of them, except invalid ones, which are logged; `.npz`
+            files or folders of them; or `"none"`.
+        processor (`BarkProcessor`): has the presets.
         vocabularies (`Mapping[str, int]`): of the Bark, `configs.vocabularies`.
-        log (callable): prints.
+        log (callable): is called with a line for each preset that is left out.
 
     Returns:
-        `dict[str, VoicePrompt | None]`: by name; of files, the part of the path below the folder; `None` for `"none"`.
+        `dict[str, VoicePrompt | None]`: voice prompts by name (for files, the path below the folder); `None` for
+            `"none"`.
 
     Raises:
-        ValueError: a name that stands for no voice, or for one that is there already.
-        VoicePromptError: a file or a named preset that is no voice of this Bark.
+        ValueError: an unknown name, or two voices with the same name.
+        VoicePromptError: a file or preset that is invalid for this Bark.
     """
     voices = {}
     for name in names:
@@ -54,7 +55,7 @@ def load_voices(
             count = len(processor.available_voice_presets)
             raise ValueError(f"There is no voice {name!r}: name a preset ({count} here), an .npz or a folder.")
         if not found or found.keys() & voices.keys():
-            raise ValueError(f"Voices of {name!r}: none, or one of a name that is there already. Rename or leave out.")
+            raise ValueError(f"{name!r} has no voice, or one whose name is in use. Rename it, or leave it out.")
         voices.update(found)
     return voices
 

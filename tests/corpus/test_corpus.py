@@ -268,7 +268,7 @@ def test_a_damaged_shard_is_set_aside_and_made_again(tmp_path, whole, damage, ca
         record.write_text(record.read_text()[:20])
     assert 2 not in finished_shards(folder, new_plan().planned_rows())
     if damage != "record":
-        assert "train-00002.parquet is damaged or gone" in caplog.text and not record.exists()
+        assert "train-00002.parquet is damaged or missing" in caplog.text and not record.exists()
         assert (folder / "set_aside" / "shard-00002.parquet").exists() == (damage != "delete")
     generate(folder, new_plan(), new_recipe())
     assert rows_of(folder) == whole and data.read_bytes() == content
@@ -294,7 +294,7 @@ def test_a_corpus_grows_but_never_becomes_another(tmp_path):
         open_corpus(folder, {"plan": new_plan().description(), "recipe": other.description()})
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match="holds files, but no corpus"):
+    with pytest.raises(ValueError, match="contains files, but no corpus"):
         open_corpus(tmp_path / "photos", {})
 
 
@@ -380,7 +380,7 @@ def test_the_script_makes_a_corpus_with_a_card_and_only_once(command, tmp_path, 
     assert len(load_corpus(str(tmp_path / "c"))) == 6
     monkeypatch.setattr(generate_corpus, "load_bark", None)  # nothing is left to do, so nobody needs it
     generate_corpus.main([*command, "--audio", "--sound-share", "0.5"])
-    assert "3 of 3 shards are there" in capsys.readouterr().out
+    assert "3 of 3 shards are finished" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="recipe.with_audio: True there, False now"):
         generate_corpus.main([*command, "--sound-share", "0.5"])
 
@@ -408,7 +408,7 @@ def test_a_dry_run_tells_the_cost_and_makes_nothing(command, tmp_path, capsys):
     assert "measured on 6 rows, on a CPU" in capsys.readouterr().out and not (tmp_path / "c").exists()
     generate_corpus.main(command)
     generate_corpus.main([*command, "--dry-run"])
-    assert "of the shards that are there" in capsys.readouterr().out
+    assert "measured on the finished shards" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -497,7 +497,7 @@ def test_a_wrong_part_is_refused(command, tmp_path, capsys, options, message):
 def test_commands_with_parts_make_the_corpus_of_one_without(command, tmp_path, capsys):
     generate_corpus.main([*command, "--output", str(tmp_path / "one")])
     generate_corpus.main([*command, "--part", "2/3"])
-    assert "0 of 3 shards are there; 3 at work" in capsys.readouterr().out
+    assert "0 of 3 shards are finished; the rest is divided into 3 parts" in capsys.readouterr().out
     assert rows_of(tmp_path / "c") == rows_of(tmp_path / "one") and (tmp_path / "c" / "README.md").exists()
 
 

@@ -271,5 +271,5 @@ def test_a_fairseq_export_may_have_moved_but_not_escape(tmp_path):
     (tmp_path / "labels.txt").write_text("1 2\n3 4\n")
     with pytest.raises(ValueError, match="names 1 recordings and labels.txt has 2 lines"):
         list(read_fairseq(manifest, tmp_path / "labels.txt"))
-    with pytest.raises(ValueError, match="No whole pair"):
+    with pytest.raises(ValueError, match="No intact pair"):
         import_pairs(iter(()), tmp_path / "out4")

@@ -244,7 +244,7 @@ def test_unfit_recordings_are_left_out_with_their_reasons(folder, tmp_path, mode
         "nowhere": "no file", "../clip0": "path", "clip0": "duplicate",
     }  # fmt: skip
     reasons = {id: reason for id, _, reason in flaws}
-    assert "2.5 s, and Bark generates 2.0 s" in reasons["long"] and "257 ids" in reasons["clip3"]
+    assert "2.5 s long; Bark can generate 2.0 s" in reasons["long"] and "257 ids" in reasons["clip3"]
     assert [u.id for u in load_utterances(tmp_path / "out", TOKENIZER, models["configs"])] == ["clip0", "clip5"]
 
 
@@ -259,7 +259,7 @@ def test_what_is_left_out_is_told_by_kind_with_examples_and_what_to_do():
         "      1  audio       ?[2Ja.wav",
         "                     ?[2Ja.wav: It is damaged. Copy it again.",
         "      1  no speaker  ...g/long/long/long/long/long/long/b.wav",
-        "                     Fill it in.",
+        "                     Add the speaker.",
     ]
 
 

@@ -135,7 +135,7 @@ def test_both_commands_read_a_layout_and_say_which_column_is_what(folder, layout
     assert [recording.voice for recording in recordings] == speakers
     assert [r.read() for r in recordings] == [folder / "wavs" / f"clip{n}.wav" for n in range(len(texts))]
     assert said[0] == f"{folder / name}: {meaning}"
-    assert any("all recordings are of one voice" in line for line in said) == (not any(speakers))
+    assert any("all recordings count as one voice" in line for line in said) == (not any(speakers))
     assert [sentence.text for sentence in load_sentences(folder / name, log=said_of_texts.append)] == texts
     assert said_of_texts == said[:1]
     assert f"| {layout} | {meaning} |" in README
@@ -144,23 +144,23 @@ def test_both_commands_read_a_layout_and_say_which_column_is_what(folder, layout
 REFUSED = [
     (
         "metadata.csv", lines("clip0|The dog, here", "clip1|A cat | a dog, there", "clip2|More"),
-        "'metadata.csv' has 2 columns, separated by '|', but 3 in line 2: 'clip1 | A cat | a dog, there'. If its text "
-        "has a separator of its own, write another character there; if a column is missing, fill it in.",
+        "'metadata.csv' has 2 columns, separated by '|', but 3 in line 2: 'clip1 | A cat | a dog, there'. If the "
+        "text contains a separator, replace that character; if a column is missing, add it.",
     ),
     (
         "metadata.csv", lines("file_name,text,speaker", "clip0.wav,The dog,anna", "clip1.wav,A cat"),
-        "'metadata.csv' has 3 columns, separated by ',', but 2 in line 3: 'clip1.wav | A cat'. If its text has a "
-        "separator of its own, write another character there; if a column is missing, fill it in.",
+        "'metadata.csv' has 3 columns, separated by ',', but 2 in line 3: 'clip1.wav | A cat'. If the text "
+        "contains a separator, replace that character; if a column is missing, add it.",
     ),
     (
         "metadata.csv", lines("clip0|Anna Smith|The dog", "clip1|Ben Jones|A cat"),
-        "'metadata.csv' has no header, and its rows don't tell the speaker from the text: column 2 or 3? Say which is "
-        "which: --columns audio=1,speaker=2,text=3, or without a speaker: --columns audio=1,text=3.",
+        "'metadata.csv' has no header, and column 2 or 3 may be the speaker. Name the columns: "
+        "--columns audio=1,speaker=2,text=3, or without a speaker: --columns audio=1,text=3.",
     ),
     (
         "metadata.csv", lines("clip0.wav|anna|EN|The dog", "clip1.wav|ben|EN|A cat"),
-        "'metadata.csv' has no header, and its 4 columns cannot be told apart: clip0.wav | anna | EN | The dog. Say "
-        "which is which, such as --columns audio=1,speaker=2,text=3; by names, if the first row is a header.",
+        "'metadata.csv' has no header, and its 4 columns were not recognized: clip0.wav | anna | EN | The dog. Name "
+        "them, such as --columns audio=1,speaker=2,text=3; by name, if the first row is a header.",
     ),
     (
         "metadata.csv", lines("Datei;Satz", "clip0.wav;The dog", "clip1.wav;A cat"),
@@ -175,7 +175,7 @@ REFUSED = [
     ),
     (
         "metadata.csv", lines("clip0|Hello", "clip1|You").encode("utf-16-le"),
-        "'metadata.csv' has zero bytes, as UTF-16 without a byte order mark has. Save it in UTF-8 (Excel: 'CSV "
+        "'metadata.csv' contains zero bytes, like UTF-16 without a byte order mark. Save it in UTF-8 (Excel: 'CSV "
         "UTF-8'), or convert it: `iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`.",
     ),
     (
@@ -223,7 +223,7 @@ def test_names_and_numbers_override_known_names(folder):
     assert "2 'text' -> not read, 3 'Erzähler' -> speaker" in said[0] and len(said) == 1
     assert [r.text for r in read_recordings(folder, columns={"text": "4"})] == ["number one", "number two"]
     (folder / "words.csv").write_text(lines("words;lang", "Hello, you.;en"))
-    with pytest.raises(ValueError, match="2 columns cannot be told apart: words | lang. Say which is which, such as "):
+    with pytest.raises(ValueError, match="2 columns were not recognized: words | lang. Name them, such as "):
         load_sentences(folder / "words.csv")
     assert load_sentences(folder / "words.csv", columns=parse_columns("text=words")) == [("Hello, you.", None)]
     Dataset.from_dict({"said": ["Hello."], "tongue": ["de"]}).save_to_disk(folder / "saved")
@@ -248,7 +248,7 @@ def test_columns_that_do_not_exist_are_refused(folder, columns, message):
 
 def test_without_a_header_all_that_is_needed_must_be_said(folder):
     (folder / "metadata.csv").write_text(lines("clip0|anna|The dog", "clip1|ben|A cat"))
-    with pytest.raises(ValueError, match="has no header, so --columns must name the audio and the text, too"):
+    with pytest.raises(ValueError, match="has no header, so --columns must also name the audio and the text"):
         read_recordings(folder, columns={"speaker": "2"})
 
 
@@ -287,7 +287,7 @@ def test_where_speakers_cannot_be_told_from_texts_nothing_is_guessed(tmp_path, k
     second, third = UNSURE[kind] if speaker_first else UNSURE[kind][::-1]
     rows = (f"clip{n}|{a}|{b}" for n, (a, b) in enumerate(zip(second, third, strict=True)))
     (tmp_path / "metadata.csv").write_text(lines(*rows), encoding="utf-8")
-    with pytest.raises(ValueError, match="don't tell the speaker from the text"):
+    with pytest.raises(ValueError, match="column 2 or 3 may be the speaker"):
         read_table(tmp_path / "metadata.csv", needed=("audio", "text"))
 
 
@@ -295,7 +295,7 @@ def test_a_recording_without_its_speaker_is_left_out(folder):
     (folder / "metadata.csv").write_text(lines("file_name,text,speaker", "clip0.wav,The dog,anna", "clip1.wav,A cat,"))
     known, unknown = read_recordings(folder)
     assert known.read() == folder / "wavs" / "clip0.wav"
-    with pytest.raises(RecordingFlaw, match="Other rows name the speaker, this one doesn't") as flaw:
+    with pytest.raises(RecordingFlaw, match="Other rows name a speaker, and this one does not") as flaw:
         unknown.read()
     assert flaw.value.kind == "no speaker" and f"| {flaw.value} |" in README
 
@@ -384,7 +384,7 @@ def test_a_list_of_texts_is_no_table(tmp_path):
     said = []
     sentences = load_sentences(tmp_path / "en.txt", log=said.append)
     assert [sentence.text for sentence in sentences] == ['"Well," he said, "one | two."', "No.", "A; b"]
-    assert said[0].endswith("en.txt: 3 rows, one text a line, without a header. Column 1 -> text.")
+    assert said[0].endswith("en.txt: 3 rows, one text per line, without a header. Column 1 -> text.")
     (tmp_path / "one.csv").write_text(lines("text", "Hello, you", '"Quoted, ""too"""'))
     assert [s.text for s in load_sentences(tmp_path / "one.csv")] == ["Hello, you", 'Quoted, "too"']
 
