@@ -1,1 +1,1 @@
-"""Training of the encoder and of Bark's models: the loop, batches, held-out figures and where weights start."""
+"""Training of the encoder and of Bark's models: loop, batches, validation and initial weights."""

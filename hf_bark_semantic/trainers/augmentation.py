@@ -1,8 +1,8 @@
 """Augmentation: changes of a recording that do not change its tokens.
 
-WaveformAugmentation      noise, rooms, gain, band limits; on the waveform of a crop, for any backbone
-SpectrogramAugmentation   other vocal tracts, masks over time and frequency; on the log-mel spectrogram of a batch,
-                          computed from audio or predicted from codes, for backbones that read spectrograms
+WaveformAugmentation      noise, reverberation, gain and band limits, for the waveform of a crop
+SpectrogramAugmentation   vocal-tract perturbation, and time and frequency masks, for log-mel spectrograms, which
+                          are computed from audio or predicted from codes
 """
 
 import math
@@ -23,8 +23,8 @@ class WaveformAugmentation:
     Args:
         noises (`Sequence[np.ndarray]`), rooms (`Sequence[np.ndarray]`): recordings of noise and impulse responses of
             rooms, 16 kHz.
-        noise_probability, room_probability, band_probability (`float`): how often each happens.
-        gain_db (`float`): the level changes by up to this much, up or down.
+        noise_probability, room_probability, band_probability (`float`): the probability of each change.
+        gain_db (`float`): largest change of the level, up or down.
         snr_db (`tuple[float, float]`): range of the signal-to-noise ratio.
     """
 
@@ -49,13 +49,13 @@ class WaveformAugmentation:
 
 
 def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Mix noise `(num_samples,)` in, so that the power ratio is `snr_db`."""
+    """Add noise `(num_samples,)` at a signal-to-noise ratio of `snr_db`."""
     power, noise_power = np.mean(waveform**2), np.mean(noise**2) + 1e-12
     return waveform + noise * math.sqrt(power / noise_power / 10 ** (snr_db / 10))
 
 
 def reverberate(waveform: np.ndarray, impulse_response: np.ndarray) -> np.ndarray:
-    """Add the reverberation of a room; the direct sound keeps its time, the waveform its level."""
+    """Add the reverberation of a room, without changing the delay of the direct sound or the level."""
     impulse_response = impulse_response[np.argmax(np.abs(impulse_response)) :]
     size = len(waveform) + len(impulse_response) - 1
     wet = np.fft.irfft(np.fft.rfft(waveform, size) * np.fft.rfft(impulse_response, size), size)[: len(waveform)]
@@ -63,7 +63,7 @@ def reverberate(waveform: np.ndarray, impulse_response: np.ndarray) -> np.ndarra
 
 
 def limit_band(waveform: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
-    """Keep the frequencies between two limits, with edges 10 % wide."""
+    """Keep the frequencies between two limits; the filter's edges are 10 % wide."""
     spectrum = np.fft.rfft(waveform)
     frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLING_RATE)
     keep = 1 / (1 + (frequency / high_hz) ** 20) * (1 - 1 / (1 + (frequency / max(low_hz, 1.0)) ** 20))
@@ -74,8 +74,8 @@ class SpectrogramAugmentation(nn.Module):
     """Called with log-mel spectrograms `(batch, columns, bins)`, returns augmented ones of the same shape.
 
     Args:
-        warp_probability (`float`), warp_range (`tuple[float, float]`): vocal-tract length perturbation: how often, and
-            by which factors frequencies are scaled.
+        warp_probability (`float`), warp_range (`tuple[float, float]`): probability of vocal-tract length perturbation,
+            and range of the factors by which it scales frequencies.
         time_masks (`int`), time_width (`int`), frequency_masks (`int`), frequency_width (`int`): SpecAugment
             (arXiv:1904.08779): number of masks and their largest width, in columns and bins.
     """
@@ -107,7 +107,7 @@ class SpectrogramAugmentation(nn.Module):
         return torch.where(hidden, fill, spectrogram)
 
     def _warp(self, spectrogram):
-        """Scale the frequencies, as a vocal tract of another length does."""
+        """Scale the frequencies, to imitate a vocal tract of another length."""
         batch, columns, bins = spectrogram.shape
         low, high = (math.log(factor) for factor in self.warp_range)
         factor = torch.empty(batch, 1).uniform_(low, high).exp()

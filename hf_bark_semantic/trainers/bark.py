@@ -1,12 +1,12 @@
 """Fine-tuning of Bark's models on recordings, one after another: FineTuning(config).run()
 
-Every model is trained in the same way and starts from the original one; so the order doesn't matter.
+All models are trained in the same way, each from its original weights, so their order doesn't matter.
 
-    output_dir/ settings.json            what the run was started with
-                probe/                   what the untouched Bark said
-                samples/                 the sample texts before training, and after each model's
+    output_dir/ settings.json            the settings of the run
+                probe/                   speech of the original Bark, to measure forgetting
+                samples/                 the sample texts, spoken before training and after each stage
                 semantic/ coarse/ fine/  log.jsonl validation.json best/trained.safetensors, done.json at the end
-                adapter/ or bark/        what came of it
+                adapter/ or bark/        the result
                 report.json              written last
 """
 
@@ -47,7 +47,7 @@ QUANTIZED = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compu
 NOT_QUANTIZED = ["codec_model", "lm_head", "fine_acoustics.lm_heads"]
 BEST, DONE, REPORT = Path("best", "trained.safetensors"), "done.json", "report.json"
 RESULTS = (*STAGES, "probe", "samples", "adapter", "bark", REPORT)
-MAY_CHANGE = ("output_dir", "samples", "license", "data", "replay.corpus")  # data may have moved: fingerprints decide
+MAY_CHANGE = ("output_dir", "samples", "license", "data", "replay.corpus")  # moved data keeps its fingerprint
 MAY_CHANGE += tuple(
     f"{prefix}training.{name}" for prefix in ("", *(f"stages.{stage}." for stage in STAGES)) for name in WITHOUT_EFFECT
 )
@@ -57,13 +57,13 @@ class FineTuning:
     """One run: the Bark, its training data, and its validation data.
 
     Args:
-        config ([`BarkTrainingConfig`]): what to train, and how.
+        config ([`BarkTrainingConfig`]): the config of the training.
 
     Raises:
         FileNotFoundError: this installation has no template of the adapters' card.
         OSError: the Bark or its data cannot be read.
-        ValueError: data that this Bark cannot be trained on; or other settings, which the message names, have begun or
-            finished what the folder holds.
+        ValueError: this Bark cannot be trained on the data; or the folder holds a run with other settings, which the
+            message names.
     """
 
     def __init__(self, config: BarkTrainingConfig):
@@ -82,7 +82,7 @@ class FineTuning:
         """Refuse to continue a run with other settings or data; otherwise print how each stage is trained."""
         arguments = {stage: self.config.training_of(stage) for stage in self.config.stages}
         chosen = {asked.mixed_precision: asked for asked in arguments.values()}
-        chosen = {name: chosen_precision(asked) for name, asked in chosen.items()}  # which is printed, once each
+        chosen = {name: chosen_precision(asked) for name, asked in chosen.items()}  # prints each choice once
         settings = remember_settings(
             self.output_dir,
             {
@@ -92,7 +92,7 @@ class FineTuning:
                 "precision": {stage: chosen[asked.mixed_precision] for stage, asked in arguments.items()},
             },
             may_change=MAY_CHANGE,
-            keep=["precision"],  # a measurement must not change what a run goes on with
+            keep=["precision"],  # a new measurement must not change the precision of a continued run
             results=RESULTS,
             write=self.state.is_main_process,
         )
@@ -102,7 +102,7 @@ class FineTuning:
     def run(self) -> None:
         """Train the stages that are not trained yet, and save the result."""
         if (self.output_dir / REPORT).exists():
-            self.state.print(f"{self.output_dir} holds a finished run already; nothing to do.")
+            self.state.print(f"{self.output_dir} already holds a finished run; nothing to do.")
             return
         self.state.print(
             f"{len(self.training)} utterances to train on ({minutes(self.training):.1f} minutes), "
@@ -121,12 +121,12 @@ class FineTuning:
         self.state.wait_for_everyone()
 
     def tune(self, stage: str, probe: Sequence[Probe]) -> dict:
-        """Train one stage, leave its best weights on the Bark, and say what came of it."""
+        """Train one stage, load its best weights into the Bark, and return its figures."""
         arguments, model = self.arguments[stage], bark_stage(self.bark, stage)
         folder, number = Path(arguments.output_dir), list(self.config.stages).index(stage) + 1
         trained, count, total = self.make_trainable(stage, arguments.seed)
         if (folder / DONE).exists():
-            remove_checkpoints(folder, self.state)  # of a run that was killed before it did
+            remove_checkpoints(folder, self.state)  # left by a run that was killed at its end
             load_weights(model, folder / BEST)
             return read_json(folder / DONE)
         accelerator = new_accelerator(arguments, f"{self.output_dir.resolve().name}-{stage}")
@@ -164,14 +164,14 @@ class FineTuning:
         return result
 
     def make_trainable(self, stage: str, seed: int) -> tuple[list[str], int, int]:
-        """Names of the parameters of a stage that are trained, how many numbers they hold, and how many the stage."""
+        """Names of a stage's trainable parameters, their number, and the number of all parameters of the stage."""
         model = bark_stage(self.bark, stage)
         torch.manual_seed(seed)
         if self.config.method == "full":
             model.requires_grad_(True)
         else:
             add_adapters(self.bark, {stage: lora_config(**self.config.of_stage("lora", stage))})
-            model.eval()  # new layers are in training mode, and a stage that is done is not trained again
+            model.eval()  # new layers are in training mode, and a finished stage is not trained again
         weights = trainable(model)
         count, total = (sum(p.numel() for p in part) for part in (weights.values(), model.parameters()))
         self.state.print(
@@ -187,11 +187,11 @@ class FineTuning:
     def train_stage(
         self, stage: str, loss: nn.Module, arguments: TrainingArguments, accelerator: Accelerator, trained: list[str]
     ) -> Validation:
-        """Train a stage, or go on with it, and leave the best of the weights `trained` in its folder."""
+        """Train a stage, or continue its training, and save the best weights of the parameters `trained`."""
         judged = judged_batches(self.held_out, self.configs, stage)
         validation = Validation(
             lambda current: {"loss": mean_loss(current, judged, accelerator)},
-            # by name, for no parameter of an average is trainable
+            # by name, because no parameter of an averaged model is trainable
             lambda current, best: save_weights({n: current.model.get_parameter(n) for n in trained}, best / BEST.name),
             steps=arguments.steps,
             folder=Path(arguments.output_dir),
@@ -240,7 +240,7 @@ class FineTuning:
 
 @torch.no_grad()
 def mean_loss(loss: nn.Module, batches: Sequence[dict], accelerator: Accelerator) -> float:
-    """The mean over all targets of all batches; every process computes a part of them and gets the whole."""
+    """The mean loss over all targets of all batches; the processes share the computation."""
     loss.eval()
     sums = torch.zeros(2, device=accelerator.device)
     for batch in batches[accelerator.process_index :: accelerator.num_processes]:
@@ -261,9 +261,9 @@ def load_for_training(config: BarkTrainingConfig, device: torch.device) -> tuple
     if config.method != "qlora":
         return load_bark(config.bark)
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ImportError("`method: qlora` needs bitsandbytes: `pip install bitsandbytes`, or take `method: lora`.")
-    if device.type == "cpu":  # where bitsandbytes repacks the weights for inference, and gradients stop there
-        raise ValueError("`method: qlora` needs a GPU. Take `method: lora` on a CPU.")
+        raise ImportError("`method: qlora` needs bitsandbytes: `pip install bitsandbytes`, or use `method: lora`.")
+    if device.type == "cpu":  # there, bitsandbytes repacks weights for inference, without gradients
+        raise ValueError("`method: qlora` needs a GPU. Use `method: lora` on a CPU.")
     quantization = BitsAndBytesConfig(**QUANTIZED, llm_int8_skip_modules=NOT_QUANTIZED)
     return load_bark(config.bark, quantization_config=quantization, device_map={"": device})
 

@@ -1,11 +1,11 @@
-"""Batches of utterances for the training of Bark's three models, and the same examples every time to judge them by.
+"""Batches of utterances for the training and validation of Bark's three models.
 
-    random_example      an example of a stage, its windows drawn as often as inference generates from such windows
-    UtteranceBatches    a training set of any number of batches, their rows of similar length
-    ReplayBatches       the same with some of Bark's own speech among them
-    judged_batches      the same examples every time, for a loss that can be compared
-    split_held_out      utterances -> those to train on, and those to judge by
-    voice_prompt_of     utterances -> a voice prompt
+    random_example      an example of a stage, with windows distributed as in inference
+    UtteranceBatches    training batches with rows of similar length
+    ReplayBatches       training batches that also contain Bark's own speech
+    judged_batches      fixed validation batches, so that losses can be compared
+    split_held_out      split utterances for training and validation
+    voice_prompt_of     a voice prompt from utterances
 
 `train(SemanticLoss(bark.semantic, configs), UtteranceBatches(utterances, configs, "semantic"), arguments)` trains one.
 """
@@ -39,13 +39,13 @@ from ..bark.voice_prompt import VoicePrompt
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
 from .shares import Share, loss_weight
 
-# What random_example draws: constants, because they mirror how Bark is prompted and how its fine stage runs.
-MAX_HISTORY_CLIPS = 3  # as many clips of the voice make a history, or fewer
-PROMPT_SHARE = 0.5  # fine windows whose known part is the voice history, as at the start of inference
-COPIED_SHARE = 0.2  # fine windows in which known frames are targets: inference predicts overlaps again
-JUNK_TAIL_SHARE = 0.5  # fine windows with codes behind the clip's end: inference leaves its own guesses there
+# Distribution of random_example: constants, because they follow how Bark is prompted and runs its fine stage.
+MAX_HISTORY_CLIPS = 3  # clips of the voice in a history, at most
+PROMPT_SHARE = 0.5  # share of fine windows whose known part is the history, as at the start of inference
+COPIED_SHARE = 0.2  # share of fine windows with known frames as targets: inference predicts overlaps again
+JUNK_TAIL_SHARE = 0.5  # share of fine windows with codes after the clip's end, where inference has predictions
 WHOLE = Share()
-POOLED_BATCHES = 8  # a batch is drawn from as many batches' examples, sorted by length
+POOLED_BATCHES = 8  # examples of this many batches are sorted by length together
 
 
 def random_example(
@@ -57,7 +57,7 @@ def random_example(
     *,
     history_targets: bool = False,
 ) -> dict[str, np.ndarray]:
-    """One example of a stage, its windows drawn as often as inference generates from such windows."""
+    """A random example of a stage; its windows are distributed as in inference."""
     if stage == "semantic":
         return semantic_example(utterance, history, configs)
     if stage == "coarse":
@@ -70,9 +70,9 @@ def random_example(
 
 
 def _coarse_windows(utterance, history, configs) -> tuple[np.ndarray, np.ndarray]:
-    """Values of `num_generated` that make different inputs, and how many ids inference generates from each.
+    """Values of `num_generated` with different inputs, and the number of ids that inference generates from each.
 
-    Until a window slides, every input continues the one before, so the last of those stands for all of them.
+    Until the window slides, each input continues the one before it, so the last of them covers all.
     """
     past_tokens, past = coarse_history(history, configs)
     num_ids, stride = configs.coarse.n_coarse_codebooks * utterance.num_frames, configs.coarse.sliding_window_len
@@ -114,25 +114,24 @@ def _random_fine_example(utterance, history, configs, rng) -> dict[str, np.ndarr
 
 
 class UtteranceBatches(torch.utils.data.Dataset):
-    """Batch number `step` of a training set of one stage: for each turn of a process, a dictionary of tensors.
+    """Training batches of one stage: `batches[step]` has a dictionary of tensors for each turn of a process.
 
-    The loss of an element is weighted by its `loss_weight`, 1 where it has none; see [`Share`].
+    The loss of a dictionary is multiplied by its `loss_weight`, 1 where it has none; see [`Share`].
 
     Args:
         utterances (sequence of `Utterance`): the clips.
-        configs (`BarkGenerationConfigs`): of the model that is trained.
+        configs (`BarkGenerationConfigs`): of the Bark that is trained.
         stage (`str`): "semantic", "coarse" or "fine".
-        num_positions (`int`): of a batch, that of all processes together, padding included: rows times the longest
-            row.
-        steps (`int`), seed (`int`): a batch is a pure function of (seed, step).
-        share ([`Share`]): of each batch; by default a process is alone, and computes a batch at once.
-        history_probability (`float`): share of examples with other clips of the voice as history, where there are any.
-        history_targets (`bool`): the coarse model learns the history's ids too.
-        join_probability (`float`): share of semantic examples of two clips of a voice, where both fit.
+        num_positions (`int`): size of a batch of all processes together: rows times the length of the longest row.
+        steps (`int`): the number of batches.
+        seed (`int`): a batch is a pure function of (seed, step).
+        share ([`Share`]): this process's share of each batch; by default, one process computes a batch at once.
+        history_probability (`float`): probability of a history of other clips of the voice, if there are any.
+        history_targets (`bool`): whether the history's ids are targets of the coarse model, too.
+        join_probability (`float`): probability that a semantic example joins two clips of a voice, if they fit.
 
     Raises:
-        ValueError: no utterances, an unknown stage, or an utterance that the model cannot have made; the message
-            names it.
+        ValueError: no utterances, an unknown stage, or an invalid utterance, which the message names.
     """
 
     def __init__(
@@ -192,7 +191,7 @@ class UtteranceBatches(torch.utils.data.Dataset):
         return random_example(self.stage, utterance, history, self.configs, rng, history_targets=self.history_targets)
 
     def joined(self, index: int, rng: np.random.Generator) -> tuple[Utterance, list[int]]:
-        """The utterance followed by another of its voice, if both fit into one generation; and who they are."""
+        """The utterance, followed by another one of its voice if both fit into one generation, and their indices."""
         utterance = self.utterances[index]
         other = next(self.others([index], rng), None)
         if other is None or not utterance.complete:
@@ -204,7 +203,7 @@ class UtteranceBatches(torch.utils.data.Dataset):
         return join_utterances(both, self.configs), [index, other]
 
     def history(self, used: list[int], rng: np.random.Generator) -> Utterance | None:
-        """One to three other clips of the voice, until the history is as long as Bark reads it."""
+        """A history of one to three other clips of the voice, up to the length that Bark reads."""
         chosen, num_tokens, num_clips = [], 0, rng.integers(1, MAX_HISTORY_CLIPS + 1)
         for other in self.others(used, rng):
             chosen.append(self.utterances[other])
@@ -222,12 +221,12 @@ class UtteranceBatches(torch.utils.data.Dataset):
 
 
 def num_example_positions(example: dict[str, np.ndarray]) -> int:
-    """Positions of the model that an example takes."""
+    """The number of the model's positions that an example takes."""
     return len(example.get("text_ids", ())) + len(example["labels"])
 
 
 def _batches_of_similar_length(examples: list, num_positions: int) -> list[list]:
-    """Sort by length and cut, so that the rows of every batch, padded, have at most `num_positions` positions."""
+    """Divide examples, sorted by length, into batches with at most `num_positions` positions, with padding."""
     batches = [[]]
     for example in sorted(examples, key=num_example_positions):
         if batches[-1] and (len(batches[-1]) + 1) * num_example_positions(example) > num_positions:
@@ -237,7 +236,7 @@ def _batches_of_similar_length(examples: list, num_positions: int) -> list[list]
 
 
 def _utterance_weights(utterances, configs, stage) -> np.ndarray:
-    """How often to draw each utterance: what exceeds a window is drawn more, so that it is seen as often."""
+    """Sampling weights: utterances longer than a window are drawn more often, so that all parts are seen equally."""
     if stage == "semantic":
         return np.ones(len(utterances))
     window = configs.coarse.max_coarse_history / configs.coarse.n_coarse_codebooks
@@ -271,10 +270,10 @@ def _check(utterance: Utterance, configs: BarkGenerationConfigs, stage: str):
 
 
 def split_held_out(utterances: Sequence[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
-    """Set some utterances aside, the same ones every time; all that say one text stay together.
+    """Hold some utterances out, the same ones every time; utterances of the same text stay together.
 
     Args:
-        share (`float`): of the utterances, above 0 and at most 0.5.
+        share (`float`): share of the utterances, above 0 and at most 0.5.
 
     Returns:
         Utterances to train on, and held-out ones; at least one of each.
@@ -298,12 +297,12 @@ def split_held_out(utterances: Sequence[Utterance], share: float) -> tuple[list[
 
 
 class ReplayBatches(UtteranceBatches):
-    """Training batches in which some examples are of Bark's own speech, so that it remembers how it spoke.
+    """Training batches in which some examples are Bark's own speech, so that it forgets less.
 
     Args:
         utterances, configs, stage, kwargs: as in [`UtteranceBatches`].
         replay (`Sequence[Utterance]`): Bark's own speech.
-        replay_share (`float`): share of the examples.
+        replay_share (`float`): its share of the examples.
     """
 
     def __init__(self, utterances, configs, stage, *, replay=(), replay_share: float = 0.0, **kwargs):
@@ -330,19 +329,19 @@ def judged_batches(
     histories: Sequence[Utterance | None] | None = None,
     num_positions: int = 8_192,
 ) -> list[dict[str, torch.Tensor]]:
-    """Every utterance as one example, always the same; the same loss then means the same model.
+    """Validation batches, always the same for the same utterances, so that losses can be compared.
 
     Args:
-        utterances (`Sequence[Utterance]`): to be judged.
+        utterances (`Sequence[Utterance]`): the utterances to measure the loss on.
         configs (`BarkGenerationConfigs`), stage (`str`): as in [`UtteranceBatches`].
-        histories (`Sequence[Utterance | None]`, *optional*): the voice prompt of each. By default, every utterance
-            comes once without and once with others of its voice, where there are others.
-        num_positions (`int`): of a batch, at most.
+        histories (`Sequence[Utterance | None]`, *optional*): the voice prompt of each utterance. By default, every
+            utterance occurs without a history and, if there are other clips of its voice, with one.
+        num_positions (`int`): largest size of a batch.
 
     Returns:
         `list[dict[str, torch.Tensor]]`: inputs of the stage's loss.
     """
-    drawn = UtteranceBatches(utterances, configs, stage)  # checks them, too
+    drawn = UtteranceBatches(utterances, configs, stage)  # checks the utterances, too
     examples = []
     for index, utterance in enumerate(utterances):
         rng = np.random.default_rng(index)
@@ -355,11 +354,11 @@ def judged_batches(
 
 
 def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConfigs) -> VoicePrompt:
-    """A voice prompt of the longest utterances of the voice that has most of them."""
+    """A voice prompt made of the longest utterances of the most frequent voice."""
     voice = Counter(utterance.voice for utterance in utterances).most_common(1)[0][0]
     chosen = []
     for utterance in sorted((u for u in utterances if u.voice == voice), key=lambda u: -u.num_tokens):
-        chosen.insert(0, utterance)  # the longest last: only the end counts
+        chosen.insert(0, utterance)  # the longest last, because Bark reads the end of a prompt
         if sum(part.num_tokens for part in chosen) >= configs.history_lengths.semantic_tokens:
             break
     joined = join_utterances(chosen, configs)
@@ -368,7 +367,7 @@ def voice_prompt_of(utterances: Sequence[Utterance], configs: BarkGenerationConf
 
 
 def utterance_of(voice_prompt: VoicePrompt) -> Utterance:
-    """A voice prompt as the history of utterances."""
+    """A voice prompt as an utterance that can be a history."""
     return Utterance(np.zeros(0, np.int64), voice_prompt.semantic_tokens, voice_prompt.audio_codes)
 
 

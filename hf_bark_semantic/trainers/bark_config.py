@@ -16,7 +16,7 @@ from .bark_batches import UtteranceBatches
 from .loop import TrainingArguments
 from .settings import arguments_of, checked_values, parameters_of, read_config, set_value
 
-KEYS = {  # of the sections that a stage can have of its own, without what the run decides
+KEYS = {  # keys of the sections that each stage can have; the run sets the others
     "lora": parameters_of(lora_config),
     "training": {name: hint for name, hint in parameters_of(TrainingArguments).items() if name != "output_dir"},
     "batches": {
@@ -28,7 +28,7 @@ KEYS = {  # of the sections that a stage can have of its own, without what the r
         "gradient_accumulation": int,  # turns of a `Share`
     },
 }
-# Low rates: so few recordings teach a voice, not a language.
+# Low learning rates, because few recordings are enough for a voice, but not for a language.
 DEFAULT_TRAINING = {"steps": 500, "warmup": 0.05, "weight_decay": 0.01, "checkpoint_every": 50, "log_every": 10}
 DEFAULT_RATES = {"lora": 1e-4, "qlora": 1e-4, "full": 1e-5}
 DEFAULT_REPLAY_SHARE = 0.2
@@ -44,7 +44,7 @@ class HeldOutArguments:
     """The `validation` section.
 
     Args:
-        share (`float`): of the utterances that is held out, above 0 and at most 0.5.
+        share (`float`): held-out share of the utterances, above 0 and at most 0.5.
         every (`int`), patience (`int`): see [`Validation`].
     """
 
@@ -58,8 +58,8 @@ class ReplayArguments:
     """The `replay` section: Bark's own speech among the examples, so that it forgets less.
 
     Args:
-        corpus (`str`, *optional*): folder or Hub id of what generate_corpus.py wrote.
-        share (`float`, *optional*): of the examples; 0.2 by default, and 0 without a corpus.
+        corpus (`str`, *optional*): folder or Hub id of a corpus from generate_corpus.py.
+        share (`float`, *optional*): its share of the examples; 0.2 by default, and 0 without a corpus.
     """
 
     corpus: str | None = None
@@ -74,11 +74,11 @@ class ReplayArguments:
 
 @dataclass(frozen=True)
 class ProbeArguments:
-    """The `probe` section: what the untouched Bark says, and whose loss tells what was forgotten.
+    """The `probe` section: speech of the original Bark, whose loss shows how much a fine-tuned Bark forgets.
 
     Args:
-        texts (`list[str]`): no texts, no probe.
-        voices (`list[str]`, *optional*): as in generate_corpus.py; four of the Bark's presets by default.
+        texts (`list[str]`): the texts; without any, there is no probe.
+        voices (`list[str]`, *optional*): as in generate_corpus.py; by default, four of the Bark's presets.
     """
 
     texts: list[str] = field(default_factory=lambda: list(PROBE_TEXTS))
@@ -87,13 +87,13 @@ class ProbeArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSections:
-    """The sections that hold for all stages, or for one of them.
+    """Sections that apply to all stages, or to one of them.
 
     Args:
-        lora (`dict`): of [`lora_config`].
-        training (`dict`): of [`TrainingArguments`].
-        batches (`dict`): of [`UtteranceBatches`]: num_positions, history_probability, ...; and
-            `gradient_accumulation`, the turns in which a process takes its [`Share`] of a batch.
+        lora (`dict`): arguments of [`lora_config`].
+        training (`dict`): arguments of [`TrainingArguments`].
+        batches (`dict`): arguments of [`UtteranceBatches`]: num_positions, history_probability, ...; and
+            `gradient_accumulation`, the turns in which a process computes its [`Share`] of a batch.
     """
 
     lora: dict[str, Any] = field(default_factory=dict)
@@ -107,17 +107,17 @@ class BarkTrainingConfig(StageSections):
 
     Args:
         bark (`str`): Hub id, folder or "nano".
-        data (`str`): what `finetune_bark.py prepare` wrote.
-        output_dir (`str`): for everything that is made.
+        data (`str`): folder of `finetune_bark.py prepare`.
+        output_dir (`str`): the folder of all results.
         method (`str`): "lora", "qlora" (needs bitsandbytes) or "full", which trains all weights.
-        stages (`list[str]` or `dict[str, StageSections]`): any of semantic, coarse and fine; as a `dict`, with
-            sections of their own, which win over those of all stages.
+        stages (`list[str]` or `dict[str, StageSections]`): any of semantic, coarse and fine; in a `dict`, each with
+            its own sections, which override those of all stages.
         replay ([`ReplayArguments`]), validation ([`HeldOutArguments`]), probe ([`ProbeArguments`]): see there.
-        samples (`list[str]`): texts to speak before training and after each stage.
-        license (`str`, *optional*): for the card.
+        samples (`list[str]`): texts that are spoken before training and after each stage.
+        license (`str`, *optional*): the license in the card.
 
     Raises:
-        ValueError: no stage, or keys or values that a section doesn't know.
+        ValueError: no stage, or an unknown key or invalid value in a section.
     """
 
     bark: str
@@ -152,7 +152,7 @@ class BarkTrainingConfig(StageSections):
         return {**getattr(self, section), **getattr(self.stages[stage], section)}
 
     def training_of(self, stage: str) -> TrainingArguments:
-        """How a stage is trained; by default as few recordings need it."""
+        """The settings of a stage's training; the defaults are for few recordings."""
         values = {**DEFAULT_TRAINING, "learning_rate": DEFAULT_RATES[self.method], **self.of_stage("training", stage)}
         return TrainingArguments(**values, output_dir=str(Path(self.output_dir) / stage))
 
@@ -160,13 +160,13 @@ class BarkTrainingConfig(StageSections):
 def read_bark_config(
     place: str | os.PathLike, assignments: Iterable[str] = (), *, output_dir: str | None = None
 ) -> BarkTrainingConfig:
-    """Read a config file; the arguments win over what it says.
+    """Read a config file; the arguments override its values.
 
     Args:
         place (`str` or `os.PathLike`): YAML with the sections of [`BarkTrainingConfig`], or the name of a packaged
             recipe, such as `"finetune_lora"`.
         assignments (`Iterable[str]`): such as `"training.steps=100"`; the section must exist.
-        output_dir (`str`, *optional*): instead of the file's.
+        output_dir (`str`, *optional*): replaces the file's.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a recipe.

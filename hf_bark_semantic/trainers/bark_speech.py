@@ -1,4 +1,4 @@
-"""Speech of a Bark in training: sample texts to listen to, and a probe whose loss shows what it forgets."""
+"""Speech of a Bark in training: samples to listen to, and a probe whose loss shows how much it forgets."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ from ..corpus.voices import NO_VOICE, load_voices
 from .bark_batches import utterance_of
 from .bark_config import ProbeArguments
 
-PROBE_VOICES = 4  # presets, evenly spaced, where the config names none
+PROBE_VOICES = 4  # evenly spaced presets, if the config names no voices
 PROBE_COLUMNS = ("id", "text", "voice", "semantic_tokens", "audio_codes", "finish_reason")
 
 Speak = Callable[[Sequence[SynthesisRequest]], Iterator[SynthesisResult]]
 
 
 class Probe(NamedTuple):
-    """An utterance of the untouched Bark: "songs", "sounds" or "other voices", and the voice that it was said with."""
+    """An utterance of the original Bark, its kind ("songs", "sounds" or "other voices") and its voice."""
 
     kind: str
     utterance: Utterance
@@ -42,7 +42,7 @@ def speak_probe(
     configs: BarkGenerationConfigs,
     state: PartialState,
 ) -> list[Probe]:
-    """What the untouched Bark says of the probe's texts, in its own temperatures; from the folder, if it is there."""
+    """The probe's texts, spoken by the original Bark at its own temperatures, or read from the folder."""
     if not arguments.texts:
         return []
     presets = processor.available_voice_presets
@@ -82,7 +82,7 @@ def speak_samples(
     label: str,
     accelerator: Accelerator,
 ) -> None:
-    """Say the sample texts in the voice of the recordings, for `folder/LABEL-NUMBER.wav` and the trackers."""
+    """Speak the sample texts in the voice of the recordings, to `folder/LABEL-NUMBER.wav` and the trackers."""
     files = [folder / f"{label}-{number}.wav" for number in range(len(texts))]
     if accelerator.is_main_process and not all(file.exists() for file in files):
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _kind_of(text: str) -> str:
 
 
 def _log_audio(accelerator: Accelerator, name: str, result: SynthesisResult) -> None:
-    """To the trackers that can play it."""
+    """Log the waveform to the trackers that can play audio."""
     for tracker in accelerator.trackers:
         if tracker.name == "tensorboard":
             tracker.writer.add_audio(name, result.waveform, sample_rate=result.sampling_rate)

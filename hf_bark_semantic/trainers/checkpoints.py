@@ -1,7 +1,7 @@
-"""Checkpoints of a training: there is always a complete one, and digests show whether one is damaged.
+"""Checkpoints of a training: one is always complete, and digests show whether one is damaged.
 
-output_dir/ checkpoint/       the last one
-            checkpoint.old/   the one before
+output_dir/ checkpoint/       the last checkpoint
+            checkpoint.old/   the checkpoint before it
 """
 
 import json
@@ -20,7 +20,7 @@ def save_checkpoint(accelerator, output_dir: Path, step: int, average):
     """Write a checkpoint beside the old ones, then rename it.
 
     Raises:
-        OSError: it could not be written; the one before is whole.
+        OSError: it could not be written; the checkpoint before it is intact.
     """
     new, current, previous = (output_dir / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
     if accelerator.is_main_process:
@@ -34,12 +34,12 @@ def save_checkpoint(accelerator, output_dir: Path, step: int, average):
                 torch.save(average.state_dict(), new / "average.pt")
             digests = {str(file.relative_to(new)): sha256_of_file(file) for file in _files_of(new)}
             (new / "step.json").write_text(json.dumps({"step": step, "digests": digests}))
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:  # all may mean a full disk
         if accelerator.is_main_process:
             shutil.rmtree(new, ignore_errors=True)
         raise OSError(
             f"The checkpoint of step {step} could not be written to {output_dir} ({error}). Free some space there and "
-            "start the same command again; it goes on from the checkpoint before."
+            "start the same command again; it continues from the checkpoint before."
         ) from error
     if accelerator.is_main_process:
         if current.exists():
@@ -50,7 +50,7 @@ def save_checkpoint(accelerator, output_dir: Path, step: int, average):
 
 
 def resume(accelerator, output_dir: Path, average) -> int:
-    """Load the last whole checkpoint and return its step, 0 where there is none.
+    """Load the last intact checkpoint and return its step, 0 without a checkpoint.
 
     Raises:
         ValueError: all checkpoints are damaged.
@@ -65,7 +65,7 @@ def resume(accelerator, output_dir: Path, average) -> int:
             )
         return 0
     if folder != found[0]:
-        accelerator.print(f"{found[0]} is damaged; the one before it is used.")
+        accelerator.print(f"{found[0]} is damaged; the checkpoint before it is used.")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             shutil.rmtree(found[0])

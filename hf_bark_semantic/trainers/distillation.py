@@ -1,12 +1,12 @@
 """Distillation: one encoder learns from the probabilities of several others, also on recordings without known tokens.
 
     DistillationArguments   the `distillation` section of a training's config
-    unlabelled_clips        recordings as clips without tokens
-    check_encoders          the teachers were trained without the fold that is held out
-    with_soft_labels        clips with their likeliest tokens, which are computed once and kept in a folder
-    soft_label_loss         what the encoder learns from
+    unlabelled_clips        read recordings as clips without tokens
+    check_encoders          check that the teachers were trained without the held-out fold
+    with_soft_labels        add the teachers' probabilities to clips; they are computed once and stored
+    soft_label_loss         the loss of the student
 
-The teachers read every clip as it was recorded; the student reads it augmented.
+The teachers read the original clips, and the student reads augmented ones.
 Source of the idea: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
 """
 
@@ -35,9 +35,9 @@ from ..packaged import named_encoder
 from .encoder_batches import collate
 from .records import training_record
 
-RECORDING = "recording"  # the source of clips without tokens, in `crops` and `feature_copies`
+RECORDING = "recording"  # `source` of clips without tokens, in `crops` and `feature_copies`
 PIECE_TOKENS = int(15 * SEMANTIC_RATE_HZ)  # longer recordings are cut into pieces of 15 s
-MIN_TOKENS = 25  # half a second: a shorter rest is left out
+MIN_TOKENS = 25  # half a second: a shorter remainder is left out
 NO_TOKEN = -100
 
 
@@ -46,12 +46,12 @@ class DistillationArguments:
     """The `distillation` section.
 
     Args:
-        encoders (`dict[str, float]`): the teachers, folders, Hub ids or names such as "builtin" and "community:en",
-            and the weight of each.
+        encoders (`dict[str, float]`): the teachers (folders, Hub ids or names such as "builtin" and "community:en")
+            and their weights.
         recordings (`list[str]`): folders of recordings without tokens, which become clips of the source `recording`.
-        weight (`float`): of the soft labels in the loss of clips that have tokens; 1 minus it is that of the tokens.
-        top_k (`int`): how many of the likeliest tokens each teacher passes on.
-        temperature (`float`): above 1 makes the soft labels flatter, below 1 sharper.
+        weight (`float`): weight of the soft labels in the loss of clips with tokens; the tokens weigh 1 minus this.
+        top_k (`int`): number of tokens per position and teacher, the likeliest ones.
+        temperature (`float`): values above 1 make the soft labels flatter, below 1 sharper.
     """
 
     encoders: dict[str, float]
@@ -75,7 +75,7 @@ def unlabelled_clips(folders: Sequence[str]) -> list[Clip]:
     """The recordings of folders as clips without tokens, at most 15 s each.
 
     Raises:
-        AudioError: a folder does not exist or has no recordings, or one cannot be read.
+        AudioError: a folder does not exist or has no recordings, or a recording cannot be read.
     """
     clips = []
     for path in list_audio_files(folders) if folders else ():
@@ -95,13 +95,13 @@ def unlabelled_clips(folders: Sequence[str]) -> list[Clip]:
 
 
 def check_encoders(places: Iterable[str], fold: int | None) -> dict[str, str]:
-    """Check that no teacher was trained on the fold that is held out; what it knows would reach the student.
+    """Check that no teacher was trained on the held-out fold; otherwise, it would leak into the student.
 
     Returns:
-        `dict[str, str]`: a digest of the weights of each teacher in a folder, by which a restart knows it.
+        `dict[str, str]`: a digest of the weights of each teacher in a folder, to be compared when a run continues.
 
     Raises:
-        ValueError: a teacher was trained on that fold, or nobody knows whether it was.
+        ValueError: a teacher was trained on the fold, or may have been.
     """
     digests = {}
     for place in places:
@@ -111,7 +111,7 @@ def check_encoders(places: Iterable[str], fold: int | None) -> dict[str, str]:
             known = f"was trained without fold {record['fold']}" if isinstance(record.get("fold"), int) else known
             raise ValueError(
                 f"Fold {fold} is held out, but the teacher {place} {known}. Train one with --fold {fold}, and write "
-                "{fold} for the number in `distillation.encoders`."
+                "{fold} instead of the number in `distillation.encoders`."
             )
         weights = Path(named_encoder(place)) / "model.safetensors"
         digests[place] = sha256_of_file(weights) if weights.is_file() else place
@@ -124,16 +124,16 @@ def with_soft_labels(
     folder: Path,
     accelerator: Accelerator,
 ) -> list[Clip]:
-    """Give every clip the likeliest tokens of the teachers, with probabilities that add up to 1.
+    """Add the teachers' likeliest tokens to every clip, with probabilities that add up to 1.
 
     Args:
-        clips (`Sequence[Clip]`): a teacher reads their audio, or their codes where they have no audio.
-        settings ([`DistillationArguments`]): names the teachers.
-        folder (`Path`): keeps the answers of each teacher, so that a killed run need not ask again.
+        clips (`Sequence[Clip]`): a teacher reads their audio or, without audio, their codes.
+        settings ([`DistillationArguments`]): the teachers, and their weights.
+        folder (`Path`): stores the predictions of each teacher, so that a killed run can continue.
         accelerator (`Accelerator`): processes share the clips.
 
     Raises:
-        ValueError: no teacher can read a clip, or one has another vocabulary than the others.
+        ValueError: no teacher can read a clip, or the teachers have different vocabularies.
     """
     answers, weights, sizes = [], list(settings.encoders.values()), {}
     for number, place in enumerate(settings.encoders):
@@ -149,16 +149,16 @@ def with_soft_labels(
         answers.append(load_file(file))
         sizes[place] = int(answers[-1].pop("vocab_size"))
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"Teachers must have one vocabulary; these have different sizes: {sizes}.")
+        raise ValueError(f"Teachers must have the same vocabulary; these have different sizes: {sizes}.")
     return [replace(clip, soft_labels=_mixed(clip, i, answers, weights, settings)) for i, clip in enumerate(clips)]
 
 
 def _mixed(clip: Clip, number: int, answers, weights: Sequence[float], settings: DistillationArguments) -> SoftLabels:
-    """The answers of all teachers side by side; those of one that cannot read the clip have the probability 0."""
+    """The predictions of all teachers side by side, with probability 0 for a teacher that cannot read the clip."""
     name = f"{number}.tokens"
     total = sum(weight for weight, answer in zip(weights, answers, strict=True) if name in answer)
     if not total:
-        raise ValueError(f"{clip.id}: no teacher can read it. Name one that reads codes, too.")
+        raise ValueError(f"{clip.id}: no teacher can read it. Add one that reads codes, too.")
     nothing = np.zeros((clip.num_tokens, settings.top_k), np.int32)
     tokens = [answer.get(name, nothing) for answer in answers]
     probabilities = [
@@ -194,7 +194,7 @@ def _ask(model, clips: Sequence[Clip], top_k: int, accelerator: Accelerator) -> 
 
 
 def _flattened(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities `(num_tokens, top_k)` at a temperature, with the sum 1."""
+    """Probabilities `(num_tokens, top_k)` at a temperature, normalized to the sum 1."""
     powers = probabilities.astype(np.float32) ** (1 / temperature)
     return powers / np.maximum(powers.sum(axis=1, keepdims=True), 1e-9)
 
@@ -208,20 +208,20 @@ def soft_label_loss(
     weight: float,
     smoothing: float,
 ) -> torch.Tensor:
-    """Mean over all tokens of the cross-entropy with the soft labels and, where there is one, with the token.
+    """Mean over all positions of the cross-entropy with the soft labels and, where it is known, with the token.
 
     Args:
-        logits (`torch.FloatTensor` of shape `(count, vocab_size)`): of the student.
-        labels (`torch.LongTensor` of shape `(count,)`): tokens, -100 where unknown: there the soft labels count alone.
-        soft_tokens, soft_probabilities (`torch.Tensor` of shape `(count, top_k)`): of the teachers.
-        weight (`float`): of the soft labels where there is a token.
-        smoothing (`float`): of the labels.
+        logits (`torch.FloatTensor` of shape `(count, vocab_size)`): from the student.
+        labels (`torch.LongTensor` of shape `(count,)`): tokens; -100 where unknown, so that only soft labels count.
+        soft_tokens, soft_probabilities (`torch.Tensor` of shape `(count, top_k)`): from the teachers.
+        weight (`float`): weight of the soft labels where the token is known.
+        smoothing (`float`): label smoothing of the tokens.
 
     Returns:
         `torch.FloatTensor` of shape `()`: in nats.
     """
     logits = logits.float()
-    hard = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")  # 0 where there is no token
+    hard = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")  # 0 where the token is unknown
     soft = logits.logsumexp(-1) - (logits.gather(-1, soft_tokens) * soft_probabilities).sum(-1)
     return torch.where(labels == NO_TOKEN, soft, (1 - weight) * hard + weight * soft).mean()
 

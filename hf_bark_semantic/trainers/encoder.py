@@ -1,8 +1,8 @@
 """Training of the encoder on a labelled corpus.
 
-train_or_resume    into a folder, which may hold an unfinished or a finished run
-train_encoder      codec front end, head or whole model, in this order
-new_model, new_batches, save_encoder    its parts
+train_or_resume    train in a folder, or continue the run that it holds
+train_encoder      train the codec front end, then the head or the whole model
+new_model, new_batches, save_encoder    parts of a training
 """
 
 import json
@@ -41,9 +41,9 @@ from .trained_weights import save_weights
 from .validation import Validation
 
 RESULTS = ("checkpoint*", "soft_labels", "codec_front_end", "best", "validation.json", "model.safetensors")
-MAY_CHANGE = ("corpus", "num_processes")  # the corpus may have moved: its fingerprint decides
+MAY_CHANGE = ("corpus", "num_processes")  # a moved corpus keeps its fingerprint
 MAY_CHANGE += tuple(f"{section}.{name}" for section in ("training", "codec_training") for name in WITHOUT_EFFECT)
-READERS = ("num_processes", "training.num_workers")  # how many there are decides what each reads of a stream
+READERS = ("num_processes", "training.num_workers")  # determine which rows of a stream each reader reads
 
 
 def train_or_resume(
@@ -54,16 +54,16 @@ def train_or_resume(
     origin: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
-    """Train an encoder into its `output_dir`, go on with what was begun there, or do nothing where it is finished.
+    """Train an encoder in its `output_dir`, or continue the run there; a finished run is left as it is.
 
     Args:
-        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): of [`training_clips`].
-        origin (`Mapping`): what decides on the clips, such as the fold and [`corpus_fingerprint`]; it is remembered
-            with the config.
+        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): from [`training_clips`].
+        origin (`Mapping`): the origin of the clips, such as the fold and [`corpus_fingerprint`]; it is stored with the
+            config.
         record (`Mapping`): further values for `training.json`.
 
     Raises:
-        ValueError: other settings have begun, or finished, what the folder holds; the message names them.
+        ValueError: the folder holds a run with other settings; the message names them.
     """
     training, state = config.training, process_state()
     folder = Path(training.output_dir)
@@ -73,18 +73,18 @@ def train_or_resume(
         folder,
         {**asdict(config), **origin, "precision": precision, "num_processes": state.num_processes},
         may_change=[name for name in MAY_CHANGE if not config.streaming or name not in READERS],
-        keep=["precision"],  # a measurement must not change what a run goes on with
+        keep=["precision"],  # a new measurement must not change the precision of a continued run
         may_grow=() if finished else ("training.steps",),
         results=RESULTS,
         write=state.is_main_process,
     )
     if finished:
-        _clear_up(folder, state)  # after a run that was killed before it did
-        state.print(f"{folder} holds a trained model already; nothing to do.")
+        _clear_up(folder, state)  # left by a run that was killed at its end
+        state.print(f"{folder} already holds a trained model; nothing to do.")
         return
     if settings["precision"] != precision:
         begun = "float32" if settings["precision"] == "no" else settings["precision"]
-        state.print(f"the run continues in {begun}, as it was begun")
+        state.print(f"the run continues in {begun}, with which it was started")
     accelerator = new_accelerator(replace(training, mixed_precision=settings["precision"]))
     if config.distillation is not None:
         wanted = [clip for clip in clips if clip.source in config.sources]
@@ -107,7 +107,7 @@ def train_or_resume(
 
 
 def _clear_up(folder: Path, state: Accelerator | PartialState) -> None:
-    """Remove what only an unfinished run needs; all processes call it."""
+    """Remove files that only an unfinished run needs; all processes call this."""
     if state.is_main_process:
         for name in ("soft_labels", "unfinished"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -121,16 +121,16 @@ def train_encoder(
     accelerator: Accelerator,
     held_out: Sequence[Clip] = (),
 ) -> BarkSemanticEncoderModel:
-    """Train the codec front end first, if the config wants it; then the head on features, or the model end to end.
+    """Train the codec front end first, if the config has `codec_training`; then the head on features, or the model.
 
     Args:
-        config ([`EncoderTrainingConfig`]): of the training.
-        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): of [`training_clips`].
-        accelerator (`Accelerator`): of the whole training.
+        config ([`EncoderTrainingConfig`]): the config of the training.
+        clips (`Sequence[Clip]` or [`StreamedCorpus`]), held_out (`Sequence[Clip]`): from [`training_clips`].
+        accelerator (`Accelerator`): the accelerator of the whole training.
 
     Returns:
-        [`BarkSemanticEncoderModel`]: the last one, its weights averaged if the config wants that. With `validation`,
-            the best one on the held-out clips; then `best/` and `last/` lie in the output folder, too.
+        [`BarkSemanticEncoderModel`]: the last model, with averaged weights if the config says so. With `validation`,
+            the best model on the held-out clips; then the output folder contains both, in `best/` and `last/`.
     """
     training = config.training
     model = new_model(config.model, training.seed)
@@ -182,7 +182,7 @@ def train_encoder(
 def _head_on_features(
     model: BarkSemanticEncoderModel, batches: CropBatches, config: EncoderTrainingConfig, accelerator: Accelerator
 ) -> tuple["HeadOnFeatures", FeatureBatches, TrainingArguments]:
-    """What is trained, on what, and how: learning rates of 0 for the frozen front end are left out."""
+    """The head, its batches and its arguments, without the learning rates of 0 for the frozen front end."""
     training = config.training
     frozen = {name for name, rate in training.learning_rates.items() if rate == 0 and not name.startswith("head")}
     rates = {name: rate for name, rate in training.learning_rates.items() if name not in frozen}
@@ -195,7 +195,7 @@ def _head_on_features(
 
 
 def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: Mapping[str, Any] | None = None):
-    """Write model, processor and `training.json`; the weights come last, so where they are, everything is."""
+    """Write model, processor and `training.json`; the weights are written last, and so mark a complete folder."""
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)
@@ -208,7 +208,7 @@ def save_encoder(model: BarkSemanticEncoderModel, folder: Path, record: Mapping[
 
 
 def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folder: Path):
-    """Write the model with another head, such as an averaged copy of its own."""
+    """Write the model with another head, such as an averaged copy of its head."""
     own, model.head = model.head, head
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,11 +218,11 @@ def save_with_head(model: BarkSemanticEncoderModel, head: torch.nn.Module, folde
 
 
 class HeadOnFeatures(torch.nn.Module):
-    """The head as a model of its own, which reads features that were computed before.
+    """The head as a separate model that reads precomputed features.
 
     Args:
         model ([`BarkSemanticEncoderModel`]): whose head it is.
-        soft_weight (`float`): of soft labels, where a batch has them; see [`soft_label_loss`].
+        soft_weight (`float`): weight of soft labels, if a batch has them; see [`soft_label_loss`].
     """
 
     def __init__(self, model: BarkSemanticEncoderModel, soft_weight: float = 0.0):
@@ -239,7 +239,7 @@ class HeadOnFeatures(torch.nn.Module):
 
 
 class CodecRegression(torch.nn.Module):
-    """The codec front end as a model of its own: its loss compares its spectrograms with those of the audio."""
+    """The codec front end as a separate model, whose loss compares its spectrograms with those of the audio."""
 
     def __init__(self, model: BarkSemanticEncoderModel):
         super().__init__()
@@ -256,7 +256,7 @@ def train_codec_front_end(
     training: TrainingArguments,
     accelerator: Accelerator,
 ):
-    """Train the codec front end on clips with audio and codes; everything else of the model stays as it is."""
+    """Train the codec front end on clips with audio and codes; the rest of the model is not changed."""
     folder = Path(training.output_dir) / "codec_front_end"
     rates = {name.split(".")[0]: 0.0 for name, _ in model.named_parameters()}
     values = {"log_every": training.log_every, **settings}
@@ -288,7 +288,7 @@ def train_codec_front_end(
 
 
 def new_model(settings: dict, seed: int) -> BarkSemanticEncoderModel:
-    """The model of a `model` section: a pretrained backbone, if it names one, and an untrained head."""
+    """The model of a `model` section: a pretrained backbone, if one is named, and an untrained head."""
     torch.manual_seed(seed)
     fields = {name: value for name, value in settings.items() if name not in ("backbone", "head_from", "iterations")}
     backbone = settings.get("backbone")
@@ -310,7 +310,7 @@ def new_batches(
     """The batches of the `batches` section, with the inputs that the model reads.
 
     Raises:
-        ValueError: a clip has a token that the model lacks, a folder has no recordings, or a source has no clips.
+        ValueError: a token is not in the model's vocabulary, a folder has no recordings, or a source has no clips.
     """
     plan, training = config.batches, config.training
     if plan.spectrogram_augmentation is not None:
@@ -349,6 +349,6 @@ def _waveform_augmentation(settings: dict | None) -> WaveformAugmentation | None
         if name in settings:
             files = sorted(Path(settings[name]).glob("*.wav"))
             if not files:
-                raise ValueError(f"`{name}` is {settings[name]}, where no .wav file lies.")
+                raise ValueError(f"`{name}` is {settings[name]}, which contains no .wav file.")
             settings[name] = [load_audio(file) for file in files]
     return WaveformAugmentation(**settings)

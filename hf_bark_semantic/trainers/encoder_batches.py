@@ -1,8 +1,8 @@
-"""Training batches of the encoder: clips of a corpus, cut to crops, collated to the model's inputs.
+"""Training batches of the encoder: crops of a corpus' clips, collated to the model's inputs.
 
 A crop is a whole number of tokens with exactly the samples and codec frames that Bark makes of them, so the model
-counts the same tokens that the labels have. Batches are a pure function of (seed, step), and each process takes its
-share of them: nothing has to be saved to resume, and the gradient is the same for any number of processes.
+predicts as many tokens as there are labels. Batches are a pure function of (seed, step), and each process takes its
+share of them, so resuming needs no stored state, and the gradient is the same for any number of processes.
 """
 
 import copy
@@ -31,20 +31,20 @@ from ..corpus.stream import ClipStream, StreamedCorpus
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .shares import Share, loss_weight
 
-CODEC_CONTEXT_TOKENS = 50  # a second: decoded before a crop and cut off, so that the crop sounds as in its clip
+CODEC_CONTEXT_TOKENS = 50  # one second before a crop: decoded with it, then cut off, because the codec has memory
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How many crops of each source make a batch, and how long they are.
+    """The number of crops of each source in a batch, and their length.
 
     Args:
-        crops (`dict[str, int]`): crops per batch, of all processes together, from clips of each `source`, such as
+        crops (`dict[str, int]`): crops from clips of each `source` in a batch of all processes together, such as
             `{"pair": 8, "prompt": 8}`.
-        num_tokens (`int`): tokens per crop; shorter clips are taken whole.
+        num_tokens (`int`): tokens per crop; shorter clips are used whole.
         known_codebooks (`float`): share of crops whose codes keep all codebooks; the others keep 1 to 7 of them.
-        gradient_accumulation (`int`): turns in which a process takes its share of a batch. More turns need less
-            memory; the gradient stays what it is.
+        gradient_accumulation (`int`): turns in which a process computes its share of a batch. More turns need less
+            memory; the gradient is the same.
     """
 
     crops: dict[str, int] = field(default_factory=lambda: {"pair": 16})
@@ -60,27 +60,28 @@ class BatchPlan:
 
 
 class Piece(NamedTuple):
-    """A crop before it is cut: a clip, and the tokens of it that are wanted."""
+    """A crop that is not cut yet: a clip, and the range of its tokens."""
 
     clip: Clip
     start: int
     num_tokens: int
-    number: int  # in its batch
+    number: int  # index in the batch
 
 
 class CropBatches(torch.utils.data.Dataset):
     """Training batches: `batches[step]` is a list of inputs of the model, at least one for each kind of input.
 
-    The loss of an element is weighted by its `loss_weight`, 1 where it has none. The mean over processes of their
+    The loss of an element is multiplied by its `loss_weight`, 1 where it has none. The mean over processes of their
     weighted sums is, for every kind of input (audio, codes, both), the mean over all tokens of the batch.
 
     Args:
-        clips (`Sequence[Clip]`): to draw from, longer ones more often.
-        plan ([`BatchPlan`]): what makes a batch.
-        steps (`int`), seed (`int`): how many batches there are, and which.
-        codebook_size (`int`): of the codec.
-        process (`int`), num_processes (`int`): whose share of each batch this is.
-        inputs (`Sequence[str]`): of `"audio"` and `"codes"`, what the model can read.
+        clips (`Sequence[Clip]`): the clips to draw from; longer ones are drawn more often.
+        plan ([`BatchPlan`]): the composition of a batch.
+        steps (`int`): the number of batches.
+        seed (`int`): determines their contents.
+        codebook_size (`int`): the codec's codebook size.
+        process (`int`), num_processes (`int`): the number of this process, and of all processes that share a batch.
+        inputs (`Sequence[str]`): the model's inputs, of `"audio"` and `"codes"`.
         codec (`EncodecModel`, *optional*): decodes the codes of clips without audio, crop by crop.
         waveform_augmentation (callable, *optional*): `(waveform, rng) -> waveform`.
 
@@ -111,7 +112,7 @@ class CropBatches(torch.utils.data.Dataset):
                 self.pools[source] = self.pool(source, count)
 
     def pool(self, source: str, count: int) -> tuple[list[Clip], np.ndarray]:
-        """The clips of a source, and the probability of each."""
+        """The clips of a source, and the probability of drawing each."""
         pool = [clip for clip in self.clips if clip.source == source]
         if not pool:
             raise ValueError(
@@ -138,14 +139,14 @@ class CropBatches(torch.utils.data.Dataset):
         return batch
 
     def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, Clip]]:
-        """The clips of which a batch has crops, those of all processes, with their numbers in it."""
+        """The clips of a batch, of all processes together, each with its index in the batch."""
         numbers = itertools.count()
         for source, (pool, probabilities) in self.pools.items():
             for index in rng.choice(len(pool), self.plan.crops[source], p=probabilities):
                 yield next(numbers), pool[index]
 
     def kind(self, clip: Clip) -> tuple[bool, bool]:
-        """Whether the model will read the clip's audio, and whether its codes.
+        """Whether the model reads the clip's audio, and whether it reads the clip's codes.
 
         Raises:
             ValueError: it can read neither.
@@ -161,15 +162,15 @@ class CropBatches(torch.utils.data.Dataset):
         return kind
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
-        """This process's rows of a batch, and their weights: see [`Share`]."""
+        """The rows of this process and their loss weight, for each turn: see [`Share`]."""
         return Share(self.process, self.num_processes, self.plan.gradient_accumulation).of(rows, num_tokens)
 
     def crops_of(self, pieces: Sequence[Piece], seeds: Sequence) -> list[Clip]:
-        """Crops as the model reads them: decoded where they have no audio, with fewer codebooks, augmented.
+        """Cut pieces, decode those without audio, drop codebooks and augment.
 
         Args:
-            pieces (`Sequence[Piece]`): what to cut.
-            seeds (`Sequence`): of the randomness of each piece.
+            pieces (`Sequence[Piece]`): the crops to cut.
+            seeds (`Sequence`): a seed for each piece.
         """
         crops = [crop(piece.clip, piece.start, piece.num_tokens) for piece in pieces]
         if self.codec is not None and "audio" in self.inputs:
@@ -179,13 +180,13 @@ class CropBatches(torch.utils.data.Dataset):
         return [self.augmented(part, np.random.default_rng(seed)) for part, seed in zip(crops, seeds, strict=True)]
 
     def without_augmentation(self) -> "CropBatches":
-        """A copy whose [`crops_of`] leaves clips as they were recorded, with all codebooks."""
+        """A copy whose [`crops_of`] neither augments clips nor drops codebooks."""
         other = copy.copy(self)
         other.plan, other.waveform_augmentation = BatchPlan(crops={}), None
         return other
 
     def augmented(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        """The clip without what the model can't read, with fewer codebooks, and its waveform augmented."""
+        """The clip with the inputs that the model reads, fewer codebooks, and an augmented waveform."""
         audio, codes = self.kind(clip)
         clip = replace(
             clip, waveform=clip.waveform if audio else None, audio_codes=clip.audio_codes if codes else None
@@ -198,18 +199,17 @@ class CropBatches(torch.utils.data.Dataset):
 
 
 class StreamedBatches(CropBatches):
-    """[`CropBatches`] whose clips come from streams: each once in a pass, however long it is.
+    """[`CropBatches`] from streams: each clip is used once in a pass, whatever its length.
 
-    Every process draws its own crops, from files that no other process reads; with workers, each of these has its own
-    files, too. So the loss of a process is the mean over its own tokens, and a run must be continued with the same
-    number of processes and workers.
+    Each process, and each of its workers, reads its own files. So the loss of a process is the mean over its own
+    tokens, and a run must be continued with the same number of processes and workers.
 
     Args:
-        corpus ([`StreamedCorpus`]): to draw from.
-        plan ([`BatchPlan`]): what makes a batch.
-        seed (`int`): of the order of the clips, too.
-        block_size (`int`): of every reader; see [`ClipStream`].
-        num_workers (`int`): that make batches ahead of time, one after the other.
+        corpus ([`StreamedCorpus`]): the corpus to draw from.
+        plan ([`BatchPlan`]): the composition of a batch.
+        seed (`int`): determines the order of the clips, too.
+        block_size (`int`): block size of every reader; see [`ClipStream`].
+        num_workers (`int`): workers that prepare batches in turn.
         kwargs: as in [`CropBatches`].
 
     Raises:
@@ -231,7 +231,7 @@ class StreamedBatches(CropBatches):
         super().__init__((), plan, seed=seed, **kwargs)
 
     def pool(self, source: str, count: int) -> range:
-        """Which of the source's crops in every batch are this process's."""
+        """The indices of this process's crops among the source's crops in every batch."""
         parts = self.num_processes * self.plan.gradient_accumulation
         if count < parts:
             raise ValueError(
@@ -241,8 +241,8 @@ class StreamedBatches(CropBatches):
         return range(self.process, count, self.num_processes)
 
     def drawn_clips(self, step: int, rng: np.random.Generator) -> Iterator[tuple[int, Clip]]:
-        """This process's clips of a batch, with the numbers that they have among those of all processes."""
-        turn, worker = divmod(step, self.readers)  # worker after worker makes a batch
+        """This process's clips of a batch, each with its index in the batch of all processes."""
+        turn, worker = divmod(step, self.readers)  # the workers prepare batches in turn
         first = 0
         for source, own in self.pools.items():
             stream = self.stream(source, worker)
@@ -251,7 +251,7 @@ class StreamedBatches(CropBatches):
             first += self.plan.crops[source]
 
     def stream(self, source: str, worker: int) -> ClipStream:
-        """The clips of a source that one of this process's workers reads."""
+        """The stream of a source's clips for one worker of this process."""
         if (source, worker) not in self.streams:
 
             def of_source(row: dict) -> bool:
@@ -264,23 +264,23 @@ class StreamedBatches(CropBatches):
         return self.streams[source, worker]
 
     def share(self, rows: Sequence, num_tokens: Sequence[int]) -> list[tuple[list, float]]:
-        """The turns of this process, whose own crops `rows` are, and their weights."""
+        """The rows of each turn and their weight; unlike in [`CropBatches`], `rows` are this process's own crops."""
         return Share(turns=self.plan.gradient_accumulation).of(rows, num_tokens)
 
 
 class FeatureBatches(torch.utils.data.Dataset):
     """Training batches for a head on a frozen front end: features are computed once, not at every step.
 
-    Of every clip there are several copies, each augmented in its own way. The features of a clip are those of its
-    audio, or of its codes where it has no audio. Processes share the computation, and each keeps all features in its
-    memory: 2 bytes for each value.
+    Every clip has one or more copies with different augmentation. Features are computed from the audio or, without
+    audio, from the codes. The processes share the computation; each keeps all features in memory, 2 bytes per value.
 
     Args:
         model ([`BarkSemanticEncoderModel`]): computes the features.
-        batches ([`CropBatches`]): of the same clips.
-        copies (`Mapping[str, int]`): of the clips of each source; 1 where it names none.
-        code_copies (`int`): further copies of clips with audio and codes, of which the codes are read.
-        batch_size (`int`): clips of like length that the model reads at once.
+        batches ([`CropBatches`]): batches of the same clips.
+        copies (`Mapping[str, int]`): number of copies by source; by default, 1.
+        code_copies (`int`): additional copies of clips with audio and codes, whose features are computed from the
+            codes.
+        batch_size (`int`): clips of similar length in a batch of the model.
     """
 
     def __init__(
@@ -343,14 +343,14 @@ def features_of(
     seed: Sequence[int] = (),
     batch_size: int = 8,
 ) -> list[torch.Tensor]:
-    """One augmented copy of the features of every clip, each `(num_tokens, feature_size)` in float16.
+    """The features of one augmented copy of every clip, each `(num_tokens, feature_size)` in float16.
 
     Args:
         model ([`BarkSemanticEncoderModel`]): computes the features.
-        clips (`Sequence[Clip]`): whole ones are read.
-        batches ([`CropBatches`]): which processes there are, and how a clip is augmented.
-        seed (`Sequence[int]`): of the augmentation, next to that of the batches.
-        batch_size (`int`): clips of like length that the model reads at once.
+        clips (`Sequence[Clip]`): the clips, which are not cropped.
+        batches ([`CropBatches`]): augments the clips, and defines the processes.
+        seed (`Sequence[int]`): seed of the augmentation, added to that of the batches.
+        batch_size (`int`): clips of similar length in a batch of the model.
     """
     model.eval()
     features = [None] * len(clips)
@@ -377,11 +377,11 @@ def features_of(
 
 @torch.inference_mode()
 def decode_pieces(pieces: Sequence[Piece], codec: EncodecModel) -> list[np.ndarray]:
-    """Waveforms `(num_samples,)` of pieces of codes, at 16 kHz; pieces of one length are decoded at once.
+    """Decode pieces to waveforms `(num_samples,)` at 16 kHz; pieces of equal length are decoded in one batch.
 
     Args:
-        pieces (`Sequence[Piece]`): of clips with codes.
-        codec (`EncodecModel`): Bark's, such as `load_codec()`.
+        pieces (`Sequence[Piece]`): pieces of clips with codes.
+        codec (`EncodecModel`): Bark's codec, such as `load_codec()`.
     """
     waveforms, by_length = [None] * len(pieces), {}
     for i, piece in enumerate(pieces):
@@ -393,7 +393,7 @@ def decode_pieces(pieces: Sequence[Piece], codec: EncodecModel) -> list[np.ndarr
         by_length.setdefault(longer.audio_codes.shape, []).append((i, longer, before))
     for group in by_length.values():
         codes = np.stack([longer.audio_codes for _, longer, _ in group], axis=1)  # (8, pieces, num_frames)
-        with torch.autocast(codec.device.type, enabled=False):  # sound is float32, whatever the training computes in
+        with torch.autocast(codec.device.type, enabled=False):  # the codec always runs in float32
             decoded = codec.decoder(codec.quantizer.decode(torch.from_numpy(codes).to(codec.device)))[:, 0]
         for (i, longer, before), waveform in zip(group, decoded.float().cpu().numpy(), strict=True):
             longer = replace(longer, waveform=resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE))
@@ -424,7 +424,7 @@ def _forget_codebooks(clip: Clip, share_of_all: float, codebook_size: int, rng) 
 
 
 def collate(clips: Sequence[Clip], codebook_size: int) -> dict[str, torch.Tensor]:
-    """Right-padded inputs and labels of clips that all have the same kinds of input."""
+    """Right-padded inputs and labels of clips with the same kinds of input."""
     inputs = {}
     if clips[0].waveform is not None:
         inputs["input_values"], inputs["attention_mask"] = _pad([clip.waveform for clip in clips], 0.0)

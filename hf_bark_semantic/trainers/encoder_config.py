@@ -18,9 +18,9 @@ from .settings import arguments_of, checked_values, parameters_of, read_config, 
 
 MODEL_KEYS = {
     **parameters_of(BarkSemanticEncoderConfig),
-    "backbone": str | None,  # of a speech model or an encoder: Hub id, folder, or "builtin" for the packaged encoder
+    "backbone": str | None,  # a speech model or an encoder: Hub id, folder, or "builtin" for the packaged encoder
     "head_from": str | None,  # "centroids", an encoder, or a community quantizer; see `take_over_head`
-    "iterations": int,  # of k-means after the centroids
+    "iterations": int,  # k-means iterations after the centroids
 }
 _OF_THE_RUN = ("output_dir", "seed", "learning_rates", "layer_decay", "mixed_precision", "trackers")
 _OF_THE_RUN += ("gradient_checkpointing",)
@@ -34,12 +34,13 @@ CODES_OF_PAIRS = "codes_of_pairs"
 
 @dataclass(frozen=True)
 class BatchArguments(BatchPlan):
-    """The `batches` section: a [`BatchPlan`], and what happens to its crops.
+    """The `batches` section: a [`BatchPlan`], and the processing of its crops.
 
     Args:
-        codec (`str`, *optional*): Hub id or folder of an EnCodec that turns codes without audio into audio.
-        waveform_augmentation (`dict`, *optional*): of [`WaveformAugmentation`]; `noises` and `rooms` are folders.
-        spectrogram_augmentation (`dict`, *optional*): of [`SpectrogramAugmentation`].
+        codec (`str`, *optional*): Hub id or folder of an EnCodec that decodes the codes of clips without audio.
+        waveform_augmentation (`dict`, *optional*): arguments of [`WaveformAugmentation`]; `noises` and `rooms` are
+            folders.
+        spectrogram_augmentation (`dict`, *optional*): arguments of [`SpectrogramAugmentation`].
     """
 
     codec: str | None = None
@@ -61,11 +62,11 @@ class ValidationArguments:
     """The `validation` section.
 
     Args:
-        fold (`int`, *optional*): hold this fold of the corpus out, or
-        share (`float`, *optional*): choose voices and texts of about that share of the clips; clips that have only one
-            of both are left out. See `choose_held_out`.
+        fold (`int`, *optional*): the held-out fold of the corpus; or instead
+        share (`float`, *optional*): the share of held-out clips. They share neither voice nor text with other clips;
+            clips that share only one of them are left out. See `choose_held_out`.
         every (`int`), patience (`int`), best_by (`str`): see `Validation`; `best_by` is "accuracy" or "loss".
-        max_clips (`int`): measure no more held-out clips than these.
+        max_clips (`int`): largest number of held-out clips.
     """
 
     fold: int | None = None
@@ -77,7 +78,7 @@ class ValidationArguments:
 
     def __post_init__(self):
         if (self.fold is None) == (self.share is None):
-            raise ValueError("`validation` takes a `fold` of the corpus, or a `share` of its clips: one of them.")
+            raise ValueError("`validation` takes either a `fold` of the corpus or a `share` of its clips.")
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,18 @@ class EncoderTrainingConfig:
     Args:
         corpus (`str`): folder or Hub id of a `datasets` corpus.
         model (`dict`): fields of [`BarkSemanticEncoderConfig`], and `backbone`, `head_from`, `iterations`.
-        batches ([`BatchArguments`]), training ([`TrainingArguments`]): crops, and how they are learned from.
-        validation ([`ValidationArguments`], *optional*): keep the best model on held-out clips.
+        batches ([`BatchArguments`]): the training batches.
+        training ([`TrainingArguments`]): the settings of the training loop.
+        validation ([`ValidationArguments`], *optional*): keep the model that is best on held-out clips.
         codec_training (`dict`, *optional*): train the codec front end first: `crops`, and fields of
             [`TrainingArguments`].
-        feature_copies (`dict[str, int]`, *optional*): train the head on features that are computed once, in so many
-            copies of each source of clips; `codes_of_pairs` more copies of the pairs are read from their codes.
+        feature_copies (`dict[str, int]`, *optional*): train the head on features that are computed once, in this
+            number of copies by source; `codes_of_pairs` adds copies of pairs, with features from their codes.
         distillation ([`DistillationArguments`], *optional*): learn from other encoders, too; needs `feature_copies`.
         streaming ([`StreamArguments`] or `bool`, *optional*): read the corpus row by row.
 
     Raises:
-        ValueError: sections that don't go together, or keys that a section doesn't know.
+        ValueError: sections that exclude each other, or an unknown key in a section.
     """
 
     corpus: str
@@ -137,11 +139,9 @@ class EncoderTrainingConfig:
             impossible += ["head_from: centroids"] if self.model.get("head_from") == "centroids" else []
             impossible += ["transition_weight"] if self.model.get("transition_weight") else []
             if impossible:
-                raise ValueError(
-                    f"`{', '.join(impossible)}` goes through all clips first; with `streaming`, leave it out."
-                )
+                raise ValueError(f"`{', '.join(impossible)}` needs all clips at once; leave it out with `streaming`.")
         if self.codec_training is not None and self.model.get("codec_output") != "spectrogram":
-            raise ValueError("`codec_training` learns spectrograms; give `model` a `codec_output: spectrogram`.")
+            raise ValueError("`codec_training` learns spectrograms; add `codec_output: spectrogram` to `model`.")
 
         self._check_distillation()
 
@@ -149,18 +149,18 @@ class EncoderTrainingConfig:
         if self.distillation is None:
             return
         if self.feature_copies is None:
-            raise ValueError("`distillation` trains a head on features: give `feature_copies` for each source.")
+            raise ValueError("`distillation` trains a head on features; add `feature_copies` for each source.")
         if self.model.get("head_type") in ("embedding", "autoregressive"):
-            raise ValueError(f"A {self.model['head_type']!r} head cannot learn from soft labels; take another one.")
+            raise ValueError(f"A {self.model['head_type']!r} head cannot learn from soft labels; choose another one.")
         if bool(self.distillation.recordings) != (RECORDING in self.sources):
             raise ValueError(
-                f"`distillation.recordings` names folders and `batches.crops.{RECORDING}` how many crops of them make "
-                "a batch: give both or neither."
+                f"`distillation.recordings` names folders, and `batches.crops.{RECORDING}` is the number of their "
+                "crops in a batch; set both or neither."
             )
 
     @property
     def sources(self) -> set[str]:
-        """Sources of clips that are trained on."""
+        """The sources of training clips."""
         return {source for source, count in self.batches.crops.items() if count}
 
 
@@ -172,15 +172,15 @@ def read_encoder_config(
     training: Mapping[str, Any] | None = None,
     fold: int | None = None,
 ) -> EncoderTrainingConfig:
-    """Read a config; the arguments win over what it says.
+    """Read a config; the arguments override its values.
 
     Args:
         place (`str` or `os.PathLike`): YAML with the sections of [`EncoderTrainingConfig`], or the name of a packaged
             recipe, such as `"builtin"`.
         assignments (`Iterable[str]`): such as `"batches.crops.pair=4"`; the section must exist.
-        corpus (`str`, *optional*): instead of the file's.
-        training (`Mapping`, *optional*): values for the `training` section; those that are `None` are left out.
-        fold (`int`, *optional*): what `{fold}` stands for in names and values; without it, for `all`.
+        corpus (`str`, *optional*): replaces the file's.
+        training (`Mapping`, *optional*): values for the `training` section, except those that are `None`.
+        fold (`int`, *optional*): replaces `{fold}` in names and values; without it, `all` does.
 
     Raises:
         ValueError: an unknown key, with the nearest one that is known; a missing section; a value of the wrong type.
@@ -196,7 +196,7 @@ def read_encoder_config(
 
 
 def _of_fold(value: Any, fold: str) -> Any:
-    """The value with `{fold}` replaced in every text, also in keys."""
+    """The value with `{fold}` replaced in all strings, keys included."""
     if isinstance(value, dict):
         return {_of_fold(key, fold): _of_fold(part, fold) for key, part in value.items()}
     if isinstance(value, list):

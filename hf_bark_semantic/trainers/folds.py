@@ -1,8 +1,8 @@
 """Folds of a corpus that share neither voice nor text.
 
-choose_folds    the fold of every clip
-folds_in_words  how many clips each fold has, and which clips it says less about
-NO_VOICE        names of a voice that stand for another one in every clip
+choose_folds    choose a fold for every clip
+folds_in_words  describe folds in a few lines
+NO_VOICE        names of unknown voices
 """
 
 from collections import Counter
@@ -10,24 +10,24 @@ from collections.abc import Sequence
 
 from .splits import digest, text_digest
 
-NO_VOICE = ("", "none")  # "none" in `generate_corpus`: Bark chooses a voice for each clip
+NO_VOICE = ("", "none")  # "none" is from `generate_corpus`: Bark chooses a voice for each clip
 
 
 def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) -> list[int | None]:
     """Choose a fold for every clip; the same clips give the same folds.
 
-    Clips that share a voice or a text, directly or by way of others, stay together, as long as no such group is larger
-    than a fold should be by more than half. Otherwise voices are divided evenly, a text goes where most of its clips'
-    voices are, and a clip whose voice and text went to different folds is in none.
+    Clips that share a voice or a text, directly or through other clips, form a group. If no group has more than 1.5
+    times the average size of a fold, the groups are divided among the folds. Otherwise, voices are divided evenly, a
+    text goes to the fold with most of its clips, and a clip whose voice and text are in different folds is in none.
 
     Args:
-        voices (sequence of `str`): of every clip; one of `NO_VOICE` is a voice of its own.
-        texts (sequence of `str`): of every clip, as long as `voices`; compared as [`text_digest`] says, and a clip
-            without a text shares none.
+        voices (sequence of `str`): the voice of every clip; each clip with one of `NO_VOICE` is a voice of its own.
+        texts (sequence of `str`): the text of every clip, compared by [`text_digest`]; a clip without a text shares
+            no text.
         num_folds (`int`): 2 or more.
 
     Returns:
-        `list`: from 0 to `num_folds - 1`; `None` for a clip in no fold.
+        `list`: the fold of every clip, from 0 to `num_folds - 1`; `None` for a clip in no fold.
 
     Raises:
         ValueError: fewer than two folds, or too few voices or texts for this number of folds.
@@ -38,7 +38,7 @@ def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) ->
     of_text = [text_digest(text) if text else -1 - i for i, text in enumerate(texts)]  # digests are 0 or more
     if len(set(of_voice)) < num_folds:
         raise ValueError(
-            f"{num_folds} folds need at least as many voices, and the corpus has {len(set(of_voice))}. Take fewer "
+            f"{num_folds} folds need at least as many voices, and the corpus has {len(set(of_voice))}. Use fewer "
             "folds, or add clips of other voices."
         )
     groups = _connected(of_voice, of_text)
@@ -50,29 +50,29 @@ def choose_folds(voices: Sequence[str], texts: Sequence[str], num_folds: int) ->
         for voice, text in zip(of_voice, of_text, strict=True):
             votes.setdefault(text, Counter())[fold_of[voice]] += 1
         load, fold_of_text = [0] * num_folds, {}
-        for text in sorted(votes):  # of the folds with most of its clips, the one with the fewest so far
+        for text in sorted(votes):  # to the fold with most of its clips; of several, to the smallest
             fold = min(range(num_folds), key=lambda fold: (-votes[text][fold], load[fold]))
             load[fold] += votes[text][fold]
             fold_of_text[text] = fold
         pairs = [(fold_of[voice], fold_of_text[text]) for voice, text in zip(of_voice, of_text, strict=True)]
         folds = [voice if voice == text else None for voice, text in pairs]
     if empty := sorted(set(range(num_folds)) - set(folds)):
-        raise ValueError(f"Too few voices or texts for {num_folds} folds: {empty} would be empty. Take fewer folds.")
+        raise ValueError(f"Too few voices or texts for {num_folds} folds: {empty} would be empty. Use fewer folds.")
     return folds
 
 
 def folds_in_words(folds: Sequence[int | None], voices: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """A line for each fold, and one for each kind of clip that is in none, or whose voice or text nobody knows.
+    """A line for each fold, and notes on clips in no fold, or with an unknown voice or text.
 
     Args:
-        folds (sequence of `int` or `None`): of [`choose_folds`].
-        voices (sequence of `str`), texts (sequence of `str`): that it was asked for.
+        folds (sequence of `int` or `None`): from [`choose_folds`].
+        voices (sequence of `str`), texts (sequence of `str`): the same as for it.
     """
     notes = {
         "share a voice with one fold and a text with another, so they are in none": sum(
             fold is None for fold in folds
         ),
-        "name no voice, and each counts as a voice of its own": sum(voice in NO_VOICE for voice in voices),
+        "have no voice, and each counts as a voice of its own": sum(voice in NO_VOICE for voice in voices),
         "have no text, so a sentence may be in several folds": sum(not text for text in texts),
     }
     counts = sorted(Counter(fold for fold in folds if fold is not None).items())
@@ -81,7 +81,7 @@ def folds_in_words(folds: Sequence[int | None], voices: Sequence[str], texts: Se
 
 
 def _connected(of_voice: Sequence[int], of_text: Sequence[int]) -> list[int]:
-    """For every clip, the least voice among all that are connected with its own by texts."""
+    """The group of every clip: the smallest of the voices that shared texts connect with its voice."""
     parent = {voice: voice for voice in of_voice}
 
     def root(voice: int) -> int:
@@ -97,7 +97,7 @@ def _connected(of_voice: Sequence[int], of_text: Sequence[int]) -> list[int]:
 
 
 def _divided(groups: Sequence[int], num_folds: int) -> dict[int, int]:
-    """A fold for each group, the largest first, each to the fold with the fewest clips."""
+    """Assign groups to folds, the largest first, each to the fold with the fewest clips."""
     load, fold_of = [0] * num_folds, {}
     for group, count in sorted(Counter(groups).items(), key=lambda item: (-item[1], item[0])):
         fold_of[group] = load.index(min(load))

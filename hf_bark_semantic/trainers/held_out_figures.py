@@ -1,4 +1,4 @@
-"""Accuracy and loss of an encoder in training on held-out clips."""
+"""Accuracy and loss on held-out clips, for an encoder in training."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,25 @@ from ..heads_bark_semantic import AutoregressiveHead
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .encoder_batches import CropBatches, Piece, collate
 
-MIN_PIECE = 25  # tokens, half a second: a shorter rest of a clip is left out
+MIN_PIECE = 25  # tokens, half a second: a shorter remainder of a clip is left out
 
 
 class HeldOutFigures:
     """The `measure` of [`Validation`]: `{"accuracy": ..., "loss": ...}`, means over all tokens of the held-out clips.
 
-    The accuracy is that of predictions from the input alone: an autoregressive head reads its own tokens. Clips longer
-    than `config.window_s` are cut into windows of that length. Nothing is augmented. The model reads the audio of a
-    clip, or its codes where it has no audio. Processes share the clips.
+    The accuracy is free-running: an autoregressive head reads its own predictions. Clips longer than `config.window_s`
+    are cut into windows of that length. Nothing is augmented. The model reads the audio of a clip or, without audio,
+    its codes. The processes share the clips.
 
     Args:
-        model ([`BarkSemanticEncoderModel`]): the model in training, or the one whose head is.
-        clips (`Sequence[Clip]`): held out.
-        batches ([`CropBatches`]): of the training: its inputs and its codec.
-        accelerator (`Accelerator`): of the training.
+        model ([`BarkSemanticEncoderModel`]): the model that is trained, or whose head is trained.
+        clips (`Sequence[Clip]`): the held-out clips.
+        batches ([`CropBatches`]): the training batches, with inputs and codec.
+        accelerator (`Accelerator`): the accelerator of the training.
         front_is_frozen (`bool`): features don't change in training, so they are computed once and kept in memory.
 
     Raises:
-        ValueError: there are no clips, or one that the model can't read.
+        ValueError: there are no clips, or the model cannot read one.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class HeldOutFigures:
         front_is_frozen: bool = False,
     ):
         if not clips:
-            raise ValueError("No clip is held out to validate on: choose another `fold`, or a larger `share`.")
+            raise ValueError("No clip is held out for validation: choose another `fold`, or a larger `share`.")
         self.accelerator = accelerator
         clean = batches.without_augmentation()
         window = int(model.config.window_s * SEMANTIC_RATE_HZ)
@@ -76,7 +76,7 @@ class HeldOutFigures:
                 features = inputs["features"] if "features" in inputs else self._features(trained, inputs)
                 features = features.to(self.accelerator.device, torch.float32)
                 loss, logits = head.loss(features, None, labels, 0.0)
-                if isinstance(head, AutoregressiveHead):  # its loss reads the true tokens
+                if isinstance(head, AutoregressiveHead):  # its loss is teacher-forced
                     logits = head(features, None)
             hits = (logits.argmax(-1) == labels).sum()
             sums += torch.stack([loss.float() * labels.numel(), hits.float(), hits.new_tensor(labels.numel()).float()])

@@ -1,11 +1,11 @@
-"""The weights that a head starts from: centroids of tokens, another encoder's head, or a community quantizer.
+"""Initial weights of a head: centroids of tokens, another encoder's head, or a community quantizer.
 
-start_head             as `model.head_from` of a config asks for
+start_head             initialize the head as `model.head_from` of a config says
 centroids_of_tokens    the mean feature of every token's frames, refined by k-means
-take_over_head         weights of another encoder, or of a community quantizer
+take_over_head         copy the head of another encoder, or of a community quantizer
 
 Bark's tokens are the cluster ids of a k-means that Suno has not published. K-means that starts from the means of
-labelled frames keeps these ids: each cluster remains the token that it started as.
+labelled frames keeps these ids: each cluster keeps the token that it started with.
 """
 
 import os
@@ -38,7 +38,7 @@ OF_THE_HEAD = (
 
 
 def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBatches, accelerator: Accelerator):
-    """Give the head the weights that `head_from` of a `model` section names; without it, they stay random."""
+    """Initialize the head as `head_from` of a `model` section says; without it, its weights stay random."""
     head_from = settings.get("head_from")
     if head_from == "centroids":
         labelled = (
@@ -48,7 +48,7 @@ def start_head(model: BarkSemanticEncoderModel, settings: dict, batches: CropBat
         )
         model.head.from_centroids(*centroids_of_tokens(model, labelled, iterations=settings.get("iterations", 0)))
     elif head_from is not None:
-        accelerator.print(f"{' and '.join(take_over_head(model, head_from))} of {head_from} taken over")
+        accelerator.print(f"copied from {head_from}: {' and '.join(take_over_head(model, head_from))}")
 
 
 @torch.no_grad()
@@ -61,12 +61,12 @@ def centroids_of_tokens(
         model ([`BarkSemanticEncoderModel`]): its features are used, not its head.
         clips (`Iterable[Clip]`): labelled audio, or codes where there is no audio.
         iterations (`int`): k-means iterations after the means. They need all features in memory; the means don't.
-        label_weight (`float`): how much of the means of the labels stays in each iteration, so that clusters don't
-            drift off their token; 0 is plain k-means.
+        label_weight (`float`): weight of the labelled means in each iteration, so that clusters don't drift away from
+            their token; 0 is plain k-means.
 
     Returns:
         `(centroids, seen)`: `torch.FloatTensor` of shape `(vocab_size, feature_size)` and `torch.BoolTensor` of shape
-        `(vocab_size,)`, False where no frame has the token. Their centroids are 0 and must not be used.
+        `(vocab_size,)`, False where no frame has the token. Such centroids are 0 and must not be used.
     """
     vocab_size = model.config.vocab_size
     if iterations == 0:
@@ -109,28 +109,28 @@ def features_by_clip(model, clips: Iterable[Clip]) -> Iterator[tuple[torch.Tenso
 
 
 def token_means(features: torch.Tensor, labels: torch.Tensor, vocab_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of the features `(tokens, feature_size)` of each label, `(vocab_size, feature_size)`, and which occur."""
+    """The mean of the features `(tokens, feature_size)` for each label, and a mask of the labels that occur."""
     counts = torch.bincount(labels, minlength=vocab_size)
     sums = torch.zeros(vocab_size, features.shape[1]).index_add_(0, labels, features)
     return sums / counts.clamp(min=1)[:, None], counts > 0
 
 
 def nearest_centroid(features: torch.Tensor, centroids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Id of the nearest centroid that was seen, for each row of `features`."""
+    """The id of the nearest centroid, of those in the mask `seen`, for each row of `features`."""
     ids = seen.nonzero()[:, 0]
     return ids[torch.cat([torch.cdist(part, centroids[ids]).argmin(-1) for part in features.split(4_096)])]
 
 
 def take_over_head(model: BarkSemanticEncoderModel, place: str | os.PathLike) -> list[str]:
-    """Give `model` the head of another encoder, and its codec front end where both have the same one.
+    """Copy the head of another encoder to `model`, and the codec front end if both have the same type.
 
     Args:
         model ([`BarkSemanticEncoderModel`]): its weights are replaced.
         place (`str` or `os.PathLike`): folder or Hub id of an encoder, or a community quantizer (.pth), which is read
-            without running anything in it.
+            without running code from it.
 
     Returns:
-        `list[str]`: what was taken over: `head`, and maybe `codec_front_end`.
+        `list[str]`: the parts that were copied: `head`, and possibly `codec_front_end`.
 
     Raises:
         ValueError: there is no such encoder, or its head has another shape; the message says what differs.
@@ -153,8 +153,8 @@ def take_over_head(model: BarkSemanticEncoderModel, place: str | os.PathLike) ->
             if getattr(other.config, name) != getattr(model.config, name)
         ]
         raise ValueError(
-            f"The head of {Path(place).name!r} doesn't fit this model ({'; '.join(differing)}). Give `model` the "
-            "values of the other one, and a backbone as wide."
+            f"The head of {Path(place).name!r} doesn't fit this model ({'; '.join(differing)}). Set `model` to "
+            "the same values, with a backbone of the same width."
         )
     model.head.load_state_dict(other.head.state_dict())
     taken = ["head"]
@@ -171,7 +171,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _stub(width: int) -> HubertModel:
-    """A HubertModel that is as wide as the features, and nothing else: the head is what is wanted."""
+    """A minimal HubertModel with the width of the features, because only the head is needed."""
     return HubertModel(
         HubertConfig(
             hidden_size=width,

@@ -1,14 +1,14 @@
 """One Accelerate loop for any model whose output has a `.loss`: schedule, averaging, checkpoints, exact resume.
 
-    train(model, batches, arguments)                       to the last step
-    train(model, batches, arguments, on_step=validation)   the same, judged on the way; see [`Validation`]
+    train(model, batches, arguments)                       train to the last step
+    train(model, batches, arguments, on_step=validation)   with validation; see [`Validation`]
 
-`batches[step]` is a list of inputs; their losses are added up, each times its `loss_weight` if it has one. Since
-batches, learning rates and random seeds are functions of the step, a run that was killed and goes on from its last
-checkpoint ends with the same weights as one that was not.
+`batches[step]` is a list of inputs; their losses are added up, each times its `loss_weight` if it has one. Batches,
+learning rates and random seeds are functions of the step, so a killed run that continues from its last checkpoint ends
+with the same weights as an uninterrupted run.
 
     output_dir/ log.jsonl         loss and learning rate
-                checkpoint/       the last whole one, with digests; checkpoint.old/ the one before
+                checkpoint/       the last checkpoint, with digests; checkpoint.old/ is the one before it
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from ..files import write_text
 from .checkpoints import remove_checkpoints, resume, save_checkpoint
 
 LOG = "log.jsonl"
-WITHOUT_EFFECT = ("output_dir", "trackers", "num_workers", "checkpoint_every", "log_every")  # on what is learned
+WITHOUT_EFFECT = ("output_dir", "trackers", "num_workers", "checkpoint_every", "log_every")  # on the trained weights
 INSIDE_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 LAYER = re.compile(r"backbone\..*?\blayers\.(\d+)\.")
 
@@ -45,26 +45,27 @@ class TrainingArguments:
     """The settings of [`train`].
 
     Args:
-        output_dir (`str`): where checkpoints, `log.jsonl` and the trained model go.
+        output_dir (`str`): folder of checkpoints, `log.jsonl` and the trained model.
         steps (`int`): optimizer steps.
-        learning_rate (`float`): of parameters that `learning_rates` does not name.
-        learning_rates (`dict[str, float]`): by prefix of the parameter's name; 0 freezes.
-        layer_decay (`float`): each layer of the backbone learns at so many times the rate of the layer above it; what
-            lies below the layers counts as one more.
-        warmup (`float`): share of the steps in which the rate rises; then it falls as a cosine.
-        optimizer (`str`): "adamw", or "muon": matrices inside of layers by Muon, its updates scaled to the size of
-            AdamW's, so that the same rates do; everything else by AdamW. For models from scratch.
-        weight_decay (`float`), max_grad_norm (`float`): of the optimizer, and for clipping.
-        average (`float`): decay of an exponential moving average of the weights, which is what is saved; 0 for none.
-        average_from (`float`): share of the steps after which it starts.
-        mixed_precision (`str`): "no" (float32), "bf16", "fp16", or "auto": bf16 where the hardware multiplies in it,
-            else float32; see [`chosen_precision`].
-        gradient_checkpointing (`bool`): compute every layer twice to keep only its input: less memory, a third
+        learning_rate (`float`): learning rate of parameters that `learning_rates` does not name.
+        learning_rates (`dict[str, float]`): learning rates by prefix of the parameter's name; 0 freezes.
+        layer_decay (`float`): the learning rate of a backbone layer, divided by that of the layer above it; what lies
+            below the layers counts as one layer.
+        warmup (`float`): share of the steps in which the learning rate rises; then it falls as a cosine.
+        optimizer (`str`): "adamw"; or "muon", for training from scratch: Muon for matrices inside of layers, with
+            updates scaled to the size of AdamW's so that the same learning rates fit, and AdamW for the rest.
+        weight_decay (`float`): the optimizer's weight decay.
+        max_grad_norm (`float`): largest norm of the gradient, which is clipped to it.
+        average (`float`): decay of an exponential moving average of the weights, which is saved; 0 for no average.
+        average_from (`float`): share of the steps after which the average starts.
+        mixed_precision (`str`): "no" (float32), "bf16", "fp16", or "auto": bf16 where the hardware supports it, else
+            float32; see [`chosen_precision`].
+        gradient_checkpointing (`bool`): compute every layer twice and store only its input: less memory, a third
             more time.
-        num_workers (`int`): processes that make batches ahead of time.
+        num_workers (`int`): processes that prepare batches.
         trackers (`list[str]`): such as "tensorboard", "trackio", "wandb"; see [`new_accelerator`].
-        checkpoint_every (`int`), log_every (`int`): steps; 0 for never.
-        seed (`int`): of everything random.
+        checkpoint_every (`int`), log_every (`int`): intervals in steps; 0 for never.
+        seed (`int`): seed of all random choices.
     """
 
     output_dir: str
@@ -88,10 +89,10 @@ class TrainingArguments:
 
 
 def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -> Accelerator:
-    """An accelerator for these arguments, its trackers started.
+    """An accelerator for these arguments, with started trackers.
 
     Args:
-        run_name (`str`, *optional*): for the trackers; the last part of `output_dir` by default.
+        run_name (`str`, *optional*): name of the run in the trackers; by default, the last part of `output_dir`.
 
     Raises:
         ImportError: the package of a tracker is not installed.
@@ -103,12 +104,12 @@ def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -
         packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
         if not any(map(importlib.util.find_spec, packages)):
             raise ImportError(f"`trackers` names {name!r}, which isn't installed: `pip install {name}`.")
-    AcceleratorState._reset_state()  # which has the precision of the process's first training otherwise
+    AcceleratorState._reset_state()  # it would keep the precision of the process's first training
     accelerator = Accelerator(
         mixed_precision=chosen_precision(arguments),
         log_with=arguments.trackers or None,
         project_dir=arguments.output_dir,
-        # a batch may be without sound, or without codes, and then some weights are of no use to it
+        # in a batch without audio or without codes, some weights are unused
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if arguments.trackers:
@@ -117,14 +118,14 @@ def new_accelerator(arguments: TrainingArguments, run_name: str | None = None) -
 
 
 def process_state() -> PartialState:
-    """The processes and the device that [`new_accelerator`] will have, before there is one."""
+    """The processes and the device of a later [`new_accelerator`]."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # PartialState() ignores the variable
 
 
 def chosen_precision(arguments: TrainingArguments) -> str:
-    """The `mixed_precision` of the arguments; for `"auto"`, what the main process chooses, which is printed.
+    """The `mixed_precision` of the arguments; for `"auto"`, the main process chooses and prints it.
 
-    Bf16 that is asked for on a CPU where it is slower than float32 makes a warning.
+    There is a warning if bf16 is chosen on a CPU where it is slower than float32.
     """
     state = process_state()
     if arguments.mixed_precision == "auto":
@@ -135,7 +136,7 @@ def chosen_precision(arguments: TrainingArguments) -> str:
         return name
     if arguments.mixed_precision == "bf16" and state.device.type == "cpu" and precision.bf16_time() > 1:
         warnings.warn(
-            f"Matrix products in bf16 take {precision.bf16_time():.1f} times as long as in float32 on this CPU. Take "
+            f"Matrix products in bf16 take {precision.bf16_time():.1f} times as long as in float32 on this CPU. Use "
             "`mixed_precision: auto`, which chooses the faster one.",
             stacklevel=3,
         )
@@ -153,26 +154,26 @@ def train(
 ) -> nn.Module:
     """Train a model, from the last checkpoint in `output_dir` if there is one.
 
-    Under FSDP the weights are spread over the processes, so there is neither averaging nor `on_step`, and only the
+    Under FSDP the weights are divided among the processes, so there is neither averaging nor `on_step`, and only the
     main process returns trained weights.
 
     Args:
-        model (`nn.Module`): its output has a `loss`.
+        model (`nn.Module`): a model whose output has a `loss`.
         batches (`Sequence`): `batches[step]` is a list of keyword arguments of the model.
-        arguments ([`TrainingArguments`]): what to do.
-        accelerator (`Accelerator`, *optional*): by default that of [`new_accelerator`].
+        arguments ([`TrainingArguments`]): the settings.
+        accelerator (`Accelerator`, *optional*): by default, a new one from [`new_accelerator`].
         on_step (callable, *optional*): called after every step as `(step, model)`, with the model that would be
-            returned then; training ends when it returns true.
-        keep_checkpoint (`bool`): leave the checkpoints to the caller, who calls [`remove_checkpoints`] when the model
-            is saved.
+            returned at that step; training ends when it returns true.
+        keep_checkpoint (`bool`): do not remove the checkpoints; the caller must call [`remove_checkpoints`] after
+            saving the model.
 
     Returns:
         `nn.Module`: the model, or a copy with averaged weights, on the accelerator's device and in evaluation mode.
 
     Raises:
         FloatingPointError: the loss is not finite.
-        OSError: a checkpoint could not be written; the one before is whole.
-        ValueError: arguments that don't fit the model, or checkpoints that are all damaged.
+        OSError: a checkpoint could not be written; the checkpoint before it is intact.
+        ValueError: arguments that don't fit the model, or only damaged checkpoints.
     """
     output_dir = Path(arguments.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -224,12 +225,12 @@ def train(
         whole = average
     else:
         whole = accelerator.unwrap_model(model)
-    accelerator.free_memory()  # or the checkpoints of a later training would hold this one, too
+    accelerator.free_memory()  # otherwise, checkpoints of a later training would contain this model, too
     return whole.eval()
 
 
 def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict]:
-    """Parameters by learning rate; the longest prefix of `learning_rates` that fits decides; a rate of 0 freezes."""
+    """Parameters by learning rate, from the longest matching prefix in `learning_rates`; a rate of 0 freezes."""
     if not 0 < arguments.layer_decay <= 1:
         raise ValueError(f"`layer_decay` is {arguments.layer_decay!r}; it must be above 0, and 1 for none.")
     groups = {}
@@ -246,14 +247,14 @@ def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dic
             groups.setdefault(rate, []).append(parameter)
     unmatched = [p for p in arguments.learning_rates if not any(n.startswith(p) for n, _ in model.named_parameters())]
     if unmatched:
-        raise ValueError(f"`learning_rates` names {unmatched}, but no parameter of the model begins so.")
+        raise ValueError(f"`learning_rates` names {unmatched}, but no parameter of the model starts with it.")
     if not groups:
         raise ValueError("No parameter is left to train: every learning rate is 0.")
     return [{"params": parameters, "lr": rate, "highest_lr": rate} for rate, parameters in groups.items()]
 
 
 def new_optimizers(model: nn.Module, arguments: TrainingArguments) -> list[torch.optim.Optimizer]:
-    """AdamW; with `optimizer: muon`, Muon for the matrices inside of layers, and AdamW for the rest."""
+    """AdamW, or with `optimizer: muon`, Muon for matrices inside of layers and AdamW for the rest."""
     if arguments.optimizer not in ("adamw", "muon"):
         raise ValueError(f"`optimizer` is {arguments.optimizer!r}; it must be 'adamw' or 'muon'.")
     groups, matrices = parameter_groups(model, arguments), []
@@ -287,14 +288,14 @@ def _checkpoint_gradients(model: nn.Module):
     )
     if enable is None:
         raise ValueError(
-            f"`gradient_checkpointing` is on, but a {type(model).__name__} has none. It is for backbones that are "
-            "trained; leave it out where features are computed once."
+            f"`gradient_checkpointing` is on, but a {type(model).__name__} has none. It is for trained "
+            "backbones; leave it out if features are computed once."
         )
     enable()
 
 
 def _batches_from(batches: Sequence, step: int, arguments: TrainingArguments) -> Iterator[list[dict]]:
-    """The batches from `step` on, in order; workers make them ahead of time."""
+    """Yield the batches from `step` on; workers prepare them."""
     steps = range(step, arguments.steps)
     if arguments.num_workers == 0:
         return (batches[step] for step in steps)
@@ -322,7 +323,7 @@ def _optimizer_step(model: nn.Module, optimizers: list, *, parts, step, argument
 
 
 def _backward(accelerator: Accelerator, model: nn.Module, inputs: dict, last: bool) -> float:
-    """Add the gradient of one part of a batch; at the last part, processes average theirs."""
+    """Add the gradient of one part of a batch; at the last part, the processes average their gradients."""
     inputs = {name: tensor.to(accelerator.device) for name, tensor in inputs.items()}
     weight = inputs.pop("loss_weight", 1.0)
     accelerator.sync_gradients = last
@@ -351,14 +352,14 @@ def _log(accelerator, output_dir: Path, values: dict):
 
 
 def _forget_log_after(step: int, file: Path) -> None:
-    """Drop the lines of steps that a resumed run computes again, and one that was cut off by a kill."""
+    """Remove the lines of steps that a resumed run repeats, and an incomplete line."""
     if file.exists():
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         write_text(file, "".join(line for line in lines if 0 < _step_of(line) <= step))
 
 
 def _step_of(line: str) -> int:
-    """The step of a line of the log; 0 for one that is not whole."""
+    """The step of a line of the log; 0 for an incomplete line."""
     try:
         return json.loads(line)["step"] if line.endswith("\n") else 0
     except (ValueError, TypeError, KeyError):

@@ -7,7 +7,7 @@ from ..packaged import named_encoder
 
 
 def training_record(place: str) -> dict | None:
-    """What an encoder was trained on (`fold`, `seed`, ...); `None` where no file in its folder says it."""
+    """The settings of an encoder's training (`fold`, `seed`, ...); `None` if its folder has no record of them."""
     folder = Path(named_encoder(place))
     if (folder / "training.json").is_file():
         return read_json(folder / "training.json")

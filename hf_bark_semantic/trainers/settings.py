@@ -1,9 +1,9 @@
 """Settings of a stage: values of a config file, checked before anything is computed, and stored.
 
-config = read_config("recipe.yaml")                             a dict, as YAML reads it
-set_value(config, "training.learning_rate=5e-5")                --set of the command line
-arguments_of(TrainingArguments, config["training"], "training") a dataclass; a typo or a wrong type fails here
-remember_settings(folder, settings, may_change=[...])           settings.json; other settings are refused
+config = read_config("recipe.yaml")                             read YAML to a dict
+set_value(config, "training.learning_rate=5e-5")                for --set of the command line
+arguments_of(TrainingArguments, config["training"], "training") make a dataclass; typos and wrong types raise an error
+remember_settings(folder, settings, may_change=[...])           write settings.json, or refuse different settings
 """
 
 import difflib
@@ -51,10 +51,10 @@ def read_config(place: str | os.PathLike) -> dict:
 
 
 def set_value(config: dict, assignment: str) -> None:
-    """Put a value at a dotted key of the config, such as `"training.steps=10"`; its section must exist.
+    """Set the value of a dotted key, such as `"training.steps=10"`; the section must exist.
 
     Raises:
-        ValueError: there is no such section, no value, or one that is not YAML.
+        ValueError: there is no such section or no value, or the value is not YAML.
     """
     key, equals, value = assignment.partition("=")
     *path, name = key.split(".")
@@ -74,7 +74,7 @@ def set_value(config: dict, assignment: str) -> None:
 def _yaml(text: str, complaint: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # of a value with a tag, too
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # from YAML tags
         raise ValueError(f"{complaint}: {' '.join(str(error).split())}") from error
 
 
@@ -82,14 +82,14 @@ def arguments_of(cls: Callable, values: Mapping[str, Any], section: str):
     """Call a dataclass (or another class) with the values of a section, converted to the types of its parameters.
 
     Args:
-        cls: called with keyword arguments. A dataclass among its type hints is built from a section in the same way.
-        values (`Mapping`): as YAML read them. Text that is a number (`1e-4`, to YAML) becomes one where a number is
-            wanted.
+        cls: called with keyword arguments. A dataclass among its type hints is made from a nested section.
+        values (`Mapping`): values from YAML. Text is converted where a number is needed, because YAML reads `1e-4` as
+            text.
         section (`str`): the name of the section, for error messages; empty for a whole config.
 
     Raises:
-        ValueError: an unknown key, with the nearest one that is known; a missing key; a value of the wrong type, with
-            the rule.
+        ValueError: an unknown key (the message names the nearest known one), a missing key, or a value of the wrong
+            type.
     """
     return cls(**checked_values(parameters_of(cls), values, section, required=_required(cls)))
 
@@ -103,7 +103,7 @@ def checked_values(
         raise ValueError(f"{place} is {values!r}; it must be a section of keys and values.")
     for name in values:
         if name not in hints:
-            raise ValueError(f"{place} has no `{name}`; {_did_you_mean(str(name), hints)}it knows {', '.join(hints)}.")
+            raise ValueError(f"{place} has no `{name}`; {_did_you_mean(str(name), hints)}it has {', '.join(hints)}.")
     missing = [name for name in required if name not in values]
     if missing:
         raise ValueError(f"{place} lacks {' and '.join(f'`{name}`' for name in missing)}.")
@@ -122,10 +122,10 @@ def parameters_of(cls: Callable) -> dict[str, Any]:
 
 
 def converted(value: Any, hint: Any, name: str) -> Any:
-    """The value in the type of the hint.
+    """Convert a value to the type of a hint.
 
     Raises:
-        ValueError: it cannot be; the message has `name`, the value and the rule.
+        ValueError: it cannot be converted; the message has `name`, the value and the rule.
     """
     wrong = f"`{name}` is {value!r}; it must be {rule_of(hint)}."
     origin, parts = typing.get_origin(hint) or hint, typing.get_args(hint)
@@ -135,7 +135,7 @@ def converted(value: Any, hint: Any, name: str) -> Any:
         return _converted_to_one_of(value, parts, name, wrong)
     if origin is Literal:
         if value is False and "no" in parts:
-            return "no"  # as the user wrote it: YAML reads `no` as false
+            return "no"  # what the user wrote: YAML reads `no` as false
         if value not in parts or isinstance(value, bool):
             raise ValueError(f"{wrong} Quote a word that YAML reads as true or false." if value is False else wrong)
         return value
@@ -162,7 +162,7 @@ def converted(value: Any, hint: Any, name: str) -> Any:
 
 
 def rule_of(hint: Any) -> str:
-    """What a type hint asks for, in words."""
+    """A description of the values that a type hint allows."""
     origin, parts = typing.get_origin(hint) or hint, [part for part in typing.get_args(hint) if part is not ...]
     if origin in RULES:
         return RULES[origin]
@@ -187,26 +187,25 @@ def remember_settings(
     results: Collection[str] | None = None,
     write: bool = True,
 ) -> dict[str, Any]:
-    """Write what a stage is started with to `settings.json`, or refuse to go on with what other settings have begun.
+    """Write the settings of a stage to `settings.json`, or refuse to continue a run with different settings.
 
-    The versions of this package, torch and transformers are written, too; others than before only make a warning.
+    The versions of this package, torch and transformers are written, too; a different version causes a warning only.
 
     Args:
         folder (`str` or `os.PathLike`): the output folder.
-        settings (`Mapping`): values and sections of values that JSON can hold.
+        settings (`Mapping`): values and sections of values, in types of JSON.
         may_change (`Collection[str]`): dotted names of values or sections that may differ.
         may_grow (`Collection[str]`): dotted names of numbers that may be larger than before.
-        keep (`Collection[str]`): top-level names whose earlier value stays, such as a measured one.
-        results (`Collection[str]`, *optional*): patterns of what the stage leaves in the folder. Where there is
-            nothing of it, nothing has been computed yet, and any settings will do; where there is something but no
-            `settings.json`, nobody knows what made it.
+        keep (`Collection[str]`): top-level names that keep their earlier value, such as a measured one.
+        results (`Collection[str]`, *optional*): patterns of the stage's result files. Without such files, nothing has
+            been computed yet, and any settings are accepted; such files without `settings.json` are refused.
         write (`bool`): whether this process writes the file; every process should compare.
 
     Returns:
-        `dict`: what `settings.json` holds now.
+        `dict`: the content of `settings.json`.
 
     Raises:
-        ValueError: the folder holds what other settings have begun; the message names them.
+        ValueError: the folder holds a run with different settings; the message names the differences.
     """
     file = Path(folder) / SETTINGS_FILE
     here = json.loads(json.dumps({**settings, "versions": {name: _version(name) for name in PACKAGES}}, default=str))
@@ -234,15 +233,15 @@ def _compare(folder: Path, there: dict, here: dict, may_change: Collection[str],
         if name.startswith("versions."):
             package = name.removeprefix("versions.")
             warnings.warn(
-                f"{folder} was begun with {package} {before}; this is {now}: the results may differ "
-                "slightly from those of a run without a break.",
+                f"{folder} was started with {package} {before}, and this is {now}. The results may differ "
+                "slightly from those of an uninterrupted run.",
                 stacklevel=3,
             )
         elif name not in may_grow or _number(before) is None or _number(now) is None or now < before:
             differing.append(f"{name}: {before!r} there, {now!r} here")
     if differing:
         raise ValueError(
-            f"{folder} was begun with other settings ({'; '.join(differing)}). Repeat those, name "
+            f"{folder} was started with other settings ({'; '.join(differing)}). Use those, name "
             "another output folder, or remove this one."
         )
 
@@ -279,7 +278,7 @@ def _converted_list(value, origin: type, parts: tuple, name: str, wrong: str):
 
 
 def _number(value) -> int | float | None:
-    """A number, or text that is one; not a truth value, not NaN, and not an integer beyond all floats."""
+    """A number from a number or text; `None` for truth values, NaN, and integers too large for a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -1,7 +1,7 @@
-"""How a batch is divided: among processes, and within a process among turns that need less memory.
+"""How a batch is divided: among processes, and within a process among turns, which need less memory.
 
-The one rule of all trainers: a batch is that of all processes together, and its loss the mean over all of its targets,
-however many processes and turns there are.
+In all trainers, a batch is that of all processes together, and its loss is the mean over all of its targets, for any
+number of processes and turns.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Share:
-    """What one process has of every batch.
+    """The share that one process has of every batch.
 
     Args:
-        process (`int`), num_processes (`int`): whose share this is.
-        turns (`int`): in which the process computes it; a config's `gradient_accumulation`.
+        process (`int`), num_processes (`int`): the number of this process, and of all processes.
+        turns (`int`): the number of turns in which the process computes it; a config's `gradient_accumulation`.
 
     Raises:
-        ValueError: no turn.
+        ValueError: `turns` is below 1.
     """
 
     process: int = 0
@@ -36,12 +36,12 @@ class Share:
     def of(self, rows: Sequence[Row], num_targets: Sequence[int]) -> list[tuple[list[Row], float]]:
         """For each turn: its rows of a batch, and the weight of their mean loss in the sum of the step.
 
-        The mean over processes of the weighted sums is the mean over all targets of the batch. A turn without rows has
-        one with weight 0, so that all processes compute equally often.
+        The mean over processes of the weighted sums is the mean over all targets of the batch. A turn without rows
+        gets one with weight 0, so that all processes have the same number of turns.
 
         Args:
             rows (`Sequence`): the batch of all processes.
-            num_targets (`Sequence[int]`): of each row.
+            num_targets (`Sequence[int]`): the number of targets in each row.
         """
         parts, total, shares = self.num_processes * self.turns, sum(num_targets), []
         for part in range(self.process * self.turns, (self.process + 1) * self.turns):
@@ -51,7 +51,7 @@ class Share:
 
 
 def loss_weight(weight: float) -> dict[str, torch.Tensor]:
-    """The entry of a part of a batch that [`train`] multiplies its loss by; none for the weight 1."""
+    """The `loss_weight` entry of a part of a batch, by which [`train`] multiplies its loss; none for weight 1."""
     return {} if weight == 1 else {"loss_weight": torch.tensor(weight)}
 
 

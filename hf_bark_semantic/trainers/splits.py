@@ -1,8 +1,8 @@
-"""Training clips, and validation clips that share neither voice nor sentence with them.
+"""Split a corpus into training and validation clips that share neither voice nor text.
 
-training_clips      both, for a corpus and the config of a training
-corpus_fingerprint  by which a corpus is recognized
-choose_held_out     the voices and texts to hold out
+training_clips      choose both, by the config of a training
+corpus_fingerprint  a digest of a corpus
+choose_held_out     choose the voices and texts to hold out
 HeldOut.side        the side of a clip; it is on neither if only its voice or only its text is held out
 """
 
@@ -21,18 +21,18 @@ from ..files import fingerprint
 from .encoder_config import EncoderTrainingConfig, ValidationArguments
 
 TRAINING, VALIDATION = "training", "validation"
-FINGERPRINTED_ROWS = 100  # of a stream: reading all of it would take as long as an epoch
+FINGERPRINTED_ROWS = 100  # rows of a stream; reading all would take as long as an epoch
 FINGERPRINTED_SAMPLES = 100  # every hundredth sample of the audio
-_MARK = re.compile(r"\[[^\]]*\]")  # [laughs], [sighs], ...: `with_sound` puts them into texts
+_MARK = re.compile(r"\[[^\]]*\]")  # [laughs], [sighs], ..., which `with_sound` adds to texts
 
 
 def open_training_corpus(config: EncoderTrainingConfig) -> list[Clip] | IterableDataset:
-    """All clips of the config's corpus; with `streaming`, its rows, which are read when they are needed."""
+    """All clips of the config's corpus; with `streaming`, an iterable over its rows."""
     return open_stream(config.corpus) if config.streaming else load_corpus(config.corpus)
 
 
 def corpus_fingerprint(corpus: Sequence[Clip] | IterableDataset) -> str:
-    """A digest of a corpus' rows, or of a stream's first ones: the same wherever the corpus is stored."""
+    """A digest of a corpus' rows, or of the first rows of a stream; it does not depend on the location."""
     clips = corpus if isinstance(corpus, list) else map(clip_of_row, itertools.islice(corpus, FINGERPRINTED_ROWS))
     return fingerprint(
         (
@@ -50,13 +50,13 @@ def training_clips(
     """Choose training clips and validation clips, which share neither voice nor text.
 
     Args:
-        config ([`EncoderTrainingConfig`]): its `validation` and its sources of clips count.
+        config ([`EncoderTrainingConfig`]): its `validation` and its sources of clips are used.
         corpus (`Sequence[Clip]` or `IterableDataset`): see [`open_training_corpus`].
-        fold (`int`, *optional*): held out for the evaluation: none of its clips is chosen.
+        fold (`int`, *optional*): the fold that is held out for the evaluation: none of its clips is chosen.
 
     Returns:
-        `(clips, held_out)`: clips to train on, none that failed a filter, also of sources that no batch has, or a
-        [`StreamedCorpus`]; and at most `validation.max_clips` clips to validate on.
+        `(clips, held_out)`: training clips that passed the filters, of all sources, or a [`StreamedCorpus`]; and at
+        most `validation.max_clips` validation clips.
 
     Raises:
         ValueError: the corpus has no such fold, the config validates on the fold of the evaluation, or no voices and
@@ -64,7 +64,7 @@ def training_clips(
     """
     validation, sources = config.validation, config.sources
     if validation is not None and fold is not None and validation.fold == fold:
-        raise ValueError(f"Fold {fold} is held out for the evaluation; validate on another one (`validation.fold`).")
+        raise ValueError(f"Fold {fold} is held out for the evaluation; choose another `validation.fold`.")
     if config.streaming:
         return streamed_clips(corpus, sources, fold, validation)
     clips, evaluated = split_fold(corpus, fold)
@@ -87,7 +87,7 @@ def training_clips(
 
 
 def no_such_fold(corpus: str, fold: int, folds: Iterable[int]) -> str:
-    """Why `fold` cannot be held out of a corpus that has these folds, and what to do."""
+    """An error message: why `fold` cannot be held out of a corpus with these folds, and the remedy."""
     if there := sorted(set(folds) - {-1}):
         return f"Fold {fold} of {corpus!r} has no clips; its folds are {', '.join(map(str, there))}."
     return (
@@ -99,7 +99,7 @@ def no_such_fold(corpus: str, fold: int, folds: Iterable[int]) -> str:
 def streamed_clips(
     dataset: IterableDataset, sources: set[str], fold: int | None, validation: ValidationArguments | None
 ) -> tuple[StreamedCorpus, list[Clip]]:
-    """[`training_clips`] of a stream: one pass over voices and texts, and one to the last held-out clip."""
+    """[`training_clips`] for a stream: a pass over voices and texts, then another up to the last held-out clip."""
     if fold is not None and "fold" not in dataset.features:
         raise ValueError(no_such_fold("the streamed corpus", fold, []))
 
@@ -155,16 +155,17 @@ def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
     """Choose voices and texts to hold out; the same rows give the same choice.
 
     Voices are held out in the order of their digests until they have `share` of the clips. Then their texts are held
-    out, those with the fewest clips of other voices first, as long as these clips are no more than `share` of all.
-    If every text occurs once, all clips are used. If every voice says every text, about `share` squared of the clips
-    are held out, and twice `share` are on neither side.
+    out, starting with those that have the fewest clips of other voices, as long as these clips are at most `share` of
+    all. If every text occurs once, all clips are used. If every voice says every text, about `share` squared of the
+    clips are held out, and twice `share` are on neither side.
 
     Args:
-        rows (`Iterable[tuple[str, str]]`): voice and text of every clip; read once, 16 bytes are kept of each.
-        share (`float`): of the clips, above 0 and at most 0.5.
+        rows (`Iterable[tuple[str, str]]`): voice and text of every clip; iterated once, with 16 bytes in memory for
+            each.
+        share (`float`): held-out share of the clips, above 0 and at most 0.5.
 
     Raises:
-        ValueError: a share out of range, a clip without a text, or too few voices or texts for two sides.
+        ValueError: a share out of range, a clip without a text, or too few voices or texts for a split.
     """
     if not isinstance(share, (int, float)) or not 0 < share <= 0.5:
         raise ValueError(f"The held-out `share` is {share!r}; it must be above 0 and at most 0.5.")
@@ -172,22 +173,22 @@ def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
     for voice, text in rows:
         if not text:
             raise ValueError(
-                "A held-out `share` needs the `text` of every clip, or a sentence could be on both sides. Give the "
-                "corpus a `text` column, or a `fold` column and validation.fold."
+                "A held-out `share` needs the `text` of every clip, or a sentence could be on both sides. Add a "
+                "`text` column to the corpus, or a `fold` column and validation.fold."
             )
         pairs[digest(voice), text_digest(text)] += 1
     total, of_voice = pairs.total(), Counter()
     for (voice, _), count in pairs.items():
         of_voice[voice] += count
     if len(of_voice) < 2:
-        raise ValueError(f"The clips are of {len(of_voice)} voice; to hold one out takes two or more.")
+        raise ValueError(f"The clips have {len(of_voice)} voice; holding one out needs two or more.")
     voices, covered = set(), 0
     for voice in sorted(of_voice)[:-1]:
         voices.add(voice)
         covered += of_voice[voice]
         if covered >= share * total:
             break
-    lost_by = {text: 0 for voice, text in pairs if voice in voices}  # clips of other voices that a held-out text costs
+    lost_by = {text: 0 for voice, text in pairs if voice in voices}  # clips of other voices, by text
     for (voice, text), count in pairs.items():
         if text in lost_by and voice not in voices:
             lost_by[text] += count
@@ -198,12 +199,12 @@ def choose_held_out(rows: Iterable[tuple[str, str]], share: float) -> HeldOut:
         texts.add(text)
         lost += lost_by[text]
     if lost + covered >= total:
-        raise ValueError("Every voice says the same texts, and there are too few of them to hold one out.")
+        raise ValueError("All voices say the same texts, and there are too few texts to hold one out.")
     return HeldOut(frozenset(voices), frozenset(texts))
 
 
 def text_digest(text: str) -> int:
-    """[`digest`] of the words of a text; case, punctuation and marks such as [laughs] don't count."""
+    """[`digest`] of the words of a text, without case, punctuation and marks such as [laughs]."""
     return digest(" ".join(re.findall(r"\w+", _MARK.sub(" ", text.casefold()))) or text)
 
 

@@ -1,4 +1,4 @@
-"""The trained weights of a model: write them, read them, and store only them in checkpoints."""
+"""The trained weights of a model: save and load them, and store only them in checkpoints."""
 
 from pathlib import Path
 
@@ -22,20 +22,20 @@ def save_weights(weights: dict[str, nn.Parameter], file: Path) -> None:
 
 @torch.no_grad()
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Put the weights of a file into those of a model that are trained.
+    """Load a file into the trainable weights of a model.
 
     Raises:
-        ValueError: the file holds others.
+        ValueError: the file contains other weights.
     """
     weights, found = trainable(model), load_file(file)
     if weights.keys() != found.keys():
-        raise ValueError(f"{file} holds other weights than this config trains. Name another output_dir.")
+        raise ValueError(f"{file} contains other weights than this config trains. Name another output_dir.")
     for name, parameter in weights.items():
         parameter.copy_(found[name])
 
 
 def checkpoint_trained_weights_only(accelerator: Accelerator) -> None:
-    """Keep what does not change, and may be quantized, out of checkpoints."""
+    """Keep frozen weights, which may be quantized, out of checkpoints."""
 
     def save(models, states, folder):
         if accelerator.is_main_process:

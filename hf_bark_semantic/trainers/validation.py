@@ -1,4 +1,4 @@
-"""Validation on held-out data: the best weights are kept, and training stops early.
+"""Validation on held-out data, with early stopping; the best weights are kept.
 
 output_dir/ best/             the best model so far
             validation.json   the figures of every measurement, by step
@@ -18,18 +18,18 @@ from ..files import read_json, write_json
 class Validation:
     """The `on_step` that measures a model on held-out data, keeps the best one, and decides when to stop.
 
-    What it does at a step depends on earlier steps only, and its memory is a file: a run that goes on from a
-    checkpoint stops where it would have stopped, with the same best model.
+    Its decisions depend on the figures of earlier steps only, which are in a file: a run that continues from a
+    checkpoint stops at the same step, with the same best model.
 
     Args:
         measure (callable): `model -> dict[str, float]`, the same on every process.
-        save (callable): `(model, folder) -> None` writes into an empty folder; called on the main process alone.
-        steps (`int`): of the training; the last one is measured, too.
+        save (callable): `(model, folder) -> None` writes into an empty folder; only the main process calls it.
+        steps (`int`): steps of the training; the last one is measured, too.
         folder (`Path`): for `best/` and `validation.json`.
-        accelerator (`Accelerator`): of the training.
+        accelerator (`Accelerator`): the accelerator of the training.
         every (`int`): steps between measurements.
         patience (`int`): stop after this number of measurements without a new best one.
-        best_by (`str`): the figure that decides; less is better where its name ends in "loss".
+        best_by (`str`): the figure to compare; smaller is better if its name ends in "loss".
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Validation:
             return False
         figures = self.measure(model)
         if self.best_by not in figures:
-            raise ValueError(f"`best_by` is {self.best_by!r}; what is measured is {', '.join(figures)}.")
+            raise ValueError(f"`best_by` is {self.best_by!r}; the measured figures are {', '.join(figures)}.")
         earlier = {s: known for s, known in self.figures.items() if s < step}
         self.figures = {**earlier, step: figures}
         if self.accelerator.is_main_process:
@@ -79,6 +79,6 @@ class Validation:
 
     @property
     def best_step(self) -> int:
-        """The earliest of the best."""
+        """The step with the best figure; of equal ones, the earliest."""
         sign = -1 if self.best_by.endswith("loss") else 1
         return max(self.figures, key=lambda step: (sign * self.figures[step][self.best_by], -step))

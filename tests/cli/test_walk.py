@@ -89,7 +89,7 @@ def test_a_language_is_added_by_the_commands_of_its_section(folder, monkeypatch,
         module, options = module_and_options(command)
         assert not importlib.import_module(module).main(options), shlex.join(command)
     said = capsys.readouterr().out
-    assert said.count("head of builtin taken over") == 4
+    assert said.count("copied from builtin: head") == 4
     assert "unseen clips, Synthetic from audio" in said and "fold 2, Synthetic from audio" in said
     card = Path("german-encoder/README.md").read_text()
     assert f"{len(load_corpus('german'))} of the source `synthetic`" in card

@@ -212,14 +212,14 @@ def test_the_loss_is_cross_entropy_with_both_kinds_of_labels():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feature_copies": None}, "give `feature_copies`"),
+        ({"feature_copies": None}, "add `feature_copies`"),
         ({"distillation": {"encoders": {}}}, "name one or more"),
         ({"distillation": {"encoders": {"a": 0}}}, "weights above 0"),
-        ({"distillation": {"encoders": {"a": 1}}}, "give both or neither"),
+        ({"distillation": {"encoders": {"a": 1}}}, "set both or neither"),
         ({"distillation": {"encoders": {"a": 1}, "weight": 2}}, "between 0 and 1"),
         ({"distillation": {"encoders": {"a": 1}, "top_k": 0}}, "1 or more"),
         ({"distillation": {"encoders": {"a": 1}, "temperature": 0}}, "above 0"),
-        ({"distillation": {"teachers": {"a": 1}}}, "did you mean|it knows encoders"),
+        ({"distillation": {"teachers": {"a": 1}}}, "did you mean|it has encoders"),
     ],
 )
 def test_a_distillation_that_cannot_be_is_refused(config, tmp_path, changes, message):

@@ -265,7 +265,7 @@ def test_a_finished_encoder_is_not_taken_for_one_of_other_settings(config, tmp_p
     run(config, tmp_path, "--fold", "0")
     assert "nothing to do" in capsys.readouterr().out
     for options in (["--fold", "1"], ["--fold", "0", "--steps", "8"], ["--fold", "0", "--set", "model.dropout=0.2"]):
-        with pytest.raises(SystemExit, match="was begun with other settings"):
+        with pytest.raises(SystemExit, match="was started with other settings"):
             run(config, tmp_path, *options)
     assert (folder / "model.safetensors").read_bytes() == before
     (folder / "settings.json").unlink()
@@ -562,7 +562,7 @@ def test_a_validation_that_cannot_be_is_refused(config, tmp_path, validation, me
 
 
 def test_the_fold_of_the_evaluation_is_not_validated_on(config, tmp_path):
-    with pytest.raises(SystemExit, match="validate on another one"):
+    with pytest.raises(SystemExit, match="choose another `validation.fold`"):
         run({**config, "validation": {"fold": 1}}, tmp_path, "--fold", "1")
     config = arguments_of(EncoderTrainingConfig, {**config, "validation": {"fold": 1}}, "config")
     clips, held_out = training_clips(config, open_training_corpus(config), 0)
@@ -800,7 +800,7 @@ def test_clips_that_the_model_cannot_read_are_named(config, tmp_path):
 
 @pytest.mark.parametrize("section", [{"feature_copies": {"pair": 1}}, {"codec_training": {"crops": {"pair": 1}}}])
 def test_what_needs_all_clips_first_does_not_go_with_a_stream(config, tmp_path, section):
-    with pytest.raises(SystemExit, match="goes through all clips first"):
+    with pytest.raises(SystemExit, match="needs all clips at once"):
         run({**config, "streaming": True, **section}, tmp_path)
     with pytest.raises(SystemExit, match="did you mean `block_size`"):
         run({**config, "streaming": {"blocks": 3}}, tmp_path)

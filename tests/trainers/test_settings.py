@@ -137,7 +137,7 @@ def test_other_versions_are_a_warning(tmp_path):
     remembered = json.loads(file.read_text())
     remembered["versions"]["torch"] = "1.0"
     file.write_text(json.dumps(remembered))
-    with pytest.warns(UserWarning, match="was begun with torch 1.0"):
+    with pytest.warns(UserWarning, match="was started with torch 1.0"):
         remember_settings(tmp_path, SETTINGS)
 
 
