@@ -1,1 +1,1 @@
-"""Measurements of tokens, words, voices and sound, with intervals, tests and a report."""
+"""Measurements of tokens, words, voices and audio quality, with confidence intervals, tests and a report."""

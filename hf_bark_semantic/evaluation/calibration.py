@@ -1,18 +1,18 @@
 """Agreement of an encoder's confidence with its accuracy, and the temperatures that correct it.
 
-    clip_statistics               what a clip tells about the confidence at every temperature of a fixed grid
-    expected_calibration_error    of clips at one temperature
-    fit_temperature               of clips: the temperature at which the confidence says best whether a token is right
+    clip_statistics               log loss and histogram of one clip, at every temperature of a fixed grid
+    expected_calibration_error    the calibration error of clips at one temperature
+    fit_temperature               the temperature with the smallest log loss of the confidence
     calibration_report            errors before and after, each fold at the temperature of the other folds
 
-A temperature divides the logarithms of the probabilities that `encode` gives (with the config's own temperature, if it
-has one), so 1 is the encoder as it is. The error is that of Guo et al., "On Calibration of Modern Neural Networks"
+A temperature divides the logarithms of the probabilities from `encode` (which already has the config's temperature, if
+there is one), so 1 changes nothing. The error is that of Guo et al., "On Calibration of Modern Neural Networks"
 (2017): tokens are sorted into 15 bins of equal width by their confidence, and the distance between mean confidence and
 accuracy is averaged over the bins, each weighted by its share of the tokens.
 
-What is fitted is the log loss of the confidence as the probability that the first guess is right, and not, as there,
-that of the true token: of 10,000 tokens the true one is often far down the list, and the temperature that suits the
-whole list is not the one that suits its top (`training/LOG.md`).
+Unlike Guo et al., the fit minimizes the log loss of the confidence as the probability that the top-1 prediction is
+correct, not the log loss of the true token: of 10,000 tokens the true one is often far down the list, and the best
+temperature for the whole list is not the best for its top (`training/LOG.md`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,13 @@ _TOKENS_AT_ONCE = 256  # keeps the tensors of a long clip small
 
 
 class ClipStatistics(TypedDict):
-    """What the confidence of one clip comes to, at each of `TEMPERATURES`.
+    """Statistics of the confidence in one clip, at each of `TEMPERATURES`.
 
     Args:
         log_loss (`list`): sum over the tokens of the log loss, in nats, of the confidence as the probability that the
-            token is right.
-        bins (`list` of shape `(num_temperatures, NUM_BINS, 3)`): of the tokens in each bin of confidence their number,
-            the sum of their confidence and how many are right.
+            token is correct.
+        bins (`list` of shape `(num_temperatures, NUM_BINS, 3)`): for each bin of confidence, the number of tokens, the
+            sum of their confidence and the number of correct ones.
     """
 
     log_loss: list[float]
@@ -45,12 +45,12 @@ class ClipStatistics(TypedDict):
 
 
 def clip_statistics(tokens: torch.Tensor, probabilities: torch.Tensor, labels: torch.Tensor) -> ClipStatistics:
-    """Reduce the distributions of one clip to what calibration needs.
+    """Compute the statistics of one clip.
 
     Args:
         tokens (`torch.LongTensor` of shape `(num_tokens, vocab_size)`): the whole vocabulary, the likeliest first.
-        probabilities (`torch.FloatTensor` of the same shape): of these.
-        labels (`torch.LongTensor` of shape `(num_tokens,)`): the truth.
+        probabilities (`torch.FloatTensor` of the same shape): their probabilities.
+        labels (`torch.LongTensor` of shape `(num_tokens,)`): the true tokens.
     """
     log_loss, bins = np.zeros(len(TEMPERATURES)), np.zeros((len(TEMPERATURES), NUM_BINS, 3))
     hits = (tokens[:, 0] == labels).double().cpu().numpy()
@@ -71,14 +71,14 @@ def expected_calibration_error(bins: np.ndarray) -> float:
     """Mean distance of confidence and accuracy, in `[0, 1]`.
 
     Args:
-        bins (`np.ndarray` of shape `(NUM_BINS, 3)`): of `ClipStatistics`, summed over clips.
+        bins (`np.ndarray` of shape `(NUM_BINS, 3)`): from `ClipStatistics`, summed over clips.
     """
     num_tokens, confidence, hits = np.asarray(bins).T
     return float(np.abs(confidence - hits).sum() / num_tokens.sum())
 
 
 def fit_temperature(statistics: Sequence[ClipStatistics]) -> float:
-    """The temperature of the grid at which the log loss of the clips' confidence is least.
+    """The temperature of the grid with the smallest log loss of the clips' confidence.
 
     Raises:
         ValueError: no clips.
@@ -89,17 +89,17 @@ def fit_temperature(statistics: Sequence[ClipStatistics]) -> float:
 
 
 def calibration_report(scores: Sequence, folds: Sequence[int]) -> dict[str, dict]:
-    """Calibration of each way of reading, before and after its temperature.
+    """Calibration for each kind of input, before and after temperature scaling.
 
     Args:
-        scores (sequence of `ClipScore`): with their `statistics`.
-        folds (sequence of `int`): of each of them. What a fold scores "after" is at the temperature that the other
-            folds fit. Where all are of one fold, two halves of its voices take the place of folds.
+        scores (sequence of `ClipScore`): scores with `statistics`.
+        folds (sequence of `int`): the fold of each score. The error "after" of a fold is at the temperature fitted to
+            the other folds. If there is only one fold, two halves of its voices are used as folds.
 
     Returns:
-        `dict`: for each way of reading that there are two folds or voices of, `temperature` (fitted to all folds, as
-            a factor to the config's), `temperatures_of_folds`, and `errors`: for each kind of clip, and for `"all"`,
-            `before` and `after`. With one voice, `before` alone.
+        `dict`: for each kind of input with at least two folds or voices, `temperature` (fitted to all folds, as a
+            factor of the config's), `temperatures_of_folds`, and `errors`: `before` and `after` for each kind of clip
+            and for `"all"`. With one voice, `before` only.
     """
     if len(set(folds)) == 1:
         voices = sorted({score.group for score in scores}, key=digest)
@@ -139,7 +139,7 @@ def calibration_lines(report: Mapping[str, dict]) -> list[str]:
 def calibration_table(report: Mapping[str, dict]) -> Table:
     """The errors of [`calibration_report`]."""
     rows = [[kind, inputs, errors] for inputs, kind, errors in _errors(report)]
-    note = f"Of the first guess, {NUM_BINS} bins; before -> after the temperature that the other folds fit."
+    note = f"Top-1 predictions, {NUM_BINS} bins; before -> after temperature scaling fitted to the other folds."
     return Table("Expected calibration error", ["clips", "read from", "error"], rows, note)
 
 

@@ -1,10 +1,10 @@
 """Accuracy of trained encoders on clips that they were not trained on: scores, tables and plots.
 
-load_encoder        a folder, a Hub id or a name such as "builtin", ready to encode
-training_record     the fold and the seed that an encoder was trained with
-score_journal       scores of clips in a folder, so that a killed evaluation resumes
-score_runs          every encoder on the fold that it was trained without
-held_out_report     scores -> accuracy with intervals by kind of clip, as JSON
+load_encoder        load a folder, a Hub id or a name such as "builtin"
+training_record     the fold and the seed of an encoder's training
+score_journal       scores of clips in a folder, so that a killed evaluation can continue
+score_runs          score every encoder on its held-out fold
+held_out_report     accuracy with intervals by kind of clip, for JSON
 held_out_blocks     the same as tables and plots of a report
 """
 
@@ -42,7 +42,7 @@ FIELDS = {"top_1": "top-1", "top_5": "top-5"}
 
 @dataclass(frozen=True)
 class RunScore:
-    """The score of one clip, and the encoder that it is of: its place, its held-out fold and its training seed."""
+    """The score of one clip, with the encoder's place, held-out fold and training seed."""
 
     encoder: str
     fold: int | None
@@ -50,7 +50,7 @@ class RunScore:
     score: ClipScore
 
     def as_row(self) -> dict:
-        """Flat, with the accuracy of the clip."""
+        """A flat row, with the accuracy of the clip."""
         row = {"encoder": self.encoder, "fold": self.fold, "training_seed": self.seed, **self.score.as_row()}
         shares = {name: None if row[name] is None else row[name] / row["num_tokens"] for name in FIELDS}
         return {**row, **{f"{name}_accuracy": share for name, share in shares.items()}}
@@ -60,8 +60,8 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
     """Load an encoder in float32, in evaluation mode, on the device of this process.
 
     Args:
-        place (`str`): a folder, a Hub id, or a name that [`named_encoder`] knows.
-        input_level_db (`float`, *optional*): the level that waveforms are brought to, instead of the config's.
+        place (`str`): a folder, a Hub id, or a name for [`named_encoder`].
+        input_level_db (`float`, *optional*): the level to which waveforms are normalized, instead of the config's.
     """
     model = BarkSemanticEncoderModel.from_pretrained(named_encoder(place))
     if input_level_db is not None:
@@ -70,7 +70,7 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
 
 
 def with_truth(clips: Sequence[Clip]) -> list[Clip]:
-    """Clips that accuracy is measured on: all but the sweep, which is not speech."""
+    """The clips for accuracy: all but the sweep, which is not speech."""
     return [clip for clip in clips if clip.source != "sweep"]
 
 
@@ -79,9 +79,9 @@ def score_journal(folder: Path | None, clips: Sequence[Clip], **settings) -> Ite
     """Open the journal of scores.
 
     Args:
-        folder (`Path`, *optional*): where scores are kept; without one they are deleted at the end.
-        clips (sequence of `Clip`): the whole corpus; another one needs another folder.
-        settings: what else the scores depend on.
+        folder (`Path`, *optional*): the folder of the scores; without one, they are deleted at the end.
+        clips (sequence of `Clip`): the whole corpus; another corpus needs another folder.
+        settings: everything else that the scores depend on.
     """
     settings["temperatures"] = TEMPERATURES
     settings["clips"] = zlib.crc32(b"".join(clip.id.encode() + clip.semantic_tokens.tobytes() for clip in clips))
@@ -97,7 +97,7 @@ def score_share(
     known_codebooks: int = 8,
     codec: EncodecModel | None = None,
 ) -> list[ClipScore]:
-    """Score this process' share of the clips, except those in the journal; returns the scores of all clips.
+    """Score this process's share of the clips, except those in the journal, and return the scores of all clips.
 
     With a codec, the codes of clips without audio are decoded to audio first.
     """
@@ -109,11 +109,11 @@ def score_share(
 
 
 def kept_scores(score: Callable[[Clip], Any], clips: Sequence[Clip], journal: Journal, digest: str) -> list[Any]:
-    """Call `score` for this process' share of the clips, except those in the journal; returns what all clips have.
+    """Call `score` for this process's share of the clips, except those in the journal, and return all results.
 
     Args:
-        score (`Callable`): gives what is kept of a clip, JSON-ready.
-        digest (`str`): of the encoders that it scores.
+        score (`Callable`): returns the result for a clip, JSON-serializable.
+        digest (`str`): digest of the encoders that are scored.
     """
     state = PartialState()
     by_id = {f"{digest} {number} {clip.id}": clip for number, clip in enumerate(clips)}
@@ -127,7 +127,7 @@ def kept_scores(score: Callable[[Clip], Any], clips: Sequence[Clip], journal: Jo
 
 
 def with_audio(clip: Clip, codec: EncodecModel | None) -> Clip:
-    """The clip with its codes decoded to audio, where it has codes alone; without a codec, the clip as it is."""
+    """The clip; if it has codes but no audio, with audio that the codec decodes."""
     if codec is None or clip.waveform is not None or clip.audio_codes is None:
         return clip
     (waveform,) = decode_pieces([Piece(clip, 0, clip.num_tokens, 0)], codec)
@@ -135,7 +135,7 @@ def with_audio(clip: Clip, codec: EncodecModel | None) -> Clip:
 
 
 def digest_of(model: BarkSemanticEncoderModel) -> str:
-    """A digest of config and weights, so that another model of the same name is scored again."""
+    """A digest of config and weights, so that a changed model is scored again."""
     digest = hashlib.sha256(model.config.to_json_string().encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
@@ -155,17 +155,17 @@ def score_runs(
     """Score each encoder on the fold that it was trained without; only the main process receives the scores.
 
     Args:
-        codec (`EncodecModel`, *optional*): decodes the codes of clips without audio, as `batches.codec` of a training
-            does.
-        unseen (`bool`): the caller vouches that the encoders were trained on none of the clips; all are scored.
+        codec (`EncodecModel`, *optional*): decodes the codes of clips without audio, like `batches.codec` of a
+            training config.
+        unseen (`bool`): the caller guarantees that the encoders were trained on none of the clips; all are scored.
 
     Yields:
-        Of each encoder its scores, and the share of tokens that it reads alike from audio and from codes (`None`
-            where it does not read both).
+        For each encoder, its scores, and the share of tokens that are equal from audio and from codes (`None` if it
+            does not read both).
 
     Raises:
-        ValueError: it is unknown which fold an encoder was trained without, it was trained on all, the fold has no
-            clips, or the encoder can read none of them.
+        ValueError: an encoder's held-out fold is unknown, it was trained on all folds, the fold has no clips, or the
+            encoder can read none of them.
     """
     for place in encoders:
         record = training_record(place)
@@ -197,12 +197,12 @@ def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *,
         unseen (`bool`): as in [`score_runs`].
 
     Raises:
-        ValueError: there are none, or nobody knows.
+        ValueError: there are none, or the held-out fold is unknown.
     """
     fold = None if record is None else record["fold"]
     if fold is not None:
         if unseen:
-            raise ValueError(f"{place} was trained without fold {fold} and is measured on that: leave --unseen away.")
+            raise ValueError(f"{place} was trained without fold {fold}, which it is measured on: omit --unseen.")
         _, held_out = split_fold(clips, fold)
         if not held_out:
             raise ValueError(f"{place} was trained without fold {fold}, but no clip of this corpus is in that fold.")
@@ -210,7 +210,7 @@ def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *,
     same = {corpus_fingerprint(list(part)) for part in (clips, clips[:FINGERPRINTED_ROWS])}
     if record is not None and record.get("corpus_fingerprint") in same:
         raise ValueError(
-            f"{place} was trained without holding a fold out: every clip here was in its training. Train another one "
+            f"{place} was trained without holding a fold out, on every clip of this corpus. Train another one "
             "with train_encoder --fold N for each fold, or measure it with --unseen on a corpus made later."
         )
     if unseen:
@@ -218,7 +218,7 @@ def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *,
     if record is None:
         raise ValueError(
             f"{place} has no training.json, so its held-out fold is unknown. Name folders of "
-            "train_encoder, or add --unseen if it was trained on none of these clips."
+            "train_encoder, or add --unseen if none of these clips was in its training."
         )
     raise ValueError(
         f"{place} was trained on all of {record.get('corpus', 'its corpus')!r}, without holding a fold out. Add "
@@ -227,7 +227,7 @@ def held_out_clips(place: str, record: Mapping | None, clips: Sequence[Clip], *,
 
 
 def run_line(runs: Sequence[RunScore]) -> str:
-    """The accuracy of one encoder in words: on English audio, or else on the first kind of clips that it read."""
+    """A sentence with the accuracy of one encoder on English audio, or else on the first kind of clips."""
     names = dict.fromkeys((run.score.kind, run.score.inputs) for run in runs)
     kind, inputs = next((name for name in names if name == ("english", "audio")), next(iter(names)))
     chosen = [run.score for run in runs if (run.score.kind, run.score.inputs) == (kind, inputs)]
@@ -237,11 +237,11 @@ def run_line(runs: Sequence[RunScore]) -> str:
 
 
 def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> dict:
-    """The pooled accuracy of all runs, JSON-ready.
+    """The pooled accuracy of all runs, JSON-serializable.
 
     Args:
-        runs (sequence of `RunScore`): of [`score_runs`].
-        agreements (sequence of `float`): of each run that reads audio and codes.
+        runs (sequence of `RunScore`): from [`score_runs`].
+        agreements (sequence of `float`): the agreement of each run that reads audio and codes.
     """
     table = summarize([run.score for run in runs])
     for name, row in table.items():
@@ -256,7 +256,7 @@ def held_out_report(runs: Sequence[RunScore], agreements: Sequence[float]) -> di
 
 
 def accuracy_of_seeds(runs: Sequence[RunScore], name: str) -> list[float]:
-    """Top-1 accuracy of each training seed on one row of the table."""
+    """Top-1 accuracy of each training seed, for one row of the table."""
     by_seed = {}
     for run in runs:
         if f"{run.score.kind}, {run.score.inputs}" == name:
@@ -295,7 +295,7 @@ def held_out_blocks(report: Mapping, runs: Sequence[RunScore], clips: Sequence[C
 
 
 def accuracy_table(table: Mapping[str, dict], title: str = "Accuracy on held-out voices and sentences") -> Table:
-    """The rows of `summarize`."""
+    """The rows of `summarize` as a table."""
     rows = []
     for name, row in table.items():
         cells = [format_interval(row[field]) if field in row else "" for field in FIELDS]
@@ -310,13 +310,13 @@ def format_interval(figure: Mapping[str, float]) -> str:
 
 
 def as_estimate(row: Mapping, field: str) -> Estimate:
-    """A figure of a row of `summarize`."""
+    """A figure of a row of `summarize` as an [`Estimate`]."""
     figure = row[field]
     return Estimate(figure["mean"], figure["low"], figure["high"], row["tokens"], row["groups"])
 
 
 def runs_table(runs: Sequence[RunScore]) -> Table:
-    """Every run on its own fold."""
+    """A table of all runs, each on its held-out fold."""
     rows = {}
     for run in runs:
         key = run.encoder, run.fold, run.seed, f"{run.score.kind}, {run.score.inputs}"
@@ -329,7 +329,7 @@ def runs_table(runs: Sequence[RunScore]) -> Table:
 
 
 def clips_table(runs: Sequence[RunScore], clips: Sequence[Clip]) -> Table:
-    """Every clip, the least accurate first, with its sound where it has one."""
+    """A table of all clips, the least accurate first, with their audio."""
     waveforms = {clip.id: clip.waveform for clip in clips}
     lines = []
     for run in sorted(runs, key=lambda run: run.score.top_1 / run.score.num_tokens):
@@ -341,7 +341,7 @@ def clips_table(runs: Sequence[RunScore], clips: Sequence[Clip]) -> Table:
         names = [score.id, score.group, score.kind, score.inputs, run.encoder]
         lines.append([*names, *shares, str(score.num_tokens), sound])
     columns = ["clip", "voice", "kind", "read from", "encoder", "top-1", "top-5", "tokens", "sound"]
-    note = f"Lowest top-1 accuracy first. At most {MAX_SOUNDS} have their sound here; trials.parquet has every row."
+    note = f"Lowest top-1 accuracy first. At most {MAX_SOUNDS} have audio here; trials.parquet contains every row."
     return Table("Clips", columns, lines, note)
 
 

@@ -1,14 +1,14 @@
-"""Several encoders as one, on clips that none was trained on: the best weights, and the gain in accuracy.
+"""Ensembles of encoders on held-out clips: the best weights, and the gain in accuracy.
 
-    fold_ensembles    encoders -> the ensemble of each fold, and the clips that it was trained without
-    score_members     hits of every clip at every choice of weights
-    weights_report    the weights that are best on one half of the voices, and figures of the other half, as JSON
+    fold_ensembles    the ensemble of each fold, and the clips that it was trained without
+    score_members     hits of every clip for every choice of weights
+    weights_report    the best weights on one half of the voices, and figures for the other half, for JSON
     weights_blocks    the same as tables
-    weights_rows      the same clip by clip
+    weights_rows      the same for each clip
 
-Weights are those of an [`EncoderEnsemble`], on a grid. Where the corpus has the tokens that the community's quantizer
-gives for a clip, each of them is also added to the log-probabilities of the ensemble, with a weight of its own: the
-quantizer's probabilities are unknown, and this is what it would bring as one more member.
+Weights are those of an [`EncoderEnsemble`], on a grid. If the corpus has tokens of the community's quantizer, a bonus
+is also added to the log-probability of its token at each position. This estimates the gain of the quantizer as one
+more member; its own probabilities are unknown.
 """
 
 import itertools
@@ -48,11 +48,11 @@ Scored = Sequence[tuple[Clip, np.ndarray]]  # clips, and hits of shape (num_weig
 def fold_ensembles(
     encoders: Sequence[str], clips: Sequence[Clip], *, unseen: bool = False
 ) -> list[tuple[list[str], list[Clip]]]:
-    """The members of each fold's ensemble, in their order, and the clips that they were trained without.
+    """The members of each fold's ensemble, in order, and the clips that they were trained without.
 
     Args:
-        encoders (sequence of `str`): runs of folds; those that were trained without a fold join the runs of each.
-        unseen (`bool`): the caller vouches that the latter were trained on none of the clips.
+        encoders (sequence of `str`): runs of folds, and encoders without a held-out fold, which join every ensemble.
+        unseen (`bool`): the caller guarantees that the latter were trained on none of the clips.
 
     Raises:
         ValueError: as in `held_out_clips`, or the folds have different numbers of members.
@@ -72,7 +72,7 @@ def fold_ensembles(
 
 
 def weight_grid(num_members: int) -> list[tuple[float, ...]]:
-    """Weights that add up to 1: equal ones first, then all on a grid, with those of one member alone."""
+    """Weights that add up to 1: equal ones first, then a grid that includes single members."""
     steps = FINE if num_members <= 3 else COARSE
     points = itertools.product(range(steps + 1), repeat=num_members)
     grid = [tuple(part / steps for part in point) for point in points if sum(point) == steps]
@@ -91,16 +91,16 @@ def score_members(
     """Score every fold's ensemble on its fold, from audio, or from codes where a member reads no audio.
 
     Args:
-        ensembles: of [`fold_ensembles`].
-        lag (`int`): by how many tokens the community's tokens are late.
+        ensembles: from [`fold_ensembles`].
+        lag (`int`): delay of the community's tokens, in tokens.
         known_codebooks (`int`), input_level_db (`float`, *optional*), codec (*optional*): as in `score_runs`.
 
     Returns:
-        Each clip with its hits, int of shape `(num_weights, num_bonuses, 2)`: among the first one and the first five,
-            at the weights of [`weight_grid`] and, where the community's tokens are known, at each of `BONUSES`.
+        Each clip with its top-1 and top-5 hits, int of shape `(num_weights, num_bonuses, 2)`, for the weights of
+            [`weight_grid`] and, if the community's tokens are known, each of `BONUSES`.
 
     Raises:
-        ValueError: encoders that make no ensemble, see [`EncoderEnsemble`], or clips that it cannot read.
+        ValueError: encoders that cannot be an ensemble (see [`EncoderEnsemble`]), or clips that it cannot read.
     """
     scored = []
     for places, held_out in ensembles:
@@ -126,7 +126,7 @@ def score_members(
 
 
 def _log_probabilities(model, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Of one clip, `(num_tokens, vocab_size)`."""
+    """The log-probabilities of one clip, `(num_tokens, vocab_size)`."""
     result = model.encode(**inputs, top_k=model.config.vocab_size)
     values = result.top_k_confidence[0].clamp(min=torch.finfo(torch.float32).tiny).log()
     return torch.empty_like(values).scatter_(-1, result.top_k_tokens[0], values)
@@ -135,15 +135,15 @@ def _log_probabilities(model, inputs: Mapping[str, torch.Tensor]) -> torch.Tenso
 def clip_hits(
     log_probabilities: Sequence[torch.Tensor], labels: torch.Tensor, community: torch.Tensor | None = None
 ) -> list[list[list[int]]]:
-    """Hits of one clip at every choice of weights.
+    """Hits of one clip for every choice of weights.
 
     Args:
-        log_probabilities (sequence of `torch.FloatTensor` of shape `(num_tokens, vocab_size)`): of each member.
-        labels (`torch.LongTensor` of shape `(num_tokens,)`): the truth.
+        log_probabilities (sequence of `torch.FloatTensor` of shape `(num_tokens, vocab_size)`): from each member.
+        labels (`torch.LongTensor` of shape `(num_tokens,)`): the true tokens.
         community (`torch.LongTensor` of shape `(num_tokens,)`, *optional*): the community's tokens; -1 for none.
 
     Returns:
-        `list` of shape `(num_weights, num_bonuses, 2)`; one bonus, 0, without the community's tokens.
+        `list` of shape `(num_weights, num_bonuses, 2)`; without the community's tokens, `num_bonuses` is 1.
     """
     bonuses, device = (0.0,) if community is None else BONUSES, log_probabilities[0].device
     labels = labels.to(device)[:, None]
@@ -163,23 +163,23 @@ def clip_hits(
 
 
 def in_first_half(clip: Clip) -> bool:
-    """Whether weights are chosen on the clip's voice; figures are of the other voices."""
+    """Whether the clip's voice is used to choose weights; figures are measured on the other voices."""
     return digest(clip.voice) % 2 == 0
 
 
 def weights_report(scored: Scored, members: Sequence[Sequence[str]], *, lag: int = 0) -> dict:
-    """The weights that are best on one half of the voices, and figures of the other half with 95 % intervals.
+    """The best weights on one half of the voices, and figures for the other half with 95 % intervals.
 
     Args:
-        scored: of [`score_members`], with the same `lag`.
-        members: of each ensemble.
+        scored: from [`score_members`], with the same `lag`.
+        members: the members of each ensemble.
 
     Returns:
-        `dict`: `members` (names), `weights` and `best_member`, chosen by top-1, then top-5, of all clips of the first
-            half; `kinds`: for each kind of clip its counts, `ways` (each member, `equal` weights, the `chosen` ones)
-            with `top_1` and `top_5`, and `gain`, the chosen weights' top-1 minus that of the best member. Where the
-            community's tokens are known, `community`: the `bonus` that was chosen likewise, and for each language the
-            ensemble `without` and `with` it, the `community` alone, and the `gain`.
+        `dict`: `members` (names), `weights` and `best_member`, chosen by top-1, then top-5 accuracy on the first half;
+            `kinds`: for each kind of clip its counts, `ways` (each member, `equal` weights, the `chosen` ones) with
+            `top_1` and `top_5`, and `gain`, the top-1 accuracy of the chosen weights minus that of the best member. If
+            the community's tokens are known, `community`: the `bonus`, chosen in the same way, and for each language
+            the ensemble `without` and `with` it, the `community` alone, and the `gain`.
 
     Raises:
         ValueError: all voices are in one half.
@@ -187,7 +187,7 @@ def weights_report(scored: Scored, members: Sequence[Sequence[str]], *, lag: int
     first = [hits for clip, hits in scored if in_first_half(clip)]
     second = [(clip, hits) for clip, hits in scored if not in_first_half(clip)]
     if not first or not second:
-        raise ValueError(f"All voices of the {len(scored)} clips are in one half; choosing weights takes two.")
+        raise ValueError(f"All voices of the {len(scored)} clips are in one half; choosing weights needs two.")
     names = _names(members)
     weights = weight_grid(len(names))
     sums = np.sum([hits[:, 0] for hits in first], axis=0)  # (num_weights, 2)
@@ -208,7 +208,7 @@ def weights_report(scored: Scored, members: Sequence[Sequence[str]], *, lag: int
 
 
 def _community_report(first: Sequence[np.ndarray], second: Scored, lag: int) -> dict:
-    """Of hits at the chosen weights, `(num_bonuses, 2)`."""
+    """The `community` part of the report, from hits at the chosen weights, `(num_bonuses, 2)`."""
     bonus = _best(np.sum(first, axis=0), range(len(BONUSES)))
     rows = {}
     for language in [*sorted({clip.language for clip, _ in second}), ALL]:
@@ -221,13 +221,13 @@ def _community_report(first: Sequence[np.ndarray], second: Scored, lag: int) -> 
 
 
 def _names(members: Sequence[Sequence[str]]) -> list[str]:
-    """What the places of a member have in common, numbered."""
+    """The name of each member: the common part of its places, numbered."""
     roles = zip(*members, strict=True)
     return [f"{number}. {os.path.commonprefix(places).rstrip('/')}" for number, places in enumerate(roles, 1)]
 
 
 def _best(hits: np.ndarray, among: Sequence[int]) -> int:
-    """Index of the most hits, top-1 before top-5; the first of equal ones."""
+    """The index with the most top-1 hits, then top-5 hits; the first of equal ones."""
     return max(among, key=lambda index: tuple(hits[index]))
 
 
@@ -238,7 +238,7 @@ def _counts(scored: Scored) -> dict[str, int]:
 
 
 def _figures(scored: Scored, index: int) -> dict[str, dict[str, float]]:
-    """Top-1 and top-5 of hits `(.., 2)` at one index."""
+    """Top-1 and top-5 accuracy from hits `(.., 2)` at one index."""
     clips = [clip for clip, _ in scored]
     return {name: clip_estimate(clips, [hits[index, i] for _, hits in scored]) for i, name in enumerate(FIELDS)}
 
@@ -267,8 +267,8 @@ def weights_blocks(report: Mapping) -> list[Table]:
             for name, row in rows.items()
         ]
         note = (
-            f"{report['community']['bonus']:g} was added to the log-probability of the community's token, which comes "
-            f"{report['community']['lag']} tokens late; chosen and reported on other voices, as above."
+            f"{report['community']['bonus']:g} was added to the log-probability of the community's token, which is "
+            f"{report['community']['lag']} tokens late. It was chosen on one half of the voices, as above."
         )
         columns = ["language", "community: top-1", "without it", "with it", "gain", "voices", "tokens"]
         tables.append(Table("With the tokens of the community's quantizer", columns, lines, note))

@@ -8,7 +8,7 @@ def required(module: str, extra: str = "eval") -> ModuleType:
     """Import a module of a package of an extra.
 
     Raises:
-        ImportError: it is missing or broken; the message says what to type.
+        ImportError: it is missing or broken; the message has the command to install it.
     """
     try:
         return importlib.import_module(module)

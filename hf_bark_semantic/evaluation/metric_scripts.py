@@ -1,7 +1,7 @@
-"""The scripts in `metrics/`, which `evaluate.load` loads: where they are, and what they share.
+"""Helpers for the scripts in `metrics/`, which `evaluate.load` loads.
 
 metric_path    the folder of a metric by its name
-metric_info    what a script tells `evaluate` about itself; the types of inputs are above
+metric_info    the `MetricInfo` of a script; the types of inputs are above
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ WAVEFORM = EMBEDDING = Sequence(Value("float32"))
 
 
 def metric_path(name: str) -> Path:
-    """Where a metric is that `evaluate.load(str(metric_path(name)))` loads, without a network.
+    """The folder of a metric, for `evaluate.load(str(metric_path(name)))`, which needs no network.
 
     Raises:
         ValueError: there is no such metric; the message lists them.

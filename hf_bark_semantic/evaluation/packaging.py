@@ -1,4 +1,4 @@
-"""A trained encoder with its measured accuracy as the folder that is published: float16 weights, figures and card."""
+"""Make the folder of an encoder that is published: float16 weights, measured accuracy and model card."""
 
 import os
 import re
@@ -25,9 +25,9 @@ KINDS = {  # in the order of the card's table
     "preset_enhanced": "the presets, enhanced",
     "prompt": "voice prompts (many languages)",
 }
-ABSOLUTE = re.compile(r"(?<![\w./~-])[/~]\S*/")  # the folder of a path
+ABSOLUTE = re.compile(r"(?<![\w./~-])[/~]\S*/")  # the folder part of a path
 WHISPER_OF_WIDTH = {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"}
-OWN_CORPUS = "bark_artefacts"  # of `prepare_bark_artefacts`, whose sources the card of the packaged encoder names
+OWN_CORPUS = "bark_artefacts"  # from `prepare_bark_artefacts`; the packaged encoder's card names its sources
 TRAINING_DATA = """\
 Real Bark artefacts (MIT): {pairs} clips of Bark audio with their tokens and codes (rsxdalv/bark-speaker-directory,
 JonathanFly/bark){presets}, {prompts} voice prompts with tokens and codes but no audio (suno-ai/bark and
@@ -50,20 +50,20 @@ encode = pipeline("audio-to-bark-semantic", model="the name of this repository",
 def package_encoder(
     run: Path, scores: Mapping, output: Path, *, remote_code: bool = True, license_id: str | None = None
 ) -> str:
-    """Write the folder of an encoder for the Hub. On an error nothing is written.
+    """Write the folder of an encoder for the Hub. On an error, nothing is written.
 
     Args:
         run (`Path`): the folder of a training without a held-out fold.
-        scores (`dict`): what `evaluate_encoder` measured over the folds; its temperatures become the config's.
+        scores (`dict`): the results of `evaluate_encoder` for all folds; their temperatures are set in the config.
         output (`Path`): the folder to write.
-        remote_code (`bool`): put the code of the model beside its weights: see [`add_code`].
+        remote_code (`bool`): add the code of the model: see [`add_code`].
         license_id (`str`, *optional*): for the card, such as "mit".
 
     Returns:
-        `str`: the accuracy in one sentence, which `bark-semantic encode` prints.
+        `str`: a sentence with the accuracy, which `bark-semantic encode` prints.
 
     Raises:
-        ValueError: the run is unfinished or held a fold out, or the scores are not those of clips with known tokens.
+        ValueError: the run is unfinished or held a fold out, or the scores have no table of accuracies.
     """
     if not (run / "training.json").is_file():
         raise ValueError(f"{run} has no training.json: name the folder of a finished train_encoder.")
@@ -77,14 +77,14 @@ def package_encoder(
     line = accuracy_line(scores["table"])
     model = BarkSemanticEncoderModel.from_pretrained(run)
     processor = BarkSemanticEncoderProcessor.from_pretrained(run)
-    model.config.input_level_db = scores["input_level_db"]  # the encoder as it was measured
+    model.config.input_level_db = scores["input_level_db"]  # as in the measurement
     own = model.config.temperatures or {}
     fitted = {kind: row["temperature"] for kind, row in scores.get("calibration", {}).items() if "temperature" in row}
     if fitted:
         model.config.temperatures = {**own, **{kind: own.get(kind, 1.0) * fitted[kind] for kind in fitted}}
     with _unfinished(output) as folder:
         model.half().save_pretrained(folder)
-        config_file = folder / "config.json"  # stored in half the space, but computed with in float32 unless asked
+        config_file = folder / "config.json"  # weights are stored in float16, but load in float32 by default
         config_file.write_text(config_file.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
         processor.save_pretrained(folder)
         kept = {name: value for name, value in scores.items() if name not in ("clips", "made")}
@@ -106,13 +106,13 @@ def package_encoder(
 
 
 def _published(made: Mapping) -> dict:
-    """Command, date and commit of a measurement, without the folders of the machine."""
+    """Command, date and commit of a measurement, without local folders."""
     return {"command": ABSOLUTE.sub("", made["command"]), "date": made["date"], "commit": made["commit"]}
 
 
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
-    """An empty folder beside the one to write, with always the same name, so that none stays behind after a kill."""
+    """An empty folder beside `output`; its name is fixed, so that the next run removes what a killed one left."""
     folder = output.parent / f".{output.resolve().name}.unfinished"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -123,7 +123,7 @@ def _unfinished(output: Path) -> Iterator[Path]:
 
 
 def accuracy_line(table: Mapping) -> str:
-    """The accuracy on the clips that have the most tokens, read from audio if any were, in one sentence."""
+    """A sentence with the accuracy on the kind of clips with the most tokens, from audio if possible."""
     name = max(table, key=lambda name: (name.endswith(", audio"), table[name]["tokens"]))
     (kind, inputs), row = name.rsplit(", ", 1), table[name]
     return (
@@ -144,7 +144,7 @@ def encoder_card(
     license_id: str | None = None,
     remote_code: bool = True,
 ) -> str:
-    """The model card; the table and the metadata hold the measured accuracy."""
+    """The model card, with the measured accuracy in a table and in the metadata."""
     table, clips = scores["table"], record["clips"]
     seeds = max(len(row.get("top_1_of_seeds", [1])) for row in table.values())
     own = record.get("corpus", OWN_CORPUS) == OWN_CORPUS and {"pair", "prompt"} <= clips.keys()
@@ -194,7 +194,7 @@ def parts_in_words(model: BarkSemanticEncoderModel, *, own: bool) -> str:
 
 
 def measured_in_words(scores: Mapping, seeds: str) -> str:
-    """On which clips an encoder was measured."""
+    """A description of the clips on which an encoder was measured."""
     folds, num_folds = scores.get("folds"), scores.get("num_folds", NUM_FOLDS)
     if folds == []:
         return (
@@ -211,7 +211,7 @@ def measured_in_words(scores: Mapping, seeds: str) -> str:
 
 
 def artefacts_in_words(clips: Mapping[str, int]) -> str:
-    """What the packaged encoder was trained on, and where it is from."""
+    """A description of the packaged encoder's training data and its origin."""
     sweep, presets, recordings = (clips.get(name, 0) for name in ("sweep", "preset", "recording"))
     return TRAINING_DATA.format(
         pairs=clips["pair"],
@@ -223,14 +223,14 @@ def artefacts_in_words(clips: Mapping[str, int]) -> str:
 
 
 def corpus_in_words(record: Mapping) -> str:
-    """The corpus of a training, with its clips by source."""
+    """A description of a training corpus, with its clips by source."""
     corpus = f"The corpus `{record['corpus']}`" if "corpus" in record else "A corpus whose name was not recorded"
     counts = ", ".join(f"{count:,} of the source `{source}`" for source, count in record.get("clips", {}).items())
     return f"{corpus}: clips {counts or 'read as a stream'}. Config: `{record['config']}`, {record['steps']:,} steps."
 
 
 def calibration_sentence(calibration: Mapping) -> str:
-    """The calibration of the confidence, in one sentence."""
+    """A sentence on the calibration of the confidence."""
     if not calibration:
         return "The calibration of the confidence was not measured."
     errors = {inputs: row["errors"]["all"] for inputs, row in calibration.items()}
@@ -249,12 +249,12 @@ def accuracy_of_kinds(table: Mapping) -> str:
 
 
 def _place(kind: str, order: list[str]) -> int:
-    """Kinds of other corpora stand behind ours, in the order in which they were measured."""
+    """A sort key: kinds of `KINDS` first, then others in the order of the measurement."""
     return order.index(kind) if kind in order else len(order)
 
 
 def accuracy_by_language(scores: Mapping) -> str:
-    """What `evaluate_encoder` measured on Suno's presets, as a table in Markdown with its note."""
+    """The accuracy on Suno's presets by language, as a table in Markdown with a note."""
     if "presets" not in scores:
         return ""
     table = preset_table(scores["presets"])

@@ -1,12 +1,12 @@
-"""Accuracy on Suno's presets in every language, and that of the community's quantizer on the same clips.
+"""Accuracy on Suno's presets in every language, beside the community's quantizer on the same clips.
 
-    preset_report     scores of encoders, and the community's tokens -> figures by language, as JSON
+    preset_report     figures by language, for JSON
     preset_blocks     the same as a table and a plot
-    community_tokens  the community's tokens of a clip, moved by a lag
-    best_lag          at which most of them are right
+    community_tokens  the community's tokens of a clip, shifted by a lag
+    best_lag          the lag at which most of them are correct
 
-The community's HuBERT quantizer was trained on English. It read the enhanced rendering, so encoders are compared with
-it on that one. It read the file late by 50 ms, which are 2.5 tokens: the best of a few lags is chosen for all clips.
+The community's HuBERT quantizer was trained on English. Its tokens are from the enhanced renderings, so the comparison
+uses those. These files were delayed by 50 ms, which is 2.5 tokens: the best of a few lags is chosen for all clips.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from .tokens import ClipScore
 
 LAGS = range(5)  # tokens
 ALL = "all"
-RENDERINGS = {"preset": "plain", "preset_enhanced": "enhanced"}  # by their source in the corpus
+RENDERINGS = {"preset": "plain", "preset_enhanced": "enhanced"}  # by source in the corpus
 COLUMNS = {
     **{f"{name}_{field}": f"{name}: {words}" for name in RENDERINGS.values() for field, words in FIELDS.items()},
     "community": "community: top-1",
@@ -34,15 +34,14 @@ def preset_report(scores: Iterable[ClipScore], clips: Sequence[Clip]) -> dict | 
     """Figures by language with 95 % intervals, by bootstrap over voices.
 
     Args:
-        scores (iterable of `ClipScore`): of encoders; without any, the report is of the community's quantizer alone.
-        clips (sequence of `Clip`): the whole corpus. Clips that are in no fold do not count.
+        scores (iterable of `ClipScore`): scores of encoders; may be empty.
+        clips (sequence of `Clip`): the whole corpus. Clips that are in no fold are ignored.
 
     Returns:
-        `dict`: `lag` in tokens, and `languages`, each with the number of its `clips`, voices (`groups`) and `tokens`
-            (of one rendering), and of the `compared_clips`; with `plain_top_1`, `plain_top_5`, `enhanced_top_1` and
-            `enhanced_top_5`; and with `community`, `community_lag_0` and `difference` (`enhanced_top_1` minus
-            `community`, on the same clips). `None` where there are neither scores of presets nor tokens of the
-            community.
+        `dict`: `lag` in tokens, and `languages`, each with the numbers of `clips`, voices (`groups`), `tokens` (of one
+            rendering) and `compared_clips`; with `plain_top_1`, `plain_top_5`, `enhanced_top_1` and `enhanced_top_5`;
+            and with `community`, `community_lag_0` and `difference` (`enhanced_top_1` minus `community`, on the same
+            clips). `None` if there are neither scores for presets nor tokens of the community.
     """
     presets = {clip.id: clip for clip in clips if clip.source in RENDERINGS and clip.in_folds}
     scored = [(presets[score.id], score) for score in scores if score.id in presets and score.inputs == "audio"]
@@ -61,19 +60,19 @@ def preset_report(scores: Iterable[ClipScore], clips: Sequence[Clip]) -> dict | 
 
 
 def best_lag(clips: Sequence[Clip]) -> int:
-    """By how many tokens the community's tokens are late: the one of `LAGS` at which most of all clips' are right."""
+    """The delay of the community's tokens: the one of `LAGS` at which most tokens of all clips are correct."""
     read = [clip for clip in clips if clip.community_tokens is not None]
     return max(LAGS, key=lambda lag: sum(community_hits(clip, lag) for clip in read))
 
 
 def community_tokens(clip: Clip, lag: int) -> np.ndarray:
-    """The community's tokens of a clip, `(num_tokens,)`, if they are `lag` too late; -1 beyond their end."""
+    """The community's tokens of a clip, `(num_tokens,)`, shifted by `lag`; -1 beyond their end."""
     moved = clip.community_tokens[lag:][: clip.num_tokens]
     return np.pad(moved, (0, clip.num_tokens - len(moved)), constant_values=-1)
 
 
 def community_hits(clip: Clip, lag: int) -> int:
-    """How many of [`community_tokens`] are right."""
+    """The number of correct [`community_tokens`]."""
     return int((community_tokens(clip, lag) == clip.semantic_tokens).sum())
 
 
@@ -100,7 +99,7 @@ def _figures(scored: Sequence[tuple[Clip, ClipScore]], read: Sequence[Clip], lag
 
 
 def clip_estimate(clips: Sequence[Clip], hits: Sequence[int]) -> dict[str, float]:
-    """The share of the clips' tokens that were hit, with its interval by bootstrap over voices."""
+    """The share of correct tokens, with its interval by bootstrap over voices."""
     tokens, voices = [clip.num_tokens for clip in clips], [clip.voice for clip in clips]
     return interval(ratio_estimate(hits, tokens, groups=voices))
 
@@ -110,7 +109,7 @@ def interval(figure: Estimate | PairedDifference) -> dict[str, float]:
 
 
 def preset_blocks(report: Mapping) -> list[Table | IntervalPlot]:
-    """The figures of [`preset_report`] as a table, which model cards have, and a plot of the differences."""
+    """The figures of [`preset_report`] as a table, also for model cards, and a plot of the differences."""
     rows = report["languages"].items()
     points = [(language, as_estimate(row, "difference")) for language, row in rows if "difference" in row]
     plot = IntervalPlot("Top-1 on the enhanced presets: the encoder minus the community's quantizer", points, True)
@@ -118,7 +117,7 @@ def preset_blocks(report: Mapping) -> list[Table | IntervalPlot]:
 
 
 def preset_table(report: Mapping) -> Table:
-    """A row for each language and one for all of them; without the columns that no language has a figure for."""
+    """A table with a row for each language and one for all; columns without figures are left out."""
     rows = report["languages"]
     columns = {name: words for name, words in COLUMNS.items() if any(name in row for row in rows.values())}
     lines = []

@@ -1,7 +1,7 @@
-"""The files that an evaluation writes; they can be read, checked and passed on without the machine that made them.
+"""The files that an evaluation writes.
 
-write_results       summary.json, trials.parquet, report.html and model_card_rows.md in one folder
-required_packages   checks, before hours of work, that they can be written
+write_results       write summary.json, trials.parquet, report.html and model_card_rows.md to one folder
+required_packages   check in advance that they can be written
 how_made            the command, seeds, date, commit and package versions
 """
 
@@ -22,7 +22,7 @@ from ..publishing import markdown_table
 from .extras import required
 from .report_page import IntervalPlot, Table, Text, render_report
 
-CHECKOUT = Path(__file__).parents[2]  # where this package is not installed
+CHECKOUT = Path(__file__).parents[2]  # the repository, for a package that runs from its source
 NEEDED = ("matplotlib.image", "pyarrow.parquet", "rapidfuzz")
 PACKAGES = (
     "hf_bark_semantic", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "numpy", "soundfile",
@@ -34,24 +34,23 @@ def required_packages() -> None:
     """Check that reports can be written.
 
     Raises:
-        ImportError: a package of the extra `eval` is missing; the message says what to type.
+        ImportError: a package of the extra `eval` is missing; the message has the command to install it.
     """
     for package in NEEDED:
         required(package)
 
 
 def how_made(program: str, arguments: Sequence[str] | None, *, seeds: Mapping[str, Any]) -> dict[str, Any]:
-    """Where results come from.
+    """The origin of results.
 
     Args:
-        program (`str`): what Python runs: `"training/studies/check_metrics.py"`, or `"-m"` and a module.
-        arguments (sequence of `str`, *optional*): of the program; by default those of this process.
-        seeds (`dict`): every seed by what it seeds.
+        program (`str`): Python's argument: `"training/studies/check_metrics.py"`, or `"-m"` and a module.
+        arguments (sequence of `str`, *optional*): arguments of the program; by default, those of this process.
+        seeds (`dict`): every seed by its purpose.
 
     Returns:
-        `dict`: `command`, `seeds`, `date` (UTC), `commit` (of this package's checkout, which ends in "-dirty" where
-            files of it were changed; `None` for an installed package), `python`, `platform`, and `packages` with their
-            versions.
+        `dict`: `command`, `seeds`, `date` (UTC), `commit` (of this package's checkout; it ends in "-dirty" if files
+            were changed, and is `None` for an installed package), `python`, `platform`, and `packages` with versions.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     made = {"command": f"python {program} {shlex.join(arguments)}", "seeds": dict(seeds)}
@@ -91,11 +90,11 @@ def write_results(
 
     Args:
         folder (`Path`): made if it is missing.
-        title (`str`): of the report.
+        title (`str`): title of the report.
         made (`dict`): from [`how_made`].
-        summary (`dict`): JSON-ready; summary.json holds it with `made`.
-        trials (sequence of `dict`): one per trial or clip, flat; the rows of trials.parquet.
-        blocks (iterable of `Text`, `Table` and `IntervalPlot`): the report.
+        summary (`dict`): JSON-serializable; summary.json contains it and `made`.
+        trials (sequence of `dict`): the rows of trials.parquet, flat, one per trial or clip.
+        blocks (iterable of `Text`, `Table` and `IntervalPlot`): contents of the report.
         cards (sequence of `Table`): the rows for model cards.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def write_trials(path: Path, trials: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a Parquet file; a row that lacks a column has null there."""
+    """Write rows to a Parquet file; missing columns of a row are null."""
     pyarrow, parquet = required("pyarrow"), required("pyarrow.parquet")
     columns = {name: [_valid(row.get(name)) for row in trials] for name in dict.fromkeys(n for r in trials for n in r)}
     with atomic_write(path, error_class=ValueError) as file:
@@ -119,12 +118,12 @@ def write_trials(path: Path, trials: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _valid(value: Any) -> Any:
-    """Text that UTF-8 can hold."""
+    """The value; text without characters that UTF-8 cannot represent."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def card_rows(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> str:
-    """A table in Markdown for model cards; what would end a cell or start a tag is escaped."""
+    """A table in Markdown for model cards; special characters are escaped."""
     escaped = [[_escaped(cell) for cell in row] for row in (columns, *rows)]
     return markdown_table(escaped[0], escaped[1:]) + "\n"
 

@@ -1,10 +1,10 @@
-"""The page of a report: blocks of text, tables, sounds and plots -> one HTML file that needs no other.
+"""The page of a report: text, tables, audio and plots in one self-contained HTML file.
 
-    render_report                         blocks -> the page
-    Text, Table, IntervalPlot, Sound      what blocks are made of
+    render_report                         render blocks to HTML
+    Text, Table, IntervalPlot, Sound      the blocks, and audio in table cells
 
-Sounds are FLAC and pictures PNG, both in the file itself; plots are SVG. Texts and names from data are escaped, and
-the page forbids itself to load or to run anything. Its template is report.html.jinja.
+Audio (FLAC) and pictures (PNG) are embedded in the file; plots are SVG. Texts and names from data are escaped, and the
+content security policy of the page blocks scripts and external files. Its template is report.html.jinja.
 """
 
 import base64
@@ -25,10 +25,10 @@ from ..audio import AudioError, load_audio
 from ..configuration_bark_semantic import CODEC_SAMPLING_RATE
 from .extras import required
 
-MAX_SOUNDS = 40  # in one report; a second of speech takes about 40 kB
+MAX_SOUNDS = 40  # per report; a second of speech takes about 40 kB
 MAX_SOUND_S = 15.0
-MAX_ROWS = 200  # of a table
-NUM_MELS, HOP_S, SHOWN_DB = 64, 0.02, 70.0  # of the spectrograms
+MAX_ROWS = 200  # per table
+NUM_MELS, HOP_S, SHOWN_DB = 64, 0.02, 70.0  # spectrograms
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 
 
@@ -53,11 +53,11 @@ class Sound:
     """A table cell with a player and a spectrogram.
 
     Args:
-        source (`Path` or `np.ndarray` of shape `(num_samples,)`): the sound. Where a file cannot be read, the cell
-            says why.
-        caption (`str`): below it.
+        source (`Path` or `np.ndarray` of shape `(num_samples,)`): the audio. If a file cannot be read, the cell shows
+            the reason.
+        caption (`str`): text below the player.
         sampling_rate (`int`): in Hz; files are resampled to it.
-        start_s (`float`), seconds (`float`, *optional*): the part of it that is played; at most 15 s.
+        start_s (`float`), seconds (`float`, *optional*): the part that is played; at most 15 s.
     """
 
     source: Path | np.ndarray
@@ -69,7 +69,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts and sounds, the most important ones first: the page has the first `max_rows`, and says so."""
+    """Rows of text and audio, the most important ones first; the page shows at most `max_rows` and their number."""
 
     title: str
     columns: Sequence[str]
@@ -80,7 +80,7 @@ class Table:
 
 @dataclass(frozen=True)
 class IntervalPlot:
-    """Figures with their intervals, one below the other: `(label, Estimate or PairedDifference)`."""
+    """A plot of figures with intervals: rows of `(label, Estimate or PairedDifference)`."""
 
     title: str
     rows: Sequence[tuple[str, Interval]]
@@ -98,12 +98,12 @@ def render_report(
     """Render a report.
 
     Args:
-        title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): its heading and its blocks.
+        title (`str`), blocks (iterable of `Text`, `Table` and `IntervalPlot`): heading and contents.
         made (`dict`): from [`how_made`].
-        max_sounds (`int`): the file contains this number of sounds, the first ones; of the others only the captions.
+        max_sounds (`int`): number of recordings in the file; of further ones, only the captions are shown.
 
     Returns:
-        `str`: one HTML file without anything outside of it.
+        `str`: a self-contained HTML file.
     """
     blocks = list(blocks)
     cells = [cell for block in blocks if isinstance(block, Table) for row in _shown(block) for cell in row]
@@ -111,7 +111,7 @@ def render_report(
     players = {id(sound): _player(sound) for sound in sounds[:max_sounds]}
     views = [_view(block, players) for block in blocks]
     note = (
-        f"{len(players)} of {len(sounds)} sounds are in this file (at most {max_sounds}, {MAX_SOUND_S:g} s of each)."
+        f"{len(players)} of {len(sounds)} recordings are in this file (at most {max_sounds}, {MAX_SOUND_S:g} s each)."
     )
     page = _template().render(title=title, blocks=views, made=made, sounds=note if sounds else "")
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", page)
@@ -122,7 +122,7 @@ def _shown(table: Table) -> Sequence[Sequence[str | Sound | None]]:
 
 
 def _view(block: Text | Table | IntervalPlot, players: Mapping[int, dict]) -> dict[str, Any]:
-    """What the template shows of a block."""
+    """The values of a block for the template."""
     if isinstance(block, Text):
         return {"kind": "text", "title": block.title, "text": block.text}
     if isinstance(block, IntervalPlot):
@@ -140,7 +140,7 @@ def _cell(cell: str | Sound | None, players: Mapping[int, dict]) -> dict[str, An
 
 
 def _player(sound: Sound) -> dict[str, str]:
-    """FLAC and spectrogram of a sound in base64, or why there is none."""
+    """FLAC and spectrogram in base64, or the reason why there are none."""
     rate = sound.sampling_rate
     try:
         waveform = load_audio(sound.source, rate) if isinstance(sound.source, Path) else np.asarray(sound.source)
@@ -151,7 +151,7 @@ def _player(sound: Sound) -> dict[str, str]:
     if not len(waveform) or not np.isfinite(waveform).all():
         return {"missing": "no sound"}
     peak = float(np.abs(waveform).max())
-    quieter = f"played at 1/{peak:.2f} of its level, which clips" if peak > 1 else ""
+    quieter = f"played at 1/{peak:.2f} of its level, to avoid clipping" if peak > 1 else ""
     waveform = waveform / max(peak, 1.0)
     file = io.BytesIO()
     soundfile.write(file, waveform, rate, format="FLAC", subtype="PCM_16")
@@ -186,7 +186,7 @@ def spectrogram_png(waveform: np.ndarray, sampling_rate: int) -> io.BytesIO:
     return file
 
 
-_LEFT, _WIDTH, _ROW = 260, 560, 24  # of a plot, in its own units
+_LEFT, _WIDTH, _ROW = 260, 560, 24  # plot geometry, in SVG units
 
 
 def _plot(block: IntervalPlot) -> dict[str, Any]:

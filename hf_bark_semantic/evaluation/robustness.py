@@ -1,7 +1,7 @@
-"""Tokens of human speech, whose true tokens are unknown: how close to Bark's, and how stable when the audio changes.
+"""Tokens of human speech, whose true tokens are unknown: similarity to Bark's, and stability against audio changes.
 
-human_changes     noise, a room, a change of level, resampling
-human_report      frequencies of the tokens, and how many of them stay under each change
+human_changes     noise, reverberation, changes of level, resampling
+human_report      token frequencies, and the share of tokens that each change leaves the same
 human_blocks      the same as tables and plots of a report
 """
 
@@ -28,7 +28,7 @@ def human_changes(folder: Path | None = None) -> dict[str, Change]:
     """Changes of a 16 kHz waveform `(num_samples,)`, by name.
 
     Args:
-        folder (`Path`, *optional*): with recordings of noise in `noise/` and room impulse responses in `RIRs/`.
+        folder (`Path`, *optional*): contains recordings of noise in `noise/` and room impulse responses in `RIRs/`.
     """
 
     def resampled(waveform, rate):
@@ -63,17 +63,17 @@ def human_report(
     changes: Mapping[str, Change],
     seconds: float = 10.0,
 ) -> tuple[dict, list[dict]]:
-    """Encode recordings as they are and under every change.
+    """Encode recordings, with and without each change.
 
     Args:
-        model ([`BarkSemanticEncoderModel`]): in evaluation mode.
+        model ([`BarkSemanticEncoderModel`]): an encoder in evaluation mode.
         files (sequence of `Path`): the recordings.
-        reference (`np.ndarray` of shape `(num_tokens,)`): tokens that Bark made, whose frequencies are compared.
-        changes (`dict`): of [`human_changes`].
-        seconds (`float`): the part of each recording that is read.
+        reference (`np.ndarray` of shape `(num_tokens,)`): tokens from Bark, to compare frequencies with.
+        changes (`dict`): from [`human_changes`].
+        seconds (`float`): the duration that is read from each recording.
 
     Returns:
-        The figures, JSON-ready, and a row for each recording and change.
+        The figures, JSON-serializable, and a row for each recording and change.
     """
     waveforms = [load_audio(file)[: int(seconds * SAMPLING_RATE)] for file in files]
     unchanged = _encode(model, waveforms)
@@ -113,7 +113,7 @@ def human_blocks(report: Mapping, trials: Sequence[Mapping]) -> list[Table | Int
     """Tables and plots of [`human_report`]; the first is the one for model cards."""
     intervals = {name: Estimate(**interval) for name, interval in report["agreement_intervals"].items()}
     shown = [[name, f"{i.value:.1%} [{i.low:.1%}, {i.high:.1%}]", str(i.count)] for name, i in intervals.items()]
-    note = "Share of tokens that stay as they are when the recording is changed; intervals over recordings."
+    note = "Share of tokens that stay the same when the recording is changed; intervals over recordings."
     facts = [
         [name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else f"{value:,}"]
         for name, value in report.items()

@@ -1,12 +1,12 @@
-"""Two sequences, of words, letters or semantic tokens: where they differ, how often, and what they repeat.
+"""Measures of sequences of words, letters or semantic tokens: errors, repetition and use of the vocabulary.
 
-error_counts       the fewest edits that make one sequence of the other, and their rate: the word or unit error rate
-word_errors        of two texts, after normalize_text
-letter_errors
-normalize_text     case, punctuation, contractions and numbers as one way of writing: "3-71" is "three seven one"
-repetition_share   how much of a sequence was there before
-run_lengths        how long a token stays
-codebook_usage     how many tokens are used, and how evenly
+error_counts       edit distance of two sequences, for word and unit error rates
+word_errors        word errors of two texts, after normalize_text
+letter_errors      letter errors of two texts, after normalize_text
+normalize_text     unify case, punctuation, contractions and numbers: "3-71" becomes "three seven one"
+repetition_share   share of repeated n-grams
+run_lengths        lengths of runs of one token
+codebook_usage     number of used tokens, and entropy
 """
 
 import re
@@ -36,7 +36,7 @@ _SPELLINGS = {
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Edits between a reference and what was said or read instead."""
+    """Edits from a reference to a hypothesis."""
 
     substitutions: int
     deletions: int
@@ -49,14 +49,14 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per unit of the reference; above 1 where much was inserted, 0 for two empty sequences."""
+        """Errors per unit of the reference; insertions can raise it above 1, and it is 0 for two empty sequences."""
         if not self.num_reference:
             return float(self.insertions > 0)
         return self.errors / self.num_reference
 
 
 def error_counts(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> ErrorCounts:
-    """Count the fewest edits between two sequences; of several ways with as few, one is counted.
+    """Count the fewest edits between two sequences.
 
     Args:
         reference, hypothesis (sequences): words, letters, or arrays of token ids of shape `(num_tokens,)`.
@@ -80,11 +80,11 @@ def letter_errors(reference: str, hypothesis: str) -> ErrorCounts:
 
 
 def normalize_text(text: str) -> str:
-    """Write a text as every other transcript of the same words: lower case, no punctuation, numbers digit by digit.
+    """Normalize a text: lower case, no punctuation, numbers digit by digit.
 
     `"3-71"`, `"Three, 71!"` and `"three seven one"` become `"three seven one"`; `"12"` and `"twelve"` become
     `"one two"`, `"a hundred"` and `"100"` become `"one zero zero"`. English contractions are written out, a few
-    British spellings become American; other languages keep their letters. `[laughs]` and the like are left out.
+    British spellings become American; other languages keep their letters. Marks such as `[laughs]` are removed.
     """
     text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     text = re.sub(r"\[[^\]]*\]", " ", text)
@@ -105,7 +105,7 @@ def _is_part_of_word(letter: str) -> bool:
 
 
 def _numbers_to_digits(words: list[str]) -> list[str]:
-    """Numbers in figures and in words to single figures; `["twenty", "one"]` to `["2", "1"]`."""
+    """Replace numbers, in figures or words, by single digits: `["twenty", "one"]` becomes `["2", "1"]`."""
     result, i = [], 0
     while i < len(words):
         word, following = words[i], words[i + 1] if i + 1 < len(words) else ""
@@ -131,11 +131,11 @@ def _numbers_to_digits(words: list[str]) -> list[str]:
 
 
 def repetition_share(units: Sequence[Hashable], n: int = 4) -> float:
-    """Share of the runs of `n` units that were there before: near 0 for speech, near 1 for a stuck model.
+    """Share of n-grams that occurred before in the sequence: near 0 for speech, near 1 for a model in a loop.
 
     Args:
-        units (sequence): words of a transcript, or semantic tokens of shape `(num_tokens,)`. Of tokens, immediate
-            repetitions are taken out first (`run_lengths` counts those).
+        units (sequence): words of a transcript, or semantic tokens of shape `(num_tokens,)`. Runs of one token count
+            as one token (`run_lengths` measures runs).
         n (`int`): 4 for words, 8 or more for tokens.
     """
     units = list(units.tolist() if isinstance(units, np.ndarray) else units)
@@ -146,9 +146,9 @@ def repetition_share(units: Sequence[Hashable], n: int = 4) -> float:
 
 
 def run_lengths(tokens: np.ndarray) -> np.ndarray:
-    """How often each token follows itself, plus one: int64 `(num_runs,)` of tokens `(num_tokens,)`.
+    """Lengths of the runs of equal tokens: int64 `(num_runs,)` for tokens `(num_tokens,)`.
 
-    Bark's own average 1.40; `[7, 7, 7, 2]` gives `[3, 1]`.
+    `[7, 7, 7, 2]` gives `[3, 1]`. The mean for Bark's own tokens is 1.40.
     """
     tokens = np.asarray(tokens)
     starts = np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])[: len(tokens)])
@@ -160,9 +160,9 @@ class CodebookUsage:
     """How a set of tokens uses its vocabulary.
 
     Args:
-        used (`int`): distinct tokens.
-        share (`float`): of the vocabulary.
-        entropy_bits (`float`): of the frequencies; Bark's own tokens have 9.99.
+        used (`int`): number of distinct tokens.
+        share (`float`): their share of the vocabulary.
+        entropy_bits (`float`): entropy of the token frequencies; 9.99 for Bark's own tokens.
         perplexity (`float`): `2 ** entropy_bits`, the size of an evenly used vocabulary of that entropy.
     """
 
@@ -173,7 +173,7 @@ class CodebookUsage:
 
 
 def codebook_usage(tokens: np.ndarray, vocab_size: int) -> CodebookUsage:
-    """How many of `vocab_size` tokens occur in `tokens` `(num_tokens,)`, and how evenly.
+    """Measure the use of a vocabulary of size `vocab_size` by `tokens` `(num_tokens,)`.
 
     Raises:
         ValueError: no tokens, or ids outside of the vocabulary.

@@ -1,11 +1,11 @@
-"""Certainty of a figure: intervals, and tests whether two conditions differ.
+"""Confidence intervals, and tests whether two conditions differ.
 
-    ratio_estimate       a mean, a rate or a word error rate with its interval
+    ratio_estimate       a mean or a rate, such as the word error rate, with its interval
     paired_difference    two conditions on the same trials: difference, interval, p-value
-    holm                 p-values that allow for their number
+    holm                 p-values corrected for multiple comparisons
 
-Every figure of an evaluation is a ratio of sums: words wrong by words spoken, trials won by trials. Trials of one
-voice resemble each other, so whole groups (voices) are resampled and flipped, never single trials of them.
+Every figure of an evaluation is a ratio of sums, such as wrong words to spoken words. Trials of one voice are
+correlated, so whole groups (voices) are resampled and flipped, never single trials.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_EXACT_GROUPS = 12  # up to here all 2^n ways to swap groups are tried
+MAX_EXACT_GROUPS = 12  # up to this number, all 2^n sign flips are enumerated
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, the bounds of its interval, and how many trials of how many groups are behind it."""
+    """A figure, the bounds of its interval, and its numbers of trials and groups."""
 
     value: float
     low: float
@@ -27,13 +27,13 @@ class Estimate:
     groups: int
 
     def named(self, name: str) -> dict[str, float]:
-        """`{name, name_low, name_high}`, as metrics of `evaluate` give figures."""
+        """The result of a metric of `evaluate`: `{name, name_low, name_high}`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """First minus second condition, the bounds of its interval, and how likely chance alone makes it as large."""
+    """First minus second condition, the bounds of its interval, and the p-value."""
 
     value: float
     low: float
@@ -57,11 +57,12 @@ def ratio_estimate(
     Args:
         numerators (sequence of `float`): one per trial, such as word errors, or 0 and 1.
         denominators (sequence of `float`, *optional*): one per trial, such as words; 1 each by default, for a mean.
-        groups (sequence of `str`, *optional*): the voice of each trial. Trials of their own where all share one group.
-        samples (`int`), level (`float`), seed (`int`): of the bootstrap.
+        groups (sequence of `str`, *optional*): the voice of each trial. If there is one group only, trials are
+            resampled instead.
+        samples (`int`), level (`float`), seed (`int`): settings of the bootstrap.
 
     Raises:
-        ValueError: no trials, sequences of different lengths, or denominators that add up to nothing.
+        ValueError: no trials, sequences of different lengths, or denominators that add up to 0.
     """
     tops, bottoms, num_trials = _group_sums(numerators, denominators, groups)
     values = _resampled_ratios(tops, bottoms, samples, seed)
@@ -79,14 +80,14 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> PairedDifference:
-    """How much the first condition's figure exceeds the second's, on the same trials.
+    """The figure of the first condition minus that of the second, on the same trials.
 
-    The interval is that of [`ratio_estimate`]. The p-value is two-sided, from swapping the two conditions in whole
-    groups at random: all ways where there are at most 12 groups, else `samples` of them.
+    The interval is as in [`ratio_estimate`]. The two-sided p-value is from a sign-flip test that swaps the conditions
+    of whole groups: in all ways for at most 12 groups, otherwise in `samples` random ways.
 
     Args:
         first, second (sequences of `float`): one per trial, the same trials in the same order.
-        denominators (sequence of `float`, *optional*): of both, such as the words of the trial's text.
+        denominators (sequence of `float`, *optional*): for both, such as the number of words in the trial's text.
         groups, samples, level, seed: as in [`ratio_estimate`].
 
     Raises:
@@ -103,7 +104,7 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment: the smallest of n p-values times n, the next times n - 1, ..., never falling, at most 1."""
+    """Holm's correction: the smallest of n p-values times n, the next times n - 1, ..., monotonic, at most 1."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
@@ -112,7 +113,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _group_sums(numerators, denominators, groups) -> tuple[np.ndarray, np.ndarray, int]:
-    """Numerators and denominators added up by group, `(num_groups,)` each, and the number of trials."""
+    """The sums of numerators and denominators by group, `(num_groups,)` each, and the number of trials."""
     tops = np.asarray(numerators, float)
     bottoms = np.ones(len(tops)) if denominators is None else np.asarray(denominators, float)
     names = list(range(len(tops))) if groups is None else list(groups)
@@ -133,7 +134,7 @@ def _group_sums(numerators, denominators, groups) -> tuple[np.ndarray, np.ndarra
 
 
 def _resampled_ratios(tops: np.ndarray, bottoms: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """The ratio under resampling of groups, `(samples,)`; draws without any denominator are left out."""
+    """The ratio for each resampling of groups, `(samples,)`; draws with denominators of 0 are left out."""
     num_groups = len(tops)
     draws = np.random.default_rng(seed).multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=samples)
     bottoms = draws @ bottoms  # draws: (samples, num_groups)

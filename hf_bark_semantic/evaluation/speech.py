@@ -1,11 +1,11 @@
-"""Measures of speech from waveforms and speaker embeddings; the models that make transcripts are in judges.py.
+"""Measures of speech from waveforms and speaker embeddings; recognizers and embedding models are in judges.py.
 
-    of two recordings of one utterance    pitch_comparison, energy_correlation, mel_cepstral_distortion, pesq, stoi
-    of speaker embeddings                 cosine_similarity, identify, equal_error_rate
-    of one recording                      silence, drift, pitch_track
+    two recordings of one utterance    pitch_comparison, energy_correlation, mel_cepstral_distortion, pesq, stoi
+    speaker embeddings                 cosine_similarity, identify, equal_error_rate
+    one recording                      silence, drift, pitch_track
 
-Waveforms are float32 of shape `(num_samples,)`. Where two are compared and not `aligned`, they may differ in tempo:
-they are brought together by dynamic time warping of their mel cepstra.
+Waveforms are float32 of shape `(num_samples,)`. Two recordings with different tempo (`aligned=False`) are aligned by
+dynamic time warping of their mel cepstra.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from .extras import required
 
 HOP_S = 0.01
 NUM_MELS, NUM_CEPSTRA = 80, 13
-FLOOR_DB = -60.0  # below the loudest frame; quieter frames count as silence
+FLOOR_DB = -60.0  # relative to the loudest frame; quieter frames count as silence
 MIN_PITCH_HZ, MAX_PITCH_HZ = 60.0, 500.0
 APERIODICITY = 0.2  # YIN's threshold; de Cheveigne and Kawahara 2002 use 0.1 to 0.2
 MIN_VOICED_FRAMES = 10
@@ -28,7 +28,7 @@ PAUSE_DB = 30.0
 
 
 def cosine_similarity(first: np.ndarray, second: np.ndarray) -> float:
-    """Cosine of the angle between two embeddings of shape `(size,)`, in [-1, 1]; 0 where one of them is zero."""
+    """Cosine similarity of two embeddings of shape `(size,)`, in [-1, 1]; 0 if one of them is zero."""
     first, second = np.asarray(first, float), np.asarray(second, float)
     norms = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norms) if norms else 0.0
@@ -36,13 +36,13 @@ def cosine_similarity(first: np.ndarray, second: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Identification:
-    """How a voice fares against others.
+    """The result of a speaker identification.
 
     Args:
-        rank (`int`): of the target among target and distractors; 1 is the nearest. Ties count against it.
-        similarity (`float`): cosine to the target.
-        best_distractor (`float`): highest cosine to a distractor.
-        mean_distractor (`float`): mean cosine to them.
+        rank (`int`): rank of the target among all candidates; 1 is the nearest. Ties count against the target.
+        similarity (`float`): cosine similarity to the target.
+        best_distractor (`float`): highest cosine similarity to a distractor.
+        mean_distractor (`float`): mean cosine similarity to the distractors.
     """
 
     rank: int
@@ -56,18 +56,18 @@ class Identification:
 
 
 def identify(embedding: np.ndarray, target: np.ndarray, distractors: Sequence[np.ndarray]) -> Identification:
-    """Whose voice is it? N-way identification with `N - 1` distractors.
+    """Identify a speaker among N candidates: the target and `N - 1` distractors.
 
     Args:
-        embedding (`np.ndarray` of shape `(size,)`): of the speech in question.
-        target (`np.ndarray` of shape `(size,)`): of the voice that it should have.
-        distractors (sequence of `np.ndarray` of shape `(size,)`): of other voices.
+        embedding (`np.ndarray` of shape `(size,)`): embedding of the speech.
+        target (`np.ndarray` of shape `(size,)`): embedding of the right voice.
+        distractors (sequence of `np.ndarray` of shape `(size,)`): embeddings of other voices.
 
     Raises:
         ValueError: there are no distractors.
     """
     if not len(distractors):
-        raise ValueError("There is no distractor, so every voice would win. Give at least one other voice.")
+        raise ValueError("There is no distractor; pass at least one other voice.")
     similarity = cosine_similarity(embedding, target)
     others = [cosine_similarity(embedding, other) for other in distractors]
     rank = 1 + sum(other >= similarity for other in others)
@@ -75,7 +75,7 @@ def identify(embedding: np.ndarray, target: np.ndarray, distractors: Sequence[np
 
 
 def equal_error_rate(same: Sequence[float], different: Sequence[float]) -> float:
-    """The rate at which a threshold rejects `same`-speaker similarities and accepts `different` ones alike."""
+    """The error rate where false rejections (`same`) and false acceptances (`different`) are equally frequent."""
     same, different = np.sort(same), np.sort(different)
     if not len(same) or not len(different):
         raise ValueError("The equal error rate needs similarities of same and of different speakers.")
@@ -93,8 +93,8 @@ def pitch_track(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
         waveform (`np.ndarray` of shape `(num_samples,)`), sampling_rate (`int`): any rate.
 
     Returns:
-        `np.ndarray`: Hz, float64 of shape `(num_frames,)` with `num_frames = num_samples // hop`; 0 where the voice is
-            silent or has no pitch between 60 and 500 Hz.
+        `np.ndarray`: Hz, float64 of shape `(num_frames,)` with `num_frames = num_samples // hop`; 0 for silence and
+            for frames without a pitch between 60 and 500 Hz.
     """
     hop, longest = round(HOP_S * sampling_rate), int(sampling_rate / MIN_PITCH_HZ)
     shortest, size = int(sampling_rate / MAX_PITCH_HZ), 2 * longest
@@ -116,7 +116,7 @@ def pitch_track(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def _pitch_of(normalized: np.ndarray, shortest: int, sampling_rate: int) -> float:
-    """The first dip below the threshold, refined by a parabola; 0 where there is none."""
+    """The pitch at the first minimum below the threshold, refined by a parabola; 0 without such a minimum."""
     lag = next(iter(np.flatnonzero(normalized[shortest:-1] < APERIODICITY)), None)
     if lag is None:
         return 0.0
@@ -130,11 +130,11 @@ def _pitch_of(normalized: np.ndarray, shortest: int, sampling_rate: int) -> floa
 
 @dataclass(frozen=True)
 class PitchComparison:
-    """How two melodies agree.
+    """The agreement of two pitch tracks.
 
     Args:
-        correlation (`float`, *optional*): of log F0 where both are voiced; `None` below 10 such frames.
-        distance_semitones (`float`, *optional*): root mean square there.
+        correlation (`float`, *optional*): correlation of log F0 where both are voiced; `None` below 10 such frames.
+        distance_semitones (`float`, *optional*): root mean square difference in the same frames.
         voicing_agreement (`float`): share of frames where both are voiced or neither is.
     """
 
@@ -149,8 +149,8 @@ def pitch_comparison(
     """Compare the fundamental frequencies of two recordings of one utterance.
 
     Args:
-        reference, other (`np.ndarray` of shape `(num_samples,)`): at `sampling_rate`.
-        aligned (`bool`): same tempo, as in a codec trip; the longer one is cut. Else they are warped.
+        reference, other (`np.ndarray` of shape `(num_samples,)`): waveforms at `sampling_rate`.
+        aligned (`bool`): both have the same tempo, as after a codec; the longer one is cut. Otherwise they are warped.
     """
     tracks = pitch_track(reference, sampling_rate), pitch_track(other, sampling_rate)
     first, second = _matched(tracks, reference, other, sampling_rate, aligned)
@@ -164,7 +164,7 @@ def pitch_comparison(
 
 
 def energy_correlation(reference: np.ndarray, other: np.ndarray, sampling_rate: int, *, aligned: bool = True) -> float:
-    """Correlation of the two levels in dB, every 10 ms, down to 60 dB below the loudest; arguments as above."""
+    """Correlation of the levels in dB, every 10 ms, with a floor of -60 dB; arguments as in [`pitch_comparison`]."""
     tracks = _levels(reference, sampling_rate), _levels(other, sampling_rate)
     return _correlation(*_matched(tracks, reference, other, sampling_rate, aligned))
 
@@ -172,13 +172,13 @@ def energy_correlation(reference: np.ndarray, other: np.ndarray, sampling_rate: 
 def mel_cepstral_distortion(
     reference: np.ndarray, other: np.ndarray, sampling_rate: int, *, aligned: bool = False
 ) -> float:
-    """Distance of two spectral envelopes in dB, whatever their gains: `10 / ln 10 * sqrt(2 * sum of squares)`.
+    """Distance of two spectral envelopes in dB, independent of gain: `10 / ln 10 * sqrt(2 * sum of squares)`.
 
-    The 13 cepstra come from 80 mel bands, not from a vocoder's envelope, so compare only figures of this function.
+    The 13 cepstra come from 80 mel bands, not from a vocoder's envelope, so compare only values of this function.
 
     Args:
         reference, other (`np.ndarray` of shape `(num_samples,)`): two recordings of one utterance.
-        aligned (`bool`): same tempo; else they are warped.
+        aligned (`bool`): both have the same tempo; otherwise they are warped.
     """
     tracks = mel_cepstra(reference, sampling_rate), mel_cepstra(other, sampling_rate)
     first, second = _matched(tracks, reference, other, sampling_rate, aligned)
@@ -189,7 +189,7 @@ def mel_cepstral_distortion(
 
 
 def mel_cepstra(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Cepstra 1 to 13 of the mel spectrum every 10 ms, `(num_samples // hop, 13)`: its shape without its level."""
+    """Cepstra 1 to 13 of the mel spectrum every 10 ms, `(num_samples // hop, 13)`; independent of the level."""
     hop, size = round(HOP_S * sampling_rate), round(0.025 * sampling_rate)
     frames = _frames(waveform, size, hop) * np.hanning(size)
     num_bins = 2 ** int(np.ceil(np.log2(size)))
@@ -203,10 +203,10 @@ def mel_cepstra(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def warping_path(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dynamic time warping: the cheapest way through two feature sequences `(num_frames, size)` of any lengths.
+    """Dynamic time warping: the path of lowest cost through two feature sequences `(num_frames, size)`.
 
     Returns:
-        Two int64 arrays `(path_length,)`: the frames of the first and of the second that belong together.
+        Two int64 arrays `(path_length,)`: the matching frames of the first and of the second sequence.
     """
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
     cost = np.sqrt(np.maximum(squares, 0))  # (num_frames of first, num_frames of second)
@@ -253,16 +253,16 @@ def stoi(reference: np.ndarray, other: np.ndarray, sampling_rate: int) -> float:
 
 @dataclass(frozen=True)
 class Silence:
-    """Share of a recording that is silent, in [0, 1], and its longest pause in seconds."""
+    """The share of silence in a recording, in [0, 1], and its longest pause in seconds."""
 
     share: float
     longest_s: float
 
 
 def silence(waveform: np.ndarray, sampling_rate: int) -> Silence:
-    """Measure the pauses of a recording, both ends included: what lies 30 dB below its loud parts.
+    """Measure the pauses of a recording, including both ends: parts that are 30 dB below its loud parts.
 
-    A recording below -80 dB of full scale is silent throughout.
+    A recording below -80 dB of full scale counts as silence.
     """
     levels = _levels(waveform, sampling_rate)
     if not len(levels) or np.abs(waveform).max() < SILENCE_PEAK:
@@ -275,13 +275,13 @@ def silence(waveform: np.ndarray, sampling_rate: int) -> Silence:
 
 @dataclass(frozen=True)
 class Drift:
-    """How the voice of a long recording moves.
+    """The drift of the voice in a long recording.
 
     Args:
-        times_s (`tuple[float, ...]`): middles of the windows.
-        similarities (`tuple[float, ...]`): of every window to the reference.
-        slope_per_minute (`float`): of a line through them; negative where the voice goes away.
-        end_minus_start (`float`): mean of the last third minus mean of the first.
+        times_s (`tuple[float, ...]`): centres of the windows.
+        similarities (`tuple[float, ...]`): similarity of every window to the reference.
+        slope_per_minute (`float`): slope of a line through them; negative if the voice drifts away.
+        end_minus_start (`float`): mean of the last third minus mean of the first third.
     """
 
     times_s: tuple[float, ...]
@@ -299,14 +299,14 @@ def drift(
     window_s: float = 4.0,
     hop_s: float = 2.0,
 ) -> Drift:
-    """Follow a voice through a long recording.
+    """Measure how a voice drifts through a long recording.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`), sampling_rate (`int`): at least three windows long.
-        embed: a speaker embedder, see scorers.py: 16 kHz waveform to embedding `(size,)`.
-        reference (`np.ndarray` of shape `(size,)`, *optional*): the voice that it should have; by default that of the
-            first window, which then is left out.
-        window_s (`float`), hop_s (`float`): what is embedded at once, and the step.
+        embed: a speaker embedder from judges.py: 16 kHz waveform to embedding `(size,)`.
+        reference (`np.ndarray` of shape `(size,)`, *optional*): embedding of the right voice; by default, that of the
+            first window, which is then left out.
+        window_s (`float`), hop_s (`float`): length and step of the windows.
 
     Raises:
         ValueError: the recording is too short.
@@ -331,7 +331,7 @@ def drift(
 
 
 def _matched(tracks, reference, other, sampling_rate, aligned) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the two tracks that belong together."""
+    """The matching rows of the two tracks."""
     first, second = tracks
     if aligned:
         length = min(len(first), len(second))
@@ -358,7 +358,7 @@ def _frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's, 0 where one of them is constant."""
+    """Pearson's correlation; 0 if one of the two is constant."""
     if len(first) < 2 or first.std() < 1e-9 or second.std() < 1e-9:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

@@ -1,14 +1,14 @@
 """Quality of an encoder's tokens: against the true tokens, by Bark's likelihood, and without true tokens.
 
-    score_clips, summarize      hits of an encoder on clips whose tokens are known
-    top_k_accuracy              the same for arrays
-    embedding_cosine            how near a wrong token lies to the right one in Bark's embeddings
-    semantic_likelihood         how likely Bark's text stage finds tokens, given the words
-    unigram_distance, agreement, front_end_agreement    without truth
+    score_clips, summarize      accuracy of an encoder on clips with known tokens
+    top_k_accuracy              accuracy of arrays
+    embedding_cosine            similarity of predicted and true tokens in Bark's embeddings
+    semantic_likelihood         likelihood of tokens under Bark's semantic model, given the text
+    unigram_distance, agreement, front_end_agreement    measures without true tokens
 
-Accuracy is free-running: each clip is encoded as a user would, and every token of the clip counts. Intervals come from
-a bootstrap over groups (voices), because tokens of one clip depend on each other. Sequences of other
-lengths than the truth's: sequences.py; speech: speech.py and judges.py.
+Accuracy is free-running: each clip is encoded as in use, and every token of the clip counts. Intervals come from a
+bootstrap over groups (voices), because tokens of one clip depend on each other. Sequences of different lengths are
+compared in sequences.py, speech in speech.py and judges.py.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,9 +35,9 @@ INPUTS = {
 
 @dataclass(frozen=True)
 class ClipScore:
-    """Hits of one clip, read one way, and what its confidence comes to (`calibration.py`).
+    """Hits of one clip for one kind of input, and statistics of its confidence (`calibration.py`).
 
-    `top_5` is `None` where the first guess alone is known.
+    `top_5` is `None` if only the top-1 prediction is known.
     """
 
     id: str
@@ -50,16 +50,16 @@ class ClipScore:
     statistics: ClipStatistics | None = None
 
     def as_row(self) -> dict:
-        """All but the statistics."""
+        """A row of all values but the statistics."""
         return {name: value for name, value in asdict(self).items() if name != "statistics"}
 
 
 def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[ClipScore]:
-    """Encode every clip in each way that clip and model allow (`INPUTS`), and count the hits.
+    """Encode every clip from each kind of input (`INPUTS`) that clip and model allow, and count the hits.
 
     Args:
-        model ([`BarkSemanticEncoderModel`]): in evaluation mode.
-        clips (`Iterable[Clip]`): with their true tokens.
+        model ([`BarkSemanticEncoderModel`]): an encoder in evaluation mode.
+        clips (`Iterable[Clip]`): clips with their true tokens.
         known_codebooks (`int`): use at most this number of codebooks.
     """
     scores = []
@@ -78,7 +78,7 @@ def score_clips(model, clips: Iterable[Clip], known_codebooks: int = 8) -> list[
 
 
 def readable_inputs(model, clip: Clip, known_codebooks: int = 8) -> dict[str, dict[str, torch.Tensor]]:
-    """The arguments of `encode` for each way (`INPUTS`) in which a clip is known and the model can read it."""
+    """The arguments of `encode` for each kind of input (`INPUTS`) that the clip has and the model can read."""
     inputs = collate([clip], model.config.codebook_size)
     if "audio_codes" in inputs:
         inputs["audio_codes"] = inputs["audio_codes"][:, :known_codebooks]
@@ -91,7 +91,7 @@ def readable_inputs(model, clip: Clip, known_codebooks: int = 8) -> dict[str, di
 
 
 def front_end_agreement(model, clips: Iterable[Clip]) -> float:
-    """Share of tokens that the encoder reads alike from the audio and from the codes of clips that have both."""
+    """Share of tokens that are equal from the audio and from the codes, for clips that have both."""
     same = total = 0
     for clip in clips:
         inputs = collate([clip], model.config.codebook_size)
@@ -104,7 +104,7 @@ def front_end_agreement(model, clips: Iterable[Clip]) -> float:
 
 
 def accuracy(scores: Sequence[ClipScore], field: str = "top_1") -> float:
-    """Share of all tokens of all clips that were hit."""
+    """Share of correct tokens, over all tokens of all clips."""
     return sum(getattr(s, field) for s in scores) / sum(s.num_tokens for s in scores)
 
 
@@ -113,7 +113,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of `statistic(scores)` under resampling of whole groups (`score.group`).
 
-    With a single group there is nothing to resample but its members, which then are resampled.
+    If there is only one group, its members are resampled instead.
     """
     groups = {}
     for score in scores:
@@ -128,7 +128,7 @@ def bootstrap_interval(
 
 
 def summarize(scores: Sequence[ClipScore]) -> dict[str, dict]:
-    """Top-1 and, where it is known, top-5 accuracy with 95 % intervals, for each kind of clip and way of reading."""
+    """Top-1 and, where known, top-5 accuracy with 95 % intervals, for each kind of clip and input."""
     table = {}
     for kind in dict.fromkeys(score.kind for score in scores):
         for inputs in INPUTS:
@@ -149,7 +149,7 @@ def summarize(scores: Sequence[ClipScore]) -> dict[str, dict]:
 def unigram_distance(tokens: np.ndarray, reference: np.ndarray, vocab_size: int) -> float:
     """Jensen-Shannon divergence, in bits, of the two samples' token frequencies: 0 for equal ones, at most 1.
 
-    Both are finite samples; compare with the figure of two samples of one source of the same sizes.
+    Finite samples of one source differ, too, so compare with the value for two such samples of the same sizes.
     """
     p, q = (np.bincount(sample, minlength=vocab_size) / len(sample) for sample in (tokens, reference))
     middle = (p + q) / 2
@@ -163,40 +163,41 @@ def agreement(first: torch.Tensor, second: torch.Tensor) -> float:
 
 
 def top_k_accuracy(top_k_tokens: np.ndarray, semantic_tokens: np.ndarray, k: int = 1) -> float:
-    """Share of tokens that are among the first `k` guesses.
+    """Share of tokens that are among the first `k` predictions.
 
     Args:
-        top_k_tokens (`np.ndarray` of shape `(num_tokens, num_guesses)`): best first; `(num_tokens,)` for one guess.
-        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): the truth.
+        top_k_tokens (`np.ndarray` of shape `(num_tokens, num_guesses)`): predictions, the best first; or of shape
+            `(num_tokens,)` for one prediction each.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): the true tokens.
         k (`int`): at most `num_guesses`.
 
     Raises:
-        ValueError: other lengths, no tokens, or fewer guesses than `k`.
+        ValueError: different lengths, no tokens, or fewer predictions than `k`.
     """
     guesses, truth = np.asarray(top_k_tokens), np.asarray(semantic_tokens)
     guesses = guesses[:, None] if guesses.ndim == 1 else guesses
     if len(guesses) != len(truth) or not len(truth):
         raise ValueError(
-            f"{len(guesses)} guesses and {len(truth)} tokens are not one clip; where lengths differ, use error_counts."
+            f"There are {len(guesses)} predictions for {len(truth)} tokens; for different lengths, use error_counts."
         )
     if not 1 <= k <= guesses.shape[1]:
-        raise ValueError(f"`k` is {k}; there are {guesses.shape[1]} guesses for each token.")
+        raise ValueError(f"`k` is {k}; there are {guesses.shape[1]} predictions for each token.")
     return float((guesses[:, :k] == truth[:, None]).any(axis=1).mean())
 
 
 def embedding_cosine(predicted: np.ndarray, semantic_tokens: np.ndarray, embeddings: np.ndarray) -> float:
-    """Mean cosine of predicted and true tokens' rows in Bark's input embeddings: a near miss scores near 1.
+    """Mean cosine similarity of predicted and true tokens in Bark's input embeddings.
 
     Args:
         predicted, semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids.
         embeddings (`np.ndarray` of shape `(vocab_size, hidden_size)`): `bark.semantic.input_embeds_layer.weight`.
 
     Raises:
-        ValueError: other lengths, or no tokens.
+        ValueError: different lengths, or no tokens.
     """
     predicted, truth = np.asarray(predicted), np.asarray(semantic_tokens)
     if len(predicted) != len(truth) or not len(truth):
-        raise ValueError(f"{len(predicted)} predicted and {len(truth)} true tokens are not one clip.")
+        raise ValueError(f"There are {len(predicted)} predicted tokens for {len(truth)} true ones.")
     first, second = (np.asarray(embeddings)[ids].astype(float) for ids in (predicted, truth))
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return float(((first * second).sum(axis=1) / np.maximum(norms, 1e-12)).mean())
@@ -204,12 +205,12 @@ def embedding_cosine(predicted: np.ndarray, semantic_tokens: np.ndarray, embeddi
 
 @dataclass(frozen=True)
 class TokenLikelihood:
-    """How likely Bark's text stage finds a clip's tokens.
+    """The likelihood of a clip's tokens under Bark's semantic model.
 
     Args:
-        nll (`float`): mean negative log-likelihood per token in nats; a model that knows nothing has log(vocab_size).
-        num_targets (`int`): tokens, and the end where the clip is complete.
-        num_correct (`int`): those that it finds likeliest.
+        nll (`float`): mean negative log-likelihood per token in nats; log(vocab_size) for a uniform distribution.
+        num_targets (`int`): number of tokens, plus the end token if the clip is complete.
+        num_correct (`int`): number of targets that are the model's top-1 prediction.
     """
 
     nll: float
@@ -220,21 +221,21 @@ class TokenLikelihood:
 def semantic_likelihood(
     bark, utterances: Sequence[Utterance], histories: Sequence[Utterance | None] | None = None
 ) -> list[TokenLikelihood]:
-    """Teacher-forced likelihood of semantic tokens, given their text and a voice history, as inference lays them out.
+    """Teacher-forced likelihood of semantic tokens, given their text and a voice history, in the layout of inference.
 
-    Bark's own tokens are likelier to it than an encoder's; the difference measures how unlike them the encoder's are.
+    Bark's own tokens have a higher likelihood than an encoder's; the difference measures how the encoder's deviate.
 
     Args:
-        bark (`BarkModel`): in evaluation mode.
-        utterances (sequence of `Utterance`): `text_ids` (tokenizer's, without offset) and `semantic_tokens`.
-        histories (sequence of `Utterance`, *optional*): one or `None` for each.
+        bark (`BarkModel`): a Bark in evaluation mode.
+        utterances (sequence of `Utterance`): `text_ids` (the tokenizer's, without offset) and `semantic_tokens`.
+        histories (sequence of `Utterance`, *optional*): a history or `None` for each utterance.
 
     Raises:
-        ValueError: an utterance that Bark cannot read, or not one history for each.
+        ValueError: an invalid utterance, or another number of histories.
     """
     histories = [None] * len(utterances) if histories is None else histories
     if len(histories) != len(utterances):
-        raise ValueError(f"{len(histories)} histories were given for {len(utterances)} utterances; give one for each.")
+        raise ValueError(f"{len(histories)} histories were passed for {len(utterances)} utterances; pass one each.")
     configs = bark_generation_configs(bark)
     loss = SemanticLoss(bark.semantic, configs).eval()
     results = []

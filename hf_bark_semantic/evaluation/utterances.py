@@ -1,7 +1,7 @@
-"""Judges of single utterances of Bark, for the filters of a corpus.
+"""Measures of single utterances by judge models, for the filters of a corpus.
 
-WordErrorRate      a recognizer's transcript against the text
-SpeakerSimilarity  the voice against that of the prompt
+WordErrorRate      word error rate of a recognizer's transcript
+SpeakerSimilarity  similarity to the voice of the prompt
 """
 
 import re
@@ -16,20 +16,20 @@ from .judges import SpeakerEmbedder, Transcriber
 from .sequences import error_counts, normalize_text
 from .speech import cosine_similarity
 
-UNSPACED_LANGUAGES = ("ja", "zh")  # measured by letters, not words
+UNSPACED_LANGUAGES = ("ja", "zh")  # letter error rate instead of word error rate
 
 Decoder = Callable[[np.ndarray], np.ndarray]
 
-_SPEAKER_TAG = re.compile(r"\b(?:WO)?MAN:")  # suno-ai/bark, README: not to be said
+_SPEAKER_TAG = re.compile(r"\b(?:WO)?MAN:")  # suno-ai/bark, README: a tag that is not spoken
 
 
 class WordErrorRate:
     """Word error rate of a recognizer's transcript against the text; in Japanese and Chinese, of letters.
 
     Args:
-        transcribe: of [`load_transcriber`].
-        description (`str`): the recognizer's name, for the record.
-        languages (`Collection[str]`, *optional*): those that it knows; utterances in others get no rate.
+        transcribe: from [`load_transcriber`].
+        description (`str`): the recognizer's name, for corpus.json.
+        languages (`Collection[str]`, *optional*): the recognizer's languages; the result for others is `None`.
     """
 
     def __init__(self, transcribe: Transcriber, description: str, languages: Collection[str] | None = None):
@@ -47,12 +47,12 @@ class WordErrorRate:
 
 
 class SpeakerSimilarity:
-    """Cosine of the speaker embeddings of an utterance and of its voice prompt.
+    """Cosine similarity of the speaker embeddings of an utterance and its voice prompt.
 
     Args:
-        embed: of [`load_speaker_embedder`].
-        codes_to_waveform: audio codes of a prompt, `(8, num_frames)`, to a waveform at the utterances' rate.
-        description (`str`): the embedder's name, for the record.
+        embed: from [`load_speaker_embedder`].
+        codes_to_waveform: decodes a prompt's audio codes `(8, num_frames)` to a waveform at the utterances' rate.
+        description (`str`): the embedder's name, for corpus.json.
     """
 
     def __init__(self, embed: SpeakerEmbedder, codes_to_waveform: Decoder, description: str):
@@ -62,7 +62,7 @@ class SpeakerSimilarity:
         prompt = result.request.voice_prompt
         if prompt is None:
             return None
-        if id(prompt) not in self.prompts:  # with the prompt itself, so that its id stays its own
+        if id(prompt) not in self.prompts:  # stored with the prompt, so that its id is not reused
             waveform = self.codes_to_waveform(prompt.audio_codes)
             self.prompts[id(prompt)] = prompt, self.embed(resample(waveform, result.sampling_rate, SAMPLING_RATE))
         waveform = resample(result.waveform, result.sampling_rate, SAMPLING_RATE)

@@ -1,8 +1,8 @@
-"""The roles of recordings: the prompt of each voice, the recordings its clones are compared with, and the texts.
+"""Assign roles to the recordings of each voice: prompt, enrolment (for the comparison with clones) or test.
 
-A recording has one role only: prompt, enrolment or test. So a clone cannot win by sounding like the recording instead
-of the person. Only long recordings without a text are cut, and a voice that has no more than one of them prompts and
-enrols with two parts of it (`CastVoice.one_recording`): its similarity then depends on room and microphone, too.
+A recording has only one role, so that a clone scores by its likeness to the speaker, not to the recording. Only long
+recordings without a text are cut. A voice with a single such recording uses parts of it for prompt and enrolment
+(`CastVoice.one_recording`); its similarity then depends on room and microphone, too.
 """
 
 import zlib
@@ -15,19 +15,19 @@ import numpy as np
 from .sequences import normalize_text
 from .voice_clips import KINDS, TEST_CLIP_S, VoiceClip, load_texts, load_voice_clips
 
-REFERENCE_S = (6.0, 10.0)  # of a prompt's recordings and of those that a clone is compared with
+REFERENCE_S = (6.0, 10.0)  # total length of the prompt, and of the enrolment
 
 
 @dataclass(frozen=True)
 class CastVoice:
-    """The roles of a voice's recordings: each in one role only.
+    """A voice and the roles of its recordings.
 
     Args:
         name (`str`): the voice.
-        prompt (`tuple[VoiceClip, ...]`): what it is cloned from, 6 to 10 s.
-        enrolment (`tuple[VoiceClip, ...]`): what its embedding is taken from, 6 to 10 s.
-        tests (`tuple[VoiceClip, ...]`): whose texts are spoken; scores of the recordings, where there are any, are
-            the best that a clone can reach.
+        prompt (`tuple[VoiceClip, ...]`): the recordings that it is cloned from, 6 to 10 s.
+        enrolment (`tuple[VoiceClip, ...]`): the recordings for its speaker embedding, 6 to 10 s.
+        tests (`tuple[VoiceClip, ...]`): clips whose texts are spoken; the scores of their recordings, if there are
+            any, are an upper bound for clones.
     """
 
     name: str
@@ -49,17 +49,18 @@ class CastVoice:
 def cast_voices(
     clips: Iterable[VoiceClip], *, tests: int = 8, seed: int = 0, texts: Sequence[str] = ()
 ) -> tuple[list[CastVoice], list[str]]:
-    """Give the recordings of held-out voices their roles.
+    """Assign roles to the recordings of held-out voices.
 
-    Test clips have held-out texts, digit strings and sentences in turn. What is left prompts and enrols. Recordings
-    without a text never test; they are cut into parts of 6 to 10 s, so that one of 12 s is enough for a voice.
+    Test clips have held-out texts, digit strings and sentences in turn. The other recordings are for prompt and
+    enrolment. Recordings without a text are never test clips; they are cut into parts of 6 to 10 s, so that one of
+    12 s is enough for a voice.
 
     Args:
-        clips (`Iterable[VoiceClip]`): voices that are not held out are ignored.
-        tests (`int`): test clips per voice at most.
-        seed (`int`): of the choice.
-        texts (sequence of `str`): what is spoken in voices whose recordings have no texts; these are left out
-            where there are none.
+        clips (`Iterable[VoiceClip]`): recordings; voices that are not held out are ignored.
+        tests (`int`): largest number of test clips per voice.
+        seed (`int`): seed of the choice.
+        texts (sequence of `str`): texts for voices whose recordings have no texts; without any, such voices are left
+            out.
 
     Returns:
         The voices, and the names of those that have too few recordings (6 s each for prompt and enrolment and one test
@@ -94,7 +95,7 @@ def can_test(clip: VoiceClip) -> bool:
 
 
 def _parts(clip: VoiceClip) -> list[VoiceClip]:
-    """A recording without a text in parts of 6 to 10 s; others, and shorter ones, as they are."""
+    """A recording without a text, cut into parts of 6 to 10 s; other or shorter ones are not cut."""
     count = int(clip.seconds // REFERENCE_S[0])
     if clip.text or not count:
         return [clip]
@@ -104,7 +105,7 @@ def _parts(clip: VoiceClip) -> list[VoiceClip]:
 
 
 def _borrowed(voice: str, texts: Sequence[str], count: int, rng: np.random.Generator) -> list[VoiceClip]:
-    """Texts for a voice, as clips without recordings: digit strings and sentences alike, if there are both."""
+    """Texts for a voice, as clips without recordings; digit strings and sentences in turn, if there are both."""
     clips = [VoiceClip(f"{voice}/text-{i}", None, texts[i], voice, 0.0) for i in rng.permutation(len(texts))]
     of_kinds = [[clip for clip in clips if clip.kind == kind][:count] for kind in KINDS]
     return [clip for kind in of_kinds for clip in kind]
@@ -113,7 +114,7 @@ def _borrowed(voice: str, texts: Sequence[str], count: int, rng: np.random.Gener
 def _take_seconds(
     preferred: list[VoiceClip], clips: list[VoiceClip]
 ) -> tuple[list[VoiceClip] | None, list[VoiceClip]]:
-    """The first clips that last 6 to 10 s together (`None` where they do not), and the others."""
+    """The first clips with a total of 6 to 10 s (`None` if this is impossible), and the others."""
     order = preferred + [clip for clip in clips if clip not in preferred]
     taken, seconds = [], 0.0
     for clip in order:
@@ -126,7 +127,7 @@ def _take_seconds(
 
 
 def _alternating(clips: Sequence[VoiceClip], first_kind: int) -> list[VoiceClip]:
-    """Digit strings and sentences in turn, then what is left of either."""
+    """Digit strings and sentences in turn, then the rest."""
     kinds = [[clip for clip in clips if clip.kind == kind] for kind in KINDS[first_kind:] + KINDS[:first_kind]]
     ranks = {clip.id: (rank, order) for order, part in enumerate(kinds) for rank, clip in enumerate(part)}
     return sorted(clips, key=lambda clip: ranks[clip.id])
@@ -140,14 +141,14 @@ def choose_voices(
     per_source: int | None = None,
     seed: int = 0,
 ) -> tuple[list[CastVoice], list[str]]:
-    """Read recordings and give them their roles.
+    """Read recordings and assign their roles.
 
     Args:
         sources (sequence of `str` or `Path`): see [`load_voice_clips`].
-        texts (`Path`, *optional*): a file of sentences for voices whose recordings have no texts; by default they say
-            the test clips' texts of the other voices.
+        texts (`Path`, *optional*): a file of sentences for voices whose recordings have no texts; by default, the
+            texts of the other voices' test clips.
         tests (`int`), seed (`int`): as in [`cast_voices`].
-        per_source (`int`, *optional*): choose this number of voices of each source at random.
+        per_source (`int`, *optional*): choose this number of voices from each source at random.
 
     Returns:
         The voices, and the names of those that have too few recordings.
@@ -165,15 +166,15 @@ def choose_voices(
         voices = some_of_each_source(voices, per_source, seed)
     if len(voices) < 2:
         raise ValueError(
-            f"{', '.join(map(str, sources))}: {len(voices)} usable held-out voices; there must be two or more. Each "
-            "needs 6 s of recordings to be prompted with, 6 s to be compared with, and texts (its own, or --texts). "
+            f"{', '.join(map(str, sources))}: {len(voices)} usable held-out voices; at least two are needed. Each "
+            "needs 6 s of recordings for the prompt, 6 s for the comparison, and texts (its own, or --texts). "
             f"Left out: {', '.join(left_out) or 'none'}."
         )
     return voices, left_out
 
 
 def some_of_each_source(voices: Sequence[CastVoice], count: int, seed: int) -> list[CastVoice]:
-    """`count` voices of each source at random, in their order."""
+    """`count` random voices of each source, in their original order."""
     by_source = {}
     for voice in voices:
         by_source.setdefault(voice.source, []).append(voice.name)

@@ -1,8 +1,8 @@
-"""Recordings of voices for an evaluation: tables of them, and sentences for voices whose recordings have no texts.
+"""Read recordings of voices for an evaluation, and sentences for voices whose recordings have no texts.
 
-load_voice_clips    recordings with speakers, with texts or without, from folders, .jsonl and .csv
-load_texts          sentences of a file
-joined_waveform     the sound of several
+load_voice_clips    read recordings with speakers, and optionally texts, from folders, .jsonl and .csv
+load_texts          read sentences from a file
+joined_waveform     concatenate recordings
 """
 
 import csv
@@ -22,7 +22,7 @@ from ..files import read_text
 from ..voices.splitting import estimate_duration_s
 from .sequences import DIGITS, normalize_text
 
-TEST_CLIP_S = (0.5, 12.0)  # Bark says up to 14 s at once
+TEST_CLIP_S = (0.5, 12.0)  # Bark generates up to 14 s at once
 KINDS = ("digits", "sentences")
 
 
@@ -31,13 +31,13 @@ class VoiceClip:
     """A recording or a part of it, its text and its speaker.
 
     Args:
-        id (`str`): its own.
-        audio (`Path`, *optional*): the recording; `None` for a text that was never recorded.
-        text (`str`): its words; empty if they are unknown.
-        voice (`str`): who says it.
-        seconds (`float`), start_s (`float`): the part of the recording.
-        held_out_voice (`bool`), held_out_text (`bool`): whether no stage has learnt from voice and text.
-        source (`str`): the table or folder that it comes from.
+        id (`str`): a unique id.
+        audio (`Path`, *optional*): the recording; `None` for a text without a recording.
+        text (`str`): the transcript; empty if it is unknown.
+        voice (`str`): the speaker.
+        seconds (`float`), start_s (`float`): length and start of the part.
+        held_out_voice (`bool`), held_out_text (`bool`): whether no stage was trained on the voice, and on the text.
+        source (`str`): its table or folder.
     """
 
     id: str
@@ -52,7 +52,7 @@ class VoiceClip:
 
     @property
     def kind(self) -> str:
-        """`"digits"` where every word is a digit, else `"sentences"`."""
+        """`"digits"` if every word is a digit, else `"sentences"`."""
         return KINDS[0] if set(normalize_text(self.text).split()) <= set(DIGITS) else KINDS[1]
 
 
@@ -60,14 +60,13 @@ def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
     """Read recordings of voices.
 
     Args:
-        sources (`str` or `Path`): each a folder with a `.jsonl` per voice (as training/nano/make_speech.py writes), or
-            one `.jsonl` or `.csv`. Columns: `audio` (or `file`), `speaker` (or `voice`); optionally `text`, `id`,
-            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. Without the last
-            two columns a row counts as held out. A voice without any text can still be cloned and compared with; see
-            [`cast_voices`].
+        sources (`str` or `Path`): each a folder with a `.jsonl` per voice (from training/nano/make_speech.py), or one
+            `.jsonl` or `.csv`. Columns: `audio` (or `file`), `speaker` (or `voice`); optionally `text`, `id`,
+            `seconds`, `held_out_voice`, `held_out_text`. Paths are relative to the table. Without the last two
+            columns, a row counts as held out. For voices without texts, see [`cast_voices`].
 
     Raises:
-        ValueError: no rows, a column is missing, a text that UTF-8 cannot hold, an id that occurs twice, or a voice
+        ValueError: no rows, a missing column, a text that UTF-8 cannot represent, an id that occurs twice, or a voice
             that occurs in two sources.
         AudioError: a recording cannot be opened.
     """
@@ -82,7 +81,7 @@ def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
     for clip in clips:
         if (other := by_id.setdefault(clip.id, clip)) is not clip:
             places = " and ".join(dict.fromkeys([other.source, clip.source]))
-            raise ValueError(f"{places}: the id {clip.id!r} occurs twice. Give every recording its own.")
+            raise ValueError(f"{places}: the id {clip.id!r} occurs twice. Give every recording a unique id.")
         if (source := sources_of.setdefault(clip.voice, clip.source)) != clip.source:
             raise ValueError(
                 f"The voice {clip.voice!r} is in {source} and in {clip.source}. Rename one of the two, or put the "
@@ -92,7 +91,7 @@ def load_voice_clips(*sources: str | Path) -> list[VoiceClip]:
 
 
 def load_texts(file: str | Path) -> list[str]:
-    """Sentences of a text file, one per line, those left out that take longer than 12 s to say.
+    """Read the sentences of a text file, one per line, without those that take longer than 12 s to say.
 
     Raises:
         ValueError: there is none, or the file is not UTF-8.
@@ -100,7 +99,7 @@ def load_texts(file: str | Path) -> list[str]:
     texts = [line.strip() for line in read_text(Path(file)).splitlines() if normalize_text(line)]
     texts = [text for text in texts if estimate_duration_s(text) <= TEST_CLIP_S[1]]
     if not texts:
-        raise ValueError(f"{file} holds no sentence of at most {TEST_CLIP_S[1]:g} s. Write one on each line.")
+        raise ValueError(f"{file} holds no sentence of at most {TEST_CLIP_S[1]:g} s. Write one per line.")
     return texts
 
 
@@ -118,7 +117,7 @@ def _voice_clip(row: Mapping[str, Any], table: Path, source: str) -> VoiceClip:
     audio, voice = (str(row.get(name) or row.get(other) or "") for name, other in names.items())
     if not audio or not voice:
         raise ValueError(
-            f"{table.name}: a row needs `audio` and `speaker`, and `text` for what a clone says; this one has "
+            f"{table.name}: a row needs `audio` and `speaker`, and `text` for the clones to speak; this one has "
             f"{sorted(map(str, row))}."
         )
     audio, text = table.parent / audio, str(row.get("text") or "").strip()
@@ -126,9 +125,9 @@ def _voice_clip(row: Mapping[str, Any], table: Path, source: str) -> VoiceClip:
     for value in (str(audio), text, voice, name):
         if value != value.encode("utf-8", "replace").decode():
             raise ValueError(
-                f"{table.name}: {value!r} holds half of a character, which UTF-8 cannot. Repair that row."
+                f"{table.name}: {value!r} holds half of a character, which UTF-8 cannot represent. Repair that row."
             )
-    seconds = float((row.get("seconds") if text else None) or _duration_s(audio))  # parts must lie within it
+    seconds = float((row.get("seconds") if text else None) or _duration_s(audio))  # parts must not exceed it
     held_out = (_is_true(row.get(column, True)) for column in ("held_out_voice", "held_out_text"))
     return VoiceClip(name, audio, text, voice, seconds, *held_out, source=source)
 
@@ -140,17 +139,17 @@ def _is_true(value: Any) -> bool:
 def _duration_s(audio: Path) -> float:
     try:
         return soundfile.info(audio).duration
-    except (OSError, soundfile.LibsndfileError):  # what PyAV decodes does not say it exactly
+    except (OSError, soundfile.LibsndfileError):  # formats that PyAV decodes have no exact duration
         return len(read_audio(audio, SAMPLING_RATE)) / SAMPLING_RATE
 
 
 def joined_waveform(clips: Sequence[VoiceClip], sampling_rate: int) -> np.ndarray:
-    """Recordings one after the other, float32 `(num_samples,)`."""
+    """Concatenate recordings to a float32 waveform `(num_samples,)`."""
     return np.concatenate([_waveform(clip, sampling_rate) for clip in clips])
 
 
 def _waveform(clip: VoiceClip, sampling_rate: int) -> np.ndarray:
-    """All of a recording with a text; of one without, its part."""
+    """A whole recording, or the part of a recording without a text."""
     waveform = load_audio(clip.audio, sampling_rate)
     if clip.text:
         return waveform

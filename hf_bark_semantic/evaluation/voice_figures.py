@@ -1,11 +1,11 @@
 """Figures of scored trials with intervals, by part and condition.
 
-summarize           trials -> figures
-figure              one of them
+summarize           all figures of trials
+figure              one figure of trials
 compare             two conditions on the same trials: difference and significance
-compare_pairs       all figures of several pairs of conditions; comparisons_table shows them
+compare_pairs       compare several pairs of conditions; comparisons_table shows the result
 format_table        figures as text
-badness             how bad a trial is
+badness             a sort key for lists that start with the worst trials
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ def summarize(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> list[di
 
     Returns:
         `list[dict]`: `part`, `condition`, `trials`, `voices`, `failed`, `candidates` (voices that an identification
-            chooses from), and under `figures` an [`Estimate`] by name:
+            chooses from), and in `figures` an [`Estimate`] by name:
             `wer/digits`, `wer/sentences`, `cer`, `identified/<model>`, `similarity/<model>`, `mos`, ...;
             `wer_above_original/<kind>` is the [`PairedDifference`] to the word error rate of the recordings.
     """
@@ -49,7 +49,7 @@ def summarize(records: Iterable[Mapping[str, Any]], *, seed: int = 0) -> list[di
 
 
 def figure(records: Sequence[Mapping[str, Any]], name: str, *, seed: int = 0) -> Estimate | None:
-    """One figure of `summarize` of these trials; `None` where none of them has it."""
+    """One figure of `summarize` for these trials; `None` if no trial has it."""
     chosen = [record for record in records if name in _figures_of(record)]
     if not chosen:
         return None
@@ -60,12 +60,12 @@ def figure(records: Sequence[Mapping[str, Any]], name: str, *, seed: int = 0) ->
 def compare(
     records: Iterable[Mapping[str, Any]], first: str, second: str, name: str, *, part: str = "clone", seed: int = 0
 ) -> PairedDifference | None:
-    """A figure of clones in one condition minus that in another, on the trials that both have; `None` without any.
+    """A figure of one condition minus that of another, on the trials that both have; `None` without such trials.
 
     Args:
         records (`Iterable[dict]`), name (`str`), seed (`int`): as in [`figure`].
         first (`str`), second (`str`): the conditions.
-        part (`str`): whose conditions they are.
+        part (`str`): the part of the trials, see [`Trial`].
     """
     by_trial = {}
     for record in records:
@@ -81,9 +81,9 @@ def compare_pairs(
     """Figures of clones in the first condition of each pair minus those in its second, on the same trials.
 
     Args:
-        rows (sequence of `dict`), records (sequence of `dict`): of `summarize`, and what it read.
-        pairs (sequence of two `str`): the conditions; Holm's p-value allows for all pairs that a figure has.
-        seed (`int`): of the bootstrap.
+        rows (sequence of `dict`), records (sequence of `dict`): the result and the input of `summarize`.
+        pairs (sequence of two `str`): the conditions; Holm's correction covers all pairs of a figure.
+        seed (`int`): seed of the bootstrap.
     """
     names = dict.fromkeys(name for row in rows if row["part"] == "clone" for name in row["figures"])
     compared = []
@@ -130,7 +130,7 @@ def _paired(pairs: Sequence[tuple[Mapping, Mapping]], name: str, seed: int) -> P
 
 
 def _figures_of(record: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Numerator and denominator that a trial adds to each figure."""
+    """The numerator and denominator of a trial for each figure."""
     figures = {}
     if "word_errors" in record:
         figures[f"wer/{record['kind']}"] = record["word_errors"], record["num_words"]
@@ -153,7 +153,7 @@ _MEANS = (
 
 
 def figures_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The figures of `summarize` as heads and rows of cells: value [low, high]; shares and rates in percent.
+    """The figures of `summarize` as column names and rows of cells: value [low, high]; shares and rates in percent.
 
     Args:
         rows (sequence of `dict`): from [`summarize`].
@@ -186,10 +186,10 @@ def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> s
 
 
 def badness(record: Mapping[str, Any]) -> float:
-    """How bad a trial is, for lists that begin with the worst: failures, then words and voices that went wrong.
+    """A sort key for trials: failures, then word errors and wrong voices.
 
-    The word error rate plus the share of speaker models that find another voice nearer; 10 more for a failure, and
-    less than 0.1 for how far similarities are from 1.
+    The word error rate plus the share of speaker models that identify another voice; plus 10 for a failure, and less
+    than 0.1 for similarities below 1.
     """
     ranks = [value for name, value in record.items() if name.startswith("rank/")]
     near = [value for name, value in record.items() if name.startswith("similarity/") and value is not None]
@@ -203,7 +203,7 @@ _SHARES = ("wer", "wer_above_original", "cer", "identified", "silence", "repetit
 
 
 def format_estimate(name: str, estimate: Estimate | PairedDifference | None) -> str:
-    """A figure with its interval in the unit of its name; percent for rates and shares."""
+    """A figure with its interval; rates and shares are in percent."""
     if estimate is None:
         return ""
     if is_share(name):
@@ -212,7 +212,7 @@ def format_estimate(name: str, estimate: Estimate | PairedDifference | None) -> 
 
 
 def is_share(name: str) -> bool:
-    """Whether a figure is a rate or a share, which is shown in percent."""
+    """Whether a figure is a rate or a share, by its name."""
     return name.partition("/")[0] in _SHARES
 
 

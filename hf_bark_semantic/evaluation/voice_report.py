@@ -1,4 +1,4 @@
-"""The report of voices, of evaluate_voice and of studies: figures by condition; voices and trials, the worst first."""
+"""The report of evaluate_voice and of studies: figures by condition, then voices and trials, the worst first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from .report import write_results
 from .report_page import MAX_SOUNDS, IntervalPlot, Sound, Table, Text
 from .voice_figures import badness, figure, figures_table, format_estimate, is_share, matching_figures, summarize
 
-WORST = "Worst first: failures, then word error rate plus the share of speaker models that find another voice nearer."
+WORST = "Worst first: failures, then word error rate plus the share of speaker models that identify another voice."
 
 
 def write_voice_results(
@@ -18,10 +18,10 @@ def write_voice_results(
     """Write summary.json, trials.parquet, report.html and model_card_rows.md.
 
     Args:
-        folder (`Path`): of the evaluation.
+        folder (`Path`): the folder of the evaluation.
         title (`str`), made (`dict`): see `write_results`.
-        summary (`dict`): of `evaluate`: `rows`, `records`, `voices`, `left_out`, `planned`, `trials`, `settings`; of
-            an ablation also `comparisons`.
+        summary (`dict`): from `evaluate`: `rows`, `records`, `voices`, `left_out`, `planned`, `trials`, `settings`;
+            for an ablation also `comparisons`.
         columns (sequence of `str`): the figures to show, see `figures_table`.
     """
     records, rows = summary["records"], summary["rows"]
@@ -57,7 +57,7 @@ def overview(summary: Mapping[str, Any]) -> Text:
     ]
     if alone:
         sentences.append(
-            f"Of {alone} voices there is a single recording; prompt and enrolment are two parts of it, so their "
+            f"{alone} voices have a single recording; prompt and enrolment are two parts of it, so their "
             "similarity depends on its room and microphone, too."
         )
     if summary["left_out"]:
@@ -66,7 +66,7 @@ def overview(summary: Mapping[str, Any]) -> Text:
 
 
 def plots(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[IntervalPlot]:
-    """One plot per figure with the conditions below each other."""
+    """One plot per figure, with a row for each condition."""
     result = []
     for name in matching_figures(rows, columns):
         points = [(label(row), row["figures"][name]) for row in rows if row["figures"].get(name) is not None]
@@ -75,7 +75,7 @@ def plots(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Int
 
 
 def label(row: Mapping[str, Any]) -> str:
-    """What a row or a trial is: its part, and the condition of a clone."""
+    """The label of a row or a trial: its part, and the condition of a clone."""
     return row["part"] if row["condition"] == row["part"] else f"{row['part']}, {row['condition']}"
 
 
@@ -86,7 +86,7 @@ def comparisons_table(comparisons: Iterable[Mapping[str, Any]]) -> Table:
         for row in sorted(comparisons, key=lambda row: row["p_value"])
     ]
     columns = ["figure", "conditions", "difference", "p", "p (Holm)", "trials", "voices"]
-    note = "On the same voices, texts and seeds; p from swapping whole voices. Most significant first."
+    note = "On the same voices, texts and seeds; p-values from sign flips of whole voices. Most significant first."
     return Table("Differences between conditions", columns, rows, note)
 
 
@@ -94,7 +94,7 @@ P_VALUES = ("p_value", "p_holm")
 
 
 def by_source(summary: Mapping[str, Any], columns: Sequence[str]) -> list[Table]:
-    """The figures of each source, where there are several."""
+    """The figures of each source, if there are several."""
     tables = []
     sources = dict.fromkeys(voice.source for voice in summary["voices"])
     for source in sources if len(sources) > 1 else ():
@@ -105,7 +105,7 @@ def by_source(summary: Mapping[str, Any], columns: Sequence[str]) -> list[Table]
 
 
 def side_by_side(folder: Path, records: Sequence[Mapping[str, Any]]) -> Table:
-    """The conditions of a clip beside each other, the clips with the worst clones first."""
+    """A table with the conditions of each clip side by side; the clips with the worst clones are first."""
     conditions = list(dict.fromkeys(label(r) for r in records if r["part"] != "presets"))
     rows = {}
     for record in records:
@@ -137,7 +137,7 @@ def sound(folder: Path, record: Mapping[str, Any]) -> Sound | str:
 
 
 def scores(record: Mapping[str, Any]) -> list[str]:
-    """The scores of a trial in words."""
+    """The scores of a trial as text."""
     texts = [f"{record['word_errors']} of {record['num_words']} words wrong"] if "word_errors" in record else []
     for name, value in record.items():
         measure, _, model = name.partition("/")

@@ -1,9 +1,9 @@
-"""Running trials: each is made, scored, saved and noted once, also by several processes and after a kill.
+"""Run trials: each is synthesized, scored, saved and recorded once, also by several processes and after a kill.
 
-run_trials      a list of trials, batch by batch
-write_roles     which recording prompted, enrolled and tested each voice
+run_trials      run a list of trials in batches
+write_roles     write the roles of the recordings of each voice
 results_of      the trials of a plan in the journal, and their figures
-age_of_weights  part of the settings of a journal: other weights of the same name make other trials
+age_of_weights  the date of a model's weights, for the settings of a journal
 """
 
 import os
@@ -38,15 +38,15 @@ def run_trials(
     journal: Journal,
     batch_size: int = 8,
 ) -> None:
-    """Make, score, save and note trials, one batch after the other.
+    """Synthesize, score, save and record trials in batches.
 
     Args:
-        trials (sequence of `Trial`): those that the journal lacks.
-        maker (`Maker`), scorers (`Scorers`), enrolment (`Enrolment`): what they are made and scored with.
-        journal (`Journal`): takes the scores; sounds go to `audio/` in its folder.
-        batch_size (`int`): utterances that are synthesized at once.
+        trials (sequence of `Trial`): trials that are not in the journal.
+        maker (`Maker`), scorers (`Scorers`), enrolment (`Enrolment`): make the waveforms, and score them.
+        journal (`Journal`): for the scores; waveforms are written to `audio/` in its folder.
+        batch_size (`int`): utterances in a batch of the synthesis.
     """
-    trials = sorted(trials, key=lambda trial: trial.part in SPOKEN)  # so that batches of syntheses are full
+    trials = sorted(trials, key=lambda trial: trial.part in SPOKEN)  # so that batches of the synthesis are full
     for start in range(0, len(trials), batch_size):
         batch = trials[start : start + batch_size]
         for trial, waveform, facts in maker.make(batch):
@@ -58,20 +58,20 @@ def run_trials(
 
 
 def _save(folder: Path, trial: Trial, waveform: np.ndarray) -> str | None:
-    """Write the sound of a trial; its path relative to the folder. Recordings stay where they are."""
+    """Write the waveform of a trial, except for recordings; return its path relative to the folder."""
     if trial.part == "original":
         return str(trial.clip.audio.resolve())
     if not len(waveform):
         return None
     name = re.sub(r"[^A-Za-z0-9_.@+-]", "_", trial.id)
-    path = folder / "audio" / f"{name[:100]}-{zlib.crc32(trial.id.encode()):08x}.wav"  # other trials, other names
+    path = folder / "audio" / f"{name[:100]}-{zlib.crc32(trial.id.encode()):08x}.wav"  # unique names
     path.parent.mkdir(exist_ok=True)
     save_audio(path, waveform, CODEC_SAMPLING_RATE)
     return str(path.relative_to(folder))
 
 
 def write_roles(file: Path, voices: Sequence[CastVoice]) -> None:
-    """Which recordings prompted, enrolled and tested each voice; `#t=` names a part of one, in seconds."""
+    """Write the roles of the recordings of each voice; `#t=` gives the part of a recording, in seconds."""
     roles = ("prompt", "enrolment", "tests")
     write_json(file, {v.name: {role: [_place(clip) for clip in getattr(v, role)] for role in roles} for v in voices})
 
@@ -84,7 +84,7 @@ def _place(clip: VoiceClip) -> str:
 
 
 def results_of(trials: Sequence[Trial], journal: Journal, *, seed: int = 0) -> dict[str, Any]:
-    """How many `trials` are `planned` and scored, the `rows` of [`summarize`] and the `records` behind them."""
+    """The numbers of `planned` and of scored `trials`, the `rows` of [`summarize`] and their `records`."""
     known = journal.records()
     records = [known[trial.id] for trial in trials if trial.id in known]
     rows = summarize(records, seed=seed)
@@ -92,7 +92,7 @@ def results_of(trials: Sequence[Trial], journal: Journal, *, seed: int = 0) -> d
 
 
 def age_of_weights(folder: str | os.PathLike | None) -> str | None:
-    """When the newest weights in a folder were written, in UTC; `None` where it is no folder, as with a Hub id."""
+    """The modification date of the newest weights in a folder, in UTC; `None` for a Hub id."""
     ages = [file.stat().st_mtime_ns for file in Path(folder).glob("*.safetensors")] if folder else []
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(max(ages) / 1e9)) if ages else None
 

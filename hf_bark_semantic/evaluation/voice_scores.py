@@ -1,8 +1,8 @@
-"""Scores of the waveform of a trial: its words, its voice, its quality.
+"""Scores of the waveform of a trial: words, voice and quality.
 
 Scorers         transcriber, speaker embedders, MOS predictor
-Enrolment       embeddings of the voices that it is compared with
-score_trial     runs them
+Enrolment       embeddings of the voices to compare with
+score_trial     score a waveform
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ from .voice_trials import Trial
 
 @dataclass(frozen=True)
 class Scorers:
-    """The models that score a trial; what is missing is not scored.
+    """The models that score a trial; scores of missing models are left out.
 
     Args:
         transcribe (`Transcriber`, *optional*), embedders (`dict[str, SpeakerEmbedder]`), mos (`MosPredictor`,
@@ -51,7 +51,7 @@ class Scorers:
 
     @classmethod
     def load(cls, transcriber: str, speaker_models: Sequence[str], mos: str, *, device: str = "cpu") -> "Scorers":
-        """Load models by the names that judges.py knows; `"none"` for no transcriber or no predictor."""
+        """Load models by their names in judges.py; `"none"` for no transcriber or no predictor."""
         return cls(
             transcribe=None if transcriber == "none" else load_transcriber(transcriber, device=device),
             embedders={name: load_speaker_embedder(name, device=device) for name in speaker_models},
@@ -60,10 +60,10 @@ class Scorers:
 
 
 class Enrolment:
-    """Embeddings of the cast voices, each computed when it is first needed.
+    """Embeddings of the voices, each computed when it is first needed.
 
     Args:
-        voices (sequence of `CastVoice`), embedders (`dict[str, SpeakerEmbedder]`): whom, and by which models.
+        voices (sequence of `CastVoice`), embedders (`dict[str, SpeakerEmbedder]`): the voices, and the models.
     """
 
     def __init__(self, voices: Sequence[CastVoice], embedders: Mapping[str, SpeakerEmbedder]):
@@ -88,17 +88,17 @@ def score_trial(
 ) -> dict[str, Any]:
     """Score a waveform.
 
-    A waveform without audible sound is a failure: all of its words are missing and the voice is not identified.
-    Similarity and opinion score need speech and are left out, so read them beside the number of failures.
+    A waveform without audible sound is a failure: all of its words are missing, and the voice is not identified.
+    Similarity and opinion score need speech and are left out, so interpret them with the number of failures.
 
     Args:
-        trial (`Trial`): what it should be.
+        trial (`Trial`): the trial, with its text and voice.
         waveform (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
-        scorers (`Scorers`), enrolment ([`Enrolment`]): with what.
-        original (`np.ndarray` of shape `(num_samples,)`, *optional*): 24 kHz; where it is a processed recording.
+        scorers (`Scorers`), enrolment ([`Enrolment`]): the models, and the voices to compare with.
+        original (`np.ndarray` of shape `(num_samples,)`, *optional*): the recording that was processed, 24 kHz.
 
     Returns:
-        `dict`: flat and JSON-ready; `rank/<model>` and the like for every embedder.
+        `dict`: flat, JSON-serializable; `rank/<model>` and similar keys for every embedder.
     """
     failed = len(waveform) < MIN_DURATION_S * CODEC_SAMPLING_RATE or np.abs(waveform).max() < SILENCE_PEAK
     at_16_khz = resample(waveform, CODEC_SAMPLING_RATE, SAMPLING_RATE) if not failed else None

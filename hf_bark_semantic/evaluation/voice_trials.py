@@ -1,6 +1,6 @@
-"""Trials of a Bark's voices: which text is spoken in which voice.
+"""Trials of an evaluation of voices: the combinations of texts, voices and conditions.
 
-plan_trials     all of them in a fixed order
+plan_trials     all trials in a fixed order
 trial_record    a scored trial as a line of the journal
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from .voice_casting import CastVoice
 from .voice_clips import VoiceClip
 
-NUM_CANDIDATES = 8  # voices of an identification, the right one included
+NUM_CANDIDATES = 8  # candidates of an identification, including the right voice
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Trial:
     """One waveform to make and to score.
 
     Args:
-        id (`str`): names it in the journal.
-        part (`str`): `"original"`: the recording itself. `"codec"`: through the codec and back. `"presets"`: its text
-            by a preset. `"clone"`: its text in the cloned voice.
-        condition (`str`): of a clone: how it is prompted.
-        voice (`str`): the voice that it should have; intervals are over voices.
+        id (`str`): its id in the journal.
+        part (`str`): `"original"`: the recording. `"codec"`: the recording, encoded and decoded by the codec.
+            `"presets"`: its text, spoken by a preset. `"clone"`: its text in the cloned voice.
+        condition (`str`): for a clone, the kind of prompt.
+        voice (`str`): the right voice; intervals are over voices.
         clip (`VoiceClip`): the test clip.
-        seed (`int`): of the synthesis; the same in all conditions.
-        distractors (`tuple[str, ...]`): the other voices of the identification, of the same source as far as it has
-            as many; empty for none.
+        seed (`int`): seed of the synthesis; the same in all conditions.
+        distractors (`tuple[str, ...]`): other voices for the identification, from the same source if it has enough;
+            may be empty.
     """
 
     id: str
@@ -52,16 +52,16 @@ def plan_trials(
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Trial]:
-    """All trials of an evaluation in a fixed order, voices in turn, so that the first ones represent all.
+    """All trials of an evaluation in a fixed order; voices alternate, so that the first trials represent all.
 
     Args:
-        voices (sequence of `CastVoice`): at least two where they are identified.
+        voices (sequence of `CastVoice`): the voices; an identification needs at least two.
         parts (sequence of `str`): see [`Trial`].
-        conditions (sequence of `str`): of the clones.
-        presets (sequence of `str`): the presets that take turns.
+        conditions (sequence of `str`): conditions of the clones.
+        presets (sequence of `str`): presets, used in turn.
         seeds (`int`): clones of each text.
-        limit (`int`, *optional*): test clips to use.
-        seed (`int`): of the distractors and syntheses.
+        limit (`int`, *optional*): number of test clips.
+        seed (`int`): seed of distractors and syntheses.
     """
     names, sources = [voice.name for voice in voices], {voice.name: voice.source for voice in voices}
     by_rank = [(rank, voice, clip) for voice in voices for rank, clip in enumerate(voice.tests)]
@@ -71,7 +71,7 @@ def plan_trials(
         rng = np.random.default_rng([seed, zlib.crc32(clip.id.encode())])
         others = [name for name in names if name != voice.name]
         others = [others[i] for i in rng.permutation(len(others))]
-        others.sort(key=lambda name, voice=voice: sources[name] != voice.source)  # the same kind of recordings first
+        others.sort(key=lambda name, voice=voice: sources[name] != voice.source)  # voices of the same source first
         distractors = tuple(others[: NUM_CANDIDATES - 1])
         numbers = [int(value) for value in rng.integers(2**31, size=seeds)]
         for part in ("original", "codec"):
@@ -89,7 +89,7 @@ def plan_trials(
 
 
 def trial_record(trial: Trial, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the [`Journal`](journal.py): the trial and its scores."""
+    """A line of the [`Journal`](journal.py) with the trial and its scores."""
     record = {key: value for key, value in asdict(trial).items() if key != "clip"}
     record |= {"clip": trial.clip.id, "text": trial.clip.text, "kind": trial.clip.kind}
     return record | dict(scores)

@@ -1,4 +1,4 @@
-"""Waveforms of trials: recordings, recordings through the codec, and Bark's speech with presets and clones."""
+"""Make the waveforms of trials: recordings, recordings after the codec, and Bark's speech with presets and clones."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,16 +19,16 @@ from .voice_casting import CastVoice
 from .voice_clips import joined_waveform
 from .voice_trials import Trial
 
-SPOKEN = ("presets", "clone")  # the parts that Bark speaks
-SWAPPED = ("random", "shuffled")  # real codes with another voice's semantic tokens, or with its own in random order
+SPOKEN = ("presets", "clone")  # the parts that Bark generates
+SWAPPED = ("random", "shuffled")  # semantic tokens of another voice, or its own in random order
 
 
 class Maker:
     """Makes the waveforms of trials.
 
     Args:
-        codec (`EncodecModel`): Bark's.
-        voices (sequence of `CastVoice`): that are cloned.
+        codec (`EncodecModel`): Bark's codec.
+        voices (sequence of `CastVoice`): the voices to clone.
         bark (`BarkModel`, *optional*), processor (`BarkProcessor`, *optional*): for presets and clones.
         encoder (`SemanticEncoder`, *optional*): for clones.
     """
@@ -48,7 +48,7 @@ class Maker:
         self.preset, self.cloned = cache(self.preset), cache(self.cloned)
 
     def make(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, np.ndarray, dict]]:
-        """The waveform (24 kHz) of each trial, recordings first, and facts for the journal."""
+        """Yield each trial with its waveform (24 kHz) and values for the journal, recordings first."""
         for trial in trials:
             if trial.part not in SPOKEN:
                 recording = load_audio(trial.clip.audio, CODEC_SAMPLING_RATE)
@@ -75,7 +75,7 @@ class Maker:
         return options.request(text=trial.clip.text, voice_prompt=prompt)
 
     def condition(self, trial: Trial) -> tuple[VoicePrompt | None, str]:
-        """Prompt and prompt mode of a clone. The donor of random semantic tokens is the first distractor."""
+        """Prompt and prompt mode of a clone. Random semantic tokens are those of the first distractor."""
         if trial.condition == "none":
             return None, "none"
         prompt = self.cloned(trial.voice)
@@ -99,7 +99,7 @@ class Maker:
 
 
 def codec_trip(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
-    """A 24 kHz waveform `(num_samples,)` through the codec and back, as long as before."""
+    """Encode and decode a 24 kHz waveform `(num_samples,)`, without changing its length."""
     codes = torch.from_numpy(encode_codes(waveform, codec)).to(codec.device)
     with torch.no_grad():
         decoded = codec.decode(codes[None, None], [None]).audio_values[0, 0]  # codes: (chunks, batch, 8, num_frames)

@@ -76,9 +76,9 @@ def test_agreement_counts_equal_positions():
 def test_top_k_accuracy_looks_at_so_many_guesses():
     guesses, truth = np.array([[1, 2], [3, 4], [5, 6], [7, 8]]), np.array([1, 4, 6, 0])
     assert (top_k_accuracy(guesses, truth), top_k_accuracy(guesses, truth, 2)) == (0.25, 0.75)
-    with pytest.raises(ValueError, match="there are 2 guesses"):
+    with pytest.raises(ValueError, match="there are 2 predictions"):
         top_k_accuracy(guesses, truth, 3)
-    with pytest.raises(ValueError, match="not one clip"):
+    with pytest.raises(ValueError, match="4 predictions for 3 tokens"):
         top_k_accuracy(guesses, truth[:3])
 
 
@@ -104,7 +104,7 @@ def test_likelihood_is_that_of_greedy_generation_and_falls_for_noise():
     mine, foreign = semantic_likelihood(bark, [spoken, random_tokens])
     assert mine.num_correct == mine.num_targets and foreign.num_correct < foreign.num_targets
     assert mine.nll < foreign.nll
-    with pytest.raises(ValueError, match="1 histories were given for 2"):
+    with pytest.raises(ValueError, match="1 histories were passed for 2"):
         semantic_likelihood(bark, [spoken, spoken], [None])
 
 

@@ -361,7 +361,7 @@ def test_ablation_of_two_sources_reports_each(options, scorers, voices, tmp_path
     written = json.loads((tmp_path / "output" / "summary.json").read_text())
     assert written["voices_with_one_recording"] == people_cast
     text = Page((tmp_path / "output" / "report.html").read_text()).text
-    assert "Of 2 voices there is a single recording" in text and "p (Holm)" in text and "Voices of" in text
+    assert "2 voices have a single recording" in text and "p (Holm)" in text and "Voices of" in text
 
 
 def test_hostile_texts_and_names_do_no_harm(options, voices, scorers, tmp_path):

@@ -66,7 +66,7 @@ def test_sounds_and_pictures_can_be_opened():
 def test_no_more_sounds_than_allowed_and_the_page_says_so(tmp_path):
     rows = [[Sound(noise(0.2, seed), f"sound {seed}", 16_000)] for seed in range(5)]
     page = Page(render_report("t", [Table("t", ["a"], rows)], MADE, max_sounds=2))
-    assert len(page.of("audio")) == 2 and "2 of 5 sounds are in this file (at most 2" in page.text
+    assert len(page.of("audio")) == 2 and "2 of 5 recordings are in this file (at most 2" in page.text
     assert "sound 4" in page.text and page.text.count("not in this file") == 3
     missing = Page(render_report("t", [Table("t", ["a"], [[Sound(tmp_path / "gone.wav", "lost")]])], MADE))
     assert "No such file" in missing.text and "lost" in missing.text and not missing.of("audio")

@@ -1,4 +1,4 @@
-"""Negative log-likelihood per semantic token under Bark's text stage, given the words, in nats."""
+"""Negative log-likelihood per semantic token under Bark's semantic model, given the text, in nats."""
 
 import evaluate
 import numpy as np
@@ -12,13 +12,13 @@ from hf_bark_semantic.evaluation.tokens import semantic_likelihood
 
 INPUTS = """
 Args:
-    predictions: for every clip its semantic tokens, (num_tokens,).
-    references: for every clip its text.
+    predictions: the semantic tokens of every clip, (num_tokens,).
+    references: the text of every clip.
     bark: a `BarkModel` in evaluation mode, or "nano", a folder or a Hub id.
-    tokenizer: Bark's; needed where a model is passed.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    tokenizer: Bark's tokenizer; needed if a model is passed.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
-    nll, nll_low, nll_high (95 % interval), accuracy (share of tokens that Bark finds likeliest), num_targets.
+    nll, nll_low, nll_high (95 % interval), accuracy (share of tokens that are Bark's top-1 prediction), num_targets.
 """
 
 

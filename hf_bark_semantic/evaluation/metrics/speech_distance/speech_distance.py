@@ -16,11 +16,11 @@ INPUTS = """
 Args:
     predictions: waveforms, (num_samples,).
     references: the originals.
-    sampling_rate (`int`): of all of them.
-    aligned (`bool`): same tempo, as in a codec trip; else they are warped, and pesq and stoi are left out.
+    sampling_rate (`int`): sampling rate of all waveforms.
+    aligned (`bool`): both have the same tempo, as after a codec; otherwise they are warped, without pesq and stoi.
 Returns:
-    Means over the clips: mel_cepstral_distortion (dB), pitch_correlation (of the clips with a pitch, None without),
-    energy_correlation, pesq, stoi.
+    Means over the clips: mel_cepstral_distortion (dB), pitch_correlation (over clips with a pitch, None without such
+    clips), energy_correlation, pesq, stoi.
 """
 
 

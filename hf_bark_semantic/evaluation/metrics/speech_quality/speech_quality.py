@@ -1,4 +1,4 @@
-"""Quality of speech without a reference: predicted opinion score, pauses, drift of the voice."""
+"""Quality of speech without a reference: predicted mean opinion score, pauses, drift of the voice."""
 
 import evaluate
 import numpy as np
@@ -12,10 +12,11 @@ from hf_bark_semantic.evaluation.speech import drift, silence
 INPUTS = """
 Args:
     predictions: waveforms, (num_samples,).
-    sampling_rate (`int`): of all of them.
+    sampling_rate (`int`): sampling rate of all waveforms.
     mos: "distillmos", a callable of a 16 kHz waveform, or None.
-    drift_model: None, or as `model` of speaker_similarity: how the voice of every recording (10 s or more) moves.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    drift_model: None, or as `model` of speaker_similarity: measures the drift of the voice in recordings of 10 s or
+        more.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     mos, mos_low, mos_high (95 % interval), silence_share, longest_pause_s (means), drift_per_minute (mean slope of the
     similarity to the beginning).

@@ -1,4 +1,4 @@
-"""Word and letter error rates of transcripts, after digits, case and spelling are made alike."""
+"""Word and letter error rates of transcripts, after normalization of digits, case and spelling."""
 
 import evaluate
 import numpy as np
@@ -9,9 +9,9 @@ from hf_bark_semantic.evaluation.significance import ratio_estimate
 
 INPUTS = """
 Args:
-    predictions: transcripts of what was spoken.
-    references: texts that should have been spoken.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    predictions: transcripts of the speech.
+    references: the texts to speak.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     wer, cer and their 95 % intervals (wer_low, wer_high, ...), num_words, repetition_share (of runs of four words).
 """

@@ -1,4 +1,4 @@
-"""Top-k accuracy of semantic tokens, clip by clip, with intervals over voices."""
+"""Top-k accuracy of semantic tokens, with intervals over voices."""
 
 import evaluate
 import numpy as np
@@ -10,10 +10,10 @@ from hf_bark_semantic.evaluation.tokens import top_k_accuracy
 
 INPUTS = """
 Args:
-    predictions: for every clip its guesses, (num_tokens, num_guesses), best first.
-    references: for every clip its true tokens, (num_tokens,).
+    predictions: predicted tokens of every clip, (num_tokens, num_guesses), best first.
+    references: true tokens of every clip, (num_tokens,).
     top_k (list of `int`): by default [1].
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     top_1, top_1_low, top_1_high (95 % interval), and so on for every k; num_tokens.
 """

@@ -1,4 +1,4 @@
-"""How near predicted tokens lie to the true ones in Bark's input embeddings."""
+"""Cosine similarity of predicted and true tokens in Bark's input embeddings."""
 
 import evaluate
 import numpy as np
@@ -9,10 +9,10 @@ from hf_bark_semantic.evaluation.tokens import embedding_cosine
 
 INPUTS = """
 Args:
-    predictions: for every clip its tokens, (num_tokens,).
-    references: for every clip its true tokens, as many.
+    predictions: predicted tokens of every clip, (num_tokens,).
+    references: true tokens of every clip, (num_tokens,).
     embeddings (array of shape (vocab_size, hidden_size)): `bark.semantic.input_embeds_layer.weight`.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     cosine, cosine_low, cosine_high (95 % interval).
 """

@@ -1,4 +1,4 @@
-"""How semantic tokens use their vocabulary: variety, runs, repetitions. No truth is needed."""
+"""Statistics of semantic tokens, without true tokens: use of the vocabulary, runs and repetition."""
 
 import evaluate
 import numpy as np
@@ -8,9 +8,9 @@ from hf_bark_semantic.evaluation.sequences import codebook_usage, repetition_sha
 
 INPUTS = """
 Args:
-    predictions: for every clip its tokens, (num_tokens,).
+    predictions: tokens of every clip, (num_tokens,).
     vocab_size (`int`): by default 10,000.
-    n (`int`): length of the runs of tokens that count as repeated; by default 8.
+    n (`int`): length of the n-grams of repetition_share; by default 8.
 Returns:
     used_tokens, used_share, entropy_bits (9.99 for Bark's own), mean_run_length (1.40 for Bark's own),
     longest_run, repetition_share (mean of the clips).

@@ -1,4 +1,4 @@
-"""Edits between two token sequences of any lengths, per true token."""
+"""Edits between token sequences of any lengths, per true token."""
 
 import evaluate
 
@@ -8,9 +8,9 @@ from hf_bark_semantic.evaluation.significance import ratio_estimate
 
 INPUTS = """
 Args:
-    predictions: for every clip its tokens, (num_tokens,).
-    references: for every clip its true tokens, of any other number.
-    groups (list of `str`, optional): the voice of each clip, which intervals are computed over.
+    predictions: predicted tokens of every clip, (num_tokens,).
+    references: true tokens of every clip, of any length.
+    groups (list of `str`, optional): the voice of each clip, for intervals over voices.
 Returns:
     unit_error_rate, unit_error_rate_low, unit_error_rate_high (95 % interval), substitutions, deletions, insertions,
     num_reference.
