@@ -1,7 +1,6 @@
 """Files of `torch.save`, read without running code from their pickle.
 
-A checkpoint is not trusted: its declared shapes are checked, and compared with the size of its file, before memory is
-allocated for them.
+Checkpoints are untrusted: declared shapes are checked, and compared with the file's size, before memory is allocated.
 """
 
 import logging
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 MAX_PICKLE_BYTES = 16 * 2**20  # the names of ten thousand tensors take 2 MB
 MAX_INFO_BYTES = 4_096
-STATE_DICT_GLOBALS = {  # all that the pickle of a state dict asks for, next to torch's storage types
+STATE_DICT_GLOBALS = {  # everything that the pickle of a state dict imports, besides torch's storage types
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",
@@ -31,11 +30,11 @@ FLOAT_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """A `torch.save` file that holds a state dict and nothing that could run.
+    """A `torch.save` file that contains a state dict and no code.
 
     Args:
         path (`Path`): the file.
-        words (`frozenset[str]`): every string in its pickle, the names of the weights among them.
+        words (`frozenset[str]`): every string in its pickle, including the names of the weights.
         info (`bytes`, *optional*): the record that gitmylo's program appends.
     """
 
@@ -55,14 +54,14 @@ class TorchArchive:
                 info = archive.read(_only_record(path, infos, "/.info", MAX_INFO_BYTES)) if infos else None
         except CheckpointError:
             raise
-        except Exception as error:  # zipfile raises a dozen kinds where bytes are flipped
+        except Exception as error:  # zipfile raises many kinds of errors for damaged files
             raise error_about(
-                path, f"is a damaged zip archive ({error}). The download was cut off; repeat it."
+                path, f"is a damaged zip archive ({error}). The download is incomplete; repeat it."
             ) from error
         return cls(path, _check_pickle(path, pickled), info)
 
     def shapes(self, rename: Callable[[str], str] = str) -> dict[str, tuple[int, ...]]:
-        """The shape of every weight by its new name, as the pickle declares it; no memory is taken for the values."""
+        """The declared shape of every weight, by its new name; no memory is allocated for the values."""
         tensors = self._load("meta")
         for name, tensor in tensors.items():
             if not isinstance(name, str) or not isinstance(tensor, torch.Tensor) or tensor.dtype not in FLOAT_DTYPES:
@@ -87,7 +86,7 @@ class TorchArchive:
         return shapes
 
     def weights(self, rename: Callable[[str], str] = str) -> dict[str, torch.Tensor]:
-        """The weights in float32, mapped from the file where they have that type already. Call `shapes` first."""
+        """The weights in float32; those of that type are memory-mapped. Call `shapes` first."""
         tensors = {name: tensor.detach() for name, tensor in self._load("cpu").items()}
         others = sorted({str(tensor.dtype) for tensor in tensors.values()} - {"torch.float32"})
         if others:
@@ -99,8 +98,8 @@ class TorchArchive:
     def _load(self, device: str) -> dict[str, torch.Tensor]:
         try:
             content = torch.load(os.fspath(self.path), map_location=device, weights_only=True, mmap=device != "meta")
-        except Exception as error:  # whatever a damaged pickle makes of torch's unpickler
-            reason = re.split(r"\n|\. ", str(error))[0][:200]  # torch explains at length
+        except Exception as error:  # torch's unpickler raises many kinds of errors for damaged files
+            reason = re.split(r"\n|\. ", str(error))[0][:200]  # torch's messages are long
             raise error_about(
                 self.path,
                 f"cannot be read as weights alone ({type(error).__name__}: {reason}). Get it from its author again.",
@@ -154,7 +153,7 @@ def _only_record(path: Path, records: list[zipfile.ZipInfo], ending: str, most: 
 
 
 def _check_pickle(path: Path, pickled: bytes) -> frozenset[str]:
-    """Check that a pickle imports nothing but what weights need, and give its strings; its operations are not run."""
+    """Check that a pickle imports only what weights need, and return its strings, without unpickling."""
     strings, imports = [], []
     try:
         for operation, argument, _ in pickletools.genops(pickled):
@@ -164,7 +163,7 @@ def _check_pickle(path: Path, pickled: bytes) -> frozenset[str]:
                 imports.append(".".join(strings[-2:]))
             elif isinstance(argument, str):
                 strings.append(argument)
-    except Exception as error:  # pickletools raises whatever the bytes lead it to
+    except Exception as error:  # pickletools raises many kinds of errors for damaged files
         raise error_about(path, f"has a damaged pickle ({error}). Get it from its author again.") from error
     unsafe = sorted({name for name in imports if not _is_safe(name)})
     if unsafe:

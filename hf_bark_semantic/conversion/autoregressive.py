@@ -34,17 +34,18 @@ AUTOREGRESSIVE_SPECIAL_TOKENS = 3  # start, end and padding follow the vocabular
 def convert_autoregressive(
     path: str | os.PathLike, backbone: str | os.PathLike | PreTrainedModel | PretrainedConfig | None = None
 ) -> BarkSemanticEncoderModel:
-    """An encoder with a decoder that reads its own tokens (github.com/huynhnhathao), its HuBERT included.
+    """Convert an autoregressive encoder (github.com/huynhnhathao) with its own HuBERT.
 
-    The original samples until it draws its end token; ours is greedy and predicts as many tokens as the audio has.
+    The original samples until an end token; the converted encoder is greedy, and the audio determines the number of
+    tokens.
 
     Args:
         path (`str` or `os.PathLike`): the `.pt` file.
-        backbone (`str`, `os.PathLike`, `PreTrainedModel` or `PretrainedConfig`, *optional*): whose architecture the
-            HuBERT in the file has. Its weights come from the file. None: HuBERT-base.
+        backbone (`str`, `os.PathLike`, `PreTrainedModel` or `PretrainedConfig`, *optional*): a HuBERT with the
+            architecture of the one in the file, by default HuBERT-base. The weights are those in the file.
 
     Raises:
-        CheckpointError: the file is no intact checkpoint of that kind.
+        CheckpointError: the file is damaged, or not a checkpoint of this kind.
     """
     archive = open_archive(path, "autoregressive")
     shapes = archive.shapes(_autoregressive_name)
@@ -53,7 +54,7 @@ def convert_autoregressive(
     if not 1 <= vocab_size <= SEMANTIC_VOCAB_SIZE:
         raise error_about(
             archive.path,
-            f"predicts {vocab_size} tokens next to its start, end and padding; Bark has {SEMANTIC_VOCAB_SIZE:,}. It "
+            f"predicts {vocab_size} tokens besides start, end and padding; Bark has {SEMANTIC_VOCAB_SIZE:,}. It "
             "was trained for something else.",
         )
     head = {
@@ -67,9 +68,9 @@ def convert_autoregressive(
     if head["hidden_size"] != hubert_config.hidden_size or head["hidden_size"] % AUTOREGRESSIVE_HEADS:
         raise error_about(
             archive.path,
-            f"has a decoder {head['hidden_size']} wide; it must be as wide as its HuBERT "
-            f"({hubert_config.hidden_size}), and a multiple of {AUTOREGRESSIVE_HEADS}. If its HuBERT is another "
-            "than the base model, name that with `backbone`.",
+            f"has a decoder of width {head['hidden_size']}; it must be that of its HuBERT "
+            f"({hubert_config.hidden_size}), and a multiple of {AUTOREGRESSIVE_HEADS}. If its HuBERT is not "
+            "the base model, name it with `backbone`.",
         )
     if hubert_config.num_hidden_layers < AUTOREGRESSIVE_LAYER:
         raise CheckpointError(
@@ -89,7 +90,7 @@ def convert_autoregressive(
 
 
 def _autoregressive_name(name: str) -> str:
-    """`hubert.model.*` -> `hubert.*` as transformers names it today, all others -> `head.*`."""
+    """`hubert.model.*` -> `hubert.*` with the current names of transformers, all others -> `head.*`."""
     if not name.startswith("hubert.model."):
         return f"head.{name}"
     return new_weight_norm(name.replace("hubert.model.", "hubert.", 1))

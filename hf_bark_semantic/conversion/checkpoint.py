@@ -1,4 +1,4 @@
-"""Checks for every checkpoint of another program, and their error."""
+"""Checks for checkpoints of other programs, and their error."""
 
 import os
 import re
@@ -11,19 +11,19 @@ from torch import nn
 
 from ..files import foreign_content
 
-HUBERT_OF_FAIRSEQ = {  # published by the same authors, the same weights
+HUBERT_OF_FAIRSEQ = {  # the same weights, published by the same authors
     "hubert_base_ls960.pt": "facebook/hubert-base-ls960",
     "hubert_large_ll60k.pt": "facebook/hubert-large-ll60k",
     "hubert_xtralarge_ll60k.pt": "facebook/hubert-xlarge-ll60k",
 }
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
-LEGACY_HEAD_BYTES = 4 * 2**20  # a legacy file starts with its pickle, which names the weights
-MAX_WIDTH = 2**16  # of any layer; the widest here has 10,003
+LEGACY_HEAD_BYTES = 4 * 2**20  # a legacy file starts with its pickle, which has the names of the weights
+MAX_WIDTH = 2**16  # of any layer; the largest in these formats is 10,003
 MAX_LAYERS = 128
 
 
 class CheckpointError(ValueError):
-    """The checkpoint cannot be converted; the message says what it is, what it must be, and what to do."""
+    """The checkpoint cannot be converted; the message has the reason and the remedy."""
 
 
 def error_about(path: Path, text: str) -> CheckpointError:
@@ -31,11 +31,11 @@ def error_about(path: Path, text: str) -> CheckpointError:
 
 
 def check_file(path: str | os.PathLike) -> tuple[Path, bytes]:
-    """Check that a path leads to a file that may be a checkpoint; give the file and its first 512 bytes."""
+    """Check that a path is a file that may be a checkpoint; return the file and its first 512 bytes."""
     path = Path(path)
     if "\0" in str(path):
-        raise error_about(path, "has a zero byte, which no path can have. Check where it comes from.")
-    if os.path.isfile(path / "model.bin"):  # unlike Path's methods, this also takes a name that no file can have
+        raise error_about(path, "contains a zero byte, which no path can have. Check its origin.")
+    if os.path.isfile(path / "model.bin"):  # unlike Path's methods, this returns False for invalid names
         path = path / "model.bin"
     if os.path.isdir(path):
         raise error_about(path, "is a folder without a `model.bin`. Name the checkpoint's file.")
@@ -90,10 +90,10 @@ def count_layers(path: Path, names: Iterable[str], pattern: str) -> int:
 
 
 def dimension(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str, axis: int) -> int:
-    """One dimension of a weight, which must be there and of a sensible size."""
+    """One dimension of a weight, after checking that the weight exists and that the size is sensible."""
     shape = shapes.get(name)
     if shape is None:
-        raise error_about(path, f"lacks {name}. It is not complete; get it from its author again.")
+        raise error_about(path, f"lacks {name}. It is incomplete; get it from its author again.")
     if len(shape) <= axis or not 1 <= shape[axis] <= MAX_WIDTH:
         raise error_about(
             path, f"has {name} of shape {short(tuple(shape))}; dimension {axis} must be from 1 to {MAX_WIDTH:,}."
@@ -115,8 +115,8 @@ def check_shapes(path: Path, found: Mapping[str, tuple[int, ...]], expected: Map
         text = "; ".join(f"{verb} {some(names)}" for verb, names in problems if names)
         raise error_about(
             path,
-            f"{text}. All weights of the model that it declares must be there, and no others; get the file from its "
-            "author again, or check that it is of the size and version you think.",
+            f"{text}. It must contain all weights of the model that it declares, and no others. Get the file from its "
+            "author again, or check its size and version.",
         )
 
 
@@ -146,7 +146,7 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def some(names: list) -> str:
-    """The first three of a list of names, and how many more there are."""
+    """The first three of a list of names, and the number of the others."""
     shown = ", ".join(short(name, quote=False) for name in names[:3]) or "nothing"
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 

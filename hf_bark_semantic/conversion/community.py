@@ -1,8 +1,8 @@
-"""Encoders by others for Suno's Bark: downloaded from the Hub and converted to a folder for `from_pretrained`, once.
+"""Encoders by the community for Suno's Bark: downloaded from the Hub and converted once, for `from_pretrained`.
 
-    COMMUNITY            which there are, by name
-    community_encoder    the folder of one, which is made where it is not there yet
-    community_source     what the folder of one was made of
+    COMMUNITY            the encoders by name
+    community_encoder    the folder of an encoder, which is made on the first call
+    community_source     the origin of such a folder
 
 All are quantizers of github.com/gitmylo's program on layer 9 of HuBERT base, and read raw audio.
 """
@@ -32,10 +32,10 @@ class CommunityEncoder:
     """A quantizer on the Hub.
 
     Args:
-        language (`str`): of the speech that it was trained on.
-        repository, file (`str`): where it is.
-        revision (`str`, *optional*): the commit that is fetched; the newest where none is known.
-        measured (`str`, *optional*): how often it is right, where that was measured.
+        language (`str`): language of its training data.
+        repository, file (`str`): its place on the Hub.
+        revision (`str`, *optional*): the commit to download; by default, the newest.
+        measured (`str`, *optional*): a sentence with its measured accuracy.
     """
 
     language: str
@@ -75,35 +75,35 @@ COMMUNITY = {
 
 
 def community_encoder(name: str) -> Path:
-    """Folder of a community encoder; the first time it is fetched from the Hub and converted, none of its code run.
+    """The folder of a community encoder; the first call downloads it from the Hub and converts it, without its code.
 
-    The folder lies in huggingface_hub's cache of assets (`HF_ASSETS_CACHE`), where `source.json` beside the weights
-    says what it was made of: repository, file, its SHA-256, and the revisions of it and of HuBERT that were fetched.
-    Delete the folder to have it made of what the Hub has then.
+    The folder is in huggingface_hub's cache of assets (`HF_ASSETS_CACHE`). Its `source.json` has the origin:
+    repository, file, SHA-256, and the revisions of the quantizer and of HuBERT. Delete the folder to download the
+    current version.
 
     Args:
         name (`str`): a key of `COMMUNITY`, such as `"en"`.
 
     Raises:
-        ValueError: there is none of that name, or its file is no quantizer that can be converted.
-        OSError: the Hub does not give it; the message says why.
+        ValueError: there is no such encoder, or its file cannot be converted.
+        OSError: the download failed; the message has the reason.
     """
     folder = _folder(name)
     if not folder.is_dir():
-        with WeakFileLock(folder.with_name(f"{folder.name}.lock")):  # processes of one training ask at the same time
+        with WeakFileLock(folder.with_name(f"{folder.name}.lock")):  # several processes may call this at once
             if not folder.is_dir():
                 _make(COMMUNITY[name], folder)
     return folder
 
 
 def community_source(name: str) -> dict | None:
-    """What the folder of a community encoder was made of; `None` where it has not been made yet."""
+    """The origin of a community encoder's folder; `None` if it has not been made yet."""
     folder = _folder(name)
     return read_json(folder / SOURCE, cure="Remove the folder; it is made again.") if folder.is_dir() else None
 
 
 def _folder(name: str) -> Path:
-    """Where the folder of a community encoder is or will be; another revision has another folder."""
+    """The path of a community encoder's folder; each revision has its own."""
     if name not in COMMUNITY:
         raise ValueError(f"There is no community encoder {name!r}; there are {', '.join(COMMUNITY)}.")
     root = cached_assets_path("hf_bark_semantic", "encoders")
@@ -117,7 +117,7 @@ def _make(encoder: CommunityEncoder, folder: Path) -> None:
         hubert = whole_hubert(HUBERT_BASE, hubert_revision)
     logger.info("Converting %s of %s, once.", encoder.file, encoder.repository)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process
     convert_quantizer(path, hubert, layer=LAYER).save_pretrained(unfinished)
     BarkSemanticEncoderProcessor().save_pretrained(unfinished)
     source = {"repository": encoder.repository, "file": encoder.file, "revision": revision}

@@ -1,17 +1,17 @@
 """Checkpoints of other programs as Transformers models.
 
-    checkpoint       checks and errors that all formats share
-    archive          files of `torch.save`, read without running what their pickle asks for
-    formats          which format a file has
+    checkpoint       checks and errors of all formats
+    archive          files of `torch.save`, read without running code
+    formats          detection of the format
     quantizer        community `.pth` on HuBERT's features (gitmylo)      -> BarkSemanticEncoderModel
-    community        those of them that have a name, from the Hub         -> a folder in the cache
-    hub              files of the Hub, and why one is not there
+    community        community quantizers on the Hub, by name             -> a folder in the cache
+    hub              downloads from the Hub, and their errors
     autoregressive   `.pt` with its own HuBERT (huynhnhathao)             -> BarkSemanticEncoderModel
     encodec          EnCodec 24 kHz `.th` (facebookresearch/encodec)      -> transformers' EncodecModel
     ctranslate2      `model.bin` of faster-whisper                        -> transformers' WhisperModel
 
-[`convert`] turns any of them into a folder of safetensors, config and processor. Whatever cannot be converted to the
-last weight is refused with a `CheckpointError`.
+[`convert`] converts each of them to a folder with safetensors, config and processor. If any weight cannot be
+converted, it raises a `CheckpointError`.
 """
 
 import os
@@ -40,32 +40,32 @@ def convert(
     layer: int = 9,
     overwrite: bool = False,
 ) -> Path:
-    """Convert a checkpoint of any known format into a folder for `from_pretrained`.
+    """Convert a checkpoint of any known format to a folder for `from_pretrained`.
 
-    Encoders get a [`BarkSemanticEncoderProcessor`] that does not normalize, because they were trained on raw audio;
-    the others get their feature extractor of transformers. A Whisper folder is a backbone for
+    Encoders get a [`BarkSemanticEncoderProcessor`] without normalization, because they were trained on raw audio;
+    other models get their feature extractor from transformers. A Whisper folder is a backbone for
     [`BarkSemanticEncoderModel.from_backbone`].
 
     Args:
         path (`str` or `os.PathLike`): the checkpoint, or the folder of a CTranslate2 model.
-        output_dir (`str` or `os.PathLike`): the folder to write, and the only place that is written to.
-        backbone (`str` or `PreTrainedModel`, *optional*): of a quantizer: its HuBERT, `HUBERT_BASE` by default. Of an
-            autoregressive encoder: see [`convert_autoregressive`].
-        layer (`int`): of a quantizer: the layer of HuBERT that it reads, fairseq's and transformers' count.
-        overwrite (`bool`): write into a folder that is not empty. Files of other names stay in it.
+        output_dir (`str` or `os.PathLike`): the folder to write; nothing is written elsewhere.
+        backbone (`str` or `PreTrainedModel`, *optional*): for a quantizer, its HuBERT, by default `HUBERT_BASE`; for
+            an autoregressive encoder, see [`convert_autoregressive`].
+        layer (`int`): for a quantizer, the layer of HuBERT that it reads; fairseq and transformers count alike.
+        overwrite (`bool`): write into a folder that is not empty. Other files in it are kept.
 
     Returns:
         `Path`: `output_dir`.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, unsafe or of no known format.
-        ValueError: the folder is not empty, or `backbone` was given for a format that has no use for it.
+        CheckpointError: the checkpoint is damaged, unsafe or of an unknown format.
+        ValueError: the folder is not empty, or `backbone` was passed for a format without a backbone.
     """
     output_dir = Path(output_dir)
     _check_output_dir(output_dir, overwrite)
     name = detect_format(path)
     if backbone is not None and name in ("encodec", "whisper-ctranslate2"):
-        raise ValueError(f"{str(path)!r} is {FORMATS[name][0]}, which reads no backbone. Leave `backbone` out.")
+        raise ValueError(f"{str(path)!r} is {FORMATS[name][0]}, which needs no backbone. Omit `backbone`.")
     if name == "quantizer":
         model = convert_quantizer(path, HUBERT_BASE if backbone is None else backbone, layer=layer)
         processor = BarkSemanticEncoderProcessor()

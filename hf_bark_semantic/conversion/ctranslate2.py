@@ -35,23 +35,23 @@ CTRANSLATE2_MAX_GROWTH = 8  # int8 to float32 is 4; equal biases are stored once
 
 
 def convert_whisper_ctranslate2(path: str | os.PathLike) -> WhisperModel:
-    """The encoder of a Whisper model in CTranslate2 format, to be a backbone: `from_backbone(model)`.
+    """Convert the encoder of a Whisper model in CTranslate2 format to a backbone, for `from_backbone(model)`.
 
-    The decoder has no layers and one token, so that the model loads by `AutoModel.from_pretrained`; it cannot
-    transcribe. Float weights are taken as they are; int8 weights are multiplied out by their scales.
+    The decoder is a stub without layers, so that `AutoModel.from_pretrained` can load the model; it cannot transcribe.
+    Float weights are copied; int8 weights are dequantized.
 
     Args:
         path (`str` or `os.PathLike`): `model.bin`, or its folder.
 
     Raises:
-        CheckpointError: the file is cut off, damaged, of another version or of another model.
+        CheckpointError: the file is incomplete, damaged, of another version or of another model.
     """
     path, head = check_file(path)
     if ctranslate2_spec(path, head) is None:
         raise error_about(
             path,
             f"is not a CTranslate2 model: it does not start with version {CTRANSLATE2_VERSION} and a model name. "
-            "`detect_format` tells what it is.",
+            "`detect_format` returns its format.",
         )
     stored = below("encoder/", _read_ctranslate2(path))
     sizes = {name: values.shape for name, values in stored.items() if name != "num_heads"}
@@ -87,7 +87,7 @@ def convert_whisper_ctranslate2(path: str | os.PathLike) -> WhisperModel:
 
 @dataclass
 class _ByteReader:
-    """Reads from the front of a mapped file, never behind its end."""
+    """Reads a memory-mapped file from the start, never beyond its end."""
 
     path: Path
     content: np.ndarray = field(repr=False)
@@ -106,7 +106,7 @@ class _ByteReader:
         return struct.unpack("<" + kind, self.take(struct.calcsize(kind), what).tobytes())[0]
 
     def count(self, what: str, least_bytes: int) -> int:
-        """The number of things that follow, each of `least_bytes` or more."""
+        """Read the number of entries that follow, each of at least `least_bytes`."""
         count = self.number("I", f"the number of {what}")
         if count > (len(self.content) - self.offset) // least_bytes:
             raise error_about(
@@ -125,7 +125,7 @@ class _ByteReader:
 
 
 def _read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
-    """Every variable of a CTranslate2 model by its name, still in the file."""
+    """Every variable of a CTranslate2 model by its name, memory-mapped."""
     reader = _ByteReader(path, np.memmap(path, np.uint8, mode="r"))
     reader.number("I", "the version")
     reader.name()
@@ -170,7 +170,7 @@ def _read_variable(reader: _ByteReader, name: str) -> np.ndarray:
 
 
 def _ctranslate2_heads(path: Path, stored: np.ndarray | None, width: int) -> int:
-    """The attention heads that are stored, or those of 64 dimensions that all Whispers have."""
+    """The stored number of attention heads; by default, heads of 64 dimensions, as in all Whisper models."""
     if stored is not None and (stored.shape or stored.dtype.kind != "i"):
         raise error_about(path, f"has `num_heads` of type {stored.dtype}, shape {stored.shape}. Download it again.")
     num_heads = width // 64 if stored is None else int(stored)
@@ -182,18 +182,18 @@ def _ctranslate2_heads(path: Path, stored: np.ndarray | None, width: int) -> int
 
 
 def _check_growth(path: Path, shapes: Mapping[str, tuple[int, ...]]):
-    """Aliases store a weight once for many names, which a hostile file may turn into any size."""
+    """Limit the total size of all weights, because a hostile file may have any number of aliases for one weight."""
     floats, held = 4 * sum(prod(shape) for shape in shapes.values()), path.stat().st_size
     if floats > CTRANSLATE2_MAX_GROWTH * held:
         raise error_about(
             path,
             f"of {held:,} bytes declares weights of {floats:,} bytes; at most {CTRANSLATE2_MAX_GROWTH} times its "
-            "size is sensible. It is made to exhaust memory; get it from its author.",
+            "size is sensible. It may be made to exhaust memory; get it from its author.",
         )
 
 
 def _ctranslate2_floats(path: Path, stored: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The weights in float32. CTranslate2 stores int8 weights times 127 over the largest of their row."""
+    """The weights in float32. CTranslate2 scales int8 weights by 127 over the maximum of their row."""
     weights = {}
     for name, values in stored.items():
         if name.endswith("weight_scale"):
@@ -204,7 +204,7 @@ def _ctranslate2_floats(path: Path, stored: Mapping[str, np.ndarray]) -> dict[st
         elif values.dtype.kind != "f" or scale is not None:
             raise error_about(
                 path,
-                f"has {short(name)} of type {values.dtype}, which is no float and has no scale for each row. "
+                f"has {short(name)} of type {values.dtype}, which is neither float nor int8 with a scale per row. "
                 "Convert Whisper again with `--quantization float16`.",
             )
         weights[name] = torch.from_numpy(values.astype(np.float32))
@@ -212,10 +212,10 @@ def _ctranslate2_floats(path: Path, stored: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _whisper_names(num_layers: int) -> dict[str, list[str | None]]:
-    """CTranslate2's weights, and the weights of transformers' `WhisperEncoder` that each of them stacks.
+    """Names of CTranslate2's weights, each with the names in transformers' `WhisperEncoder` that it stacks.
 
-    `None` is the bias of the keys, which transformers leaves out: it would add the same to every score of a query,
-    which the softmax takes away again.
+    `None` is the bias of the keys, which transformers leaves out because it has no effect: it would add a constant to
+    all scores of a query, which the softmax cancels.
     """
     names = {"position_encodings/encodings": ["embed_positions.weight"]}
     modules = {name: name for name in ("conv1", "conv2", "layer_norm")}
@@ -235,7 +235,7 @@ def _whisper_names(num_layers: int) -> dict[str, list[str | None]]:
 
 
 def _empty_decoder(num_heads: int) -> dict[str, Any]:
-    """Fields of a `WhisperConfig` whose decoder is next to nothing."""
+    """Fields of a `WhisperConfig` for a decoder without layers."""
     tokens = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
     sizes = {"decoder_layers": 0, "decoder_attention_heads": num_heads, "vocab_size": 1, "max_target_positions": 1}
     return sizes | dict.fromkeys(tokens, 0)

@@ -14,14 +14,14 @@ from .formats import open_archive
 
 
 def convert_encodec(path: str | os.PathLike, *, config: EncodecConfig | None = None) -> EncodecModel:
-    """The original EnCodec checkpoint (facebookresearch/encodec, `encodec_24khz-*.th`) as an `EncodecModel`.
+    """Convert the original EnCodec checkpoint (facebookresearch/encodec, `encodec_24khz-*.th`) to an `EncodecModel`.
 
     Args:
         path (`str` or `os.PathLike`): the `.th` file, a state dict of the `encodec` package's 24 kHz model.
-        config (`EncodecConfig`, *optional*): of a model that was trained with other sizes. None: the 24 kHz model.
+        config (`EncodecConfig`, *optional*): for a model with other sizes; by default, the 24 kHz model.
 
     Raises:
-        CheckpointError: the file is no intact checkpoint of that model.
+        CheckpointError: the file is damaged, or not a checkpoint of that model.
     """
     archive = open_archive(path, "encodec")
     config = EncodecConfig() if config is None else config
@@ -35,7 +35,7 @@ def convert_encodec(path: str | os.PathLike, *, config: EncodecConfig | None = N
 
 
 def _encodec_name(name: str) -> str:
-    """The `encodec` package's names of convolutions, weight norms and codebooks -> transformers'."""
+    """Rename convolutions, weight norms and codebooks of the `encodec` package as in transformers."""
     name = re.sub(r"^(encoder|decoder)\.model\.", r"\1.layers.", name)
     name = re.sub(r"\.(conv|convtr)\.\1\.", ".conv.", name)
     name = re.sub(r"^quantizer\.vq\.layers\.(\d+)\._codebook\.", r"quantizer.layers.\1.codebook.", name)

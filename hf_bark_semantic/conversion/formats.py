@@ -1,7 +1,7 @@
-"""Which format a checkpoint has.
+"""Detection of a checkpoint's format.
 
-detect_format    the name of the format, from the names in the file
-open_archive     a `torch.save` file of one format
+detect_format    the format, from the names in the file
+open_archive     open a `torch.save` file of one format
 """
 
 import os
@@ -24,7 +24,7 @@ CTRANSLATE2_VERSION = 6  # OpenNMT/CTranslate2, python/ctranslate2/specs/model_s
 
 
 def detect_format(path: str | os.PathLike) -> CheckpointFormat:
-    """Tell which format a checkpoint has, from the names in it; nothing is unpickled and no weight is read.
+    """Detect the format of a checkpoint from the names in it, without unpickling and without reading weights.
 
     Args:
         path (`str` or `os.PathLike`): the file, or a folder with a `model.bin`.
@@ -33,7 +33,7 @@ def detect_format(path: str | os.PathLike) -> CheckpointFormat:
         `str`: `"quantizer"`, `"autoregressive"`, `"encodec"` or `"whisper-ctranslate2"`.
 
     Raises:
-        CheckpointError: it is none of them, damaged or unsafe.
+        CheckpointError: the format is unknown, or the file is damaged or unsafe.
     """
     path, head = check_file(path)
     if head[:4] == b"PK\x03\x04":
@@ -41,7 +41,7 @@ def detect_format(path: str | os.PathLike) -> CheckpointFormat:
     if ctranslate2_spec(path, head) is not None:
         return "whisper-ctranslate2"
     known = ", ".join(description for description, _ in FORMATS.values())
-    raise error_about(path, f"starts with {head[:8]!r}, which no known format does. What can be converted: {known}.")
+    raise error_about(path, f"starts with {head[:8]!r}, so its format is unknown. Known formats: {known}.")
 
 
 def open_archive(path: str | os.PathLike, wanted: CheckpointFormat) -> TorchArchive:
@@ -67,16 +67,14 @@ def _format_of_names(path: Path, words: frozenset[str]) -> CheckpointFormat:
         raise CheckpointError(why_no_fairseq(path))
     known = ", ".join(description for description, _ in FORMATS.values())
     names = sorted(word for word in words if "." in word)
-    raise error_about(
-        path, f"is a PyTorch file, but of no known format; it names {some(names)}. What can be converted: {known}."
-    )
+    raise error_about(path, f"is a PyTorch file of an unknown format; it names {some(names)}. Known formats: {known}.")
 
 
 def ctranslate2_spec(path: Path, head: bytes) -> str | None:
     """The model's name in a CTranslate2 file; `None` for another kind of file.
 
     Raises:
-        CheckpointError: it is not a Whisper, or of another version.
+        CheckpointError: it is not a Whisper model, or has another version.
     """
     if len(head) < 8:
         return None

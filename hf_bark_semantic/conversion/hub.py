@@ -1,9 +1,9 @@
-"""Files of the Hub, and the reason if one is missing.
+"""Download files from the Hub, with clear errors.
 
-hub_file      a file of a repository, from the cache or fetched, and the commit that it is of
-hub_errors    errors inside that the Hub led to become one sentence
-hub_problem   the sentence: what a failed download means, and the way out
-hub_answer    the same, where it was the Hub that refused
+hub_file      a file of a repository, cached or downloaded, and its commit
+hub_errors    a context manager that turns errors of the Hub into a [`HubError`]
+hub_problem   a sentence for a failed download, with the remedy
+hub_answer    a sentence for a refusal by the Hub, with the remedy
 """
 
 import re
@@ -27,26 +27,26 @@ HUB = "https://huggingface.co"
 
 
 class HubError(OSError):
-    """Something could not be downloaded from the Hub; the message says what, why and what to do."""
+    """A download from the Hub failed; the message has the reason and the remedy."""
 
 
 def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[Path, str]:
-    """A file of a model's repository, which is fetched where the cache does not have it.
+    """A file of a model's repository, from the cache or downloaded.
 
     Args:
-        repository (`str`): its id on the Hub.
-        file (`str`): its path in the repository.
-        revision (`str`, *optional*): a commit, branch or tag; the newest commit by default.
+        repository (`str`): the id of the repository.
+        file (`str`): the path in the repository.
+        revision (`str`, *optional*): a commit, branch or tag; by default, the newest commit.
 
     Returns:
-        `(Path, str)`: the file in the cache, and the commit that it is of.
+        `(Path, str)`: the file in the cache, and its commit.
 
     Raises:
-        HubError: it is gone, may not be read, cannot be fetched or broke off.
+        HubError: the file does not exist, access is denied, or the download failed.
     """
     try:
         path = Path(hf_hub_download(repository, file, revision=revision))
-    except Exception as error:  # of the HTTP client that the installed huggingface_hub uses, where a connection breaks
+    except Exception as error:  # includes errors of the HTTP client of the installed huggingface_hub
         reason = hub_problem(error) or str(error).strip().split("\n")[0] or type(error).__name__
         raise HubError(f"Cannot fetch {file} of {repository}: {reason}") from error
     return path, path.relative_to(_snapshots(path)).parts[0]
@@ -54,15 +54,15 @@ def hub_file(repository: str, file: str, revision: str | None = None) -> tuple[P
 
 @contextmanager
 def hub_errors(prefix: str = "", *, connection: bool = False) -> Iterator[None]:
-    """What is loaded inside may come from the Hub.
+    """A context manager for code that loads from the Hub.
 
     Args:
-        prefix (`str`): of the message.
-        connection (`bool`): everything inside goes to the Hub, so that what is no `ValueError` and no `OSError` is an
-            error of the connection, too: of the HTTP client that the installed huggingface_hub uses.
+        prefix (`str`): start of the message.
+        connection (`bool`): all of the code communicates with the Hub, so any error but `ValueError` and `OSError` is
+            one of the connection, from the HTTP client of the installed huggingface_hub.
 
     Raises:
-        HubError: instead of an error that the Hub led to, whatever its type; others pass as they are.
+        HubError: replaces any error that the Hub caused; other errors are not changed.
     """
     try:
         yield
@@ -71,36 +71,36 @@ def hub_errors(prefix: str = "", *, connection: bool = False) -> Iterator[None]:
     except Exception as error:
         reason = hub_problem(error)
         if reason is None and connection and not isinstance(error, (ValueError, OSError)):
-            reason = f"{str(error).strip() or type(error).__name__} Type the same again when the Hub can be reached."
+            reason = f"{str(error).strip() or type(error).__name__} Repeat the command when the Hub can be reached."
         if reason is None:
             raise
         raise HubError(prefix + reason) from error
 
 
 def hub_problem(error: BaseException) -> str | None:
-    """Why the Hub did not give something, and the way out.
+    """The reason why a download from the Hub failed, and the remedy.
 
     Args:
-        error (`BaseException`): of huggingface_hub, or one of transformers that it led to.
+        error (`BaseException`): an error of huggingface_hub, or of transformers with such a cause.
 
     Returns:
-        `str` or `None`: a sentence or two; `None` where the Hub has no part in the error.
+        `str` or `None`: a sentence or two; `None` if the Hub did not cause the error.
     """
     causes = list(_causes(error))
     if (answer := hub_answer(error)) is not None:
         return answer
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
-        return "it is not in the cache, and HF_HUB_OFFLINE forbids the download. Unset it once."
+        return "it is not in the cache, and HF_HUB_OFFLINE forbids the download. Unset it for one run."
     if any(isinstance(cause, LocalEntryNotFoundError) for cause in causes):
-        return "it is not in the cache, and the Hub cannot be reached. Type the same again where there is a network."
+        return "it is not in the cache, and the Hub cannot be reached. Repeat the command with a network connection."
     if (broken := next((cause for cause in causes if isinstance(cause, httpx.TransportError)), None)) is not None:
         reason = str(broken).split("\n")[0] or type(broken).__name__
-        return f"the download broke off ({reason}). Type the same again."
+        return f"the download was interrupted ({reason}). Repeat the command."
     return None
 
 
 def hub_answer(error: BaseException) -> str | None:
-    """What the Hub's own answer means, and the way out; `None` where it gave none that led to the error."""
+    """The meaning of the Hub's answer, and the remedy; `None` if no answer of the Hub caused the error."""
     found = next((cause for cause in _causes(error) if isinstance(cause, HfHubHTTPError)), None)
     return None if found is None else _of_answer(found)
 
@@ -119,22 +119,22 @@ def _of_answer(error: HfHubHTTPError) -> str:
     if isinstance(error, RemoteEntryNotFoundError):
         return f"the repository has no such file any more. See {page}/tree/main."
     if status == 429:
-        return ("the Hub has had too many requests from here (429). Wait some minutes and type the same again; after "
-                "`hf auth login` it allows more.")  # fmt: skip
+        return ("the Hub has had too many requests from here (429). Repeat the command in a few minutes; after "
+                "`hf auth login`, more requests are allowed.")  # fmt: skip
     if status in (401, 403):
         return f"the Hub refuses the token that was sent ({status}). Type `hf auth login`, or unset HF_TOKEN."
-    return f"the Hub answered with the status {status}. Type the same again later."
+    return f"the Hub answered with the status {status}. Repeat the command later."
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on."""
+    """The error and its chain of causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _snapshots(path: Path) -> Path:
-    """The folder of the cache in which each commit of a repository has a folder of files."""
+    """The folder of a repository in the cache that has a subfolder for each commit."""
     return next(folder for folder in path.parents if folder.name == "snapshots")
 
 

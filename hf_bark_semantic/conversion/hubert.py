@@ -1,4 +1,4 @@
-"""The HuBERT that a community encoder reads."""
+"""Load the HuBERT of a community encoder."""
 
 import os
 
@@ -13,8 +13,8 @@ from transformers import (
 from .checkpoint import CheckpointError, some
 from .formats import detect_format
 
-HUBERT_BASE = "facebook/hubert-base-ls960"  # what the community's quantizers were trained on
-MASK = "masked_spec_embed"  # read in training alone, so some checkpoints lack it
+HUBERT_BASE = "facebook/hubert-base-ls960"  # on which the community's quantizers were trained
+MASK = "masked_spec_embed"  # used only in training, so some checkpoints lack it
 
 
 def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> PreTrainedModel:
@@ -22,24 +22,24 @@ def load_hubert(backbone: str | os.PathLike | PreTrainedModel, width: int) -> Pr
     config = read_hubert_config(backbone)
     if config.hidden_size != width:
         raise CheckpointError(
-            f"The quantizer reads features {width} wide, but the `backbone` makes {config.hidden_size}. Name the "
+            f"The quantizer reads features of size {width}, but the `backbone` makes {config.hidden_size}. Name the "
             f"HuBERT that it was trained on, mostly {HUBERT_BASE!r}."
         )
     return backbone if isinstance(backbone, PreTrainedModel) else whole_hubert(backbone)
 
 
 def whole_hubert(place: str | os.PathLike, revision: str | None = None) -> HubertModel:
-    """A HuBERT from a Hub id or a folder.
+    """Load a HuBERT from a Hub id or a folder, and check that no weights are missing.
 
     Raises:
-        CheckpointError: some of its weights are missing there.
+        CheckpointError: weights are missing.
         OSError: it cannot be loaded.
     """
     hubert, loading = HubertModel.from_pretrained(os.fspath(place), revision=revision, output_loading_info=True)
     missing = sorted(set(loading["missing_keys"]) - {MASK})
     if missing:
         raise CheckpointError(
-            f"The `backbone` {str(place)!r} lacks {some(missing)}. Name the checkpoint of a whole HuBERT, such as "
+            f"The `backbone` {str(place)!r} lacks {some(missing)}. Name a complete checkpoint of HuBERT, such as "
             f"{HUBERT_BASE!r}."
         )
     return hubert
@@ -47,10 +47,10 @@ def whole_hubert(place: str | os.PathLike, revision: str | None = None) -> Huber
 
 def read_hubert_config(backbone: str | os.PathLike | PreTrainedModel | PretrainedConfig | None) -> HubertConfig:
     if backbone is None:
-        return HubertConfig()  # whose defaults are those of the base model
+        return HubertConfig()  # HuBERT-base
     if isinstance(backbone, (str, os.PathLike)):
         if os.path.isfile(backbone):
-            detect_format(backbone)  # names the Hub id of a fairseq checkpoint
+            detect_format(backbone)  # for a fairseq checkpoint, raises an error with its Hub id
             raise CheckpointError(f"The `backbone` {str(backbone)!r} is a file; it must be a Hub id or a folder.")
         backbone = AutoConfig.from_pretrained(os.fspath(backbone))
     config = backbone.config if isinstance(backbone, PreTrainedModel) else backbone

@@ -25,11 +25,11 @@ QUANTIZER_SIZES = {"input_size": 768, "hidden_size": 1_024, "output_size": SEMAN
 def convert_quantizer(
     path: str | os.PathLike, backbone: str | os.PathLike | PreTrainedModel, *, layer: int = 9
 ) -> BarkSemanticEncoderModel:
-    """A community quantizer (github.com/gitmylo, version 0 or 1) and the HuBERT it reads, as one encoder.
+    """Convert a community quantizer (github.com/gitmylo, version 0 or 1) and its HuBERT to one encoder.
 
     Version 1 has a second linear layer without an activation in between; it is folded into the last one. The original
-    reads a whole clip frame by frame; ours reads the frame of each token, which is the same frame in the
-    first 4.99 s and one frame in 500 less after that.
+    predicts a token for each frame; the converted encoder predicts one for each token position, which is the same in
+    the first 4.99 s and skips one frame in 500 after that.
 
     Args:
         path (`str` or `os.PathLike`): the `.pth` file.
@@ -38,7 +38,7 @@ def convert_quantizer(
         layer (`int`): index into HuBERT's `hidden_states`, which is fairseq's layer number; 9 in all public ones.
 
     Raises:
-        CheckpointError: the file is no intact quantizer, or its input is not as wide as the backbone's output.
+        CheckpointError: the file is damaged or not a quantizer, or its input size is not that of the backbone.
     """
     archive = open_archive(path, "quantizer")
     sizes = _quantizer_sizes(archive)
@@ -63,7 +63,7 @@ def convert_quantizer(
 
 
 def fold_intermediate(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Multiply two linear layers without an activation in between into one: 26 M parameters give what 61 M gave."""
+    """Multiply two linear layers without an activation in between into one; 26 M of 61 M parameters remain."""
     folded = {name: weight for name, weight in weights.items() if not name.startswith(("intermediate.", "fc."))}
     outer = weights["fc.weight"].double()
     folded["fc.weight"] = (outer @ weights["intermediate.weight"].double()).float()
@@ -72,7 +72,7 @@ def fold_intermediate(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 
 def _quantizer_sizes(archive: TorchArchive) -> dict[str, int]:
-    """Sizes and version of a quantizer from its `.info` record; a file without one is of version 0."""
+    """Sizes and version of a quantizer from its `.info` record; a file without one has version 0."""
     if archive.info is None:
         return dict(QUANTIZER_SIZES)
     try:
@@ -94,8 +94,8 @@ def _quantizer_sizes(archive: TorchArchive) -> dict[str, int]:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise error_about(
                 archive.path,
-                f"says {name} = {short(value)} in its `.info`; it must be a whole number from {least} to {most}. "
-                "Other files than these are not known; get it from its author again.",
+                f"has {name} = {short(value)} in its `.info`; it must be a whole number from {least} to {most}. "
+                "No other files are known; get it from its author again.",
             )
     return {name: info[name] for name in QUANTIZER_SIZES}
 
