@@ -1,1 +1,1 @@
-"""Suno's Bark over transformers' own `BarkModel`: its configs, inputs, stages, synthesis, losses and adapters."""
+"""Suno's Bark, on transformers' `BarkModel`: configs, inputs, stages, synthesis, losses and adapters."""

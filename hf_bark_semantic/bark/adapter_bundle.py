@@ -1,12 +1,12 @@
 """Adapters in a folder or on the Hub, one bundle for all of a Bark's models.
 
-    save_adapters    the adapters on a Bark -> a folder; `publishing.publish` uploads it
-    load_adapters    a folder or Hub id -> a Bark that speaks with them
+    save_adapters    write the adapters of a Bark to a folder; `publishing.publish` uploads it
+    load_adapters    load adapters from a folder or Hub id into a Bark
 
-    bundle/ bundle.json                the Bark that it belongs to, ranks, version; written last
-            semantic/ coarse/ fine/    adapter_config.json, adapter_model.safetensors: peft's files; any of the three
-            voice.npz                  a voice prompt to go with it, where one was given
-            README.md                  the card, where there is one
+    bundle/ bundle.json                the Bark of the adapters, ranks, version; written last
+            semantic/ coarse/ fine/    peft's files adapter_config.json and adapter_model.safetensors, for each stage
+            voice.npz                  a voice prompt (optional)
+            README.md                  the model card (optional)
 
 Nothing is unpickled: weights are safetensors. Of a bundle's settings, only those of [`lora_config`] are read.
 """
@@ -47,7 +47,7 @@ FORMAT = 1
 BUNDLE, VOICE = "bundle.json", "voice.npz"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-_PREFIX = "base_model.model."  # peft's, before the keys of a file
+_PREFIX = "base_model.model."  # of the keys in peft's files
 _PEFT_NAMES = {
     "rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
     "use_dora": "use_dora", "use_rslora": "use_rslora",
@@ -65,14 +65,14 @@ _IDS = {
 
 @dataclass(frozen=True)
 class AdapterBundle:
-    """What a bundle holds beside the weights.
+    """The contents of a bundle, without the weights.
 
     Args:
-        name (`str`): of its adapters, for [`set_adapters`].
-        base_model (`str`): the Bark that it was trained on.
-        ranks (`dict[str, int]`): by stage: "semantic", "coarse", "fine".
-        package_version (`str`, *optional*): of the package that wrote it.
-        voice_prompt (`VoicePrompt`, *optional*): a voice to go with it.
+        name (`str`): the name of its adapters, for [`set_adapters`].
+        base_model (`str`): the Bark that they were trained on.
+        ranks (`dict[str, int]`): ranks by stage: "semantic", "coarse", "fine".
+        package_version (`str`, *optional*): version of this package that wrote the bundle.
+        voice_prompt (`VoicePrompt`, *optional*): a voice for the adapters.
     """
 
     name: str
@@ -93,10 +93,10 @@ def save_adapters(
     """Write adapters as a bundle.
 
     Args:
-        folder (`str` or `Path`): is made, or overwritten.
-        name (`str`): of the adapters.
-        base_model (`str`, *optional*): Hub id of the Bark; by default what it was loaded from.
-        voice_prompt (`VoicePrompt`, *optional*): a voice to go with them.
+        folder (`str` or `Path`): the folder to make, or to overwrite.
+        name (`str`): the name of the adapters.
+        base_model (`str`, *optional*): Hub id of the Bark; by default, the place that it was loaded from.
+        voice_prompt (`VoicePrompt`, *optional*): a voice for the adapters.
 
     Raises:
         AdapterError: no adapters of that name.
@@ -116,7 +116,7 @@ def save_adapters(
         tensors = {_PREFIX + key: value.detach().cpu() for key, value in adapter_parameters(model, name).items()}
         save_file({key: value.contiguous() for key, value in tensors.items()}, folder / stage / WEIGHTS)
         ranks[stage] = config.r
-    for stage in set(STAGES) - set(ranks):  # of an earlier bundle in this place
+    for stage in set(STAGES) - set(ranks):  # left by an earlier bundle
         for file in (CONFIG, WEIGHTS):
             (folder / stage / file).unlink(missing_ok=True)
     (folder / VOICE).unlink(missing_ok=True)
@@ -131,17 +131,17 @@ def save_adapters(
 def load_adapters(
     bark: BarkModel, source: str | os.PathLike, *, name: str | None = None, **kwargs: Any
 ) -> AdapterBundle:
-    """Put a bundle's adapters on a Bark, and switch all others off.
+    """Load a bundle's adapters into a Bark, and switch all other adapters off.
 
     Args:
-        bark (`BarkModel`): with the shapes and ids of the one that they were trained on; is changed.
+        bark (`BarkModel`): a Bark with the same shapes and ids as the one that they were trained on; it is changed.
         source (`str` or `Path`): folder or Hub id.
-        name (`str`, *optional*): for [`set_adapters`]; by default the last part of `source`.
+        name (`str`, *optional*): name for [`set_adapters`]; by default, the last part of `source`.
         kwargs: for the Hub: `revision`, `cache_dir`, `token`, `local_files_only`.
 
     Raises:
-        AdapterError: no bundle, a damaged one, one of another Bark, or a name that is taken.
-        VoicePromptError: the voice beside the adapters is damaged, or of another Bark.
+        AdapterError: no bundle, a damaged one, one for another Bark, or a name that is in use.
+        VoicePromptError: the bundle's voice prompt is damaged, or for another Bark.
         OSError: the Hub cannot be reached, and nothing is cached.
     """
     folder = Path(source)
@@ -170,7 +170,7 @@ def load_adapters(
 
 
 def base_description(bark: BarkModel) -> dict[str, Any]:
-    """Shapes and ids of a Bark; an adapter fits those that have the same."""
+    """Shapes and ids of a Bark; an adapter fits every Bark with the same values."""
     configs = bark_generation_configs(bark)
     shapes = {stage: {name: getattr(bark_stage(bark, stage).config, name) for name in _SHAPE} for stage in STAGES}
     ids = {stage: {name: getattr(getattr(configs, stage), name) for name in names} for stage, names in _IDS.items()}
@@ -180,10 +180,10 @@ def base_description(bark: BarkModel) -> dict[str, Any]:
 def _download(repo_id: str, kwargs: dict) -> Path:
     try:
         return Path(snapshot_download(repo_id, allow_patterns=list(ADAPTER.allowed), **kwargs))
-    except (OSError, ValueError) as error:  # hub errors are either
+    except (OSError, ValueError) as error:  # errors of the Hub are of either kind
         reason = str(error).strip().splitlines()[0]
         raise OSError(
-            f"Cannot load the adapter {repo_id!r}: {reason} Name a folder that save_adapters wrote, or a Hub id: "
+            f"Cannot load the adapter {repo_id!r}: {reason} Name a folder from save_adapters, or a Hub id: "
             f"with a network, type `hf download {repo_id}` once."
         ) from error
 
@@ -193,8 +193,8 @@ def _read_json(path: Path) -> dict:
         return read_json(path, cure="Download it again.", error_class=AdapterError)
     except FileNotFoundError:
         raise AdapterError(
-            f"{str(path.parent)!r} is not a complete bundle of adapters: it has no {path.name}. Name a folder that "
-            "save_adapters wrote."
+            f"{str(path.parent)!r} is not a complete bundle of adapters: it has no {path.name}. Name a folder from "
+            "save_adapters."
         ) from None
     except OSError as error:
         raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
@@ -230,7 +230,7 @@ def _check_bundle(bark: BarkModel, content: dict, source: Any) -> None:
 
 
 def _config_of_file(path: Path) -> LoraConfig:
-    """A config with the file's values of [`lora_config`]; others could name modules or weights."""
+    """A config with the values of [`lora_config`] only, because others could name modules or weights."""
     values = _read_json(path)
     config = lora_config(**{name: values[peft_name] for name, peft_name in _PEFT_NAMES.items() if peft_name in values})
     plain = LoraConfig().to_dict()
@@ -241,8 +241,8 @@ def _config_of_file(path: Path) -> LoraConfig:
     ]
     if values.get("peft_type", "LORA") != "LORA" or surprising:
         raise AdapterError(
-            f"{str(path)!r} asks for more than LoRA, DoRA and rsLoRA: {', '.join(surprising) or values['peft_type']}. "
-            "Use peft itself for such an adapter, and save the merged model."
+            f"{str(path)!r} needs more than LoRA, DoRA and rsLoRA: {', '.join(surprising) or values['peft_type']}. "
+            "Load such an adapter with peft, and save the merged model."
         )
     return config
 
@@ -250,7 +250,7 @@ def _config_of_file(path: Path) -> LoraConfig:
 def _tensors_of_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         return {key.removeprefix(_PREFIX): value for key, value in load_file(path).items()}
-    except Exception as error:  # safetensors raises its own, and OSError
+    except Exception as error:  # safetensors raises its own errors, and OSError
         raise AdapterError(f"{str(path)!r} cannot be read: {error}. Download it again.") from error
 
 
@@ -260,8 +260,8 @@ def _fill(model: nn.Module, name: str, tensors: dict[str, torch.Tensor], path: P
     if shapes != found:
         wrong = sorted(key for key in shapes.keys() | found.keys() if shapes.get(key) != found.get(key))
         raise AdapterError(
-            f"{str(path)!r} does not fit its own description: {wrong[0]} has the shape {found.get(wrong[0])}, where "
-            f"{shapes.get(wrong[0])} belongs. Download it again."
+            f"{str(path)!r} does not match its own description: {wrong[0]} has the shape {found.get(wrong[0])}, not "
+            f"{shapes.get(wrong[0])}. Download it again."
         )
     with torch.no_grad():
         for key, parameter in parameters.items():

@@ -1,13 +1,14 @@
 """LoRA adapters on Bark's three models.
 
-    lora_config        rank and the like -> peft's LoraConfig
-    add_adapters       new ones, to be trained, on any of the three models
-    set_adapters       which of the loaded ones take part, and how much: swap, mix, none
-    loaded_adapters, remove_adapters
-    merge_adapters     -> a plain BarkModel that any program loads
+    lora_config        peft's LoraConfig from rank and other settings
+    add_adapters       add new adapters for training to any of the three models
+    set_adapters       choose and weight the active adapters
+    loaded_adapters    the adapters of a Bark
+    remove_adapters    remove adapters
+    merge_adapters     a plain BarkModel with merged weights
 
-A Bark's layers are wrapped in place, so everything that calls its modules applies the adapters: batched synthesis and
-the training losses, too. `adapter_bundle` saves and loads them.
+A Bark's layers are wrapped in place, so the adapters also apply to batched synthesis and to the training losses.
+`adapter_bundle` saves and loads them.
 """
 
 import copy
@@ -27,13 +28,13 @@ try:
 except ImportError as error:
     raise ImportError(f"Adapters need peft, whose import failed: {error}. Run `pip install peft`.") from error
 
-TARGETS = ("att_proj", "out_proj", "in_proj")  # all linear layers of a block; attention and MLP share the second name
+TARGETS = ("att_proj", "out_proj", "in_proj")  # all linear layers; attention and MLP both have an `out_proj`
 DEFAULT_NAME = "default"
 MAX_RANK = 1024  # the width of Suno's largest Bark
 
 
 class AdapterError(ValueError):
-    """The adapter cannot be used; the message says why and what to do."""
+    """The adapter cannot be used; the message has the reason and the remedy."""
 
 
 def lora_config(
@@ -45,18 +46,18 @@ def lora_config(
     use_dora: bool = False,
     use_rslora: bool = False,
 ) -> LoraConfig:
-    """The size and kind of an adapter of one model.
+    """Configure the adapter of one model.
 
     Args:
-        rank (`int`): of the change of every weight.
-        alpha (`float`, *optional*): the change is multiplied by `alpha / rank`; twice the rank by default.
-        dropout (`float`): of the adapter's inputs, in training.
-        targets (sequence of `str`): the layers that are changed, of "att_proj", "out_proj" and "in_proj".
-        use_dora (`bool`): train the lengths and the directions of weights separately (DoRA); slower.
-        use_rslora (`bool`): the change is multiplied by `alpha / sqrt(rank)`.
+        rank (`int`): rank of the update of every weight.
+        alpha (`float`, *optional*): the update is multiplied by `alpha / rank`; by default, twice the rank.
+        dropout (`float`): dropout of the adapter's inputs in training.
+        targets (sequence of `str`): the adapted layers, of "att_proj", "out_proj" and "in_proj".
+        use_dora (`bool`): train magnitude and direction of weights separately (DoRA); slower.
+        use_rslora (`bool`): multiply the update by `alpha / sqrt(rank)` instead (rsLoRA).
 
     Raises:
-        AdapterError: a value outside of its range.
+        AdapterError: a value is out of range.
     """
     alpha = 2 * rank if alpha is None else alpha
     for name, value, holds, rule in (
@@ -85,45 +86,45 @@ def lora_config(
 
 
 def add_adapters(bark: BarkModel, configs: Mapping[str, LoraConfig], *, name: str = DEFAULT_NAME) -> None:
-    """Put new, trainable adapters on a Bark. They change nothing until they are trained; others are switched off.
+    """Add new, trainable adapters to a Bark, and switch others off. They have no effect until they are trained.
 
     Args:
-        bark (`BarkModel`): is changed.
-        configs (`Mapping[str, LoraConfig]`): by stage, any of "semantic", "coarse" and "fine".
-        name (`str`): of this set of adapters.
+        bark (`BarkModel`): the Bark; it is changed.
+        configs (`Mapping[str, LoraConfig]`): configs by stage, any of "semantic", "coarse" and "fine".
+        name (`str`): the name of these adapters.
 
     Raises:
-        AdapterError: no stage, an unknown one, or a name that is invalid or taken.
+        AdapterError: no stage, an unknown one, or a name that is invalid or in use.
     """
     unknown = set(configs) - set(STAGES)
     if unknown or not configs:
         raise AdapterError(f"The stages are {sorted(configs)}; they must be one or more of {', '.join(STAGES)}.")
     check_free(name, [stage for stage in loaded_adapters(bark).get(name, ()) if stage in configs])
     if not re.fullmatch(r"[\w-]+", name) or hasattr(nn.ModuleDict, name):
-        raise AdapterError(f"{name!r} is not a name for an adapter: take letters, digits, _ and -.")
+        raise AdapterError(f"{name!r} is not a valid name for an adapter: use letters, digits, _ and -.")
     for stage, config in configs.items():
         model = bark_stage(bark, stage)
-        for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # which transformers sets on the whole Bark alone
+        for flag in ("is_loaded_in_4bit", "is_loaded_in_8bit"):  # transformers sets them on the whole Bark only
             if getattr(bark, flag, False):
                 setattr(model, flag, True)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             inject_adapter_in_model(copy.deepcopy(config), model, name)
-        model._hf_peft_config_loaded = True  # transformers' mixin for adapters may be used as well
+        model._hf_peft_config_loaded = True  # so that transformers' methods for adapters work, too
         for layer in _layers(model).values():
             layer.set_adapter(name)
 
 
 def set_adapters(bark: BarkModel, weights: str | Mapping[str, float]) -> None:
-    """Choose which of the loaded adapters take part, and how much.
+    """Choose the active adapters of a Bark, and their weights.
 
     Args:
-        bark (`BarkModel`): is changed; that takes no time, so voices can be swapped between two sentences.
-        weights (`str` or `Mapping[str, float]`): one name, or factors of the changes by name; `{}` for none. The
-            changes of several add up. A DoRA adapter can only be used alone, with a factor of 1.
+        bark (`BarkModel`): the Bark; it is changed. This takes no time, so adapters can change between two sentences.
+        weights (`str` or `Mapping[str, float]`): one name, or the weight of each adapter by name; `{}` for none. The
+            updates of several adapters add up. A DoRA adapter can only be used alone, with weight 1.
 
     Raises:
-        AdapterError: no such adapter, a factor that is not a number, or a DoRA adapter that is mixed or weighted.
+        AdapterError: no such adapter, a weight that is not a number, or a DoRA adapter that is mixed or weighted.
     """
     weights = {weights: 1.0} if isinstance(weights, str) else dict(weights)
     check_loaded(bark, weights)
@@ -139,7 +140,7 @@ def set_adapters(bark: BarkModel, weights: str | Mapping[str, float]) -> None:
             )
     for model, names in zip(models, used, strict=True):
         for layer in _layers(model).values():
-            layer.enable_adapters(True)  # should someone have switched them off by other means
+            layer.enable_adapters(True)  # they may have been switched off with peft
             layer.set_adapter(names, inference_mode=True)
             for name in names:
                 layer.set_scale(name, weights[name])
@@ -151,7 +152,7 @@ def disable_adapters(bark: BarkModel) -> None:
 
 
 def loaded_adapters(bark: BarkModel) -> dict[str, tuple[str, ...]]:
-    """The stages of each adapter that is on a Bark, by its name."""
+    """The stages of each adapter of a Bark, by the adapter's name."""
     found = {}
     for stage in STAGES:
         for name in getattr(bark_stage(bark, stage), "peft_config", ()):
@@ -160,7 +161,7 @@ def loaded_adapters(bark: BarkModel) -> dict[str, tuple[str, ...]]:
 
 
 def remove_adapters(bark: BarkModel, name: str) -> None:
-    """Remove adapters from a Bark; without the last one, it is what it was before the first.
+    """Remove adapters from a Bark. When the last one is removed, the original modules are restored.
 
     Raises:
         AdapterError: no such adapter.
@@ -178,15 +179,15 @@ def remove_adapters(bark: BarkModel, name: str) -> None:
 
 
 def merge_adapters(bark: BarkModel) -> BarkModel:
-    """A plain Bark whose weights contain the changes of the adapters that take part.
+    """A plain Bark with the updates of the active adapters merged into its weights.
 
-    `merge_adapters(bark).save_pretrained(folder)` writes what any program loads with `BarkModel.from_pretrained`.
+    `merge_adapters(bark).save_pretrained(folder)` writes a folder for `BarkModel.from_pretrained`.
 
     Args:
-        bark (`BarkModel`): stays as it is; the result needs as much memory again.
+        bark (`BarkModel`): the Bark; it is not changed, so the result needs the same amount of memory again.
 
     Raises:
-        AdapterError: a quantized Bark, or adapters that hold NaN.
+        AdapterError: a quantized Bark, or adapters that contain NaN.
     """
     if getattr(bark, "hf_quantizer", None) is not None:
         raise AdapterError(
@@ -206,7 +207,7 @@ def merge_adapters(bark: BarkModel) -> BarkModel:
 
 
 def adapter_parameters(model: nn.Module, name: str) -> dict[str, nn.Parameter]:
-    """The parameters of an adapter on a model, by the names that peft gives them in a file."""
+    """The parameters of a model's adapter, by their names in peft's files."""
     found = {}
     for path, layer in _layers(model).items():
         if name in layer.lora_A:

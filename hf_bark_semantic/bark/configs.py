@@ -1,4 +1,4 @@
-"""The ids, lengths and rates of a Bark's stages, from its generation config. No value of Suno's is assumed."""
+"""The ids, lengths and rates of a Bark's stages, from its generation config, without assuming those of Suno."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -84,9 +84,9 @@ class BarkGenerationConfigs:
         return {"semantic_vocab_size": self.semantic.semantic_vocab_size, "codebook_size": self.codebook_size}
 
     def guidance_scales(self, stage: str) -> tuple[float, float]:
-        """This Bark's own guidance of `"semantic"` or `"coarse"` by the content and by the voice; 1 for none.
+        """Default classifier-free guidance of `"semantic"` or `"coarse"` by content and by voice; 1 for none.
 
-        The keys are this package's: transformers' own `guidance_scale` means another guidance.
+        They are in keys of this package, because transformers' own `guidance_scale` has another meaning.
         """
         config = getattr(self, stage)
         condition = getattr(config, "condition_guidance_scale", None)
@@ -94,9 +94,10 @@ class BarkGenerationConfigs:
 
     @property
     def temperatures(self) -> dict[str, float]:
-        """What the `"semantic"`, `"coarse"` and `"fine"` stages are sampled with where nobody asks for a temperature.
+        """Default temperatures of the `"semantic"`, `"coarse"` and `"fine"` stages.
 
-        The key is ours, too: Suno's program has its own values, which the `temperature` of its files need not be.
+        They are in a key of this package. Without it, they are the values of Suno's program, which can differ from the
+        `temperature` in Suno's files.
         """
         own = {stage: getattr(getattr(self, stage), "speech_temperature", None) for stage in SUNO_TEMPERATURES}
         return {stage: SUNO_TEMPERATURES[stage] if value is None else value for stage, value in own.items()}
@@ -107,9 +108,9 @@ class BarkGenerationConfigs:
 
 
 def bark_generation_configs(bark) -> BarkGenerationConfigs:
-    """Give the three generation configurations of a `BarkModel`, or of its `generation_config`.
+    """The three generation configurations of a `BarkModel`, or of its `generation_config`.
 
-    Their parts may be dictionaries, as `from_pretrained` leaves them, or objects.
+    The parts may be objects or dictionaries, as after `from_pretrained`.
     """
     config = getattr(bark, "generation_config", bark)
     classes = {
@@ -133,30 +134,30 @@ def _typed(part, class_):
     if not isinstance(part, dict):
         return part
     config = class_(**part)
-    if "speech_temperature" in part:  # BarkFineGenerationConfig drops keys that it does not know
+    if "speech_temperature" in part:  # BarkFineGenerationConfig drops unknown keys
         config.speech_temperature = part["speech_temperature"]
     return config
 
 
 def with_coarse_window(bark: BarkModel, length: int) -> GenerationConfig:
-    """A Bark's generation config with another window of the coarse stage, and the longest history that fits beside it.
+    """A Bark's generation config with another window of the coarse stage, and the longest history that fits with it.
 
-    With a longer window, the coarse stage recomputes its whole input less often, and picks other tokens.
+    With a longer window, the coarse stage has fewer prefills, and generates different tokens.
 
     Args:
-        bark (`BarkModel`): it stays as it is.
+        bark (`BarkModel`): the Bark; it is not changed.
         length (`int`): coarse ids that are generated before the window moves, `sliding_window_len`.
 
     Raises:
-        ValueError: the window splits a frame, or leaves no room for a history of its length.
+        ValueError: the window splits a frame, or leaves no room for a history of the same length.
     """
     coarse = bark_generation_configs(bark).coarse
     room = bark.coarse_acoustics.config.block_size - coarse.max_coarse_input_length - length
     history = min(coarse.max_coarse_history, room - room % coarse.n_coarse_codebooks)
     if length % coarse.n_coarse_codebooks or history < length:
         raise ValueError(
-            f"A window of {length} ids does not fit: it must hold whole frames of {coarse.n_coarse_codebooks}, and a "
-            f"history that is no shorter must fit beside it into the {room + length} positions of the coarse stage."
+            f"A window of {length} ids does not fit: it must have whole frames of {coarse.n_coarse_codebooks}, and "
+            f"leave room for a history of this length or longer in the {room + length} positions of the coarse stage."
         )
     config = deepcopy(bark.generation_config)
     part = config.coarse_acoustics_config

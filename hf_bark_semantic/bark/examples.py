@@ -1,13 +1,13 @@
 """Training examples for Bark's three models: the tokens and codes of a clip, in the layout of inference.
 
     Utterance           one clip: text ids, semantic tokens, codec codes
-    semantic_example    text + voice history, infer token -> semantic tokens, end
-    coarse_example      a window of semantic tokens, infer token, past -> interleaved coarse ids
-    fine_example        a window of codes, some codebooks unknown -> one of them
-    join_utterances     clips one after another -> one
-    collate             examples -> a batch
+    semantic_example    text + voice history, infer token -> semantic tokens, end token
+    coarse_example      a window of semantic tokens, infer token, past ids -> interleaved coarse ids
+    fine_example        a window of codes, some codebooks unknown -> one codebook
+    join_utterances     join consecutive clips to one
+    collate             make a batch of examples
 
-Labels are already shifted: `labels[p]` is what position `p` predicts, -100 where it predicts nothing.
+Labels are already shifted: `labels[p]` is the target of position `p`, -100 without a target.
 """
 
 from collections.abc import Sequence
@@ -29,21 +29,21 @@ from .prompting import (
 )
 
 IGNORED = -100
-JOINT = "+"  # between the ids of joined utterances
+JOINT = "+"  # separates the ids of joined utterances
 
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """One clip of speech, as Bark's models read it.
+    """One clip of speech, for Bark's models.
 
     Args:
         text_ids (`np.ndarray` of shape `(num_text_ids,)`): the tokenizer's ids, without special tokens and offset.
         semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): ids in `[0, semantic_vocab_size)`.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): ids in `[0, codebook_size)`; the semantic
-            stage does without.
-        complete (`bool`): the speech really ends where the tokens end, so the end is learnt.
-        voice (`str`): clips of one voice are each other's history.
-        id (`str`): named by errors; those of joined utterances have a "+" between them.
+            stage does not need them.
+        complete (`bool`): whether the speech ends with the last token, so that the end token is a target.
+        voice (`str`): the speaker; clips of one voice can be the history of each other.
+        id (`str`): an id, for errors; ids of joined utterances are separated by "+".
     """
 
     text_ids: np.ndarray
@@ -63,23 +63,24 @@ class Utterance:
 
     @property
     def parts(self) -> set[str]:
-        """Ids of the clips that it is joined of."""
+        """The ids of its clips, if it was joined."""
         return set(self.id.split(JOINT)) - {""}
 
 
 def semantic_example(
     utterance: Utterance, history: Utterance | None, configs: BarkGenerationConfigs
 ) -> dict[str, np.ndarray]:
-    """What the semantic model reads of an utterance: the text and the voice's last tokens, whose embeddings it adds.
+    """An example for the semantic model: the text and the last tokens of the voice, whose embeddings it adds.
 
-    Tokens beyond `max_new_tokens` are left out, as inference would never reach them; then the end is no target.
+    Tokens beyond `max_new_tokens` are left out, because inference never generates them; then the end token is not a
+    target.
 
     Returns:
-        `text_ids` and `history_ids` of shape `(max_input_semantic_length,)`, `input_ids` (the infer token and all
-        tokens that a target follows) and `labels` (the tokens, and the end where it is one) of shape `(num_targets,)`.
+        `text_ids` and `history_ids` of shape `(max_input_semantic_length,)`, `input_ids` (the infer token, then all
+        targets but the last) and `labels` (the tokens, and the end token) of shape `(num_targets,)`.
 
     Raises:
-        ValueError: the text is longer than the model reads.
+        ValueError: the text is too long for the model.
     """
     config = configs.semantic
     text_ids, history_ids = text_prefix(utterance.text_ids, history, configs)
@@ -104,23 +105,23 @@ def coarse_example(
     past_targets: bool = True,
     history_targets: bool = False,
 ) -> dict[str, np.ndarray]:
-    """What the coarse model reads after it has generated `num_generated` ids of an utterance.
+    """An example for the coarse model: its input after it has generated `num_generated` ids of an utterance.
 
     Inference rebuilds its input for every window of `sliding_window_len` ids: a window of semantic tokens, padded; the
     infer token; the last `max_coarse_history` coarse ids, of which the voice history's end lags by one frame.
 
     Args:
         utterance (`Utterance`), history (`Utterance`, *optional*): the clip, and one of the same voice before it.
-        num_generated (`int`): whole frames; inference stops at multiples of `sliding_window_len`.
-        past_targets (`bool`): the utterance's earlier ids in the window are targets too, not only those that
-            inference generates in this window.
-        history_targets (`bool`): so are the history's.
+        num_generated (`int`): a number of ids in whole frames; in inference, a multiple of `sliding_window_len`.
+        past_targets (`bool`): whether earlier ids of the utterance in the window are targets, in addition to those
+            that inference generates in this window.
+        history_targets (`bool`): whether the history's ids are targets, too.
 
     Returns:
         `input_ids` and `labels` of shape `(max_coarse_input_length + num_past + num_new,)`.
 
     Raises:
-        ValueError: `num_generated` ends within a frame or behind the clip, or the history has less than two tokens.
+        ValueError: `num_generated` splits a frame or exceeds the clip, or the history has fewer than two tokens.
     """
     config = configs.coarse
     num_ids = config.n_coarse_codebooks * utterance.num_frames
@@ -157,19 +158,19 @@ def fine_example(
     known_targets: bool = False,
     tail_codes: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the fine model reads to predict a codebook of a window over the history's end and the utterance.
+    """An example for the fine model: its input to predict one codebook of a window over history and utterance.
 
-    Codebooks below `codebook` are known; `codebook` itself and those above only in the first `num_known` frames.
+    Codebooks below `codebook` are known; `codebook` and those above only in the first `num_known` frames.
 
     Args:
         utterance (`Utterance`), history (`Utterance`, *optional*): the clip, and one of the same voice before it.
         codebook (`int`): in `[n_coarse_codebooks, n_fine_codebooks)`.
-        start (`int`): first frame of the window, counted from the history's first frame that is used.
-        num_known (`int`, *optional*): the default is the history's.
-        known_targets (`bool`): known frames are targets too. Where inference's windows overlap, it predicts frames
-            anew that it can read; a model that never learnt to copy spoils them.
-        tail_codes (`np.ndarray` of shape `(n_fine_codebooks, num_frames)`, *optional*): codes behind the clip's end.
-            Inference has its own guesses there in the codebooks between the coarse ones and this one.
+        start (`int`): first frame of the window, counted from the first frame of the used history.
+        num_known (`int`, *optional*): number of known frames; by default, those of the history.
+        known_targets (`bool`): whether known frames are targets, too. In inference, overlapping windows predict known
+            frames again, and only a model that was trained to copy them keeps them correct.
+        tail_codes (`np.ndarray` of shape `(n_fine_codebooks, num_frames)`, *optional*): codes after the clip's end,
+            where inference has predictions in the codebooks between the coarse ones and this one.
 
     Returns:
         `codes` of shape `(max_fine_input_length, n_fine_codebooks)`, `codebook` of shape `()` and `labels` of shape
@@ -196,7 +197,7 @@ def fine_example(
 
 
 def join_utterances(utterances: Sequence[Utterance], configs: BarkGenerationConfigs) -> Utterance:
-    """Make one utterance of several of one voice, in their order; its text is theirs without a pause between them."""
+    """Join utterances of one voice, in their order, to one; its text ids are theirs, concatenated."""
     tokens, codes = join_clips(utterances, configs.num_frames)
     last = utterances[-1]
     return Utterance(
@@ -210,7 +211,7 @@ def join_utterances(utterances: Sequence[Utterance], configs: BarkGenerationConf
 
 
 def collate(examples: Sequence[dict[str, np.ndarray]], configs: BarkGenerationConfigs) -> dict[str, torch.Tensor]:
-    """Stack examples of one stage, right-padded: the causal models never read what is behind a row's last label."""
+    """Stack examples of one stage, right-padded, which has no effect on the causal models before a row's end."""
     pads = {"input_ids": configs.semantic.semantic_pad_token, "labels": IGNORED}
     batch = {}
     for name in examples[0]:

@@ -1,14 +1,14 @@
-"""Bark from a folder, the Hub or the package, checked before anything is computed with it.
+"""Load a Bark from a folder, the Hub or the package, and check it.
 
     load_bark             a Bark and its processor
-    load_bark_codec       what recordings are encoded with for a Bark: all but its three large models
-    load_bark_processor   its tokenizer and voice presets alone
-    load_codec            Bark's codec: EnCodec itself, or the part of a Bark checkpoint
-    load_configs          what a Bark's generation config says, without loading its weights
-    check_encoder         whether an encoder has a Bark's tokens
-    check_bark            whether a Bark has the rates and codebooks of Suno's; its vocabularies are its own
+    load_bark_codec       a Bark's codec, processor and configs, without its three large models
+    load_bark_processor   a Bark's tokenizer and voice presets only
+    load_codec            Bark's codec, from an EnCodec or a Bark checkpoint
+    load_configs          a Bark's generation configs, without its weights
+    check_encoder         check that an encoder has a Bark's vocabulary
+    check_bark            check that a Bark has the rates and codebooks of Suno's; vocabularies may differ
 
-`"nano"` names the packaged Bark.
+`"nano"` is the packaged Bark.
 """
 
 import math
@@ -36,8 +36,8 @@ from ..conversion.hub import hub_answer, hub_errors
 from ..packaged import NANO, bark_folder
 from .configs import BarkGenerationConfigs, bark_generation_configs
 
-DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec inside of every Suno Bark
-REMADE_ON_LOADING = (r"\.attn\.bias$", r"codebook\.(embed_avg|cluster_size|inited)$")  # masks, and means of a training
+DEFAULT_CODEC = "facebook/encodec_24khz"  # the codec in Suno's Barks
+REMADE_ON_LOADING = (r"\.attn\.bias$", r"codebook\.(embed_avg|cluster_size|inited)$")  # masks, and training statistics
 BANDWIDTH = 6.0  # kbps: 8 codebooks; suno-ai/bark, generation.py: load_codec_model
 
 
@@ -104,7 +104,7 @@ def load_bark_processor(name: str | os.PathLike, **kwargs) -> BarkProcessor:
         way_out = way_out if os.path.isdir(place) else "Name a folder, or a Hub id such as suno/bark-small."
         raise OSError(f"Cannot load the processor of the Bark {place!r}: {_first_line(error)} {way_out}") from error
     tokenizer = processor.tokenizer
-    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # what transformers makes of no files
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made without files
         raise OSError(f"There is no tokenizer in {place!r}. {way_out}")
     return processor
 
@@ -131,13 +131,13 @@ def check_encoder(encoder: PreTrainedModel, vocab_size: int) -> None:
     if encoder.config.vocab_size != vocab_size:
         raise ValueError(
             f"The encoder has a vocabulary of {encoder.config.vocab_size:,} semantic tokens and the Bark one of "
-            f"{vocab_size:,}; they must be the same tokens. Take the encoder that was trained for this Bark (for nano "
-            "and for Suno's Bark the package has one, if you name none), or the Bark of this encoder."
+            f"{vocab_size:,}; they must be the same tokens. Use the encoder that was trained for this Bark (by default, the "
+            "package's encoder for nano or for Suno's Bark), or the Bark of this encoder."
         )
 
 
 def check_bark(bark: BarkModel) -> BarkGenerationConfigs:
-    """Check that a Bark speaks at the rates that voice prompts are made of, and give its ids and lengths.
+    """Check that a Bark has the rates of voice prompts, and return its ids and lengths.
 
     Raises:
         TypeError: not a `BarkModel`.
@@ -172,7 +172,7 @@ def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecMode
     codec.__class__ = EncodecModel
     if loading["missing_keys"]:
         raise ValueError(
-            f"{str(name)!r} lacks weights of the codec, such as {sorted(loading['missing_keys'])[0]!r}. Take another "
+            f"{str(name)!r} lacks weights of the codec, such as {sorted(loading['missing_keys'])[0]!r}. Use another "
             f"checkpoint, or {DEFAULT_CODEC}."
         )
     check_codec(codec)
@@ -180,7 +180,7 @@ def load_codec(name: str | os.PathLike = DEFAULT_CODEC, **kwargs) -> EncodecMode
 
 
 def check_codec(codec: EncodecModel) -> None:
-    """Check that a codec is of Bark's kind.
+    """Check that a codec has Bark's format.
 
     Raises:
         ValueError: not 24 kHz, 75 frames per second and 8 codebooks at 6 kbps.
@@ -192,17 +192,17 @@ def check_codec(codec: EncodecModel) -> None:
         raise ValueError(
             f"The codec works at {config.sampling_rate} Hz with {frame_rate} frames per second and {codebooks} "
             f"codebooks at {BANDWIDTH} kbps; Bark's at {CODEC_SAMPLING_RATE} Hz with {CODEC_RATE_HZ} and "
-            f"{NUM_CODEBOOKS}. Take {DEFAULT_CODEC}, or the codec_model of a Bark."
+            f"{NUM_CODEBOOKS}. Use {DEFAULT_CODEC}, or the codec_model of a Bark."
         )
     if BANDWIDTH not in config.target_bandwidths:
         raise ValueError(
-            f"The codec offers {config.target_bandwidths} kbps; Bark's codes need {BANDWIDTH}. Take {DEFAULT_CODEC}."
+            f"The codec offers {config.target_bandwidths} kbps; Bark's codes need {BANDWIDTH}. Use {DEFAULT_CODEC}."
         )
 
 
 def save_bark(bark: BarkModel, processor: BarkProcessor, folder: Path) -> None:
     weights = bark.state_dict()
-    # layers may share the mask of their attention, which safetensors refuse to write
+    # layers may share their attention masks, which safetensors refuses to write
     masks = {name: mask.clone() for name, mask in bark.named_buffers(remove_duplicate=False) if name in weights}
     bark.save_pretrained(folder, state_dict={**weights, **masks})
     try:
@@ -213,13 +213,13 @@ def save_bark(bark: BarkModel, processor: BarkProcessor, folder: Path) -> None:
 
 
 class _QuietBark(BarkModel):
-    """Loads without a warning about what nano's checkpoint leaves out; a class of its own changes no other loading."""
+    """Loads without warnings about parts that nano's checkpoint lacks; a subclass does not affect other loading."""
 
     _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
 
 
 class _QuietCodec(EncodecModel):
-    """Loads without a warning about the rest of Bark in the checkpoint, or about what nano's leaves out."""
+    """Loads without warnings about the rest of Bark in the checkpoint, or about parts that nano's lacks."""
 
     _keys_to_ignore_on_load_unexpected = [r"^(semantic|coarse_acoustics|fine_acoustics)\."]
     _keys_to_ignore_on_load_missing = list(REMADE_ON_LOADING)
@@ -238,7 +238,7 @@ def _check(generation_config: GenerationConfig, codec: EncodecModel) -> BarkGene
         if value != rule:
             raise ValueError(
                 f"This Bark's generation config says {name} = {value}; voice prompts and its codec need {rule}. "
-                "Correct `bark.generation_config`, or take another Bark."
+                "Correct `bark.generation_config`, or use another Bark."
             )
     check_codec(codec)
     return configs
@@ -252,7 +252,7 @@ def _find_bark(name: str | os.PathLike, kwargs: dict) -> str | os.PathLike:
 
 
 def _find(name: str | os.PathLike, what: str, kwargs: dict) -> tuple[str | os.PathLike, PretrainedConfig]:
-    """Where a model is, and its configuration."""
+    """The place of a model, and its configuration."""
     name = bark_folder(name)
     try:
         return name, AutoConfig.from_pretrained(name, **_location(kwargs))

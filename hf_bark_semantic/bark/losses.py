@@ -1,10 +1,10 @@
-"""The losses that transformers' Bark lacks: its three models, unmodified, with a `.loss`.
+"""Training losses for transformers' three Bark models, which have none themselves.
 
     SemanticLoss, CoarseLoss, FineLoss    a model and a batch of `examples.collate` -> cross-entropy over legal classes
-    block_states                          one block of a model, with fused attention
+    block_states                          the output of one block, with fused attention
 
-The models run through their own modules (so adapters and dropout work), but with fused attention, and nothing beyond
-the last attention is computed for positions without a label.
+The models' own modules are called, so adapters and dropout work, but with fused attention; after the last attention,
+positions without a label are not computed.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ TRAINING = Savings(packed_weights=False)  # packed weights have no gradient
 
 @dataclass
 class BarkLossOutput(ModelOutput):
-    """The mean loss over targets, their number and, outside training, how many of them the model finds likeliest.
+    """The mean loss over targets, their number and, outside training, the number of correct top-1 predictions.
 
     Args:
         loss (`torch.FloatTensor` of shape `()`), num_targets (`torch.LongTensor` of shape `()`), num_correct
@@ -42,9 +42,9 @@ class _StageLoss(nn.Module):
 
     Args:
         model (`nn.Module`): transformers' model of the stage, with adapters or without.
-        configs (`BarkGenerationConfigs`): of the Bark that it belongs to.
-        label_smoothing (`float`): of the cross-entropy, over legal classes.
-        gradient_checkpointing (`bool`): compute every layer twice to keep only its input.
+        configs (`BarkGenerationConfigs`): of the model's Bark.
+        label_smoothing (`float`): label smoothing of the cross-entropy, over legal classes.
+        gradient_checkpointing (`bool`): compute every layer twice and store only its input.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class _StageLoss(nn.Module):
         return BarkLossOutput(loss, torch.tensor(len(classes), device=loss.device), num_correct)
 
     def target_states(self, embeddings: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
-        """Final hidden states `(num_targets, hidden_size)` of the positions that have a label, row by row."""
+        """Final hidden states `(num_targets, hidden_size)` of the positions with a label, row by row."""
         model, length = self.model, embeddings.shape[1]
         if length > model.config.block_size:
             raise ValueError(f"An example has {length} positions; the model has {model.config.block_size}.")
@@ -88,7 +88,7 @@ class _StageLoss(nn.Module):
 
 class SemanticLoss(_StageLoss):
     def target_logits(self, text_ids, history_ids, input_ids, labels) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits `(num_targets, semantic_vocab_size + 1)`, the end last, and the right classes `(num_targets,)`."""
+        """Logits `(num_targets, semantic_vocab_size + 1)`, the end token last, and target classes `(num_targets,)`."""
         embed, config = self.model.input_embeds_layer, self.configs.semantic
         embeddings = torch.cat([embed(text_ids) + embed(history_ids), embed(input_ids)], dim=1)
         labels = F.pad(labels, (text_ids.shape[1], 0), value=IGNORED)
@@ -99,7 +99,7 @@ class SemanticLoss(_StageLoss):
 
 class CoarseLoss(_StageLoss):
     def target_logits(self, input_ids, labels) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits `(num_targets, codebook_size)` of each target's own codebook, and the right codes."""
+        """Logits `(num_targets, codebook_size)` of each target's codebook, and the target codes."""
         states = self.target_states(self.model.input_embeds_layer(input_ids), labels)
         ids = labels[labels != IGNORED] - self.configs.semantic.semantic_vocab_size
         size = self.configs.codebook_size
@@ -109,7 +109,7 @@ class CoarseLoss(_StageLoss):
 
 class FineLoss(_StageLoss):
     def target_logits(self, codes, codebook, labels) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits `(num_targets, codebook_size)` of every row's codebook, and the right codes."""
+        """Logits `(num_targets, codebook_size)` of each row's codebook, and the target codes."""
         model, config = self.model, self.model.config
         embeddings = 0
         for index, embed in enumerate(model.input_embeds_layers):
@@ -122,7 +122,7 @@ class FineLoss(_StageLoss):
 
 
 def block_states(block: nn.Module, hidden: torch.Tensor, kept: torch.BoolTensor | None = None) -> torch.Tensor:
-    """The output of one `BarkBlock`, as [`Block.finish`] gives it."""
+    """The output of one `BarkBlock`, as of [`Block.finish`]."""
     attention, functions = block.attn, Block.of(block, TRAINING)
     query, key, value = functions.heads(hidden)
     dropout = attention.attn_dropout.p if attention.training else 0.0
@@ -133,7 +133,7 @@ def block_states(block: nn.Module, hidden: torch.Tensor, kept: torch.BoolTensor 
 def _logits_by_head(states: torch.Tensor, groups: torch.Tensor, heads: list[tuple[nn.Module, slice]]) -> torch.Tensor:
     """Row `i` of `states` times the columns of `heads[groups[i]]`: `(num_rows, num_columns)`.
 
-    Heads without a row take part too, so that every parameter has a gradient on every process.
+    Heads without a row are included, so that every parameter has a gradient on every process.
     """
     order = groups.argsort(stable=True)
     parts = states[order].split(groups.bincount(minlength=len(heads)).tolist())

@@ -1,7 +1,7 @@
 """Linear layers on a CPU, computed by oneDNN from weights in its fastest memory layout.
 
-PyTorch leaves float32 products to another library, which on some CPUs takes twice the time, and packs bfloat16 weights
-again at every call. A packed copy is as large as the weights; it pays off after a few calls.
+Without packing, PyTorch computes float32 products with another library, which takes twice the time on some CPUs, and
+packs bfloat16 weights again at every call. A packed copy is as large as the weights; it pays off after a few calls.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 def is_plain_linear(module: nn.Module) -> bool:
-    """Whether `module(x)` is nothing but `F.linear`; not so of adapters, quantized layers and those with hooks."""
+    """Whether `module(x)` equals `F.linear`; False for adapters, quantized layers and modules with hooks."""
     hooks = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return type(module) is nn.Linear and not hooks
 
 
 def packed_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-    """Give `F.linear` by a copy of these weights, or by themselves where packing is impossible; for inference only.
+    """A function that computes `F.linear` with a packed copy of weights, if they can be packed; for inference only.
 
     Args:
         weight (`torch.Tensor` of shape `(num_outputs, num_inputs)`), bias (`torch.Tensor` of shape `(num_outputs,)`).

@@ -1,8 +1,8 @@
-"""The preset voices of a Bark, by name; nothing here loads a Bark, or torch.
+"""The voice presets of a Bark, without loading a Bark or torch.
 
-voice_presets      their names, as its list of them says
-preset_language    the language of one
-preset_sex         male or female, by its pitch
+voice_presets      the names in the Bark's list of presets
+preset_language    the language of a preset
+preset_sex         male or female, by the pitch of a preset
 """
 
 import json
@@ -15,14 +15,14 @@ from ..conversion.hub import hub_file
 from ..files import read_json
 from ..packaged import NANO, bark_folder
 
-LIST = "speaker_embeddings_path.json"  # what BarkProcessor writes; "repo_or_path" in it is no voice
+LIST = "speaker_embeddings_path.json"  # written by BarkProcessor; its key "repo_or_path" is not a voice
 LANGUAGES = {  # suno-ai/bark, README
     "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi", "it": "Italian", "ja": "Japanese",
     "ko": "Korean", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "tr": "Turkish", "zh": "Chinese",
 }  # fmt: skip
 
-PITCHES = Path(__file__).with_name("preset_pitches.json")  # of training/studies/measure_preset_pitch.py
-LOW_HZ, HIGH_HZ = 150, 180  # 31 of 251 speakers of LibriSpeech lie between, the peaks are at 100 and 190 Hz
+PITCHES = Path(__file__).with_name("preset_pitches.json")  # from training/studies/measure_preset_pitch.py
+LOW_HZ, HIGH_HZ = 150, 180  # LibriSpeech has peaks at 100 and 190 Hz; 31 of 251 speakers lie in between
 
 _NAME = re.compile(r"(?:v2/)?([a-z]{2})_speaker_\d+")
 
@@ -46,10 +46,10 @@ def voice_presets(bark: str | os.PathLike = NANO) -> list[str]:
 
 
 def preset_language(name: str, bark: str | os.PathLike) -> str | None:
-    """`"German"` for Suno's `"v2/de_speaker_3"`; `None` for a name that does not say.
+    """The language in a preset's name, such as `"German"` for `"v2/de_speaker_3"`; `None` if there is none.
 
     Args:
-        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and what that was called with.
+        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and its Bark.
     """
     if bark == NANO:
         return "English"
@@ -61,10 +61,11 @@ def preset_sex(name: str, bark: str | os.PathLike) -> str | None:
     """`"male"` or `"female"` by the median pitch of a preset: up to 150 Hz, and from 180 Hz on.
 
     Args:
-        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and what that was called with.
+        name (`str`), bark (`str` or `Path`): one of [`voice_presets`], and its Bark.
 
     Returns:
-        `str`; `None` between those two, and where nobody has measured. A pitch is a hint: Suno does not say who spoke.
+        `str`; `None` between those two, and without a measured pitch. The pitch is only a hint, because Suno has not
+            published the speakers' sex.
     """
     pitch_hz = _pitches()["nano" if bark == NANO else "suno"].get(name)
     if pitch_hz is None or LOW_HZ < pitch_hz < HIGH_HZ:

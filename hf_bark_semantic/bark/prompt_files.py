@@ -1,7 +1,7 @@
-"""Files of voice prompts by Bark programs: the entries of an .npz or a dict, read without trusting the file.
+"""Read the entries of voice prompts (.npz or dict) of all Bark programs, without trusting the file.
 
-A prompt's tokens are only valid for the Bark that they were made for. The .npz does not name it, so this package
-writes the two vocabulary sizes into the comment of the zip archive, which all other programs ignore.
+A prompt's tokens are only valid for one kind of Bark. The .npz format does not name it, so this package writes the two
+vocabulary sizes to the comment of the zip archive, which other programs ignore.
 """
 
 import json
@@ -18,10 +18,10 @@ import numpy as np
 
 from ..files import foreign_content
 
-MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; more is no prompt, or a zip bomb
+MAX_FILE_BYTES = 16 * 2**20  # a minute of prompt is 0.3 MB; larger files may be zip bombs
 
 _KEYS = ("semantic_prompt", "coarse_prompt", "fine_prompt")  # suno-ai/bark, api.py; transformers' BarkProcessor
-_OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # of the first community tools: one entry per coarse codebook
+_OLD_KEYS = ("text", "coarse_1", "coarse_2", "fine")  # the first community tools: one entry per coarse codebook
 
 
 class VoicePromptError(ValueError):
@@ -50,20 +50,20 @@ def npz_content(arrays: Mapping[str, np.ndarray], vocabularies: Mapping[str, int
 def read_entries(
     source: str | os.PathLike | Mapping,
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
-    """Read the three entries of a voice prompt; all others are ignored, whatever they hold.
+    """Read the three entries of a voice prompt; others are ignored.
 
     Args:
         source (`str`, `Path` or `dict`): see [`VoicePrompt.load`].
 
     Returns:
-        What errors call the source; int64 arrays of the ranks 1, 2 and 2: semantic tokens, coarse and fine codes; and
-        the vocabulary sizes that the file says they have, if it does.
+        The name of the source for errors; int64 arrays of the ranks 1, 2 and 2: semantic tokens, coarse and fine
+        codes; and the vocabulary sizes, if they are in the file.
 
     Raises:
-        VoicePromptError: no such file, not an .npz, entries missing, pickled, too large or not integers.
+        VoicePromptError: no such file, not an .npz, or entries that are missing, pickled, too large or not integers.
     """
     if isinstance(source, np.lib.npyio.NpzFile):
-        raise VoicePromptError("Pass the path of the .npz: an opened NpzFile may unpickle what it is asked for.")
+        raise VoicePromptError("Pass the path of the .npz, because an opened NpzFile may unpickle its entries.")
     if isinstance(source, Mapping):
         name = "The dict"
         vocabularies: dict[str, int] = {}
@@ -133,9 +133,9 @@ def _check_keys(arrays: Mapping, found: list[str], name: str) -> None:
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], dict[str, int]]:
-    """Read the known entries of an .npz, the names of all, and the comment; nothing is unpickled or extracted."""
+    """Read the known entries of an .npz, the names of all, and the vocabulary sizes, without unpickling."""
     name = repr(path.name)
-    if os.path.isdir(path):  # unlike Path's methods, this and the next also take a name that no file can have
+    if os.path.isdir(path):  # unlike Path's methods, os.path returns False for invalid names
         raise VoicePromptError(f"{str(path)!r} is a folder. Name an .npz in it.")
     if not os.path.isfile(path):
         raise VoicePromptError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
@@ -163,13 +163,13 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], dict[str, i
             vocabularies = _vocabularies(archive.comment)
     except VoicePromptError:
         raise
-    except Exception as error:  # zipfile and its decompressors raise a dozen kinds where bytes are flipped
+    except Exception as error:  # zipfile and its decompressors raise many kinds of errors
         raise VoicePromptError(f"{name} is damaged or encrypted: {error}. Download or make it again.") from error
     return arrays, [member.removesuffix(".npy") for member in members], vocabularies
 
 
 def _vocabularies(comment: bytes) -> dict[str, int]:
-    """The vocabulary sizes in a comment; none where it is not one of [`npz_content`]."""
+    """The vocabulary sizes in a comment of [`npz_content`]; empty for other comments."""
     try:
         values = json.loads(comment)
     except (ValueError, RecursionError):
@@ -181,7 +181,7 @@ def _vocabularies(comment: bytes) -> dict[str, int]:
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> np.ndarray:
-    """Read one array; its size is checked in the zip directory and in the array's own header before any allocation."""
+    """Read one array; its size is checked in the zip directory and in the array's header before any allocation."""
     size = archive.getinfo(member).file_size
     if size > MAX_FILE_BYTES:
         raise VoicePromptError(
@@ -199,7 +199,7 @@ def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> np.ndarray
             raise ValueError(f"version {version} of the .npy format")
     except (ValueError, SyntaxError, TypeError, TokenError) as error:
         raise VoicePromptError(
-            f"{name}: {member} does not start as a numpy array does. Download or make the file again."
+            f"{name}: {member} does not start like a NumPy array. Download or make the file again."
         ) from error
     if dtype.hasobject:
         raise VoicePromptError(
@@ -209,7 +209,7 @@ def _read_member(archive: zipfile.ZipFile, member: str, name: str) -> np.ndarray
     num_bytes, available = prod(shape) * dtype.itemsize, size - file.tell()
     if num_bytes != available:
         raise VoicePromptError(
-            f"{name}: {member} announces {num_bytes:,} bytes (shape {shape}) and holds {available:,}. "
+            f"{name}: {member} announces {num_bytes:,} bytes (shape {shape}) and contains {available:,}. "
             "It is damaged: download or make it again."
         )
     file.seek(0)

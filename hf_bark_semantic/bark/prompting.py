@@ -1,19 +1,19 @@
 """Bark's input layout: how each stage uses a text, a voice, and the ids that it has generated so far.
 
-    text_to_ids, check_text   a text -> the ids of Bark's tokenizer; whether Bark reads as many at once
-    text_prefix               text ids and a voice -> the first positions of the text stage
-    longest_generation        semantic tokens that the text stage generates at once
-    longest_piece_s           seconds of speech that a text may ask for at once
-    fits_one_generation       whether a text and the tokens that say it fit into one generation
+    text_to_ids, check_text   the ids of a text by Bark's tokenizer; check their number
+    text_prefix               the first positions of the text stage, from text ids and a voice
+    longest_generation        largest number of semantic tokens in one generation
+    longest_piece_s           longest duration of a text in one generation
+    fits_one_generation       whether a text and its semantic tokens fit into one generation
     semantic_columns          the ids that the text stage may generate
     coarse_columns            the ids of each codebook in the coarse stage
-    coarse_ids, coarse_codes  codes of the coarse codebooks <-> ids of the coarse stage
-    coarse_history            a voice -> the tokens and the ids that the coarse stage starts after
-    coarse_window             the first token and the first id that it reads when it has generated some
-    coarse_inputs             tokens and ids -> its input
-    fine_history              a voice -> the codes that the fine stage starts after
-    num_fine_windows          windows in which the fine stage completes a clip
-    join_clips                clips one after another, with as many frames as their tokens make
+    coarse_ids, coarse_codes  convert codes of the coarse codebooks to ids of the coarse stage, and back
+    coarse_history            the tokens and ids of a voice for the coarse stage
+    coarse_window             the start of the coarse stage's window, by the number of generated ids
+    coarse_inputs             the input of the coarse stage, from tokens and ids
+    fine_history              the codes of a voice for the fine stage
+    num_fine_windows          number of windows of the fine stage for a clip
+    join_clips                concatenate clips, with the number of frames that their tokens make
 
 Lengths, windows and paddings are those of suno-ai/bark, generation.py, as transformers implements them; all sizes are
 those of the Bark's own generation config.
@@ -27,12 +27,12 @@ import numpy as np
 if TYPE_CHECKING:
     from .configs import BarkGenerationConfigs, HistoryLengths
 
-MAX_PIECE_S = 14.0  # of text or of a recording at once; suno-ai/bark, README: "around 13 seconds of spoken text"
-SPARE_SHARE = 0.91  # of the longest generation, because Bark may speak more slowly than a text's estimate
+MAX_PIECE_S = 14.0  # of text or recording in one generation; suno-ai/bark, README: "around 13 seconds of spoken text"
+SPARE_SHARE = 0.91  # share of the longest generation to use, because Bark may speak more slowly than estimated
 
 
 class Voice(Protocol):
-    """Speech in Bark's tokens: a `VoicePrompt`, or an `Utterance`, which may be without codes."""
+    """Speech as Bark's tokens: a `VoicePrompt`, or an `Utterance`, which may have no codes."""
 
     @property
     def semantic_tokens(self) -> np.ndarray: ...  # (num_tokens,)
@@ -45,28 +45,28 @@ def text_to_ids(text: str, tokenizer: Any) -> np.ndarray:
     """The ids of a text, without special tokens and without Bark's offset.
 
     Args:
-        text (`str`): what is to be said.
-        tokenizer: Bark's, or its processor.
+        text (`str`): the text.
+        tokenizer: Bark's tokenizer or processor.
 
     Returns:
         `np.ndarray`: int64 of shape `(num_text_ids,)`.
 
     Raises:
-        ValueError: half of a surrogate pair in the text, which is no character.
+        ValueError: the text has an unpaired surrogate, which is not a character.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"The text has {text[error.start]!r} as its character {error.start + 1}, which is half of one: a text in "
-            "UTF-16 was cut there, or one in another encoding was read as UTF-8. Remove it."
+            "UTF-16 was cut there, or a text in another encoding was read as UTF-8. Remove it."
         ) from error
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a BarkProcessor has one
     return np.asarray(tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
 
 
 def check_text(num_text_ids: int, configs: "BarkGenerationConfigs", name: str = "The text") -> None:
-    """Raise a `ValueError` that names the text if it has more ids than the text stage reads."""
+    """Raise a `ValueError` if a text has more ids than the text stage reads."""
     longest = configs.semantic.max_input_semantic_length
     if num_text_ids > longest:
         raise ValueError(f"{name} has {num_text_ids} ids; Bark reads {longest} at once. Split it.")
@@ -75,18 +75,18 @@ def check_text(num_text_ids: int, configs: "BarkGenerationConfigs", name: str = 
 def text_prefix(
     text_ids: Sequence[int] | np.ndarray, voice: Voice | None, configs: "BarkGenerationConfigs"
 ) -> np.ndarray:
-    """The first positions of the text stage, where it adds up two embeddings: one of the text, one of the voice.
+    """The first positions of the text stage, where it adds the embeddings of the text and of the voice.
 
     Args:
-        text_ids (`np.ndarray` of shape `(num_text_ids,)`): the tokenizer's; none where the text is unknown.
-        voice (`VoicePrompt` or `Utterance`, *optional*): its last semantic tokens are read.
+        text_ids (`np.ndarray` of shape `(num_text_ids,)`): the tokenizer's ids; empty if the text is unknown.
+        voice (`VoicePrompt` or `Utterance`, *optional*): the voice, of which the last semantic tokens are used.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
         `np.ndarray`: int64 of shape `(2, max_input_semantic_length)`.
 
     Raises:
-        ValueError: the text has more ids than that.
+        ValueError: the text has more ids than `max_input_semantic_length`.
     """
     check_text(len(text_ids), configs)
     config, length = configs.semantic, configs.semantic.max_input_semantic_length
@@ -96,7 +96,7 @@ def text_prefix(
 
 
 def longest_generation(configs: "BarkGenerationConfigs", block_size: int) -> int:
-    """Semantic tokens that the text stage generates at once: what its config allows, and its positions.
+    """The largest number of semantic tokens in one generation, limited by the config and by the positions.
 
     Args:
         configs (`BarkGenerationConfigs`): of the Bark.
@@ -106,24 +106,24 @@ def longest_generation(configs: "BarkGenerationConfigs", block_size: int) -> int
 
 
 def longest_piece_s(configs: "BarkGenerationConfigs", block_size: int) -> float:
-    """Seconds that a text may take by an estimate, so that Bark comes to its end: 14.0 of Suno's 15.4."""
+    """The longest estimated duration of a text, so that Bark can finish it: 14.0 s of Suno's 15.4 s."""
     most_s = longest_generation(configs, block_size) / configs.semantic.semantic_rate_hz
     return min(MAX_PIECE_S, SPARE_SHARE * most_s)
 
 
 def longest_recording_s(configs: "BarkGenerationConfigs") -> float:
-    """Seconds that a recording may last for Bark to learn all of it: its tokens and the end are one generation."""
+    """The longest duration of a training recording: its tokens and the end token must fit into one generation."""
     return min(MAX_PIECE_S, (configs.semantic.max_new_tokens - 1) / configs.semantic.semantic_rate_hz)
 
 
 def fits_one_generation(num_text_ids: int, num_tokens: int, configs: "BarkGenerationConfigs") -> bool:
-    """Whether the text stage can read as many text ids, and generate as many tokens and the end after them."""
+    """Whether the text stage can read this number of text ids, and generate this number of tokens and an end token."""
     config = configs.semantic
     return num_text_ids <= config.max_input_semantic_length and num_tokens < config.max_new_tokens
 
 
 def semantic_columns(configs: "BarkGenerationConfigs") -> slice | np.ndarray:
-    """The ids that the text stage may generate: semantic tokens, and the end behind them."""
+    """The ids that the text stage may generate: semantic tokens, then the end token."""
     vocab_size, end = configs.semantic.semantic_vocab_size, configs.semantic.eos_token_id
     return slice(0, vocab_size + 1) if end == vocab_size else np.array([*range(vocab_size), end])
 
@@ -136,10 +136,10 @@ def coarse_columns(configs: "BarkGenerationConfigs") -> list[slice]:
 
 
 def coarse_ids(audio_codes: np.ndarray, configs: "BarkGenerationConfigs") -> np.ndarray:
-    """The coarse codebooks, interleaved frame by frame, each with its own ids.
+    """The coarse codebooks as ids of the coarse stage, interleaved frame by frame.
 
     Args:
-        audio_codes (`np.ndarray` of shape `(num_codebooks, num_frames)`): of all codebooks, or of the coarse ones.
+        audio_codes (`np.ndarray` of shape `(num_codebooks, num_frames)`): all codebooks, or the coarse ones.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
@@ -156,37 +156,37 @@ def coarse_codes(ids: Sequence[int] | np.ndarray, configs: "BarkGenerationConfig
 
 
 def coarse_history(voice: Voice | None, configs: "BarkGenerationConfigs") -> tuple[np.ndarray, np.ndarray]:
-    """What the coarse stage reads of a voice, cut to lengths that belong together.
+    """The part of a voice that the coarse stage reads, cut to matching lengths.
 
     Args:
-        voice (`VoicePrompt` or `Utterance`, *optional*): with codes.
+        voice (`VoicePrompt` or `Utterance`, *optional*): a voice with codes.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: semantic tokens `(num_kept,)` and coarse ids `(num_kept_ids - 2,)`, none of
-            them for no voice. The last frame is left out: "bit of a hack for time alignment (sounds better)",
+        `tuple[np.ndarray, np.ndarray]`: semantic tokens `(num_kept,)` and coarse ids `(num_kept_ids - 2,)`, both empty
+            without a voice. The last frame is left out: "bit of a hack for time alignment (sounds better)",
             suno-ai/bark, generation.py.
     """
     if voice is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     ids = coarse_ids(voice.audio_codes, configs)
     num_kept, num_kept_ids = coarse_history_lengths(len(voice.semantic_tokens), len(ids), configs.history_lengths)
-    # of a voice of one token, both slices keep everything, as they do in Suno's program
+    # For a voice of one token, both slices keep everything, as in Suno's program.
     return voice.semantic_tokens[-num_kept:], ids[-num_kept_ids:][:-2]
 
 
 def coarse_history_lengths(num_tokens: int, num_ids: int, histories: "HistoryLengths") -> tuple[int, int]:
-    """How many semantic tokens of a voice, and how many coarse ids, the coarse stage keeps.
+    """The numbers of a voice's semantic tokens and coarse ids that the coarse stage keeps.
 
-    As `BarkCoarseModel.preprocess_histories`: `m = min(209, n - n % 2, floor(num_ids / r))` tokens and the last
-    `round(m * r)` ids, of which it then drops the last two; `r = 2 * 75 / 49.9`. Ids alternate between two codebooks,
-    so where `round(m * r)` is odd, the history starts with the second one, in a position where the model only ever saw
-    the first. With as many codes as the tokens make, `m = min(209, n - 1)`, and the start is wrong for every even n up
-    to 84 and every odd n from 85 to 209: 105 of the 209 lengths below 210, and none from there on.
+    As in `BarkCoarseModel.preprocess_histories`: `m = min(209, n - n % 2, floor(num_ids / r))` tokens and the last
+    `round(m * r)` ids, of which the last two are then dropped; `r = 2 * 75 / 49.9`. Ids alternate between two
+    codebooks, so if `round(m * r)` is odd, the history starts with the second one, where the model was only trained on
+    the first. For codes and tokens of equal duration, `m = min(209, n - 1)`, and the start is wrong for every even n
+    up to 84 and every odd n from 85 to 209: 105 of the 209 lengths below 210, and none from 210 on.
 
     Args:
-        num_tokens (`int`), num_ids (`int`): semantic tokens and coarse ids of the voice.
-        histories (`HistoryLengths`): what the Bark reads; the numbers above are Suno's.
+        num_tokens (`int`), num_ids (`int`): numbers of semantic tokens and coarse ids of the voice.
+        histories (`HistoryLengths`): the histories of the Bark; the numbers above are for Suno's.
     """
     ratio = histories.coarse_per_token
     num_kept = min(histories.coarse_tokens, num_tokens - num_tokens % 2, int(num_ids / ratio))
@@ -194,16 +194,16 @@ def coarse_history_lengths(num_tokens: int, num_ids: int, histories: "HistoryLen
 
 
 def coarse_window(num_tokens: int, num_ids: int, num_generated: int, configs: "BarkGenerationConfigs"):
-    """Where the semantic tokens and the coarse ids begin that the coarse stage reads for its next ids.
+    """The start of the coarse stage's window in the semantic tokens and in the coarse ids.
 
     Args:
-        num_tokens (`int`), num_ids (`int`): of the voice, as [`coarse_history`] cuts it.
-        num_generated (`int`, or an array of them): ids that it has generated.
+        num_tokens (`int`), num_ids (`int`): numbers of tokens and ids of the voice, from [`coarse_history`].
+        num_generated (`int`, or an array of them): number of generated ids.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
-        The first token of the voice's and the clip's, and the first id of the voice's and the generated ones, both of
-            the shape of `num_generated`.
+        The index of the first token (voice, then clip) and of the first id (voice, then generated ids), both of the
+            shape of `num_generated`.
     """
     position = num_tokens + np.round(num_generated / configs.coarse_per_token).astype(int)
     first_token = np.maximum(0, position - configs.history_lengths.coarse_tokens)
@@ -213,11 +213,12 @@ def coarse_window(num_tokens: int, num_ids: int, num_generated: int, configs: "B
 def coarse_inputs(
     semantic_tokens: Sequence[int] | np.ndarray, ids: Sequence[int] | np.ndarray, configs: "BarkGenerationConfigs"
 ) -> np.ndarray:
-    """The input of the coarse stage: the semantic tokens of a window, padded; a mark; the coarse ids so far.
+    """The input of the coarse stage: the semantic tokens of a window, padded; the infer token; the coarse ids.
 
     Args:
-        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): from the window's first on; those behind it are cut.
-        ids (`np.ndarray` of shape `(num_ids,)`): from the window's first on.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): tokens from the window's start; those after its end
+            are cut off.
+        ids (`np.ndarray` of shape `(num_ids,)`): ids from the window's start.
         configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
@@ -229,26 +230,26 @@ def coarse_inputs(
 
 
 def fine_history(voice: Voice | None, configs: "BarkGenerationConfigs") -> np.ndarray:
-    """What the fine stage reads of a voice, its last codes: `(n_fine_codebooks, num_frames)`."""
+    """The last codes of a voice, which the fine stage reads: `(n_fine_codebooks, num_frames)`."""
     if voice is None:
         return np.zeros((configs.fine.n_fine_codebooks, 0), np.int64)
     return voice.audio_codes[:, -configs.fine.max_fine_history_length :]
 
 
 def num_fine_windows(num_frames: int, configs: "BarkGenerationConfigs") -> int:
-    """Windows in which the fine stage completes a clip of `num_frames`, those of the voice before it included."""
+    """The number of fine-stage windows for a clip of `num_frames`, including the frames of the voice."""
     beyond = max(0, num_frames - configs.fine.max_fine_input_length)
     return 1 + -(-beyond // configs.fine.max_fine_history_length)
 
 
 def join_clips(clips: Sequence[Voice], num_frames: Callable[[int], int]) -> tuple[np.ndarray, Any]:
-    """Tokens and codes of clips one after another.
+    """Concatenate the tokens and codes of clips.
 
-    Sums of rounded lengths would drift: where a clip has a frame too few for all its tokens, it gives up its last one.
+    Sums of rounded lengths would drift: if a clip has one frame too few for its tokens, its last token is dropped.
 
     Args:
-        clips (sequence of `VoicePrompt` or `Utterance`): in their order.
-        num_frames: the number of frames that a number of tokens makes, `configs.num_frames`.
+        clips (sequence of `VoicePrompt` or `Utterance`): the clips, in order.
+        num_frames: returns the number of frames for a number of tokens, `configs.num_frames`.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: tokens `(num_tokens,)` and codes `(num_codebooks, num_frames(num_tokens))`;
@@ -268,5 +269,5 @@ def join_clips(clips: Sequence[Voice], num_frames: Callable[[int], int]) -> tupl
 
 
 def padded(ids: Sequence[int] | np.ndarray, length: int, pad: int) -> np.ndarray:
-    """Ids with padding behind them: int64 of shape `(length,)`."""
+    """Ids, right-padded: int64 of shape `(length,)`."""
     return np.concatenate([ids, np.full(length - len(ids), pad)]).astype(np.int64)

@@ -1,7 +1,7 @@
 """A request to Bark, and its result.
 
-SynthesisRequest    a text or semantic tokens, a voice, a seed, and how the stages pick their tokens
-SynthesisResult     its tokens, codes and waveform
+SynthesisRequest    a text or semantic tokens, a voice, a seed and the sampling of each stage
+SynthesisResult     tokens, codes and waveform
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .sampling import Sampling
 from .voice_prompt import VoicePrompt
 
 PROMPT_MODES = ("full", "acoustic", "semantic", "none")
-FLAWS = ("length", "empty")  # finish reasons after which words may be missing, the milder one first
+FLAWS = ("length", "empty")  # finish reasons with which words may be missing, the milder one first
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""A Bark with its generation configs, checked against each other, and how it is to be run."""
+"""A Bark with its generation configs, which are checked against each other, and options of its synthesis."""
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -23,14 +23,14 @@ from .transformer import Savings
 
 @dataclass(frozen=True)
 class BarkSetup:
-    """A Bark that fits its generation config, and how it is to be run.
+    """A Bark that matches its generation config, and options of its synthesis.
 
     Args:
         bark, batch_size, savings, transformers_rules, offload, on_step: see [`synthesize`].
 
     Raises:
-        ValueError: a value outside of its range, a Bark in training mode, or one whose models have fewer ids or
-            positions than its generation config needs.
+        ValueError: a value is out of range, the Bark is in training mode, or its models have fewer ids or positions
+            than its generation config needs.
     """
 
     bark: BarkModel
@@ -56,7 +56,7 @@ class BarkSetup:
         bark, semantic, coarse, fine = self.bark, self.semantic, self.coarse, self.fine
         coarse_end = semantic.semantic_vocab_size + coarse.n_coarse_codebooks * self.codebook_size
         coarse_window = coarse.max_coarse_input_length + coarse.max_coarse_history + coarse.sliding_window_len
-        rules = [  # what the generation config asks for, and what the model has
+        rules = [  # (name, needed by the generation config, present in the model)
             ("text ids", semantic.max_input_semantic_length + 1, bark.semantic.config.block_size),
             ("semantic ids", semantic.semantic_pad_token + 1, bark.semantic.config.output_vocab_size),
             ("coarse ids", coarse_end, bark.coarse_acoustics.config.output_vocab_size),
@@ -104,10 +104,10 @@ class BarkSetup:
         return longest_generation(self.configs, self.bark.semantic.config.block_size)
 
     def text_ids(self, text: str, tokenizer: Any, name: str = "The text") -> np.ndarray:
-        """Read a text: see [`text_to_ids`].
+        """The ids of a text, after checking them: see [`text_to_ids`].
 
         Raises:
-            ValueError: it has no ids, more than this Bark reads at once, or ids that it lacks.
+            ValueError: the text has no ids, more than this Bark reads at once, or ids beyond its vocabulary.
         """
         ids = text_to_ids(text, tokenizer)
         if not len(ids):
@@ -122,26 +122,26 @@ class BarkSetup:
         return ids
 
     def sampling(self, stage: str, request: SynthesisRequest | None) -> Sampling | None:
-        """How a request wants a stage to pick its tokens, at the Bark's own temperature where it leaves that open."""
+        """The sampling of a stage for a request; the default temperature is the Bark's own."""
         sampling = getattr(request, stage, None)
         if sampling is None or sampling.temperature is not None:
             return sampling
         return replace(sampling, temperature=self.configs.temperatures[stage])
 
     def temperature(self, stage: str, request: SynthesisRequest) -> float:
-        """The temperature of a request in a stage; 0 takes the likeliest token."""
+        """The temperature of a stage for a request; 0 chooses the likeliest token."""
         sampling = self.sampling(stage, request)
         assert sampling is not None and sampling.temperature is not None
         greedy = stage == "fine" and self.transformers_rules and sampling.temperature == 1.0
         return 0.0 if greedy else sampling.temperature
 
     def announce(self, stage: str) -> None:
-        """Call `on_step`: a step of the stage begins."""
+        """Call `on_step` at the start of a step."""
         if self.on_step is not None:
             self.on_step(stage)
 
     def guidance(self, stage: str, sampling: Sampling) -> Guidance:
-        """What the sampling asks for or, where it leaves that open, the Bark."""
+        """The guidance of the sampling; its defaults are the Bark's own."""
         own = (1.0, 1.0) if self.transformers_rules else self.configs.guidance_scales(stage)
         asked = (sampling.guidance_scale, sampling.voice_guidance_scale)
         return Guidance(*(scale if wanted is None else wanted for scale, wanted in zip(own, asked, strict=True)))

@@ -1,17 +1,17 @@
-"""Bark, batched: text to semantic tokens to codes to waveform, over transformers' own `BarkModel`.
+"""Batched synthesis with transformers' `BarkModel`: text to semantic tokens to codes to waveform.
 
-    synthesize          requests -> results in their order, a window of them at a time
-    text_to_semantic    the text stage alone
-    semantic_to_codes   the coarse and the fine stage
-    codes_to_waveform   the codec
+    synthesize          run all stages for any number of requests
+    text_to_semantic    run the text stage
+    semantic_to_codes   run the coarse and the fine stage
+    codes_to_waveform   run the codec
 
     SynthesisRequest ──> text stage ──> coarse stage ──> fine stage ──> codec ──> SynthesisResult
                          rows enter as others leave      window by window         padded on the right
 
 A request's result does not depend on the other rows of its batch: every row has its own prompt, lengths and random
-numbers. Ids, rates and window lengths come from `bark.generation_config`, so a Bark with others works as well.
+numbers. Ids, rates and window lengths come from `bark.generation_config`, so a Bark with other values works, too.
 
-Where the rules of Suno's program and of transformers differ, Suno's hold, unless `transformers_rules=True`:
+If the rules of Suno's program and of transformers differ, Suno's apply, unless `transformers_rules=True`:
 
     | rule                         | Suno (default)                        | transformers                      |
     | ---------------------------- | ------------------------------------- | --------------------------------- |
@@ -22,8 +22,8 @@ Where the rules of Suno's program and of transformers differ, Suno's hold, unles
     | fine stage, temperature 1    | samples                               | takes the likeliest               |
     | guidance, see [`Sampling`]   | by our keys of the generation config  | none                              |
 
-Sampling draws from one generator per row and stage, so that it repeats; transformers draws other random numbers. The
-model that is passed decides about float16, bfloat16 and int8 layers; only float32 repeats exactly.
+Each row and stage has its own random generator, so sampling is repeatable; transformers draws other random numbers.
+Float16, bfloat16 and int8 layers are those of the model that is passed; only float32 is exactly repeatable.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ Retry = Callable[[int, SynthesisRequest, str], SynthesisRequest | None]
 
 
 class _Said(NamedTuple):
-    item: StageItem  # its value are the semantic tokens, (num_tokens,)
+    item: StageItem  # its value is the semantic tokens, (num_tokens,)
     finish_reason: Any  # of `SynthesisResult`
 
 
@@ -130,7 +130,7 @@ def _synthesize(
                 while position in finished:
                     yield finished.pop(position)
                     position += 1
-        except KeyboardInterrupt:  # finished results are returned, although some between them are missing
+        except KeyboardInterrupt:  # return all finished results, although others are missing between them
             for index in sorted(finished):
                 yield finished[index]
             raise
@@ -150,7 +150,7 @@ def _speak(setup: BarkSetup, said: dict[int, _Said]) -> Iterator[SynthesisResult
         if not len(item.value):
             yield result(item, _no_codes(setup), np.zeros(0, np.float32))
     items = [item for item in items if len(item.value)]
-    # an offloaded stage has one turn per window
+    # An offloaded stage runs once per window of requests.
     group_size = len(items) + 1 if setup.offload else setup.batch_size
     coarse = run_stage("coarse", setup, items)
     while group := list(islice(coarse, group_size)):
@@ -250,7 +250,7 @@ def codes_to_waveform(
             )
         if codes.size and not 0 <= codes.min() <= codes.max() < setup.codebook_size:
             raise ValueError(
-                f"audio_codes {index} reach from {codes.min()} to {codes.max()}; this Bark's lie in "
+                f"audio_codes {index} range from {codes.min()} to {codes.max()}; this Bark's lie in "
                 f"[0, {setup.codebook_size})."
             )
     waveforms = {item.index: item.value for item in run_stage("codec", setup, items)}
@@ -274,18 +274,18 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
     if prompt is not None and prompt.semantic_vocab_size > vocab_size:
         raise ValueError(
             f"Request {index}: the voice prompt has {prompt.semantic_vocab_size} kinds of semantic tokens and this "
-            f"Bark {vocab_size}, so it was made for another. Make one with the encoder of this Bark."
+            f"Bark {vocab_size}, so it is for another Bark. Make one with the encoder of this Bark."
         )
     if prompt is not None and (
         prompt.codebook_size > setup.codebook_size or len(prompt.audio_codes) != setup.fine.n_fine_codebooks
     ):
         raise ValueError(
             f"Request {index}: the voice prompt has {len(prompt.audio_codes)} codebooks of {prompt.codebook_size} and "
-            f"this Bark {setup.fine.n_fine_codebooks} of {setup.codebook_size}, so it was made for another."
+            f"this Bark {setup.fine.n_fine_codebooks} of {setup.codebook_size}, so it is for another Bark."
         )
     if tokens is not None and len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocab_size:
         raise ValueError(
-            f"Request {index}: semantic tokens reach from {tokens.min()} to {tokens.max()}; this Bark's lie in "
+            f"Request {index}: semantic tokens range from {tokens.min()} to {tokens.max()}; this Bark's lie in "
             f"[0, {vocab_size})."
         )
     if request.max_semantic_tokens is not None and not 1 <= request.max_semantic_tokens <= most:
@@ -300,7 +300,7 @@ def _check_request(setup: BarkSetup, request: SynthesisRequest, index: int, toke
 
 
 def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, _Said]:
-    """What is said, by index; the text stage runs for requests with a text."""
+    """The semantic tokens of all requests, by index; the text stage runs for requests with a text."""
     said = {item.index: _Said(item, "given") for item in items if item.request.text is None}
     texts = [item for item in items if item.request.text is not None]
     for item in run_stage("semantic", setup, texts):
@@ -313,7 +313,7 @@ def _semantic_tokens(setup: BarkSetup, items: list[StageItem]) -> dict[int, _Sai
 
 
 def _try_again(setup: BarkSetup, said: dict[int, _Said], retry: Retry, tokenizer: Any) -> None:
-    """Run the text stage for what `retry` returns in the place of flawed texts, and keep in `said` what is better."""
+    """Run the text stage for the requests of `retry`, and store the results in `said` that are better."""
     again = []
     for index, (item, finish_reason) in sorted(said.items()):
         if finish_reason in FLAWS:

@@ -1,15 +1,15 @@
-"""Semantic tokens of a recording with a known text: Bark's text stage as the language model of the encoder's search.
+"""Semantic tokens of a recording with a known text: a beam search with Bark's text stage as the language model.
 
-    TextInformedDecoder    `decode` finds the tokens
-    log_unigram            log-frequencies of tokens, as a prior to be subtracted
+    TextInformedDecoder    `decode` searches for the tokens
+    log_unigram            log-frequencies of tokens, as a prior to subtract
 
-A beam search finds the tokens t_1 ... t_n of (nearly) the highest score, the sum over all positions of
+The beam search looks for the tokens t_1 ... t_n with the highest score, the sum over all positions of
 
     log p_encoder(t_i | audio) + weight * log p_bark(t_i | text, voice, t_1 ... t_i-1) - prior[t_i]
 
-where only the encoder's likeliest tokens of a position are candidates. The audio determines the number of tokens, so
-the end is no candidate: Bark's probabilities are normalized over semantic tokens. How likely Bark finds the result,
-`evaluation.semantic_likelihood` measures.
+where the candidates of a position are the encoder's likeliest tokens. The audio determines the number of tokens, so
+the end token is not a candidate, and Bark's probabilities are normalized over semantic tokens.
+`evaluation.semantic_likelihood` measures the likelihood of the result under Bark.
 """
 
 import hashlib
@@ -86,11 +86,11 @@ class TextInformedDecoder:
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens that Bark generates at once."""
+        """The largest number of tokens that Bark generates at once."""
         return self._setup.max_semantic_tokens
 
     def description(self) -> dict[str, Any]:
-        """The settings that the tokens depend on besides the Bark, for a file."""
+        """The settings, apart from the Bark, that the tokens depend on, for corpus.json."""
         values: dict[str, Any] = {"weight": self.weight, "beam_size": self.beam_size, "top_k": self.top_k}
         if self.prior is not None:
             values["prior"] = hashlib.sha256(np.asarray(self.prior, np.float64).tobytes()).hexdigest()
@@ -141,23 +141,23 @@ class TextInformedDecoder:
         if candidates.min() < 0 or candidates.max() >= self.vocab_size:
             raise ValueError(
                 f"The candidates go up to {candidates.max()}, and this Bark has the tokens 0 to {self.vocab_size - 1}."
-                " Take the encoder that was trained for it."
+                " Use the encoder that was trained for it."
             )
         if len(candidates) > self.max_tokens:
             rate = self._setup.semantic.semantic_rate_hz
             raise ValueError(
-                f"The recording has {len(candidates)} tokens ({len(candidates) / rate:.1f} s), and Bark says at most "
+                f"The recording has {len(candidates)} tokens ({len(candidates) / rate:.1f} s), and Bark generates "
                 f"{self.max_tokens} ({self.max_tokens / rate:.1f} s) at once. Split it, and its text, at a pause."
             )
 
     def _prefix(self, text: str, voice_prompt: VoicePrompt | None) -> torch.Tensor:
-        """Ids of text and history, whose embeddings Bark adds up: `(2, max_input_semantic_length)`."""
+        """Ids of text and history, whose embeddings Bark adds: `(2, max_input_semantic_length)`."""
         setup = self._setup
         return torch.from_numpy(text_prefix(setup.text_ids(text, self.tokenizer), voice_prompt, setup.configs))
 
     @torch.inference_mode()
     def _beam_search(self, candidates: np.ndarray, scores: np.ndarray, prefix: torch.Tensor) -> np.ndarray:
-        """Tokens of the highest total of `scores` `(num_tokens, num_candidates)` and Bark's log-probabilities."""
+        """Tokens with the highest sum of `scores` `(num_tokens, num_candidates)` and Bark's log-probabilities."""
         setup, model = self._setup, self.bark.semantic
         num_tokens, length = len(candidates), prefix.shape[1]
         head = legal_head(model.lm_head, slice(0, self.vocab_size), setup.savings)
@@ -165,7 +165,7 @@ class TextInformedDecoder:
         batch.prefill([0], model.input_embeds_layer(prefix.to(batch.device)).sum(0)[None], [length])
         # the first hypothesis, whose last token stands for the one before its first
         hypotheses = np.full((1, num_tokens), setup.semantic.semantic_infer_token)
-        totals = np.zeros(1)  # of each hypothesis
+        totals = np.zeros(1)  # by hypothesis
         for position in range(num_tokens):
             hidden = batch.step(hypotheses[:, position - 1].tolist())
             columns = torch.from_numpy(candidates[position]).to(batch.device)
@@ -180,7 +180,7 @@ class TextInformedDecoder:
 
 
 def _in_slots_of_parents(parents: np.ndarray, choices: np.ndarray, batch: DecodingBatch) -> tuple[np.ndarray, ...]:
-    """Order hypotheses so that the first child of each parent stays in its slot; copy keys and values for others."""
+    """Order hypotheses so that the first child of each parent keeps its slot; copy the key/value cache for others."""
     num_rows = len(parents)
     slots, others = [-1] * num_rows, []
     for child, parent in enumerate(parents):
@@ -196,10 +196,10 @@ def _in_slots_of_parents(parents: np.ndarray, choices: np.ndarray, batch: Decodi
 
 
 def log_unigram(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Log-frequencies of tokens, each counted once more than it is there.
+    """Log-frequencies of tokens with add-one smoothing.
 
     Args:
-        tokens (`np.ndarray` of shape `(num_tokens,)`): such as those that the encoder was trained on.
+        tokens (`np.ndarray` of shape `(num_tokens,)`): such as the encoder's training tokens.
         vocab_size (`int`): of the Bark.
 
     Returns:

@@ -1,14 +1,14 @@
-"""Voice prompts: the semantic tokens and codec codes of a few seconds of speech, after which Bark speaks on.
+"""Voice prompts: the semantic tokens and codec codes of a few seconds of speech, which Bark continues.
 
-    VoicePrompt         the value: checked where it is made, in and out of what Bark programs read (.npz, dict)
-    join_prompts        one prompt of several clips of a speaker
+    VoicePrompt         a checked voice prompt, which reads and writes the formats of Bark programs (.npz, dict)
+    join_prompts        join the prompts of several clips of one speaker
 
 Bark ties the two lengths together: `num_tokens` tokens (49.9 per second) have exactly `floor(num_tokens * 75 / 49.9)`
-codec frames (75 per second). A prompt that breaks the rule fails in Suno's program with a bare AssertionError, or
-shifts the voice against the words. All 305 public prompts that we hold keep it.
+codec frames (75 per second). With a prompt that breaks this rule, Suno's program fails with a bare AssertionError, or
+voice and words do not match in time. All of 305 public prompts follow it.
 
-A prompt belongs to one kind of Bark: ids of another's vocabulary are other sounds. Files say which (see prompt_files);
-where one does not, its ids distinguish nano's prompts from Suno's.
+A prompt belongs to one kind of Bark, because ids of another vocabulary mean other sounds. Its file has the vocabulary
+sizes (see prompt_files); without them, the ids distinguish nano's prompts from Suno's.
 """
 
 import os
@@ -35,9 +35,9 @@ from .prompt_files import VoicePromptError, integers, npz_content, read_entries
 from .prompting import join_clips
 
 NANO_VOCAB_SIZE = 500  # semantic tokens of the packaged nano
-NANO_DIFFERENT_IDS = 10  # of 50 tokens below 500, nano's prompts have 19 or more different ones, and Suno's 7 or fewer
-LENGTH_TOLERANCE = 0.02  # tokens and codes that differ by more are not one utterance ...
-LENGTH_TOLERANCE_FRAMES = 2  # ... unless it is by what an encoder's first and last window lose
+NANO_DIFFERENT_IDS = 10  # among 50 tokens below 500: 19 or more in nano's prompts, 7 or fewer in Suno's
+LENGTH_TOLERANCE = 0.02  # largest difference in duration between tokens and codes ...
+LENGTH_TOLERANCE_FRAMES = 2  # ... or in frames, which an encoder's first and last window may lose
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,8 +323,8 @@ def bark_of_vocabulary(semantic_vocab_size: int) -> str:
 
 
 def _likely_vocab_size(tokens: np.ndarray) -> int:
-    """Of the two vocabularies that everybody meets, the one that the ids of a prompt come from."""
-    is_nano = tokens.max(initial=0) <= NANO_VOCAB_SIZE and len(np.unique(tokens)) >= NANO_DIFFERENT_IDS  # 500 is a pad
+    """The likely vocabulary of a prompt's ids: nano's or Suno's."""
+    is_nano = tokens.max(initial=0) <= NANO_VOCAB_SIZE and len(np.unique(tokens)) >= NANO_DIFFERENT_IDS  # pad: 500
     return NANO_VOCAB_SIZE if is_nano else SEMANTIC_VOCAB_SIZE
 
 
@@ -338,7 +338,7 @@ def _for_another_bark(name: str, own: int, wanted: int) -> str:
 def _check_ids(
     semantic_tokens: Any, audio_codes: Any, *, semantic_vocab_size: int, codebook_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give both as new int64 arrays of the right rank, not empty, with ids of their vocabularies."""
+    """Both as new int64 arrays, after checking rank, length and ids."""
     tokens, codes = integers(semantic_tokens, "semantic_tokens"), integers(audio_codes, "audio_codes")
     if tokens.ndim != 1:
         raise VoicePromptError(f"semantic_tokens must have shape (num_tokens,), not {tokens.shape}. Pass one row.")

@@ -217,7 +217,7 @@ def test_texts_and_inputs_are_as_many(bark, encode):
 
 
 def test_what_bark_cannot_say_at_once_is_to_be_split(bark, encode):
-    with pytest.raises(ValueError, match=r"151 tokens \(3.0 s\), and Bark says at most 100 \(2.0 s\) at once. Split"):
+    with pytest.raises(ValueError, match=r"151 tokens \(3.0 s\), and Bark generates 100 \(2.0 s\) at once. Split"):
         encode({"array": noise(3.02), "sampling_rate": 16_000}, text=TEXT, bark=(bark, TOKENIZER))
 
 
