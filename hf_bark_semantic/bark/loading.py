@@ -131,8 +131,8 @@ def check_encoder(encoder: PreTrainedModel, vocab_size: int) -> None:
     if encoder.config.vocab_size != vocab_size:
         raise ValueError(
             f"The encoder has a vocabulary of {encoder.config.vocab_size:,} semantic tokens and the Bark one of "
-            f"{vocab_size:,}; they must be the same tokens. Use the encoder that was trained for this Bark (by default, the "
-            "package's encoder for nano or for Suno's Bark), or the Bark of this encoder."
+            f"{vocab_size:,}; they must be the same tokens. Use the encoder that was trained for this Bark (by "
+            "default, the package's for nano or for Suno's Bark), or the Bark of this encoder."
         )
 
 

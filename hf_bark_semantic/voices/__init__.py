@@ -1,1 +1,1 @@
-"""Voices: recordings become voice prompts, and voice prompts become speech."""
+"""Voices: voice prompts from recordings, and speech from voice prompts."""

@@ -1,7 +1,7 @@
 """Turn recordings of a person into a voice prompt for Bark.
 
     clone_voice       recordings + encoder + codec -> ClonedVoice
-    clearest_window   the part of a recording that is taken
+    clearest_window   choose the part of a recording to use
     encode_clip       a clip's semantic tokens and codes; `encode_clips` for several clips
     read_clips        semantic tokens without codes
     encode_codes      audio codes; `decode_codes` is the inverse
@@ -29,9 +29,9 @@ from ..configuration_bark_semantic import CODEC_HOP_LENGTH, CODEC_SAMPLING_RATE,
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from .window import PromptReport, PromptWindow, best_windows, prompt_report
 
-CANDIDATES = 6  # windows of a recording that sound best: the encoder reads them all
-CONFIDENCE_WEIGHT = 3.0  # beside the score of the sound
-MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s holds no phrase
+CANDIDATES = 6  # best windows of a recording by their audio; the encoder reads all of them
+CONFIDENCE_WEIGHT = 3.0  # relative to the score of the audio
+MAX_RECORDINGS = 8  # a voice prompt lasts 6.83 s, and a share below 0.85 s is too short for a phrase
 
 
 class SemanticEncoder(Protocol):
@@ -40,20 +40,20 @@ class SemanticEncoder(Protocol):
     model: BarkSemanticEncoderModel
 
     def __call__(self, inputs: list, *, source_sampling_rate: int | None = None, **batching: Any) -> list[dict]:
-        """`semantic_tokens` and `confidence`, `(num_tokens,)` each, of waveforms or of `{"audio_codes": ...}`."""
+        """`semantic_tokens` and `confidence`, both `(num_tokens,)`, for waveforms or `{"audio_codes": ...}`."""
 
 
 @dataclass(frozen=True)
 class ClonedVoice:
-    """A voice prompt and how it was made.
+    """A voice prompt, with reports on the recordings.
 
     Args:
         prompt (`VoicePrompt`): the voice.
-        report (`PromptReport`): what Bark reads of it.
-        windows (`tuple[PromptWindow, ...]`): the part of each recording that was taken.
-        reports (`tuple[PromptReport, ...]`): of each part, with measures of its sound.
+        report (`PromptReport`): how much of the prompt Bark reads.
+        windows (`tuple[PromptWindow, ...]`): the part of each recording that was used.
+        reports (`tuple[PromptReport, ...]`): a report on each part, with measures of its audio.
         confidence (`float`): the encoder's mean probability of its tokens.
-        texts (`tuple[str, ...]`): the words of each part, if it was transcribed.
+        texts (`tuple[str, ...]`): the transcript of each part, if there is one.
     """
 
     prompt: VoicePrompt
@@ -75,18 +75,17 @@ def clone_voice(
 ) -> ClonedVoice:
     """Make a voice prompt of one or several recordings of a speaker.
 
-    The clearest window of each recording is taken. Together they last as long as Bark reads, 5.13 to 6.83 s of
-    Suno's, and each has an equal share.
+    The clearest window of each recording is used. Together they have the length that Bark reads, 5.13 to 6.83 s for
+    Suno's, in equal shares.
 
     Args:
-        recordings: what [`load_audio`] reads, or a list of that; the last one weighs most.
+        recordings: an input of [`load_audio`], or a list of them; the last one has most effect.
         encoder (`SemanticEncoder`): `pipeline("audio-to-bark-semantic", model=...)`.
         codec (`EncodecModel`): `load_codec()`, or `bark.codec_model`.
         histories (`HistoryLengths`): how much the Bark reads, `bark_generation_configs(bark).history_lengths`; the
             default is Suno's.
-        transcribe (`Callable`, *optional*): returns the words of a waveform, `(num_samples,)` at 16 kHz, such as a
-            speech recognizer of [`load_transcriber`]. With the `bark` of these tokens, they are text-informed where
-            words are heard.
+        transcribe (`Callable`, *optional*): returns the transcript of a waveform, `(num_samples,)` at 16 kHz, such as
+            a recognizer from [`load_transcriber`]. With `bark`, the tokens are text-informed if it recognizes words.
         bark (`TextInformedDecoder`, *optional*): as in [`encode_clip`].
 
     Raises:
@@ -97,7 +96,7 @@ def clone_voice(
     recordings = list(recordings) if isinstance(recordings, (list, tuple)) else [recordings]
     if not 1 <= len(recordings) <= MAX_RECORDINGS:
         raise VoicePromptError(
-            f"{len(recordings)} recordings were given; a voice prompt takes 1 to {MAX_RECORDINGS}. "
+            f"{len(recordings)} recordings were given; a voice prompt needs 1 to {MAX_RECORDINGS}. "
             "Choose the clearest."
         )
     check_codec(codec)
@@ -110,7 +109,7 @@ def clone_voice(
         clip = window.cut(waveform, CODEC_SAMPLING_RATE)
         if transcribe is not None:
             texts.append(transcribe(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)).strip())
-        text = texts[-1] or None if texts else None  # no words were recognized, or none were asked for
+        text = texts[-1] or None if texts else None  # None without transcription, or without recognized words
         encoded = encode_clip(clip, encoder, codec=codec, text=text, bark=bark)
         sizes = {
             "semantic_vocab_size": encoder.model.config.vocab_size,
@@ -134,10 +133,10 @@ def clone_voice(
 def clearest_window(
     waveform: np.ndarray | LongRecording, encoder: SemanticEncoder, *, codec: EncodecModel, min_s: float, max_s: float
 ) -> PromptWindow:
-    """The part of a recording that makes the best voice prompt: it sounds well, and the encoder is sure of its tokens.
+    """The part of a recording that makes the best voice prompt, by its audio and by the encoder's confidence.
 
-    Of the `CANDIDATES` windows that sound best the one is taken that has the largest sum of its score and
-    `CONFIDENCE_WEIGHT` times the encoder's mean confidence.
+    Of the `CANDIDATES` windows with the highest scores, it has the largest sum of score and `CONFIDENCE_WEIGHT` times
+    the encoder's mean confidence.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`, or `LongRecording`): 24 kHz.
@@ -163,7 +162,7 @@ def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
-        codec (`EncodecModel`): Bark's.
+        codec (`EncodecModel`): Bark's codec.
 
     Returns:
         `np.ndarray`: int64 of shape `(8, ceil(num_samples / 320))`.
@@ -172,7 +171,7 @@ def encode_codes(waveform: np.ndarray, codec: EncodecModel) -> np.ndarray:
 
 
 def _encode_codes(waveforms: Sequence[np.ndarray], codec: EncodecModel) -> list[np.ndarray]:
-    """The codes of each waveform. Silence follows it, and the codec looks back only: they are those it has alone."""
+    """The codes of each waveform. Padding does not change them, because it is on the right and the codec is causal."""
     lengths = [-(-len(waveform) // CODEC_HOP_LENGTH) for waveform in waveforms]
     padded = np.zeros((len(waveforms), 1, max(lengths) * CODEC_HOP_LENGTH), np.float32)  # (batch, channels, samples)
     for row, waveform in zip(padded, waveforms, strict=True):
@@ -202,18 +201,18 @@ def encode_clip(
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): 24 kHz.
-        encoder (`SemanticEncoder`): reads the waveform, or the codes where it has no backbone for waveforms.
-        codec (`EncodecModel`): Bark's.
-        text (`str`, *optional*): all that is said in the clip; with the decoder of a `bark`, its tokens are those that
-            both encoder and Bark find likely.
-        bark (`TextInformedDecoder`, *optional*): of the Bark of these tokens.
+        encoder (`SemanticEncoder`): reads the waveform or, without a backbone for waveforms, the codes.
+        codec (`EncodecModel`): Bark's codec.
+        text (`str`, *optional*): the whole transcript of the clip; with `bark`, the tokens are likely for both encoder
+            and Bark.
+        bark (`TextInformedDecoder`, *optional*): a decoder with the Bark of these tokens.
 
     Returns:
-        `dict`: what the encoder gives (`semantic_tokens` `(num_tokens,)`, `confidence`, ...) and `audio_codes`
+        `dict`: the encoder's output (`semantic_tokens` `(num_tokens,)`, `confidence`, ...) and `audio_codes`
             `(8, num_frames)`.
 
     Raises:
-        ValueError: a clip or a text that Bark cannot say at once.
+        ValueError: the clip or the text is too long for one generation of Bark.
     """
     codes = [encode_codes(clip, codec)]
     words = {} if text is None else {"text": [text], "bark": bark}
@@ -224,7 +223,7 @@ def encode_clip(
 def encode_clips(
     clips: Sequence[np.ndarray], encoder: SemanticEncoder, *, codec: EncodecModel
 ) -> list[dict[str, np.ndarray]]:
-    """Read several clips at once, each as [`encode_clip`] does without a text; shorter ones are padded."""
+    """Encode several clips in one batch, each as [`encode_clip`] does without a text; shorter ones are padded."""
     codes = _encode_codes(clips, codec)
     answers = read_clips(clips, encoder, codec=codec, audio_codes=codes)
     return [{**answer, "audio_codes": row} for answer, row in zip(answers, codes, strict=True)]
@@ -238,10 +237,11 @@ def read_clips(
     audio_codes: Sequence[np.ndarray] | None = None,
     **words: Any,
 ) -> list[dict[str, Any]]:
-    """Encode several clips at once to semantic tokens, as [`encode_clips`] does, but without codes.
+    """Encode several clips in one batch to semantic tokens, as [`encode_clips`] does, but without codes.
 
     The codec runs only for an encoder without a backbone for waveforms, and only if `audio_codes`, `(8, num_frames)`
-    of each clip, are not passed. `words` are the encoder's `text`, a list of one for each clip, and `bark`.
+    for each clip, are not passed. `words` are the encoder's arguments `text`, a list with a text for each clip, and
+    `bark`.
     """
     inputs: list[Any]
     if encoder.model.backbone is None:

@@ -1,12 +1,12 @@
-"""The label of a file of synthetic speech: that it is synthetic, which model made it, when, and in which voice.
+"""Label files as synthetic speech, with the model, the date and the voice.
 
-    Provenance         the facts; `save_audio(..., provenance=...)` writes them into .wav and .flac
-    read_provenance    the facts of a file, or nothing
-    prompt_sha256      the fingerprint by which a file names its voice prompt
+    Provenance         the label; `save_audio(..., provenance=...)` writes it to .wav and .flac
+    read_provenance    read the label of a file
+    prompt_sha256      the fingerprint of a voice prompt in the label
 
-They are the file's comment, a JSON object behind the words "synthetic speech", so that any player shows them and most
-converters keep them: RIFF's `LIST INFO` chunk (ICMT, ISFT, ICRD) in WAV, Vorbis comments in FLAC and Ogg. Samples are
-not touched: this is a label for honest people, not a watermark.
+The label is the file's comment, a JSON object after the words "synthetic speech", so that players show it and most
+converters keep it: RIFF's `LIST INFO` chunk (ICMT, ISFT, ICRD) in WAV, Vorbis comments in FLAC and Ogg. The samples
+are not changed: the label is not a watermark, and can be removed.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from transformers import BarkModel
 
 SOFTWARE = "hf_bark_semantic"
-MARK = "synthetic speech"  # what the comment begins with
-MAX_VALUE_LENGTH = 255  # characters, which every file system's names keep to
+MARK = "synthetic speech"  # start of the comment
+MAX_VALUE_LENGTH = 255  # characters, the limit for names in file systems
 MAX_COMMENT_BYTES = 2_000  # libsndfile reads no comment of 2,048 bytes or more from a WAV
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -38,7 +38,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _now() -> str:
-    """The time in UTC; that of `SOURCE_DATE_EPOCH` where it is set, so that files can be made again byte by byte."""
+    """The time in UTC, or `SOURCE_DATE_EPOCH` if it is set, for reproducible files."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     try:
         now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(int(epoch), timezone.utc)
@@ -155,7 +155,7 @@ def prompt_sha256(prompt: VoicePrompt) -> str:
 
 
 def model_name(place: str | os.PathLike) -> str:
-    """A Hub id as it is; of a folder its name alone, because its path says things about the machine and its user.
+    """A Hub id; or the name of a folder, without its path, which would reveal the machine and its user.
 
     Characters that cannot be printed become "?".
     """
@@ -182,7 +182,7 @@ def _parse(comment: str) -> dict[str, str] | None:
 
 
 def _problem(name: str, value: Any) -> str | None:
-    """What a value should be, if it isn't."""
+    """The rule that a value breaks, if any."""
     if value is None:
         return "given" if name in ("model", "created", "software") else None
     if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value) <= MAX_VALUE_LENGTH:

@@ -1,17 +1,17 @@
 """Speech in one voice: text of any length, or the words of a recording.
 
-    SpeechOptions            how Bark is prompted and sampled
-    speak_text               text + voice prompt -> Speech; `speak_texts` speaks several at once
+    SpeechOptions            options of prompting and sampling
+    speak_text               text + voice prompt -> Speech; `speak_texts` speaks several texts in batches
     speak_tokens             semantic tokens + voice prompt -> Speech
     convert_speech           a recording + voice prompt -> Speech: the same words in the other voice
-    stream_text, stream_conversion   the same as SpokenPieces, each as soon as it is spoken
-    prompt_from_transcript   a voice prompt whose semantic tokens Bark itself makes of the recording's words
+    stream_text, stream_conversion   the same as an iterator over SpokenPieces
+    prompt_from_transcript   a voice prompt with semantic tokens that Bark generates from the recording's transcript
 
     text ──> split_text ──> pieces ──> synthesize ──> waveforms ──> one waveform, with short pauses
 
-No part of the text is dropped without a warning: a piece that Bark breaks off is spoken again, and what fails twice is
-named. Whole speech is its stream, joined, so both are the same samples; the first piece is short and computed alone in
-both.
+No part of the text is dropped without a warning: a piece that Bark does not finish is spoken again, and a piece that
+fails twice is in the warnings. Speech is the joined stream, so both have the same samples; in both, the first piece is
+short and computed alone.
 """
 
 import logging
@@ -38,7 +38,7 @@ from .unknown_words import unknown_words_warning
 logger = logging.getLogger(__name__)
 
 LONG_FORMS = ("fixed", "rolling")
-MIN_TRANSCRIPT_SHARE = 0.6  # of a recording's time that its words should take; speakers differ by less
+MIN_TRANSCRIPT_SHARE = 0.6  # share of a recording that its words should take; speakers differ by less
 SHOWN_CHARACTERS = 40
 
 
@@ -93,7 +93,7 @@ class SpeechOptions:
             raise ValueError(f"`seed` is {self.seed!r}; it must be a whole number, 0 or more.")
         if not 0 <= self.pause_s <= 10:
             raise ValueError(f"`pause_s` is {self.pause_s!r}; it must be between 0 and 10 seconds.")
-        self._samplings()  # they check the rest
+        self._samplings()  # checks the other options
 
     def request(self, *, number: int = 0, **content: Any) -> SynthesisRequest:
         """The request for piece `number` of a speech; `content` as in [`SynthesisRequest`]."""
@@ -101,7 +101,7 @@ class SpeechOptions:
         return SynthesisRequest(**content, seed=_derived_seed(self.seed, number, 0), **self._samplings())
 
     def _samplings(self) -> dict[str, Any]:
-        """How the three stages sample."""
+        """The sampling of the three stages."""
         guidance: dict[str, Any] = {
             "guidance_scale": self.guidance_scale,
             "voice_guidance_scale": self.voice_guidance_scale,
@@ -390,7 +390,7 @@ def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float)
     while len(waveform) > longest + MIN_DURATION_S * sampling_rate:
         first = longest // 2
         energy = np.square(waveform[first : longest - (longest - first) % frame]).reshape(-1, frame).sum(1)
-        quietest = int(np.argmin(np.convolve(energy, np.ones(5), "valid"))) + 2  # the middle one of five frames
+        quietest = int(np.argmin(np.convolve(energy, np.ones(5), "valid"))) + 2  # the middle of five frames
         end = first + quietest * frame + frame // 2
         parts.append(waveform[:end])
         waveform = waveform[end:]
@@ -398,7 +398,7 @@ def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float)
 
 
 class _Piece(NamedTuple):
-    """What is to be spoken: the `number`th of the `num_pieces` of a speech, from 1."""
+    """A request for piece `number`, from 1, of the `num_pieces` of a speech."""
 
     number: int
     num_pieces: int
@@ -407,7 +407,7 @@ class _Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class _Speaker:
-    """Synthesizes the pieces of speeches and tries again where words may be missing."""
+    """Synthesizes the pieces of speeches, again with another seed if words may be missing."""
 
     bark: BarkModel
     tokenizer: PreTrainedTokenizerBase | None
@@ -421,7 +421,7 @@ class _Speaker:
         return [{"text": piece} for piece in split_text(text, fits, short_first=True)]
 
     def finished(self, pieces: Iterable[SpokenPiece], text: str) -> Iterator[SpokenPiece]:
-        """The pieces of a text with pauses, the first with what Bark does not know of it."""
+        """The pieces of a text with pauses; the first has the warning about unknown words."""
         spoken = _with_pauses(pieces, text, self.options.pause_s)
         warning = unknown_words_warning(text, self.tokenizer, bark_generation_configs(self.bark))
         if warning is None:
@@ -432,14 +432,14 @@ class _Speaker:
         )
 
     def speak(self, contents: Sequence[dict[str, Any]], voice: VoicePrompt | None) -> Iterator[SpokenPiece]:
-        """The pieces of one speech, each a text or semantic tokens, without pauses."""
+        """The spoken pieces of one speech, without pauses; each is a text or semantic tokens."""
         pieces = self._pieces(contents, voice)
         return self._speak_fixed(pieces) if self.options.long_form == "fixed" else self._speak_rolling(pieces)
 
     def speak_side_by_side(
         self, speeches: Sequence[Sequence[dict[str, Any]]], voice: VoicePrompt | None
     ) -> Iterator[SpokenPiece]:
-        """The pieces of several speeches, those of the first one first, as many at once as a batch takes."""
+        """The spoken pieces of several speeches, in order, in full batches."""
         if self.options.long_form == "rolling":
             for contents in speeches:
                 yield from self.speak(contents, voice)
@@ -461,13 +461,13 @@ class _Speaker:
         ]
 
     def _speak_fixed(self, pieces: Sequence[_Piece]) -> Iterator[SpokenPiece]:
-        """Pieces that are all prompted with the voice: the first one alone, then as many at once as a batch takes."""
+        """Pieces that are all prompted with the voice: the first one alone, then in batches."""
         bounds = [0, *range(1, len(pieces), self.batch_size), len(pieces)]
         for first, end in pairwise(bounds):
             yield from self._speak_together(pieces[first:end])
 
     def _speak_rolling(self, pieces: Sequence[_Piece]) -> Iterator[SpokenPiece]:
-        """Pieces that are each prompted with the end of the one before."""
+        """Pieces that are each prompted with the end of the preceding one."""
         prompt = pieces[0].request.voice_prompt if pieces else None
         for piece in pieces:
             if piece.number > 1 and prompt is not None:
@@ -478,7 +478,7 @@ class _Speaker:
             prompt = self._next_prompt(prompt, spoken.result)
 
     def _speak_together(self, pieces: Sequence[_Piece]) -> list[SpokenPiece]:
-        """Pieces in one batch; the text stage runs twice where words may be missing."""
+        """Pieces in one batch; if words may be missing, the text stage runs twice."""
 
         def retry(index: int, request: SynthesisRequest, finish_reason: str) -> SynthesisRequest:
             logger.warning("%s. It is tried again with another seed.", _flaw(pieces[index], finish_reason))
@@ -524,7 +524,7 @@ def _flaw(piece: _Piece, finish_reason: str) -> str:
 
 
 def _derived_seed(seed: int, number: int, attempt: int) -> int:
-    """A seed for an attempt at a piece; the first attempt at the first piece has the seed itself."""
+    """A seed for an attempt at a piece; for the first attempt at the first piece, the seed itself."""
     if number == attempt == 0:
         return seed
     return int(np.random.SeedSequence([seed, number, attempt]).generate_state(1)[0])
@@ -549,7 +549,7 @@ def _with_pauses(pieces: Iterable[SpokenPiece], text: str, pause_s: float) -> It
 def _with_silences(
     pieces: Iterator[SpokenPiece], silences: Sequence[np.ndarray | None], sampling_rate: int
 ) -> Iterator[SpokenPiece]:
-    """The parts of a recording, those that are silent among those that are spoken."""
+    """All parts of a recording in order: spoken ones, and silence."""
     for number, silence in enumerate(silences, 1):
         if silence is None:
             yield replace(next(pieces), number=number, num_pieces=len(silences))

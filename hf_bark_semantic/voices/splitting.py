@@ -1,11 +1,11 @@
-"""Text of any length to pieces that Bark can speak at once.
+"""Split text of any length into pieces that Bark can speak in one generation.
 
-    split_text            text -> pieces, cut at the ends of sentences, else of clauses, else between words
-    estimate_duration_s   how long Bark takes to say a text
-    piece_fits            whether a Bark can read and say a piece at once
+    split_text            split a text at the ends of sentences, else of clauses, else between words
+    estimate_duration_s   the estimated duration of a text
+    piece_fits            whether a Bark can speak a piece in one generation
 
-Bark reads its text as it stands: it finds out the language, and `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS are for it.
-Nothing here rewrites any of that.
+Bark detects the language of a text, and `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS have a meaning for it, so none of
+these is changed.
 """
 
 import math
@@ -18,18 +18,18 @@ from typing import Any
 from ..bark.configs import BarkGenerationConfigs
 from ..bark.prompting import longest_piece_s, text_to_ids
 
-LETTERS_PER_S = 15.0  # real English clips of Bark that fill their 14 s: 15.0 to 16.5, spaces counted
-SYLLABIC_LETTERS_PER_S = 5.0  # its Japanese: 5.2 to 6.0
-SYLLABIC_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # how Unicode names such letters
+LETTERS_PER_S = 15.0  # English clips of Bark that fill their 14 s: 15.0 to 16.5, with spaces
+SYLLABIC_LETTERS_PER_S = 5.0  # Japanese clips: 5.2 to 6.0
+SYLLABIC_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL")  # in the Unicode names of such letters
 DIGITS_PER_S = 3.0  # a digit is a word
 CUE_S = 1.0  # [laughs], [clears throat], ...
-CHARACTERS = 4  # of the kinds of breaks: between any characters, but for cues
-SHORT_S = (1.0, 3.0)  # of a short first piece: Bark says less badly, and a longer sentence gives its first clause
-FAR = 1_000  # characters; whether a piece may end farther away is asked only where it may end about there
-SONG_FACTOR = 1.5  # words between ♪ last longer
+CHARACTERS = 4  # index of the last kind of break: between any characters, except in cues
+SHORT_S = (1.0, 3.0)  # bounds of a short first piece; Bark speaks shorter ones badly
+FAR = 1_000  # characters; farther breaks are looked for only if a piece may end about there
+SONG_FACTOR = 1.5  # sung words last longer
 
 _CUE = re.compile(r"\[[^\[\]]*\]")
-# what follows ♪ and spaces is asked at once: else a long row of either would be tried from each of its characters
+# The lookahead avoids quadratic time for long rows of ♪ or spaces.
 _SONG = re.compile(r"(?<!♪)(♪+(?!♪)\s*(?!\s))[^♪]*[^♪\s](\s*♪+)")
 _SPEAKER = re.compile(r"(?:\bMAN|\bWOMAN):|\[(?:MAN|WOMAN)\]")  # suno-ai/bark, README: "to bias" the voice
 _SPEAKER_AND_NEXT = re.compile(rf"(?:{_SPEAKER.pattern})\s*\S?")
@@ -52,18 +52,18 @@ def estimate_duration_s(text: str) -> float:
 
 
 def piece_fits(tokenizer: Any, configs: BarkGenerationConfigs, block_size: int) -> Callable[[str], bool]:
-    """Make the rule whether a Bark can read and say a text at once.
+    """Return a function that tells whether a Bark can speak a text in one generation.
 
     Args:
-        tokenizer: Bark's.
-        configs (`BarkGenerationConfigs`): the Bark's.
+        tokenizer: Bark's tokenizer.
+        configs (`BarkGenerationConfigs`): of the Bark.
         block_size (`int`): positions of its text stage, `bark.semantic.config.block_size`.
     """
     max_s, max_ids = longest_piece_s(configs, block_size), configs.semantic.max_input_semantic_length
 
     def fits(text: str) -> bool:
         letters = len(_CUE.sub("", _SPEAKER.sub("", text)))
-        if letters > max_s * LETTERS_PER_S + 1:  # a long rest; no character takes less time
+        if letters > max_s * LETTERS_PER_S + 1:  # saves time: no character is faster
             return False
         return estimate_duration_s(text) <= max_s and len(text_to_ids(text, tokenizer)) <= max_ids
 
@@ -71,23 +71,23 @@ def piece_fits(tokenizer: Any, configs: BarkGenerationConfigs, block_size: int) 
 
 
 def split_text(text: str, fits: Callable[[str], bool], *, short_first: bool = False) -> list[str]:
-    """Cut a text into pieces that can be spoken one after the other.
+    """Split a text into consecutive pieces that fit.
 
-    Each piece takes as many sentences as fit; where not even one does, as many clauses, else words, else characters.
-    `[...]` is cut only if it does not fit alone, and `♪ ... ♪` stays together where it fits.
+    Each piece has as many sentences as fit; if not even one does, as many clauses, else words, else characters.
+    `[...]` is split only if it does not fit alone, and `♪ ... ♪` is not split if it fits.
 
-    What holds for the text goes on in later pieces: the speaker tag in force (`MAN:`, `WOMAN:`, `[MAN]`, `[WOMAN]`) is
-    repeated in front of them, and a song that had to be cut gets its ♪ on both sides of the cut. Apart from these and
-    from white space, which becomes single spaces, the pieces joined are the text.
+    The current speaker tag (`MAN:`, `WOMAN:`, `[MAN]`, `[WOMAN]`) is repeated at the start of later pieces, and a song
+    that is split gets a ♪ on both sides of the split. Apart from these and from white space, which becomes single
+    spaces, the joined pieces are the text.
 
     Args:
         text (`str`): as Bark's users write it.
-        fits (`Callable[[str], bool]`): whether a piece can be spoken at once.
-        short_first (`bool`): let the first piece be the first sentence or, where that takes more than 3 s, its first
-            clause, so that it is soon spoken. A part of less than 1 s is not cut off.
+        fits (`Callable[[str], bool]`): whether a piece fits, such as from [`piece_fits`].
+        short_first (`bool`): make the first piece the first sentence or, if that takes more than 3 s, its first
+            clause, so that it is spoken soon. Pieces of less than 1 s are avoided.
 
     Returns:
-        `list[str]`: the pieces, in order; of at least one character, even where that does not fit.
+        `list[str]`: the pieces, in order; each has at least one character, even if that does not fit.
 
     Raises:
         TypeError: not a text.
@@ -132,14 +132,14 @@ def split_text(text: str, fits: Callable[[str], bool], *, short_first: bool = Fa
 
 
 def _last_break(start: int, levels: list[list[int]], fits: Callable[[int], bool]) -> int:
-    """The last break up to which all from `start` fits, of the best kind that has one; else the first of any."""
+    """The last break at which the text from `start` fits, of the best possible kind; if none fits, the first break."""
     for breaks in levels:
         first = bisect_right(breaks, start)
-        low, high, step = first - 1, first, 1  # all fits up to `low`; `high` is tried, in longer and longer steps
+        low, high, step = first - 1, first, 1  # fits up to `low`; `high` grows in longer and longer steps
         while high < len(breaks) and fits(breaks[high]):
             low, high, step = high, high + step, 2 * step
         high = min(high, len(breaks))
-        while high - low > 1:  # not any more from `high` on
+        while high - low > 1:  # does not fit from `high` on
             middle = (low + high) // 2
             low, high = (middle, high) if fits(breaks[middle]) else (low, middle)
         if low >= first:
@@ -148,7 +148,7 @@ def _last_break(start: int, levels: list[list[int]], fits: Callable[[int], bool]
 
 
 def _short_beginning(text: str, levels: list[list[int]], songs: list[tuple[int, int]]) -> int | None:
-    """Where the first sentence ends or, if that is far, its first clause; `None` where a part would be too short."""
+    """The end of the first sentence or, if it is long, of its first clause; `None` if a part would be too short."""
     least_s, most_s = SHORT_S
     sentences, clauses = levels[0], [end for end in levels[2] if not any(first < end < last for first, last in songs)]
     for breaks, longest_s in ((sentences, most_s), (clauses, math.inf)):
@@ -159,7 +159,7 @@ def _short_beginning(text: str, levels: list[list[int]], songs: list[tuple[int, 
 
 
 def _breaks(text: str) -> list[list[int]]:
-    """Positions after which a piece may begin, in order: the best kind first, the end of the text in each."""
+    """Positions of possible breaks by kind, the best kind first; each list ends with the end of the text."""
     songs = list(_SONG.finditer(text))
     sentences = [end.end() for end in _SENTENCE_END.finditer(text) if not _goes_on(text, end.end())]
     sentences += [end.end() for end in _PARAGRAPH_END.finditer(text)]
@@ -171,7 +171,7 @@ def _breaks(text: str) -> list[list[int]]:
 
     whole = [cue.span() for cue in _CUE.finditer(text)]
     whole += [speaker.span() for speaker in _SPEAKER_AND_NEXT.finditer(text)]
-    whole += [(song.start(), song.end(1) + 1) for song in songs]  # a ♪ goes with the next word, or with the last
+    whole += [(song.start(), song.end(1) + 1) for song in songs]  # a ♪ stays with the next word, or with the last
     whole += [(song.start(2) - 1, song.end()) for song in songs]
     outside, outside_songs = _outside(whole, len(text)), _outside([song.span() for song in songs], len(text))
     kinds = [outside & outside_songs & {*sentences}, outside & {*sentences}, outside & {*clauses}]
@@ -180,13 +180,13 @@ def _breaks(text: str) -> list[list[int]]:
 
 
 def _is_inside(position: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether a position lies inside of one of the spans, which are in order; its bounds are outside."""
+    """Whether a position is inside of one of the sorted spans; bounds are outside."""
     before = bisect_left(spans, (position, 0))
     return before > 0 and position < spans[before - 1][1]
 
 
 def _goes_on(text: str, end: int) -> bool:
-    """Whether a sentence continues after the full stop before `end`: "Dr. Who", "J. F. Kennedy", "well ... yes"."""
+    """Whether the full stop before `end` does not end a sentence: "Dr. Who", "J. F. Kennedy", "well ... yes"."""
     following = _NEXT_LETTER.match(text, end)
     if following is not None and following.group()[-1].islower():
         return True
@@ -194,12 +194,12 @@ def _goes_on(text: str, end: int) -> bool:
 
 
 def _belongs_to_the_last(text: str, i: int) -> bool:
-    """Whether character `i` is an accent, a vowel sign or a joined part of the character before it."""
+    """Whether character `i` combines with the one before it: an accent, a vowel sign or a joined character."""
     return unicodedata.category(text[i])[0] == "M" or "\u200d" in text[i - 1 : i + 1]
 
 
 def _outside(spans: Iterable[tuple[int, int]], length: int) -> set[int]:
-    """Positions from 0 to `length` that lie inside of no span; its bounds are outside."""
+    """Positions from 0 to `length` that are not inside of a span; bounds are outside."""
     positions = set(range(length + 1))
     for first, last in spans:
         positions.difference_update(range(first + 1, last))

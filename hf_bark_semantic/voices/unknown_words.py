@@ -1,9 +1,9 @@
-"""Words of a text that a Bark does not know: it speaks something else instead, or noise.
+"""Find the words of a text that a Bark cannot speak: it would speak other words, or noise.
 
-    unknown_words_warning    a warning before the text is spoken, or nothing
+    unknown_words_warning    a warning about unknown words, or `None`
 
-A Bark may be unable to read a word, because its tokenizer has no id for it, or may never have learnt one: a small Bark
-lists the words of its training as `trained_words` in the semantic part of its generation config.
+A word is unknown if Bark's tokenizer has no ids for it, or if it was not in the training data: a small Bark lists the
+words of its training as `trained_words` in the semantic part of its generation config.
 """
 
 import re
@@ -15,26 +15,24 @@ from ..bark.configs import BarkGenerationConfigs
 SHOWN_WORDS = 8
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_SONG = "♪"  # a sign for Bark, whether or not its tokenizer has an id for it
+_SONG = "♪"  # a sign for Bark, with or without an id in its tokenizer
 
 
 def unknown_words_warning(text: str, tokenizer: Any, configs: BarkGenerationConfigs) -> str | None:
     """Name the words that a Bark cannot read, and those that it was not trained on.
 
     Args:
-        text (`str`): what is to be said.
-        tokenizer (`PreTrainedTokenizerBase`): the Bark's.
-        configs (`BarkGenerationConfigs`): the Bark's.
+        text (`str`): the text to speak.
+        tokenizer (`PreTrainedTokenizerBase`): the Bark's tokenizer.
+        configs (`BarkGenerationConfigs`): of the Bark.
 
     Returns:
-        `str` or `None`: sentences for a person; `None` where all words are known.
+        `str` or `None`: one or two sentences; `None` if all words are known.
     """
     sentences = []
     unread = _unread_words(text, tokenizer)
     if unread:
-        sentences.append(
-            f"Bark cannot read {_listed(unread)}: its tokenizer has no letters for them. Use other letters."
-        )
+        sentences.append(f"Bark cannot read {_listed(unread)}: its tokenizer lacks their letters. Use other letters.")
     trained = frozenset(getattr(configs.semantic, "trained_words", None) or ())
     if trained:
         named = {word for unreadable in unread for word in _WORD.findall(unreadable)}
@@ -42,14 +40,14 @@ def unknown_words_warning(text: str, tokenizer: Any, configs: BarkGenerationConf
         untrained = [word for word in words if word.lower().replace("’", "'") not in trained]
         if untrained:
             sentences.append(
-                f"This Bark knows {len(trained)} words, but not {_listed(untrained)}: it may produce noise for them. "
-                "Use other words, or another Bark."
+                f"This Bark was trained on {len(trained)} words, not on {_listed(untrained)}: it may produce noise "
+                "for them. Use other words, or another Bark."
             )
     return " ".join(sentences) or None
 
 
 def _unread_words(text: str, tokenizer: Any) -> list[str]:
-    """The words, as they stand between white space, that are not ids or the unknown one to a tokenizer."""
+    """The words, separated by white space, for which a tokenizer has no id or only the unknown one."""
     words = list(dict.fromkeys(text.replace(_SONG, " ").split()))
     if not words:
         return []

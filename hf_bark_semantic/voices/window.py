@@ -1,9 +1,9 @@
-"""The sound of a recording, and the part of it that makes the best voice prompt.
+"""Measure recordings, and find the part that makes the best voice prompt.
 
-best_windows     the parts of a long recording that make the best prompts, by their sound
-best_window      the first of them
+best_windows     the parts of a long recording that make the best prompts, by their audio
+best_window      the best of them
 measure_sound    level, silence, clipping and end of a recording
-prompt_report    how much of a prompt each stage of Bark uses, and what to improve
+prompt_report    how much of a prompt each stage of Bark uses, and how to improve it
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from ..bark.voice_prompt import LENGTH_TOLERANCE, LENGTH_TOLERANCE_FRAMES, Voice
 from ..configuration_bark_semantic import CODEC_RATE_HZ, NUM_COARSE_CODEBOOKS, SEMANTIC_RATE_HZ, num_codec_frames
 
 FRAME_S = 0.02  # the grid on which loudness is measured
-FRAMES_AT_ONCE = 1_500  # of a recording of hours: 30 s
-PAUSE_FRAMES = 4  # 80 ms below the silence level: longer than the closure of a stop consonant mostly is
-CLIPPED_LEVEL = 0.999  # of full scale
+FRAMES_AT_ONCE = 1_500  # 30 s, for recordings of hours
+PAUSE_FRAMES = 4  # 80 ms of silence: longer than most closures of stop consonants
+CLIPPED_LEVEL = 0.999  # share of full scale
 MAX_CLIPPED_SHARE = 1e-3
 MAX_SILENCE_SHARE = 0.5
 MIN_LEVEL_DB = -45.0
@@ -45,11 +45,11 @@ class Sound:
         if self.silence_share > MAX_SILENCE_SHARE:
             found.append(
                 f"{self.silence_share:.0%} of the recording is silence, and Bark imitates the pauses. "
-                "Choose a denser part (best_window finds it)."
+                "Choose a part with fewer pauses (best_window finds it)."
             )
         if self.level_db < MIN_LEVEL_DB:
             found.append(
-                f"The recording is quiet ({self.level_db:.0f} dB), so its noise counts as voice. "
+                f"The recording is quiet ({self.level_db:.0f} dB), so its noise becomes part of the voice. "
                 "Record closer or louder."
             )
         if not self.ends_at_pause:
@@ -127,7 +127,7 @@ def prompt_report(
     warnings = _length_warnings(prompt.num_tokens, histories)
     if waveform is not None:
         waveform = _check_mono(waveform, sampling_rate)
-        assert sampling_rate is not None  # a waveform without one was refused
+        assert sampling_rate is not None  # _check_mono has refused a waveform without one
         duration_s = len(waveform) / sampling_rate
         difference = abs(duration_s - prompt.duration_s)
         if difference > LENGTH_TOLERANCE * prompt.duration_s + LENGTH_TOLERANCE_FRAMES / CODEC_RATE_HZ:
@@ -153,7 +153,7 @@ def prompt_report(
 
 @dataclass(frozen=True)
 class PromptWindow:
-    """A part of a recording: its bounds in seconds, its score (higher is better), and what the score was made of."""
+    """A part of a recording: its bounds in seconds, its score (higher is better), and the parts of the score."""
 
     start_s: float
     end_s: float
@@ -208,7 +208,7 @@ def best_windows(
         shortest = longest = len(levels)
     longest = min(longest, len(levels))
 
-    audible = np.maximum(levels, levels.max() - 60)  # so that digital silence does not outweigh everything
+    audible = np.maximum(levels, levels.max() - 60)  # limits the effect of digital silence
     speech_sum, clipped_sum, level_sum = (
         np.concatenate([[0.0], np.cumsum(values)]) for values in (~silent, clipped, audible)
     )
@@ -278,13 +278,13 @@ def _frame_length(sampling_rate: int) -> int:
 
 
 def _silent_frames(levels: np.ndarray) -> np.ndarray:
-    """Frames nearer to the recording's noise than to its speech; the limit lies 15 to 40 dB below the speech."""
+    """Frames closer in level to noise than to speech; the threshold is 15 to 40 dB below the speech."""
     noise, speech = np.percentile(levels, [10, 95])
     return levels < np.clip(noise + 0.3 * (speech - noise), speech - 40, speech - 15)
 
 
 def _pause_ends(silent: np.ndarray) -> np.ndarray:
-    """For each bound between frames, `(num_frames + 1,)`: do the `PAUSE_FRAMES` before it lie in silence?"""
+    """For each bound between frames, `(num_frames + 1,)`: whether the `PAUSE_FRAMES` before it are silent."""
     count = np.concatenate([[0], np.cumsum(silent)])
     result = np.zeros(len(count), bool)
     result[PAUSE_FRAMES:] = count[PAUSE_FRAMES:] - count[:-PAUSE_FRAMES] == PAUSE_FRAMES
@@ -292,7 +292,7 @@ def _pause_ends(silent: np.ndarray) -> np.ndarray:
 
 
 def _coarse_history(num_tokens: int, histories: HistoryLengths) -> tuple[int, bool]:
-    """How many tokens of a prompt the coarse stage reads, and whether their ids start with the first codebook."""
+    """The number of prompt tokens that the coarse stage reads, and whether its ids start with the first codebook."""
     num_ids = NUM_COARSE_CODEBOOKS * num_codec_frames(num_tokens)
     num_tokens_read, num_ids_read = coarse_history_lengths(num_tokens, num_ids, histories)
     return num_tokens_read, num_ids_read % NUM_COARSE_CODEBOOKS == 0
@@ -300,12 +300,12 @@ def _coarse_history(num_tokens: int, histories: HistoryLengths) -> tuple[int, bo
 
 def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
     warnings = []
-    # the fewest that fill the coarse history, which then starts on the right codebook
+    # the smallest number that fills the coarse history; it starts on the right codebook
     best, most = histories.coarse_tokens + 1, histories.most_tokens
     if num_tokens < best:
         warnings.append(
             f"{num_tokens} tokens ({num_tokens / SEMANTIC_RATE_HZ:.2f} s) do not fill Bark's histories; "
-            f"{best} ({best / SEMANTIC_RATE_HZ:.2f} s) or more hold the voice better. Use a "
+            f"{best} ({best / SEMANTIC_RATE_HZ:.2f} s) or more represent the voice better. Use a "
             "longer recording, or join several (join_prompts)."
         )
         if not _coarse_history(num_tokens, histories)[1]:
@@ -316,7 +316,7 @@ def _length_warnings(num_tokens: int, histories: HistoryLengths) -> list[str]:
             )
     elif num_tokens > most:
         warnings.append(
-            f"Only the last {most} tokens ({most / SEMANTIC_RATE_HZ:.2f} s) are read; the "
+            f"Only the last {most} tokens ({most / SEMANTIC_RATE_HZ:.2f} s) are used; the "
             f"{(num_tokens - most) / SEMANTIC_RATE_HZ:.2f} s before them have no effect."
         )
     return warnings

@@ -28,7 +28,7 @@ def test_words_that_a_small_bark_was_not_trained_on_are_named():
     assert warning("The dog, [the cat] THE DOG.", ["the", "dog", "cat"]) is None
     said = warning("The dog sleeps, a cat and a Zürich", ["the", "dog", "cat"])
     assert 'cannot read "and", "Zürich": ' in said
-    assert 'This Bark knows 3 words, but not "sleeps", "a": ' in said
+    assert 'This Bark was trained on 3 words, not on "sleeps", "a": ' in said
 
 
 def test_nano_names_what_it_was_not_trained_on():
@@ -38,7 +38,7 @@ def test_nano_names_what_it_was_not_trained_on():
     assert unknown_words_warning(text.replace("run", "and"), tokenizer, configs) is None
     said = unknown_words_warning("Supercalifragilistic is the teacher of Zürich. 你好", tokenizer, configs)
     assert 'cannot read "你好": ' in said
-    assert 'knows 501 words, but not "Supercalifragilistic", "Zürich": ' in said
+    assert 'trained on 501 words, not on "Supercalifragilistic", "Zürich": ' in said
 
 
 def test_speech_warns_before_it_is_computed_and_in_its_result(caplog):
