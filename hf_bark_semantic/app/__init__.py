@@ -1,4 +1,4 @@
-"""The page in the browser."""
+"""The page of `bark-semantic app`, a Gradio app in the browser."""
 
 try:
     import gradio  # noqa: F401

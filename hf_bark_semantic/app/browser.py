@@ -1,7 +1,7 @@
-"""What comes out of a visitor's browser: voices, what was said, and what was chosen last.
+"""Check the values from a visitor's browser storage: voices, history and last choices.
 
-A browser's storage can be damaged, or written by others. So each of its values is checked when it arrives, by
-[`undamaged`], and what is not of its kind is dropped: one voice or one entry, not all of them.
+A browser's storage can be damaged, or written by others. So [`undamaged`] checks each value when it arrives, and drops
+single invalid voices or entries.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,17 @@ NOTHING_CHOSEN = {"bark": None, "voice": None, "text": ""}  # before the first v
 
 
 def undamaged(name: str, value: Any) -> Any:
-    """A value of a browser's storage without what is damaged in it.
+    """A value of a browser's storage without its invalid parts.
 
     Args:
-        name (`str`): of the field that holds it: `"own"`, `"history"` or `"last"`. Values of others are left alone.
-        value: what the browser sent.
+        name (`str`): the field: `"own"`, `"history"` or `"last"`. Values of other fields are not changed.
+        value: the value from the browser.
     """
     return _CHECKS[name](value) if name in _CHECKS else value
 
 
 def _voices(value: Any) -> dict[str, str]:
-    """Packed voices by name; [`unpack`] reads one when it is used."""
+    """Packed voices by name; [`unpack`] checks a voice when it is used."""
     items = value.items() if isinstance(value, dict) else ()
     sound = {name: packed for name, packed in items if isinstance(packed, str) and _is_name(name)}
     return dict(list(sound.items())[:MAX_VOICES])

@@ -5,14 +5,14 @@ import os
 
 from huggingface_hub import CacheNotFound, scan_cache_dir
 
-MAX_CONFIG_BYTES = 2**20  # a config.json in the cache that is larger belongs to no Bark
+MAX_CONFIG_BYTES = 2**20  # no Bark has a larger config.json
 
 
 def cached_barks(cache_dir: str | os.PathLike | None = None) -> dict[str, str]:
-    """Hub ids of the Barks whose weights are in a Hub cache, and their sizes as people read them.
+    """Hub ids of the Barks whose weights are in a Hub cache, with human-readable sizes.
 
     Args:
-        cache_dir (`str` or `Path`, *optional*): by default that of `huggingface_hub`.
+        cache_dir (`str` or `Path`, *optional*): by default, the cache of `huggingface_hub`.
     """
     try:
         repos = scan_cache_dir(cache_dir).repos

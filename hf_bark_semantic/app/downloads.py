@@ -1,4 +1,4 @@
-"""Suno's Barks from the Hub, with the size and the progress of their download."""
+"""Download Suno's Barks from the Hub, with size and progress."""
 
 import io
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from huggingface_hub import snapshot_download
 from tqdm.auto import tqdm
 
 SUNO_BARKS = ("suno/bark-small", "suno/bark")
-PATTERNS = ["*.json", "*.txt", "*.safetensors", "pytorch_model*.bin", "speaker_embeddings/*.npy"]  # not Suno's own .pt
+PATTERNS = ["*.json", "*.txt", "*.safetensors", "pytorch_model*.bin", "speaker_embeddings/*.npy"]  # not Suno's .pt
 
 
 def download_size(bark: str) -> int:
-    """Bytes of a Bark on the Hub that are not on this machine yet.
+    """The number of bytes of a Bark that are not in the local cache yet.
 
     Raises:
         OSError: the Hub cannot be reached.
@@ -21,12 +21,12 @@ def download_size(bark: str) -> int:
 
 
 def download(bark: str, on_progress: Callable[[float], None]) -> None:
-    """Fetch a Bark into the local Hub cache; what was fetched of it before is kept.
+    """Download a Bark to the local Hub cache; an interrupted download continues.
 
     Args:
         bark (`str`): its Hub id.
-        on_progress (`Callable[[float], None]`): is called with the share that is there; what it raises ends the
-            download.
+        on_progress (`Callable[[float], None]`): is called with the finished share; an exception that it raises ends
+            the download.
 
     Raises:
         OSError: the Hub cannot be reached, or the disk is full.
@@ -38,7 +38,7 @@ def download(bark: str, on_progress: Callable[[float], None]) -> None:
 
         def update(self, n=1):
             shown = super().update(n)
-            if self.unit == "B" and self.total:  # another bar counts files
+            if self.unit == "B" and self.total:  # the other bar counts files
                 on_progress(min(1.0, self.n / self.total))
             return shown
 

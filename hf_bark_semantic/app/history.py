@@ -1,30 +1,30 @@
 """The history of a visitor: texts, voices and settings, stored in the visitor's browser.
 
-The same seed gives the same speech again, so no audio is stored.
+No audio is stored, because the same seed gives the same speech again.
 """
 
 from typing import Any
 
-MAX_SAID = 100  # the oldest that is no favourite makes room
+MAX_SAID = 100  # beyond it, the oldest entry that is no favourite is dropped
 SHOWN_LETTERS = 60
 _SETTINGS = (
     "temperature", "fine_temperature", "guidance_scale", "voice_guidance_scale", "prompt_mode", "long_form",
 )  # fmt: skip
-# the values of an entry, and of what kind they are; settings that nobody touched are None
+# The values of an entry and their types; default settings are None.
 KINDS = {
     "bark": str, "text": str, "voice": str, "seed": int | None, **dict.fromkeys(_SETTINGS, str | None),
     "favourite": bool,
 }  # fmt: skip
-FIELDS = ("text", "voice", "seed", *_SETTINGS)  # what can be said again
+FIELDS = ("text", "voice", "seed", *_SETTINGS)  # values of a repeatable entry
 
 
 def remember(history: list[dict[str, Any]], bark: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The history with one more entry in front; one that is the same moves there.
+    """The history with a new entry at the front; an equal entry is moved there.
 
     Args:
-        history (`list[dict]`): newest first.
-        bark (`str`): who spoke.
-        values (`dict`): of `FIELDS`.
+        history (`list[dict]`): the entries, newest first.
+        bark (`str`): the Bark that spoke.
+        values (`dict`): the values of `FIELDS`.
     """
     said = {"bark": bark, **{name: values[name] for name in FIELDS}, "favourite": False}
     same = next((entry for entry in history if _without_star(entry) == _without_star(said)), None)
@@ -37,7 +37,7 @@ def remember(history: list[dict[str, Any]], bark: str, values: dict[str, Any]) -
 
 
 def labels(history: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """The entries as a menu shows them, with their places; favourites first."""
+    """Labels for a menu, with the index of each entry; favourites first."""
     shown = []
     for i, entry in enumerate(history):
         text = " ".join(str(entry.get("text")).split())

@@ -21,7 +21,7 @@ _STAGES = {
 
 
 class Cancelled(Exception):
-    """The visitor does not want the result any more."""
+    """The visitor has cancelled the job."""
 
 
 @dataclass(eq=False)
@@ -29,9 +29,9 @@ class Job:
     """One computation of a visitor.
 
     Args:
-        show (`Callable[[float, str], Any]`): is called with the estimated share that is done, and what is being done.
-        expected_s (`float`): seconds of speech that it makes, as far as known.
-        num_texts (`int`): that it speaks at once.
+        show (`Callable[[float, str], Any]`): is called with the estimated finished share, and the current stage.
+        expected_s (`float`): the expected seconds of speech.
+        num_texts (`int`): number of texts that it speaks in one batch.
     """
 
     show: Callable[[float, str], Any] = lambda share, what: None
@@ -49,14 +49,14 @@ class Job:
             raise Cancelled
 
     def step(self, stage: str) -> None:
-        """Count a step of a stage, as `on_step` of the pipeline; show every tenth."""
+        """Count a step of a stage, for the pipeline's `on_step`; show every tenth step."""
         self.check()
         if self.num_steps % SHOWN_EVERY == 0:
             self.show(self.share_done(), _STAGES[stage])
         self.num_steps += 1
 
     def share_done(self) -> float:
-        """The estimated share of the steps of the text and the coarse stage, which compute up to 8 pieces at once."""
+        """The estimated share of finished steps of the text and the coarse stage, with batches of up to 8 pieces."""
         rows = min(8, max(self.num_texts, math.ceil(self.expected_s / MAX_PIECE_S)))
         expected = self.expected_s * (SEMANTIC_RATE_HZ + NUM_COARSE_CODEBOOKS * CODEC_RATE_HZ) / rows
         return min(0.99, self.num_steps / expected) if expected else 0.0

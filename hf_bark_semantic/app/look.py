@@ -1,4 +1,4 @@
-"""The look of the page: system fonts, and a contrast of text and background of at least 4.5 to 1."""
+"""CSS and theme of the page: system fonts, and a contrast of at least 4.5 to 1 between text and background."""
 
 import gradio as gr
 
@@ -35,7 +35,7 @@ button[role=tab] {min-width: 0; padding-left: 0.7em; padding-right: 0.7em}
 
 
 def theme() -> gr.themes.Base:
-    """A theme of the system's fonts, which are on every machine."""
+    """A theme with the system's fonts, so that no fonts are downloaded."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     return gr.themes.Default(primary_hue="blue", **fonts).set(
         body_text_color_subdued="*neutral_500",

@@ -1,7 +1,7 @@
-"""Speech as a page shows it.
+"""Pictures of speech for the page.
 
-overview    a whole recording: its loudness
-picture     a few seconds: waveform, spectrogram, and the semantic tokens below
+overview    the peaks of a whole recording
+picture     waveform, spectrogram and semantic tokens of up to a minute
 """
 
 import base64
@@ -14,7 +14,7 @@ from ..audio import LongRecording
 from ..configuration_bark_semantic import SEMANTIC_RATE_HZ
 
 NUM_PEAKS = 300
-MAX_S, MAX_MARKS = 60, 8  # of a picture
+MAX_S, MAX_MARKS = 60, 8  # per picture
 MAX_COLUMNS, WINDOW_S, DYNAMIC_DB, NUM_ROWS = 800, 0.032, 70.0, 128
 COLOURS = np.array([[0, 0, 8], [64, 15, 115], [183, 55, 121], [252, 137, 97], [252, 253, 191]], float)  # quiet to loud
 
@@ -37,15 +37,15 @@ def picture(
     *,
     times_s: np.ndarray | None = None,
 ) -> str:
-    """HTML with the waveform, the spectrogram and the tokens of speech, of its first minute if it lasts longer.
+    """HTML with waveform, spectrogram and tokens of speech, or of its first minute.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): the speech.
         sampling_rate (`int`): its rate in Hz.
-        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): what it says, 49.9 per second.
-        confidence (`np.ndarray` of shape `(num_tokens,)`, *optional*): how sure the encoder is of each.
-        times_s (`np.ndarray` of shape `(num_tokens,)`, *optional*): when each begins, ascending; by default
-            one after the other.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): its semantic tokens, 49.9 per second.
+        confidence (`np.ndarray` of shape `(num_tokens,)`, *optional*): the encoder's confidence in each token.
+        times_s (`np.ndarray` of shape `(num_tokens,)`, *optional*): the start of each token, ascending; by default,
+            tokens are consecutive.
     """
     times_s = np.arange(len(semantic_tokens)) / SEMANTIC_RATE_HZ if times_s is None else times_s
     is_whole, waveform = len(waveform) <= MAX_S * sampling_rate, waveform[: MAX_S * sampling_rate]
@@ -74,7 +74,7 @@ def picture(
 
 
 def _scale(duration_s: float) -> str:
-    """Some seconds, at round distances."""
+    """A time axis with marks at round intervals."""
     distance_s = next(step for step in (0.5, 1, 2, 5, 10) if duration_s <= step * MAX_MARKS)
     marks = np.arange(0, duration_s, distance_s)
     shown = "".join(f'<span style="left: {100 * at_s / duration_s:.2f}%">{at_s:g} s</span>' for at_s in marks)
@@ -82,7 +82,7 @@ def _scale(duration_s: float) -> str:
 
 
 def _outline(waveform: np.ndarray) -> str:
-    """An SVG path of the lowest and the highest sample of each column."""
+    """An SVG path through the minimum and the maximum of each column."""
     bounds = np.linspace(0, len(waveform), MAX_COLUMNS + 1).astype(int)
     scale = max(float(np.abs(waveform).max(initial=0.0)), 1e-9)
     columns = [
@@ -94,7 +94,7 @@ def _outline(waveform: np.ndarray) -> str:
 
 
 def _spectrogram_png(waveform: np.ndarray, sampling_rate: int) -> str:
-    """A spectrogram up to 8 kHz as PNG in base64, low frequencies below, `MAX_COLUMNS` wide at most."""
+    """A spectrogram up to 8 kHz as PNG in base64, low frequencies at the bottom, at most `MAX_COLUMNS` wide."""
     length = round(WINDOW_S * sampling_rate)
     starts = np.linspace(0, max(len(waveform) - length, 0), min(MAX_COLUMNS, max(1, len(waveform) // 64))).astype(int)
     padded = np.pad(waveform, (0, max(0, length - len(waveform))))

@@ -1,6 +1,6 @@
-"""What no page of ours sends is refused with a sentence; gradio alone would print a traceback and give no reason.
+"""Refuse invalid values and requests with a clear message; gradio alone would log a traceback and give no reason.
 
-Blocks      gradio's, whose events refuse values that their components cannot have
+Blocks      gradio's Blocks, whose events refuse invalid values
 Refusals    ASGI middleware that refuses requests on which gradio fails
 """
 
@@ -18,29 +18,29 @@ REQUEST = "The page does not understand this request."
 
 
 class Blocks(gr.Blocks):
-    """gradio's page, but one that refuses what is no value of its fields."""
+    """gradio's Blocks, with an error message for invalid values."""
 
     async def preprocess_data(self, block_fn: Any, *arguments: Any, **options: Any) -> list[Any]:
-        if block_fn.fn is None:  # an event that runs in the browser alone
+        if block_fn.fn is None:  # an event that runs only in the browser
             raise gr.Error(VALUE, print_exception=False)
         try:
             return await super().preprocess_data(block_fn, *arguments, **options)
         except gr.Error as error:
             raise gr.Error(error.message, print_exception=False) from error
-        except Exception as error:  # gradio's components raise whatever a value leads them to
+        except Exception as error:  # gradio's components raise many kinds of errors for invalid values
             logger.info("A value was refused: %r", error)
             raise gr.Error(VALUE, print_exception=False) from error
 
 
 class _Gone(Exception):
-    """The other side has hung up, or broken the protocol."""
+    """The client has disconnected, or violated the protocol."""
 
 
 class Refusals:
-    """ASGI middleware: answers 400 where the application fails on a request, and ends an answer that has begun.
+    """ASGI middleware that answers 400 if the application fails on a request, and ends a started response.
 
     Args:
-        app: the ASGI application behind it. A full disk and the like are not the request's fault and pass.
+        app: the wrapped ASGI application. Errors that a request does not cause, such as a full disk, are not caught.
     """
 
     def __init__(self, app):
@@ -62,7 +62,7 @@ class Refusals:
 
         try:
             await self.app(scope, receive, send_and_note)
-        except Exception as error:  # gradio's routes raise whatever a request leads them to
+        except Exception as error:  # gradio's routes raise many kinds of errors for invalid requests
             if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
                 raise
             logger.info("A request was refused: %r", error)

@@ -1,8 +1,8 @@
 """Templates and scripts of the page's `gr.HTML` components, which run in the visitor's browser.
 
-OVERVIEW, DRAG    a recording and the part of it that was chosen, which the pointer and the arrow keys move
-PLAYER            plays pieces of speech one after the other, as they come
-LINES             a table of lines, each with a button that plays it
+OVERVIEW, DRAG    a recording with its chosen part, which the pointer and the arrow keys move
+PLAYER            a player that plays pieces of speech in a row, as they arrive
+LINES             a table of lines, each with a play button
 
 A template would run code in a visitor's text, so scripts insert texts as plain text.
 """

@@ -1,9 +1,9 @@
-"""A visitor's own voices: how they are kept.
+"""Store a visitor's own voices.
 
-    pack, unpack    a voice prompt as text, for the visitor's browser
-    Shelf           the voices of the one user of a machine, in a folder
+    pack, unpack    convert a voice prompt to text for the visitor's browser, and back
+    Shelf           the voices of the user of this machine, in a folder
 
-Data from a browser is not trusted: it is read like any untrusted file.
+Data from a browser is untrusted, and is read like any untrusted file.
 """
 
 import base64
@@ -28,7 +28,7 @@ _NAME = re.compile(rf"[^\W_](?:[\w .'-]{{0,{MAX_NAME_LENGTH - 1}}})")
 
 
 def checked_name(name: str | None) -> str:
-    """A name for a voice, which can also be that of a file.
+    """A name for a voice that is also a valid file name.
 
     Raises:
         ValueError: empty, too long, or with other characters than letters, digits, spaces and `.'-_`.
@@ -43,16 +43,16 @@ def checked_name(name: str | None) -> str:
 
 
 def pack(prompt: VoicePrompt) -> str:
-    """A voice prompt as text; `unpack` is the way back."""
+    """A voice prompt as text; `unpack` is the inverse."""
     with tempfile.TemporaryDirectory() as folder:
         return base64.b64encode(prompt.save(Path(folder, "voice.npz")).read_bytes()).decode()
 
 
 def unpack(text: str) -> VoicePrompt:
-    """A voice prompt that `pack` made.
+    """A voice prompt from the text of `pack`.
 
     Raises:
-        VoicePromptError: it is none.
+        VoicePromptError: the text is damaged.
     """
     try:
         content = base64.b64decode(text, validate=True) if len(text) < 2 * MAX_FILE_BYTES else b""
@@ -68,7 +68,7 @@ class Shelf:
     """Voices in a folder, an `.npz` each.
 
     Args:
-        folder (`Path`): is made when the first voice is kept.
+        folder (`Path`): the folder, which is made for the first voice.
     """
 
     def __init__(self, folder: Path):
@@ -76,16 +76,16 @@ class Shelf:
 
     @classmethod
     def of_user(cls) -> "Shelf":
-        """That of the user of this machine."""
+        """The shelf of the user of this machine."""
         data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
         return cls(Path(data) / "hf_bark_semantic" / "voices")
 
     def load(self, on_damage: Callable[[str], Any] = logger.warning) -> dict[str, str]:
-        """All voices by name, as [`pack`] makes them.
+        """All voices by name, in the format of [`pack`].
 
         Args:
-            on_damage (`Callable[[str], Any]`): is called with a sentence about each file that cannot be used; it stays
-                where it is.
+            on_damage (`Callable[[str], Any]`): is called with a sentence about each file that cannot be used; such
+                files are not changed.
         """
         voices: dict[str, str] = {}
         try:
@@ -93,17 +93,17 @@ class Shelf:
         except FileNotFoundError:
             return voices
         except OSError as error:
-            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Make it a folder of yours.")
+            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Change its permissions.")
             return voices
         for file in files[:MAX_VOICES]:
             try:
                 voices[checked_name(file.stem)] = pack(VoicePrompt.load(file))
             except (ValueError, OSError) as error:
-                on_damage(f"The voice in {file} cannot be used: {error} Delete it, or put a sound copy there.")
+                on_damage(f"The voice in {file} cannot be used: {error} Delete it, or replace it by an intact copy.")
         return voices
 
     def keep(self, name: str, prompt: VoicePrompt) -> None:
-        """Write a voice, in place of an older one of that name; a damaged one is set aside.
+        """Write a voice, and replace an older one of the same name; a damaged one is set aside.
 
         Raises:
             OSError: the folder cannot be written to.

@@ -2,9 +2,9 @@
 
     Studio        Barks and adapters, loaded when they are first needed; one computation at a time, for all visitors
     cut_part, encode_part, prompt_of_part   a chosen part of a recording -> its tokens -> a voice prompt
-    read_lines, spoken_together   pasted text -> lines to speak -> those that are spoken at once
+    read_lines, spoken_together   pasted text -> lines to speak -> groups of lines for one batch
 
-Of a visitor only the jobs are kept here, by session; voices and texts are arguments.
+Only the jobs of visitors are stored here, by session; voices and texts are passed as arguments.
 """
 
 import math
@@ -38,25 +38,25 @@ from .downloads import SUNO_BARKS, download
 from .job import Cancelled, Job
 from .shelf import unpack
 
-MAX_LOADED = 2  # Barks in memory; the one that was not used for longest makes room
+MAX_LOADED = 2  # Barks in memory; the least recently used one is dropped
 MAX_LINES = 500
-LINES_AT_ONCE = 8  # or fewer, if they are so long that they are cut into pieces
-MAX_LETTERS = 50_000  # of a text, or of all lines: an hour of speech
+LINES_AT_ONCE = 8  # or fewer long ones, which are split into pieces
+MAX_LETTERS = 50_000  # of a text, or of all lines: about an hour of speech
 MAX_CONVERTED_S = 600
-MAX_SESSIONS = 5_000  # of which it is remembered how often they cancelled
-WAIT_S = 0.2  # how long a waiting job takes to see that it was cancelled
+MAX_SESSIONS = 5_000  # sessions whose number of cancellations is stored
+WAIT_S = 0.2  # interval at which a waiting job checks whether it was cancelled
 
 OWN, NOBODY, ADAPTER, PRESET = "own:", "nobody", "adapter", "preset:"  # kinds of voices; a name follows a colon
 
 
 class Studio:
-    """Speaks for all visitors of the page, one computation at a time.
+    """Computes for all visitors of the page, one job at a time.
 
     Args:
         bark (`str`): the first Bark of the menu: Hub id, folder or `"nano"`.
-        encoder (`str` or sequence of `str`): Hub id or folder, or several that read as one; by default the packaged
-            one that fits the Bark.
-        encoder_weights (sequence of `float`, *optional*): one for each of several encoders.
+        encoder (`str` or sequence of `str`): Hub id or folder, or several for an ensemble; by default, the packaged
+            encoder for the Bark.
+        encoder_weights (sequence of `float`, *optional*): a weight for each encoder of an ensemble.
         adapters (`Mapping[str, str]`, *optional*): names and folders or Hub ids of fine-tuned adapters.
         device (`str`, *optional*), dtype (`str`): as in transformers' `pipeline`.
     """
@@ -90,18 +90,18 @@ class Studio:
     def work(
         self, bark: str, adapter: str | None = None, *, job: Job, session: str = "", num_cancelled: int | None = None
     ) -> Iterator[VoiceCloningPipeline]:
-        """Lend a Bark to one job alone, with its adapter set.
+        """A context manager that lends a Bark, with an adapter, to one job.
 
         Args:
             bark (`str`), adapter (`str`, *optional*): one of `barks`; one of the names of `adapters`.
-            job (`Job`): is asked at every step whether it was cancelled.
-            session (`str`): whose job it is.
-            num_cancelled (`int`, *optional*): what [`cancel`] had returned to that session when the job was asked for.
-                A job that was still in a queue when its session cancelled again does not begin.
+            job (`Job`): the job; it is checked for cancellation at every step.
+            session (`str`): the session of the job.
+            num_cancelled (`int`, *optional*): the session's last result of [`cancel`] when the job was requested. A
+                queued job does not start if its session has cancelled since.
 
         Raises:
             Cancelled: by [`cancel`].
-            ValueError: no such Bark or adapter, or one that does not fit.
+            ValueError: no such Bark or adapter, or they do not match.
             OSError: a model cannot be loaded.
         """
         with self.registered(job, session, num_cancelled):
@@ -115,11 +115,11 @@ class Studio:
                 yield speaker
             finally:
                 self._computing.release()
-                release_freed_memory()  # each job runs in another thread, and glibc keeps memory for each
+                release_freed_memory()  # jobs run in different threads, and glibc keeps memory for each
 
     @contextmanager
     def registered(self, job: Job, session: str = "", num_cancelled: int | None = None) -> Iterator[None]:
-        """Let a session cancel a job; arguments and errors are those of [`work`]."""
+        """A context manager in which a session can cancel a job; arguments and errors as in [`work`]."""
         with self._registering:
             if num_cancelled is not None and num_cancelled < self._num_cancelled.get(session, 0):
                 raise Cancelled
@@ -133,21 +133,21 @@ class Studio:
                     del self._jobs[session]
 
     def cancel(self, session: str) -> int:
-        """Stop the jobs of a session; returns how often that session has cancelled."""
+        """Stop the jobs of a session; return how often the session has cancelled."""
         with self._registering:
             self._num_cancelled[session] = self._num_cancelled.pop(session, 0) + 1
             while len(self._num_cancelled) > MAX_SESSIONS:
-                del self._num_cancelled[next(iter(self._num_cancelled))]  # of who was here longest ago
+                del self._num_cancelled[next(iter(self._num_cancelled))]  # of the oldest session
             for job in self._jobs.get(session, ()):
                 job.cancel()
             return self._num_cancelled[session]
 
     def is_here(self, bark: str) -> bool:
-        """Whether a Bark of the menu can be used without a download from the page."""
+        """Whether a Bark of the menu can be used without a download."""
         return bark not in SUNO_BARKS or bark == self.bark or bark in self.cached
 
     def describe(self, bark: str) -> str:
-        """A Bark as the menu shows it."""
+        """The label of a Bark in the menu."""
         if bark == NANO:
             return "nano: 500 words, blurred voices"
         if not self.is_here(bark):
@@ -156,10 +156,10 @@ class Studio:
         return model_name(bark) + size
 
     def download(self, bark: str, job: Job) -> None:
-        """Fetch one of Suno's Barks from the Hub.
+        """Download one of Suno's Barks from the Hub.
 
         Raises:
-            Cancelled: by [`cancel`]; what was fetched is kept.
+            Cancelled: by [`cancel`]; the finished part is kept.
             OSError: the Hub cannot be reached.
         """
 
@@ -172,14 +172,14 @@ class Studio:
         self.cached = cached_barks()
 
     def unknown_words(self, bark: str, text: str) -> str:
-        """What [`unknown_words_warning`] says of a text; nothing of a Bark whose voices nobody has seen yet."""
+        """The result of [`unknown_words_warning`]; empty for a Bark whose voices have not been shown yet."""
         if bark not in self._descriptions or not text:
             return ""
         processor, configs = self._descriptions[bark]
         return unknown_words_warning(text, processor.tokenizer, configs) or ""
 
     def transcript(self, clip: np.ndarray) -> str:
-        """The words of a clip, `(num_samples,)` at 24 kHz, by Whisper tiny.en, for English only.
+        """The transcript of a clip, `(num_samples,)` at 24 kHz, by Whisper tiny.en, which is for English only.
 
         Raises:
             ImportError: the extra `asr` is not installed.
@@ -189,7 +189,7 @@ class Studio:
         return self._transcribe(resample(clip, CODEC_SAMPLING_RATE, SAMPLING_RATE)).strip()
 
     def load_all(self) -> None:
-        """Load the first Bark and every adapter on it, so that errors come before the page opens."""
+        """Load the first Bark and every adapter, so that errors appear before the page opens."""
         for adapter in self.adapters or [None]:
             with self.work(self.bark, adapter, job=Job()):
                 pass
@@ -201,8 +201,8 @@ class Studio:
 
         Args:
             bark (`str`), adapter (`str`, *optional*): as in [`work`].
-            own (`Mapping[str, str]`): the visitor's voices, as [`pack`] makes them, by name; those for another Bark
-                are left out.
+            own (`Mapping[str, str]`): the visitor's voices by name, from [`pack`]; those for another Bark are left
+                out.
 
         Raises:
             OSError, ValueError: there is no such Bark on this machine, or its files are damaged.
@@ -231,13 +231,13 @@ class Studio:
         job: Job,
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Speak a text, or what a recording says, piece by piece, as in the pipeline's `stream`.
+        """Speak a text, or the words of a recording, piece by piece, as in the pipeline's `stream`.
 
         Args:
             speaker (`VoiceCloningPipeline`): from [`work`].
-            voice (`str`), own (`Mapping[str, str]`): a value of [`voices`], and what that was called with.
+            voice (`str`), own (`Mapping[str, str]`): a value of [`voices`], and its argument.
             text, convert, options: as in the pipeline.
-            job (`Job`): what [`work`] was called with.
+            job (`Job`): the argument of [`work`].
         """
         content = _checked_recording(convert, job) if convert is not None else _checked_text(text, job)
         return speaker.stream(_voice_argument(speaker, voice, own), **content, **_speaking(voice, job, options))
@@ -252,7 +252,7 @@ class Studio:
         job: Job,
         **options: Any,
     ) -> Iterator[dict[str, Any] | Exception]:
-        """Speak lines at once, as in the pipeline's `speak_texts`; other arguments as in [`stream`]."""
+        """Speak lines in one batch, as in the pipeline's `speak_texts`; other arguments as in [`stream`]."""
         job.expected_s, job.num_texts = sum(map(estimate_duration_s, lines)), len(lines)
         return speaker.speak_texts(_voice_argument(speaker, voice, own), lines, **_speaking(voice, job, options))
 
@@ -263,7 +263,7 @@ class Studio:
             raise ValueError(f"{bark} is not on this machine. Choose it in the menu, and download it first.")
         if bark not in self._speakers:
             job.show(0.0, f"loading {bark}")
-            bark_folder(bark)  # without a nano, its error names the way out
+            bark_folder(bark)  # its error for a missing nano has the remedy
             encoder = named_encoder(self.encoders, bark)
             while len(self._speakers) >= MAX_LOADED:
                 name, _ = self._speakers.popitem(last=False)
@@ -287,7 +287,7 @@ class Studio:
             if adapter is not None:
                 raise ValueError(f"There is no adapter {adapter!r}. Start the page with --adapter {adapter}=FOLDER.")
             return
-        from ..bark.adapter_bundle import load_adapters  # needs peft, which is an extra
+        from ..bark.adapter_bundle import load_adapters  # needs the extra peft
         from ..bark.adapters import set_adapters
 
         if adapter is not None and adapter not in self.adapters:
@@ -310,8 +310,8 @@ def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_
     """A part of a recording, `(num_samples,)` at 24 kHz.
 
     Args:
-        recording: what [`load_audio`] reads.
-        start_s (`float`), end_s (`float`): of the part.
+        recording: an input of [`load_audio`].
+        start_s (`float`), end_s (`float`): bounds of the part.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -336,17 +336,17 @@ def cut_part(speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_
 def encode_part(
     speaker: VoiceCloningPipeline, recording: Any, start_s: float, end_s: float, text: str | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a part of a recording.
+    """Encode a part of a recording.
 
     Args:
         recording, start_s, end_s: as in [`cut_part`].
-        text (`str`, *optional*): all that is said in the part; its tokens are then text-informed.
+        text (`str`, *optional*): the whole transcript of the part, for text-informed tokens.
 
     Returns:
-        The part, `(num_samples,)` at 24 kHz, and what [`encode_clip`] makes of it.
+        The part, `(num_samples,)` at 24 kHz, and the result of [`encode_clip`].
 
     Raises:
-        AudioError, ValueError: as in [`cut_part`]; a text that Bark cannot say at once.
+        AudioError, ValueError: as in [`cut_part`]; or the text is too long for one generation of Bark.
     """
     clip, words = cut_part(speaker, recording, start_s, end_s), (text or "").strip()
     check_encoder(speaker.model, speaker.vocabularies["semantic_vocab_size"])
@@ -358,7 +358,7 @@ def encode_part(
 
 
 def prompt_of_part(speaker: VoiceCloningPipeline, encoded: Mapping[str, np.ndarray]) -> VoicePrompt:
-    """The voice prompt of what [`encode_part`] read."""
+    """The voice prompt from the result of [`encode_part`]."""
     tokens, codes = encoded["semantic_tokens"], encoded["audio_codes"]
     return VoicePrompt.from_tokens_and_codes(tokens, codes, **speaker.vocabularies)
 
@@ -377,7 +377,7 @@ def read_lines(text: str | None) -> list[str]:
 
 
 def spoken_together(lines: Sequence[str]) -> list[list[str]]:
-    """Groups of lines, in order, whose pieces fill a batch."""
+    """Divide lines, in order, into groups whose pieces fill a batch."""
     groups: list[list[str]] = []
     num_pieces = LINES_AT_ONCE
     for line in lines:
@@ -393,8 +393,8 @@ def spoken_together(lines: Sequence[str]) -> list[list[str]]:
 def _check_length(text: str) -> None:
     if len(text) > MAX_LETTERS:
         raise ValueError(
-            f"The text has {len(text):,} letters, and the page speaks at most {MAX_LETTERS:,} at once. Let it speak a "
-            "part, or all of it with `bark-semantic speak`."
+            f"The text has {len(text):,} letters; the page speaks at most {MAX_LETTERS:,} at once. Use a part of it, "
+            "or `bark-semantic speak` for all of it."
         )
 
 
@@ -418,7 +418,7 @@ def _checked_recording(recording: Any, job: Job) -> dict[str, Any]:
 
 
 def _speaking(voice: str, job: Job, options: dict[str, Any]) -> dict[str, Any]:
-    """The pipeline's options."""
+    """The options for the pipeline."""
     job.num_steps = 0
     return {**options, "on_step": job.step, **({"prompt_mode": "none"} if voice == NOBODY else {})}
 

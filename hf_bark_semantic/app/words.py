@@ -1,4 +1,4 @@
-"""Descriptions of a part of a recording that may become a voice, in words."""
+"""Describe a part of a recording that may become a voice."""
 
 import numpy as np
 
@@ -7,17 +7,17 @@ from ..configuration_bark_semantic import CODEC_SAMPLING_RATE, SEMANTIC_RATE_HZ
 from ..voices.window import MAX_CLIPPED_SHARE, MAX_SILENCE_SHARE, MIN_LEVEL_DB, measure_sound
 
 UNSURE_TOKENS = 15  # 0.3 s: a syllable or two
-UNSURE_SHARE = 0.5  # of the part's mean confidence
-MAX_UNSURE = 3  # moments that are named
+UNSURE_SHARE = 0.5  # share of the part's mean confidence
+MAX_UNSURE = 3  # moments that are shown
 
 
 def describe_part(clip: np.ndarray, confidence: np.ndarray, histories: HistoryLengths) -> str:
-    """Describe how good a prompt a part makes, and where the encoder is unsure.
+    """Describe the quality of a part as a voice prompt, and the moments with low confidence.
 
     Args:
         clip (`np.ndarray` of shape `(num_samples,)`): the part at 24 kHz.
-        confidence (`np.ndarray` of shape `(num_tokens,)`): the encoder's, of its tokens.
-        histories (`HistoryLengths`): how much the Bark reads.
+        confidence (`np.ndarray` of shape `(num_tokens,)`): the encoder's confidence in its tokens.
+        histories (`HistoryLengths`): how much of a prompt the Bark reads.
     """
     sound, best = measure_sound(clip, CODEC_SAMPLING_RATE), histories.coarse_tokens + 1
     found = (
@@ -39,7 +39,7 @@ def describe_part(clip: np.ndarray, confidence: np.ndarray, histories: HistoryLe
 
 
 def _unsure_moments(confidence: np.ndarray) -> list[float]:
-    """Seconds at which the mean of `UNSURE_TOKENS` is lowest, and lower than `UNSURE_SHARE` of that of the part."""
+    """Seconds at which the mean over `UNSURE_TOKENS` is lowest, and below `UNSURE_SHARE` of the part's mean."""
     if len(confidence) < UNSURE_TOKENS:
         return []
     means = np.convolve(confidence, np.full(UNSURE_TOKENS, 1 / UNSURE_TOKENS), "valid")

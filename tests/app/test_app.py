@@ -466,7 +466,7 @@ def test_damaged_voices_of_the_user_are_named_and_nothing_of_them_is_lost(tmp_pa
     assert list(shelf.load(damage.append)) == ["Anna"]
     for sentence, name in zip(damage, ("-.npz", "Ben.npz"), strict=True):
         assert sentence.startswith(f"The voice in {shelf.folder / name} cannot be used: ")
-        assert sentence.endswith(" Delete it, or put a sound copy there.")
+        assert sentence.endswith(" Delete it, or replace it by an intact copy.")
     shelf.keep("Ben", tiny_prompt())
     assert (shelf.folder / "Ben.npz.damaged").read_bytes() == b"damaged"
     assert list(shelf.load()) == ["Anna", "Ben"]

@@ -203,7 +203,7 @@ def test_without_the_password_nothing_is_shown(small_page):
 
 def test_what_would_take_hours_is_refused_with_another_way(tmp_path, monkeypatch):
     speak = partial(Studio.stream, None, None, NOBODY, {}, job=Job())
-    with pytest.raises(ValueError, match="The text has 50,001 letters, and the page speaks at most 50,000 at once"):
+    with pytest.raises(ValueError, match="The text has 50,001 letters; the page speaks at most 50,000 at once"):
         speak(text="a" * (MAX_LETTERS + 1))
     with pytest.raises(ValueError, match="The text has 50,001 letters"):
         read_lines("a" * MAX_LETTERS + "\nb")
