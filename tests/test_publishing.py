@@ -288,9 +288,9 @@ def test_a_folder_in_which_another_run_is_at_work_is_neither_written_nor_publish
     before = {file: file.stat().st_mtime_ns for file in encoder.iterdir()}
     options = ["--scores", str(tmp_path / "scores.json"), "--output", str(encoder)]
     with only_run_in(encoder):
-        with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
+        with pytest.raises(SystemExit, match="Another run uses .*encoder"):
             package_encoder.main([str(tmp_path / "run"), *options])
-        with pytest.raises(SystemExit, match="Another run is at work in .*encoder"):
+        with pytest.raises(SystemExit, match="Another run uses .*encoder"):
             publish.main([str(encoder), "me/x", "--license", "mit"])
     assert {file: file.stat().st_mtime_ns for file in encoder.iterdir()} == before
     assert hub == []

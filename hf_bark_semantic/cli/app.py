@@ -1,4 +1,4 @@
-"""`bark-semantic app`: clones, speaks and converts on a page in the browser."""
+"""`bark-semantic app`: clone, speak and convert on a page in the browser."""
 
 import argparse
 import errno
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Keep uploads and results in a folder that is removed at the end, also when the page is ended by SIGTERM."""
+    """A temporary folder for uploads and results, which is removed at the end, also after SIGTERM."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     if before is not None:
         os.makedirs(before, exist_ok=True)
@@ -93,9 +93,9 @@ def _temporary_files() -> Iterator[None]:
 
 
 def _check_address(host: str, port: int) -> None:
-    """Bind to an address as the server of the page will, so that a taken port shows before models are loaded."""
+    """Bind to the address of the page, to find a port in use before models are loaded."""
     try:
-        socket.getaddrinfo(host, port)  # `create_server` does not tell such an error from others
+        socket.getaddrinfo(host, port)  # `create_server` does not distinguish this error from others
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except socket.gaierror as error:
         raise UsageError(f"this machine has no address {host!r}; choose another with --host") from error

@@ -1,4 +1,4 @@
-"""`bark-semantic clone`: recordings of a speaker to a voice prompt for Bark."""
+"""`bark-semantic clone`: make a voice prompt for Bark from recordings of a speaker."""
 
 import argparse
 from typing import Any
@@ -29,7 +29,7 @@ def add_parser(commands) -> None:
             "bark-semantic clone me.wav --transcribe --bark suno/bark-small --output me.npz",
         ],
     )  # fmt: skip
-    parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one weighs most")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="recordings of one speaker; the last one counts most")
     parser.add_argument(
         "--output", type=local_path, required=True, metavar="VOICE.npz", help="the voice prompt to write"
     )
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _load_bark(arguments: argparse.Namespace, encoder: Any) -> dict[str, Any]:
-    """Of the Bark that was named, or of Suno's, what `clone_voice` needs; all of its weights for its words alone."""
+    """The arguments of `clone_voice` for the chosen Bark or for Suno's; all of its weights only for transcripts."""
     from ..bark.configs import SUNO_HISTORIES, bark_generation_configs
     from ..bark.loading import DEFAULT_CODEC, check_encoder, load_bark, load_codec, load_configs
     from ..bark.text_informed import TextInformedDecoder

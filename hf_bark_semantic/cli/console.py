@@ -1,6 +1,6 @@
-"""Shared by the commands: exit codes, errors as one sentence, options, and loading of models.
+"""Helpers of the commands: exit codes, errors as one sentence, options, and loading of models.
 
-Nothing here imports torch, transformers or numpy before it is called.
+Importing this module does not import torch, transformers or numpy.
 """
 
 import argparse
@@ -23,22 +23,22 @@ from .parser import did_you_mean
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 _NAME = re.compile(r"\w[\w.-]*([/:]\w[\w.-]*)?")  # a Hub id, or a name of this package
-NAMES = (BUILTIN, NANOS, NANO, "suno/bark", "suno/bark-small")  # of models, which are easily mistyped
-WORDS = ("what is said", "The tokens are then those that both encoder and Bark find likely.")  # a group of options
-WHISPER = "whisper-tiny.en"  # of evaluation.judges
+NAMES = (BUILTIN, NANOS, NANO, "suno/bark", "suno/bark-small")  # names of models, for suggestions
+WORDS = ("transcript", "It makes the tokens text-informed: likely for both encoder and Bark.")  # a group of options
+WHISPER = "whisper-tiny.en"  # from evaluation.judges
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-# what a file or a model can be guilty of
+# errors that a file or a model can cause
 FAILURES: tuple[type[Exception], ...] = (ValueError, TypeError, OSError, RuntimeError, ImportError, EOFError)
 FAILURES += (MemoryError, SafetensorError, zipfile.BadZipFile, zlib.error)
 _UNUSABLE: tuple[type[Exception], ...] = (
     *FAILURES,
     KeyError,
     AssertionError,
-)  # torch asserts that it was built with CUDA
+)  # torch without CUDA raises an AssertionError
 
 
-# of these, what the user of a script can put right; anything else is a bug, whose traceback is needed
+# errors that the user of a script can correct; others are bugs, whose traceback is needed
 SCRIPT_FAILURES = (ValueError, OSError, ImportError)
 
 Parameters = ParamSpec("Parameters")
@@ -46,12 +46,12 @@ Result = TypeVar("Result")
 
 
 class UsageError(Exception):
-    """The command cannot be run at all."""
+    """The command cannot run."""
 
 
 @contextmanager
 def usage_errors(what: str = "", *places: str | None) -> Iterator[None]:
-    """A failure inside means that the command cannot be done at all; it may lie in the names of `places`."""
+    """A context manager that turns errors into a [`UsageError`]; it suggests corrections for the names of `places`."""
     try:
         yield
     except _UNUSABLE as error:
@@ -62,7 +62,7 @@ def usage_errors(what: str = "", *places: str | None) -> Iterator[None]:
 
 
 def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A script's `main` that answers a missing file, a wrong value or Ctrl-C with one sentence and no traceback."""
+    """A decorator for a script's `main`: wrong files, wrong values and Ctrl-C give one sentence, no traceback."""
 
     @wraps(main)
     def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
@@ -71,7 +71,7 @@ def errors_as_one_sentence(main: Callable[Parameters, Result]) -> Callable[Param
         except SCRIPT_FAILURES as error:
             raise SystemExit(message(error)) from error
         except KeyboardInterrupt:
-            say("Interrupted. Start the same command again to go on.")
+            say("Interrupted. Start the same command again to continue.")
             raise SystemExit(INTERRUPTED) from None
 
     return wrapped
@@ -101,18 +101,18 @@ def prepare_output(path: Path, endings: Iterable[str], *, overwrite: bool, input
 
     Args:
         path (`Path`): the file.
-        endings (`Iterable[str]`): one of which it must have.
-        overwrite (`bool`): it may take the place of another file, but never that of one of `inputs`.
+        endings (`Iterable[str]`): its possible endings.
+        overwrite (`bool`): whether it may replace another file, but never one of `inputs`.
 
     Raises:
-        UsageError: it cannot be written, or may not.
+        UsageError: it cannot or must not be written.
     """
     if path.is_dir():
         raise UsageError(f"--output {str(path)!r} is a folder; name a file in it")
     if path.suffix.lower() not in endings:
         raise UsageError(f"--output {str(path)!r} must end in {' or '.join(endings)}")
     if any(os.path.realpath(path) == os.path.realpath(file) for file in inputs):
-        raise UsageError(f"--output {str(path)!r} is also what is read; name another file")
+        raise UsageError(f"--output {str(path)!r} is also an input; name another file")
     if path.exists() and not overwrite:
         raise UsageError(f"--output {str(path)!r} exists; name another file, or replace it with --overwrite")
     make_folder(path.parent)
@@ -124,14 +124,14 @@ def prepare_output(path: Path, endings: Iterable[str], *, overwrite: bool, input
 
 
 def check_places(*places: str | None) -> None:
-    """Refuse addresses, and folders that are not there, which the Hub would take for misspelt ids.
+    """Refuse addresses and missing folders, which the Hub would report as unknown ids.
 
     Raises:
-        UsageError: one of the places is neither a folder nor a name that the Hub or this package may have.
+        UsageError: a place is neither a folder nor a possible name on the Hub or in this package.
     """
     for place in places:
         if place is not None and "://" in place:
-            raise UsageError(f"{place!r} is an address; give a Hub id, such as suno/bark-small, or a folder")
+            raise UsageError(f"{place!r} is an address; name a Hub id, such as suno/bark-small, or a folder")
         if place is not None and not os.path.isdir(place) and not _NAME.fullmatch(place):
             raise UsageError(f"there is no folder {place!r}; check the spelling and the folder you are in")
 
@@ -140,7 +140,7 @@ def check_places(*places: str | None) -> None:
 
 
 def at_least(least: int, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
-    """A reader for an option that must be an `int`, or a `float`, of at least this size."""
+    """A type for an option that must be an `int`, or a `float`, of at least this size."""
 
     def read(text: str) -> Any:
         try:
@@ -155,7 +155,7 @@ def at_least(least: int, kind: Callable[[str], Any] = int) -> Callable[[str], An
 
 
 def local_path(text: str) -> Path:
-    """A place on this machine."""
+    """A type for an option that must be a path on this machine."""
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is an address; name a file or folder of this machine")
     return Path(text)
@@ -165,7 +165,7 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("encoder and device")
     group.add_argument(
         "--encoder", nargs="+", default=[BUILTIN], metavar="ID",
-        help="encoder: Hub id, folder or a name of `bark-semantic encoders`; several work as one (default: builtin)",
+        help="encoder: Hub id, folder or a name of `bark-semantic encoders`; several: an ensemble (default: builtin)",
     )  # fmt: skip
     group.add_argument(
         "--encoder-weights", nargs="+", type=float, metavar="W", help="one for each of several (default: equal)"
@@ -188,10 +188,10 @@ def add_transcript_arguments(group: Any) -> None:
 
 
 def load_transcriber(arguments: argparse.Namespace) -> Callable[[Any], str] | None:
-    """A function that transcribes a waveform, `(num_samples,)` at 16 kHz, if requested; the small Whisper on the CPU.
+    """A function that transcribes a waveform, `(num_samples,)` at 16 kHz, if requested; Whisper tiny.en is on the CPU.
 
     Raises:
-        UsageError: it cannot be loaded; where its packages are missing, the message names the extra.
+        UsageError: it cannot be loaded; if packages are missing, the message names the extra.
     """
     if not arguments.transcribe:
         return None
@@ -206,24 +206,24 @@ def load_transcriber(arguments: argparse.Namespace) -> Callable[[Any], str] | No
 
 
 def words_behind_encoder(arguments: argparse.Namespace) -> list[str]:
-    """Take back what `--encoder` has beyond its first value: the files of `encode --encoder ID FILE...`."""
+    """Remove and return the values of `--encoder` after the first: the files of `encode --encoder ID FILE...`."""
     words = arguments.encoder[1:]
     arguments.encoder = arguments.encoder[:1]
     return words
 
 
 def load_encoder(arguments: argparse.Namespace) -> Any:
-    """The pipeline of the encoder that was asked for."""
+    """The pipeline of the chosen encoder."""
     from ..pipelines.encoding import TASK
 
     return load_pipeline(arguments, TASK, f"cannot load the encoder {' '.join(arguments.encoder)!r}")
 
 
 def load_pipeline(arguments: argparse.Namespace, task: str, failure: str, **options: Any) -> Any:
-    """The pipeline of a task on the encoder, the device and the dtype that were asked for.
+    """The pipeline of a task with the chosen encoder, device and dtype.
 
     Raises:
-        UsageError: it cannot be loaded; `failure` and the reason.
+        UsageError: it cannot be loaded; the message is `failure` and the reason.
     """
     bark = getattr(arguments, "bark", None)
     check_places(*arguments.encoder, bark, options.get("adapter"))

@@ -1,4 +1,4 @@
-"""`bark-semantic convert`: an encoder in a foreign format to a folder for `from_pretrained`."""
+"""`bark-semantic convert`: convert an encoder of another format to a folder for `from_pretrained`."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from .console import OK, local_path, usage_errors
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "convert", help="convert a checkpoint of another program for from_pretrained",
-        description="Convert an encoder of another format into a folder for from_pretrained; none of its code runs.",
+        description="Convert an encoder of another format to a folder for from_pretrained, without running its code.",
         examples=[
             "bark-semantic convert quantifier_hubert_base_ls960_14.pth --output quantizer",
             "bark-semantic convert quantizer.pth --backbone facebook/hubert-base-ls960 --layer 9 --output quantizer",

@@ -1,4 +1,4 @@
-"""`bark-semantic demo`: encodes, clones and speaks with the models of the package."""
+"""`bark-semantic demo`: encode, clone and speak with the models of the package."""
 
 import argparse
 import shlex
@@ -8,11 +8,11 @@ from pathlib import Path
 from ..packaged import NANO, nano_recording
 from .console import OK, local_path, make_folder, usage_errors
 
-TEXT = "The train to the airport leaves at seven. The young queen walks to the castle."  # new to nano
+TEXT = "The train to the airport leaves at seven. The young queen walks to the castle."  # not in nano's training data
 
 
 def add_parser(commands, *, type_command: Callable[[list[str]], int]) -> None:
-    """`type_command` runs a command and gives its exit code."""
+    """`type_command` runs a command and returns its exit code."""
     parser = commands.add_parser(
         "demo", help="encode, clone and speak with the models of the package; no network",
         description="Encode, clone and speak with the models of the package, without a network.",
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         if code := arguments.type_command(command):
             return code
     print(
-        f"\nListen to {folder}: reference.wav is the recording, clone.wav nano in its voice. nano is a miniature that "
-        "knows some 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
+        f"\nListen to {folder}: reference.wav is the recording, clone.wav nano in its voice. nano is a miniature Bark "
+        "for about 500 words.\nWith a network, Suno's Bark speaks any text in the voice of your own recording:\n"
         '$ bark-semantic speak "Hello, my dog is cute." --voice MINE.wav --bark suno/bark-small --output hello.wav'
     )
     return OK

@@ -1,4 +1,4 @@
-"""`bark-semantic doctor`: what is installed, and what is wrong with it."""
+"""`bark-semantic doctor`: check the installation."""
 
 import argparse
 import json
@@ -11,8 +11,8 @@ from .console import FAILED, OK
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "doctor", help="what is installed, and what is wrong with it",
-        description="Say what is installed, what is wrong with it, and how to repair it.",
+        "doctor", help="check the installation",
+        description="Check what is installed, and how to repair problems.",
         examples=["bark-semantic doctor", "bark-semantic doctor --verify", "bark-semantic doctor --online --json"],
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

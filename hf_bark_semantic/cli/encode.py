@@ -1,4 +1,4 @@
-"""`bark-semantic encode`: recordings, voice prompts and code files to semantic tokens."""
+"""`bark-semantic encode`: encode recordings, voice prompts and code files to semantic tokens."""
 
 import argparse
 import json
@@ -46,7 +46,7 @@ def add_parser(commands) -> None:
         "files", nargs="*", metavar="FILE", help="recordings, folders of them, .npz prompts, .npy codes"
     )
     parser.add_argument("--example", action="store_true", help="encode the example recording of the package")
-    output = parser.add_argument_group("what is given")
+    output = parser.add_argument_group("output")
     output.add_argument("--output", type=local_path, metavar="DIR", help="write one .npz per file into this folder")
     output.add_argument("--top-k", type=at_least(1), metavar="K", help="also give the K most probable tokens")
     output.add_argument("--json", action="store_true", help="one JSON object per file and line on stdout")
@@ -56,7 +56,7 @@ def add_parser(commands) -> None:
     words = parser.add_argument_group(*WORDS)
     words.add_argument("--text", metavar="TEXT", help="the words of the one FILE; needs --bark")
     add_transcript_arguments(words)
-    words.add_argument("--bark", metavar="ID", help="Bark that is given the words: Hub id, folder or nano")
+    words.add_argument("--bark", metavar="ID", help="Bark for text-informed tokens: Hub id, folder or nano")
     add_encoder_arguments(parser)
     parser.add_argument("--batch-size", type=at_least(1), metavar="N", help="computed at once (default: as fits)")
     parser.set_defaults(command=run)
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         make_folder(arguments.output)
     files = [Path(file) for file, problem in inputs.items() if problem is None]
-    if not files:  # there is nothing to load an encoder for
+    if not files:  # no encoder is needed
         return _give(inputs, iter(()), {}, EncodingProgress(len(inputs), arguments.progress), as_json=arguments.json)
     targets = records.output_paths(files, arguments.output)
     transcribe = load_transcriber(arguments)
@@ -102,31 +102,31 @@ def _encoded(
     """A record of each file, in order.
 
     Raises:
-        UsageError: options that do not fit the encoder; before anything is encoded.
+        UsageError: options that do not fit the encoder, before anything is encoded.
     """
     from . import records
 
     vocab_size = encoder.model.config.vocab_size
     if arguments.top_k is not None and arguments.top_k > vocab_size:
-        raise UsageError(f"--top-k {arguments.top_k} is more than the {vocab_size} tokens there are")
+        raise UsageError(f"--top-k {arguments.top_k} is more than the vocabulary of {vocab_size} tokens")
     options = {"top_k": arguments.top_k, "batch_size": arguments.batch_size}
     if arguments.bark is None:
         return records.encode_files(files, encoder, progress, **options)
     options |= {"bark": _load_bark(arguments.bark, encoder.device)}
     words = transcribe if arguments.text is None else arguments.text
-    assert words is not None  # as `_check_words` saw to
+    assert words is not None  # checked by `_check_words`
     return (records.encode_spoken(file, encoder, words, **options) for file in files)
 
 
 def _check_words(arguments: argparse.Namespace, num_files: int) -> None:
-    """Refuse words without a Bark that expects them, and a Bark or several files without words."""
+    """Refuse a text without a Bark, a Bark without a text, and one text for several files."""
     if arguments.text is not None and arguments.transcribe:
-        raise UsageError("--text says what --transcribe would find out; leave one of them out")
+        raise UsageError("use either --text or --transcribe")
     with_words = arguments.text is not None or arguments.transcribe
     if with_words != (arguments.bark is not None) or (arguments.text is not None and num_files != 1):
         raise UsageError(
-            "--text and --bark go together, and with one FILE: its words, and Bark's id or folder; for "
-            "several, --transcribe and --bark"
+            "--text needs --bark and a single FILE, and --bark needs a text; for several files, use "
+            "--transcribe and --bark"
         )
 
 
@@ -138,7 +138,7 @@ def _give(
     *,
     as_json: bool,
 ) -> int:
-    """Print, and save where there is a target, a record for each input in order; returns the exit code."""
+    """Print a record for each input in order, and save it if there is a target; return the exit code."""
     from . import records
 
     num_failed = num_done = 0
@@ -170,11 +170,11 @@ def _load_bark(name: str, device) -> tuple:
 
 
 def accuracy_line(folder: str | os.PathLike) -> str | None:
-    """The one line of the encoder's evaluation.json that says how often it is right."""
+    """The sentence with the encoder's accuracy in its evaluation.json."""
     try:
         with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
             line = json.load(file).get("accuracy_line")
-    except (OSError, ValueError, AttributeError):  # an encoder without one, or with another file of that name
+    except (OSError, ValueError, AttributeError):  # no such file, or one with other contents
         return None
     return line if isinstance(line, str) else None
 

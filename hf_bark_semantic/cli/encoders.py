@@ -1,4 +1,4 @@
-"""`bark-semantic encoders`: which encoders have a name, where they come from and how often they are right."""
+"""`bark-semantic encoders`: list the encoders that have a name, with origin and accuracy."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from .encode import accuracy_line
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "encoders", help="which encoders have a name for --encoder",
+        "encoders", help="list the encoders that have a name",
         description="List the encoders that have a name for --encoder, with their measured accuracy.",
         examples=["bark-semantic encoders", "bark-semantic encoders --json"],
     )  # fmt: skip
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def named_encoders() -> list[dict]:
-    """A row for each: its `name`, `language`, `source`, what is `measured` and, of the Hub's, what was `fetched`."""
+    """A row for each encoder: `name`, `language`, `source`, `measured` accuracy and `fetched` revisions."""
     from ..conversion.community import COMMUNITY, community_source
 
     rows: list[dict] = [

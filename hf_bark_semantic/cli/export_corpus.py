@@ -1,4 +1,4 @@
-"""A corpus in fairseq's layout, which the first repositories for Bark's tokens read.
+"""Export a corpus in fairseq's layout, for the first repositories for Bark's tokens.
 
 python -m hf_bark_semantic.cli.export_corpus outputs/corpus outputs/fairseq --codec suno/bark
 

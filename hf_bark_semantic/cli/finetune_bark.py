@@ -54,32 +54,32 @@ def main(arguments=None):
     prepare = commands.add_parser("prepare", help="recordings with transcripts to tokens and codes")
     prepare.add_argument("recordings", help="folder with a metadata.csv, a table, or a dataset's folder or Hub id")
     prepare.add_argument("--columns", metavar="audio=..,text=..,speaker=..", help=COLUMNS_HELP)
-    prepare.add_argument("--audio-folder", help="that the paths of a table begin in; by default, the table's own")
+    prepare.add_argument("--audio-folder", help="folder that the paths of a table start from (default: its own)")
     prepare.add_argument("--output", type=Path, required=True)
-    prepare.add_argument("--bark", default=NANO, help="to be trained: Hub id, folder or nano")
+    prepare.add_argument("--bark", default=NANO, help="the Bark to train: Hub id, folder or nano")
     prepare.add_argument(
         "--encoder", nargs="+", default=[BUILTIN],
-        help="of its tokens: Hub id, folder or name; several work as one (default: builtin)",
+        help="encoder to its tokens: Hub id, folder or name; several form an ensemble (default: builtin)",
     )  # fmt: skip
     prepare.add_argument("--encoder-weights", nargs="+", type=float, help="one for each of several; by default equal")
-    prepare.add_argument("--split", default="train", help="of a dataset")
+    prepare.add_argument("--split", default="train", help="split of a dataset")
     prepare.add_argument(
         "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
-        help="tokens that are likely by the encoder, of the audio, and by the Bark, of the text; its WEIGHT",
+        help="text-informed tokens: likely for both encoder (audio) and Bark (text), with WEIGHT for Bark",
     )  # fmt: skip
     prepare.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the process's own GPU, or the CPU)")
     prepare.set_defaults(command=run_prepare)
 
     training = commands.add_parser("train", help="fine-tune")
     training.add_argument("config", help="a YAML file, or a recipe: finetune_lora, finetune_full, finetune_nano")
-    training.add_argument("--output", help="instead of the config's output_dir")
+    training.add_argument("--output", help="replaces the config's output_dir")
     training.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=100")
     training.set_defaults(command=run_train)
 
-    merge = commands.add_parser("merge", help="adapters into a plain Bark that any program loads")
+    merge = commands.add_parser("merge", help="merge adapters into a plain Bark that any program loads")
     merge.add_argument("adapter", help="bundle: folder or Hub id")
     merge.add_argument("--bark", required=True, help="the Bark that it was trained on: Hub id, folder or nano")
-    merge.add_argument("--weight", type=float, default=1.0, help="the adapter's changes are multiplied by")
+    merge.add_argument("--weight", type=float, default=1.0, help="factor of the adapter's updates")
     merge.add_argument("--output", type=Path, required=True)
     merge.set_defaults(command=run_merge)
 

@@ -1,4 +1,4 @@
-"""A corpus with folds that share neither voice nor text, for `train_encoder.py --fold`.
+"""Divide a corpus into folds that share neither voice nor text, for `train_encoder.py --fold`.
 
     python -m hf_bark_semantic.cli.fold_corpus outputs/corpus --folds 5 --output outputs/corpus_folds
 

@@ -57,7 +57,7 @@ from .route import first_training, folding, say_next
 @errors_as_one_sentence
 def main(arguments=None):
     args = parse_arguments(arguments)
-    template = card_template("corpus")  # where there is none, better now than when everything is made
+    template = card_template("corpus")  # raises an error before the generation if it is missing
     accelerator = start_processes()
     place = str(bark_folder(args.bark))
     processor = load_bark_processor(place, revision=args.revision)
@@ -71,7 +71,7 @@ def main(arguments=None):
     recipe = make_recipe(args, place, accelerator.device, folds)
     if accelerator.is_main_process:
         open_corpus(args.output, {"plan": plan.description(), "recipe": recipe.description()})
-    accelerator.wait_for_everyone()  # the last time: who is lost from here on holds nobody up
+    accelerator.wait_for_everyone()  # the last synchronization; later, a lost process blocks no other
     part = part_of_process(args.part, accelerator)
     log = print if accelerator.is_main_process else None
     generate_corpus(args.output, plan, recipe, load_speaker=load_speaker, part=part, log=log)
@@ -80,7 +80,7 @@ def main(arguments=None):
 
 
 def finish(args, template: Path, recipe: Recipe) -> None:
-    """The card of what was made, its summary, its place on the Hub, and what comes next."""
+    """Write the card, print a summary, publish the corpus if requested, and print the next command."""
     texts = [Path(text).name for text in args.texts]
     write_text(args.output / "README.md", corpus_card(args.output, template, texts=texts, license_id=args.license))
     print(corpus_summary(args.output))
@@ -94,24 +94,26 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", nargs="+", required=True, help="files, folders or Hub ids")
     parser.add_argument("--columns", metavar="text=..,language=..", help=COLUMNS_HELP)
-    parser.add_argument("--language", help="of all texts, where neither a column nor a file's name gives it")
+    parser.add_argument("--language", help="language of all texts without a column or file name for it")
     parser.add_argument("--voices", nargs="+", default=["presets"], help="presets, .npz, folders, 'presets', 'none'")
     parser.add_argument("--any-language", action="store_true", help="voices speak texts of other languages, too")
     parser.add_argument("--bark", default=NANO, help="folder, Hub id, or nano")
-    parser.add_argument("--revision", help="of the Hub id")
+    parser.add_argument("--revision", help="revision of the Hub id")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--rows", type=int, help="before filters; by default, every text once")
-    parser.add_argument("--part", type=part_of_many, default=WHOLE, metavar="N/M", help="of the shards, comes first")
+    parser.add_argument("--rows", type=int, help="rows before filters (default: every text once)")
+    parser.add_argument(
+        "--part", type=part_of_many, default=WHOLE, metavar="N/M", help="part of the shards, generated first"
+    )
     parser.add_argument(
         "--folds", type=int, help="divide the rows into this number of folds, which share no voice or text"
     )
     parser.add_argument("--seed", type=int, default=0)
     for stage in SUNO_TEMPERATURES:
         parser.add_argument(
-            f"--{stage}-temperatures", type=float, nargs="+", help="to draw from; by default, the Bark's own"
+            f"--{stage}-temperatures", type=float, nargs="+", help="values to draw from (default: the Bark's own)"
         )
-    parser.add_argument("--sound-share", type=float, default=0.0, help="of texts that get a [laughs], ♪, ...")
+    parser.add_argument("--sound-share", type=float, default=0.0, help="share of texts with an added [laughs], ♪, ...")
     parser.add_argument("--rows-per-shard", type=int, default=64, help="rows that a process can lose in a crash")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--audio", action="store_true", help="store the audio as well: 30 times the space")
@@ -131,7 +133,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="publish it for you alone")
     parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")
     args = parser.parse_args(arguments)
-    if args.push_to_hub and not args.license:  # `publish` refuses it, too, but when everything is made
+    if args.push_to_hub and not args.license:  # `publish` would refuse it only after the generation
         parser.error("--push-to-hub needs the texts' licence for the card: --license, such as --license cc0-1.0.")
     if args.push_to_hub and args.part.count > 1:
         parser.error("--push-to-hub cannot be combined with --part. Run the same command without --part to publish.")
@@ -139,7 +141,7 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
 
 
 def part_of_many(text: str) -> Part:
-    """`3/16` as the third of sixteen parts."""
+    """A type for options: `3/16` is the third of sixteen parts."""
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(
@@ -149,13 +151,13 @@ def part_of_many(text: str) -> Part:
 
 
 def part_of_process(part: Part, accelerator: Accelerator) -> Part:
-    """What a process has of the part of its command, whose processes divide it."""
+    """The part of one process; the processes of a command divide the command's part."""
     processes = accelerator.num_processes
     return Part(part.number * processes + accelerator.process_index, part.count * processes)
 
 
 def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPlan:
-    """Texts, voices and temperatures; the Bark's weights are not loaded."""
+    """The plan of texts, voices and temperatures; the Bark's weights are not loaded."""
     configs = load_configs(place, revision=args.revision)
     block_size = AutoConfig.from_pretrained(place, revision=args.revision).semantic_config.block_size
     fits = fits_bark(processor.tokenizer, configs, block_size, with_sounds=args.sound_share > 0)
@@ -166,7 +168,7 @@ def make_plan(args, place: str, processor: BarkProcessor, log=print) -> CorpusPl
         for sentence in load_sentences(source, columns=columns, language=args.language, log=log)
     ]
     sentences = speakable_sentences(found, fits)
-    log(f"{len(found):,} texts; {len(sentences):,} without repetitions, long ones in pieces")
+    log(f"{len(found):,} texts; {len(sentences):,} without duplicates, with long ones split")
     if not sentences:
         raise ValueError(
             "No text is short enough for one generation of this Bark, even in pieces. Is it in a language of Bark?"
@@ -197,7 +199,7 @@ def make_folds(plan: CorpusPlan, num_folds: int, log=print) -> list[int | None]:
 
 
 def make_recipe(args, place: str, device: torch.device, folds: Sequence[int | None] | None) -> Recipe:
-    """The Bark, the judges, and what is kept."""
+    """The recipe: the Bark, the judges and the filters."""
     model, revision = model_revision(place, args.revision)
     judges: dict[str, Any] = {}
     if args.asr in TRANSCRIBERS:
@@ -226,7 +228,7 @@ def make_speaker(args, processor: BarkProcessor, device: torch.device) -> Speak:
 
 
 def dry_run(args, plan: CorpusPlan, load_speaker, accelerator: Accelerator) -> str:
-    """What a run would do and cost, by the speed that is given, or recorded, or measured."""
+    """The size and cost of a run, by a speed that is given, recorded or measured."""
     device = "CPU" if accelerator.device.type == "cpu" else "GPU"
     if args.real_time_factor is not None:
         speed = Speed(args.real_time_factor, "given")

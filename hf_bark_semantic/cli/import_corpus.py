@@ -28,14 +28,14 @@ def main(arguments=None):
     fairseq = layouts.add_parser("fairseq", help="manifest.tsv and labels.txt or .km")
     fairseq.add_argument("path", type=Path, metavar="manifest")
     fairseq.add_argument("labels", type=Path)
-    fairseq.add_argument("--root", type=Path, help="where the recordings are, if not where the manifest says")
+    fairseq.add_argument("--root", type=Path, help="folder of the recordings (default: as in the manifest)")
     archives = layouts.add_parser("archives", help="zips or folders of semantic/0.npy and wav/0.wav")
     npz = layouts.add_parser("npz", help="0.npz (a voice prompt) beside 0.wav")
     for layout in (archives, npz):
         layout.add_argument("path", type=Path, metavar="folder")
     for layout in (fairseq, archives, npz):
         layout.add_argument("--output", type=Path, required=True)
-        layout.add_argument("--source", default="pair", help="column by which a batch plan chooses rows")
+        layout.add_argument("--source", default="pair", help="column by which a batch plan selects rows")
     args = parser.parse_args(arguments)
     if not args.path.exists():
         parser.error(f"there is no {args.path}")

@@ -3,17 +3,17 @@
     encode     recordings, voice prompts and code files -> semantic tokens
     clone      recordings of a speaker -> a voice prompt for Bark (.npz)
     speak      a text, or a recording, and a voice -> speech
-    voices     the preset voices of a Bark
-    demo       encodes, clones and speaks with the models of the package
-    app        clones, speaks and converts on a page in the browser
-    encoders   which encoders have a name
-    convert    an encoder in a foreign format -> a folder for from_pretrained
-    doctor     what is installed, and what is wrong with it
+    voices     list the voice presets of a Bark
+    demo       encode, clone and speak with the models of the package
+    app        clone, speak and convert on a page in the browser
+    encoders   list the encoders that have a name
+    convert    an encoder of another format -> a folder for from_pretrained
+    doctor     check the installation
 
-Results go to stdout, everything else to stderr. Exit codes: 0 all is well, 1 some files failed or something is broken,
+Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 some files failed or something is broken,
 2 wrong usage, nothing to do or a model that cannot be loaded, 130 interrupted. `--debug` adds an error's traceback.
 
-Commands import torch only where they compute, so that help, typos, wrong paths and wrong options are answered at once.
+Commands import torch only when they compute, so help and errors in options or paths appear at once.
 """
 
 import os
@@ -31,7 +31,7 @@ from .parser import CommandParser, complete_paths
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = build_parser().parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):  # a file name may hold what the terminal's encoding lacks
+    for stream in (sys.stdout, sys.stderr):  # a file name may contain characters that the terminal's encoding lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("bark-semantic: interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:

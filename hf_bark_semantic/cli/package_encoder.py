@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
     parser.add_argument("--scores", type=Path, required=True, help="--json of evaluate_encoder.py over the folds")
     parser.add_argument("--output", type=Path, required=True)
-    shown = "put the model's code beside the weights"
+    shown = "add the model's code to the folder"
     parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, default=True, help=shown)
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
     args = parser.parse_args(arguments)
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read_scores(file: Path) -> dict:
-    """The figures that `evaluate_encoder` wrote.
+    """Read the figures of `evaluate_encoder`.
 
     Raises:
-        ValueError: there is no such file, or it is not one of these.
+        ValueError: the file is missing, or has other contents.
     """
     cure = f"Write it with evaluate_encoder ... --json {file}."
     try:

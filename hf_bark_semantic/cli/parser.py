@@ -1,7 +1,7 @@
-"""How the commands of `bark-semantic` read their options.
+"""The parser of the `bark-semantic` commands.
 
-CommandParser      suggests the nearest name for a typing error, and shows examples below its help
-complete_paths     lets a shell complete the values that are files and folders
+CommandParser      an `ArgumentParser` that suggests corrections and shows examples in its help
+complete_paths     shell completion for values that are files and folders
 """
 
 import argparse
@@ -20,7 +20,7 @@ class CommandParser(argparse.ArgumentParser):
     """The parser of a program or of one of its commands.
 
     Args:
-        examples (sequence of `str`): commands for the end of its help.
+        examples (sequence of `str`): commands to show at the end of its help.
     """
 
     def __init__(self, *, examples: Sequence[str] = (), **kwargs: Any):
@@ -34,13 +34,13 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         words = sys.argv[1:] if args is None else list(args)
-        if self._subparsers is None:  # what follows the name of a command is for the command
+        if self._subparsers is None:  # arguments after the name of a command belong to the command
             for word in itertools.takewhile(lambda word: word != "--", words):
                 self._check_option(word)
         return super().parse_known_args(words, namespace)
 
     def _check_option(self, word: str) -> None:
-        """Refuse an option that does not exist, before argparse complains that the one that was meant is missing."""
+        """Refuse an unknown option before argparse reports that the intended one is missing."""
         name = word.partition("=")[0]
         if not word.startswith("--") or " " in word or any(o.startswith(name) for o in self._option_string_actions):
             return
@@ -55,13 +55,13 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def did_you_mean(typed: str, known: Iterable[str], *, similarity: float = 0.6) -> str:
-    """`"; did you mean speak?"`, or nothing where nothing is near; `similarity` is between 0 and 1."""
+    """`"; did you mean speak?"`, or `""` without a similar name; `similarity` is between 0 and 1."""
     nearest = difflib.get_close_matches(typed, list(known), 1, similarity)
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def complete_paths(parser: argparse.ArgumentParser) -> None:
-    """Let shtab's scripts complete the values of a parser and of its commands that are files and folders."""
+    """Mark the options of a parser and its commands that shtab's scripts complete with files and folders."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

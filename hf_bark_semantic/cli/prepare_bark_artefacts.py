@@ -26,7 +26,7 @@ from ..corpus.bark_artefacts import pair_rows, preset_rows, prompt_rows, sweep_r
 from ..corpus.bark_sources import Missing, fetch_artefacts
 from .console import errors_as_one_sentence
 
-REASONS_SHOWN = 5  # of a part
+REASONS_SHOWN = 5  # per part
 
 
 @errors_as_one_sentence
@@ -36,11 +36,11 @@ def main(arguments=None):
         "data", type=Path, help="folder with bark_pairs/, bark_presets/, bark_prompts.npz and bark_token_sweep/"
     )
     parser.add_argument("output", type=Path, nargs="?", help="folder to write; may be left out with --download")
-    parser.add_argument("--download", action="store_true", help="fetch what is missing in the data first")
+    parser.add_argument("--download", action="store_true", help="first download missing data")
     parser.add_argument("--by-voice", action="store_true", help="folds may share sentences of pairs, not voices")
     args = parser.parse_args(arguments)
     if args.output is None and not args.download:
-        parser.error("name the folder to write, or fetch the data with --download")
+        parser.error("name the folder to write, or download the data with --download")
     if args.download:
         print_missing(fetch_artefacts(args.data))
     if args.output is None:
@@ -62,7 +62,7 @@ def main(arguments=None):
 
 
 def print_missing(missing: Sequence[Missing]) -> None:
-    """Name what could not be fetched, a few of each part with the reason."""
+    """Print the artefacts that could not be downloaded; a few of each part with the reason."""
     of_parts: dict[str, list[Missing]] = {}
     for item in missing:
         of_parts.setdefault(item.part, []).append(item)

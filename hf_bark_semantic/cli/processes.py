@@ -1,4 +1,4 @@
-"""For commands whose processes write to one folder: they know of each other, and no other run may use the folder."""
+"""Helpers for commands with several processes that write to one folder, which no other run may use."""
 
 import os
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
 
 LOCK = ".lock"
-LONGEST_WAIT = timedelta(days=30)  # of a process that is done, for one that still has a large share to do
+LONGEST_WAIT = timedelta(days=30)  # of a finished process for one with much work left
 
 
 def start_processes(*, cpu: bool = False) -> "Accelerator":
     """The accelerator of this process.
 
     Args:
-        cpu (`bool`): compute on the CPU even where there is a GPU.
+        cpu (`bool`): compute on the CPU even if there is a GPU.
 
     Raises:
-        SystemExit: several processes were started, and each believes that it is alone.
+        SystemExit: several processes were started without a connection between them.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
     accelerator = Accelerator(cpu=cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)])
     if int(os.environ.get("WORLD_SIZE", 1)) != accelerator.num_processes:
         raise SystemExit(
-            f"{os.environ['WORLD_SIZE']} processes were started, but accelerate knows of {accelerator.num_processes}. "
+            f"{os.environ['WORLD_SIZE']} processes were started, but accelerate found {accelerator.num_processes}. "
             "On CPUs, start them with ACCELERATE_USE_CPU=1 torchrun --nproc_per_node N."
         )
     return accelerator
@@ -40,16 +40,16 @@ def start_processes(*, cpu: bool = False) -> "Accelerator":
 
 @contextmanager
 def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None) -> Iterator[None]:
-    """Make a folder if there is none, and keep other runs out of it until the end, however it comes.
+    """Lock a folder, which is made if it is missing, for the duration of a run.
 
-    Unfinished files of a killed run are removed, and so are the lock and a new folder in which nothing was written.
+    Unfinished files of a killed run are removed, and so are the lock and a new folder that is empty at the end.
 
     Args:
-        folder (`Path`): the output of the run.
-        state (`Accelerator` or `PartialState`, *optional*): of several processes; only the main one locks the folder.
+        folder (`Path`): the output folder.
+        state (`Accelerator` or `PartialState`, *optional*): for several processes; only the main one locks the folder.
 
     Raises:
-        SystemExit: another run is at work there.
+        SystemExit: another run uses the folder.
     """
     if state is not None and not state.is_main_process:
         yield
@@ -60,7 +60,7 @@ def only_run_in(folder: Path, state: "Accelerator | PartialState | None" = None)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise SystemExit(f"Another run is at work in {folder}. Wait for it, or end it.") from None
+        raise SystemExit(f"Another run uses {folder}. Wait for it, or end it.") from None
     try:
         remove_unfinished(folder)
         yield

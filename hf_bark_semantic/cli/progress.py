@@ -1,4 +1,4 @@
-"""Progress of `bark-semantic encode`: a bar for the files, and below it one for the seconds of a long file."""
+"""Progress bars of `bark-semantic encode`: one for the files, and one for the seconds of a long file."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,15 +8,15 @@ from typing import Any
 from tqdm import tqdm
 
 SECONDS = "{percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s of audio [{elapsed}<{remaining}]"
-DELAY_S = 1.0  # what takes no longer has no bar of its own
+DELAY_S = 1.0  # shorter files have no bar
 
 
 class EncodingProgress:
     """Two bars on stderr.
 
     Args:
-        num_files (`int`): of all that are to be encoded.
-        shown (`bool`, *optional*): by default on a terminal alone.
+        num_files (`int`): the number of files to encode.
+        shown (`bool`, *optional*): by default, only on a terminal.
     """
 
     def __init__(self, num_files: int, shown: bool | None = None):
@@ -25,10 +25,10 @@ class EncodingProgress:
 
     @contextmanager
     def encoding(self, seconds: float) -> Iterator[Callable[[int], None]]:
-        """Show the progress within some audio; call the yielded function with each number of finished tokens.
+        """Show the progress within one file; call the yielded function with numbers of newly finished tokens.
 
         Args:
-            seconds (`float`): of all of it.
+            seconds (`float`): the duration of the file.
         """
         from ..configuration_bark_semantic import SEMANTIC_RATE_HZ  # imports torch
 

@@ -1,4 +1,4 @@
-"""Many files through the encoder: one record, a dict of arrays or of an error, for each."""
+"""Encode many files: one record, a dict with arrays or with an error, for each."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from .console import FAILURES, message, say
 from .progress import EncodingProgress
 
 CODE_EXTENSIONS = (".npy", ".npz")
-MAX_GROUP_S = 600  # of audio that are computed together: 38 MB
+MAX_GROUP_S = 600  # of audio in a group: 38 MB
 GROUP_SIZE = 32  # enough recordings to sort by length, few enough to lose little at Ctrl-C
-MAX_NAME_BYTES = 200  # file systems stop at 255, and an unfinished file has a longer name
+MAX_NAME_BYTES = 200  # file systems allow 255; names of unfinished files are longer
 SHOWN_TOKENS = 10
-SHOWN_FILES = 20  # of those in a folder that are no audio
+SHOWN_FILES = 20  # names shown of files that are not audio
 
 
 def input_files(paths: list[str]) -> dict[str | Path, str | None]:
-    """The files behind files and folders in their order, each once, and what is wrong with those that aren't there.
+    """All files of the given files and folders, in order and without duplicates, with an error for missing ones.
 
-    Missing files are named as they were typed.
+    Missing files keep their names as typed.
     """
     files: dict[str | Path, str | None] = {}
     for path in paths:
@@ -42,7 +42,7 @@ def input_files(paths: list[str]) -> dict[str | Path, str | None]:
 
 
 def _audio_below(folder: str) -> list[Path]:
-    """The recordings in a folder, and what is audio by its name, though it will not be read; names what is neither."""
+    """The recordings in a folder, including audio of unsupported formats; the names of other files are printed."""
     others = unread_files(folder)
     unreadable = [file for file in others if file.suffix.lower() in UNREADABLE_EXTENSIONS]
     if skipped := [str(file.relative_to(folder)) for file in others if file not in unreadable]:
@@ -60,7 +60,7 @@ def _audio_below(folder: str) -> list[Path]:
 def encode_files(
     files: list[Path], encoder, progress: EncodingProgress, *, top_k: int | None, batch_size: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record per file, in order. While one group is computed, the next is read; memory holds these two."""
+    """Yield one record per file, in order. While a group is computed, the next one is read; both are in memory."""
     params = {name: value for name, value in (("batch_size", batch_size), ("top_k", top_k)) if value is not None}
     groups = _groups(files, encoder)
     reader = ThreadPoolExecutor(1, "reader")
@@ -78,8 +78,8 @@ def encode_files(
 
 
 def _groups(files: list[Path], encoder) -> Iterator[tuple[list[tuple[Path, Any]], float]]:
-    """Files with what the model reads of each, or the error, and the seconds of audio of such a group."""
-    from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, which a wrong path need not wait for
+    """Groups of files, each with the inputs of the model or an error, and the seconds of audio in the group."""
+    from ..configuration_bark_semantic import SAMPLING_RATE  # imports torch, only after paths are checked
 
     group, seconds = [], 0.0
     for number, file in enumerate(files, 1):
@@ -95,7 +95,7 @@ def _groups(files: list[Path], encoder) -> Iterator[tuple[list[tuple[Path, Any]]
 
 
 def encode_spoken(file: Path, encoder, text: str | Callable[[np.ndarray], str], **options: Any) -> dict[str, Any]:
-    """The record of one file whose words are known, or written down by `text`; `options` are the pipeline's."""
+    """The record of one file with a text, or with a function that transcribes it; `options` are the pipeline's."""
     try:
         source = _source(file)
         if not isinstance(text, str):
@@ -115,7 +115,7 @@ def failure(file: str | Path, error: str) -> dict[str, Any]:
 
 
 def _encode_group(group: list[tuple[Path, Any]], encoder, **params: Any) -> list[dict[str, Any]]:
-    """Encode what could be read, recordings of like length together; where that fails, one by one."""
+    """Encode the readable files, recordings of similar length in batches; if a batch fails, one by one."""
     readable = [i for i, (_, inputs) in enumerate(group) if not isinstance(inputs, Exception)]
     columns = {name: [group[i][1][name] for i in readable] for name in ("audio", "audio_codes")}
     results: list[Any] = [inputs for _, inputs in group]
@@ -134,7 +134,7 @@ def _encode_group(group: list[tuple[Path, Any]], encoder, **params: Any) -> list
 
 
 def _source(file: Path) -> Any:
-    """What the pipeline shall read: voice prompts and codes by their arrays, anything else as audio."""
+    """The input for the pipeline: the arrays of voice prompts and codes, other files as audio."""
     if file.suffix.lower() not in CODE_EXTENSIONS:
         return file
     with open(file, "rb") as opened:
@@ -192,7 +192,7 @@ def _plain(value: Any) -> Any:
 
 
 def output_paths(files: list[Path], folder: Path | None) -> dict[str, Path]:
-    """A place in `folder` for every file: its name, numbered where two would share it or an input lies there."""
+    """An output path in `folder` for every file: its name, with a number if another file or an input has it."""
     if folder is None:
         return {}
     inputs = {os.path.normcase(os.path.realpath(file)) for file in files}

@@ -1,13 +1,13 @@
-"""The next command after each command of the route.
+"""The next command after each command of the two workflows.
 
 texts       generate_corpus -> (fold_corpus) -> train_encoder -> evaluate_encoder -> package_encoder -> publish
 recordings  finetune_bark prepare -> train -> merge -> bark-semantic speak
 
-say_next                            prints "Next: ...", which every command of the route ends with
-script                              the words of a command
-folding, first_training             the command after a corpus without folds, and with them
+say_next                            print "Next: ...", at the end of every command
+script                              the arguments of a command
+folding, first_training             the command after generate_corpus, without and with folds
 after_training, after_evaluation    the command after these, from the folders beside the training
-after_preparation, after_fine_tuning, speaking
+after_preparation, after_fine_tuning, speaking    the commands for fine-tuning
 """
 
 import shlex
@@ -31,23 +31,23 @@ def say_next(*command: object) -> None:
 
 
 def script(name: str, *options: object) -> list[object]:
-    """A command of the package, in one process: `accelerate launch` ends a refused one with a traceback of its own."""
+    """A command of the package in one process; `accelerate launch` would add a traceback to each error message."""
     return ["python", "-m", f"hf_bark_semantic.cli.{name}", *options]
 
 
 def first_training(corpus: object, model: str) -> list[object]:
-    """The training that holds the first fold of a corpus out, by a recipe for the Bark that spoke the corpus."""
+    """The training without the first fold of a corpus, with a recipe for the corpus' Bark."""
     recipe = "nano_corpus" if model == NANO else "hubert_base"
     return script("train_encoder", recipe, "--corpus", corpus, "--fold", 0, "--output", "cv/fold0")
 
 
 def folding(corpus: object) -> list[object]:
-    """Folds for a corpus that was made without."""
+    """The command that adds folds to a corpus."""
     return script("fold_corpus", corpus, "--folds", NUM_FOLDS, "--output", f"{str(corpus).rstrip('/')}_folds")
 
 
 def trainings_beside(run: Path) -> dict[int | None, Path]:
-    """The finished trainings of the same corpus beside one of them and itself, by the fold that each held out."""
+    """All finished trainings on the same corpus in a training's parent folder, by held-out fold."""
     fingerprint = (training_record(str(run)) or {}).get("corpus_fingerprint")
     records = {folder: training_record(str(folder)) for folder in sorted(run.parent.iterdir()) if folder.is_dir()}
     return {
@@ -65,14 +65,14 @@ def after_training(
     folds: Collection[int] | None,
     codec: str | None,
 ) -> list[object]:
-    """The training of the next fold, that on everything, or the evaluation of all of them.
+    """The training without the next fold, then that on all folds, then the evaluation of all trainings.
 
     Args:
-        run (`Path`), fold (`int`, *optional*): the folder of the training that has finished, and what it held out.
-        options (`Sequence`): of its command, without `--fold` and `--output`.
+        run (`Path`), fold (`int`, *optional*): the folder of the finished training, and its held-out fold.
+        options (`Sequence`): the options of its command, without `--fold` and `--output`.
         corpus: folder or Hub id.
-        folds (`Collection[int]`, *optional*): of the corpus; by default, those of the trainings.
-        codec (`str`, *optional*): that decoded its codes.
+        folds (`Collection[int]`, *optional*): the folds of the corpus; by default, those of the trainings.
+        codec (`str`, *optional*): the codec that decoded its codes.
     """
     runs = trainings_beside(run)
     everything = runs.pop(None, None)
@@ -94,12 +94,12 @@ def after_training(
 def after_evaluation(
     encoders: Sequence[str], folds: Collection[int], corpus: str, scores: Path
 ) -> list[object] | None:
-    """The packaging of the training on everything; `None` where none lies beside those that were measured.
+    """The packaging of the training on all folds; `None` if there is none beside the measured encoders.
 
     Args:
-        encoders (`Sequence[str]`): that were measured.
-        folds (`Collection[int]`): that they were trained without.
-        corpus (`str`): that they were measured on; the licence of its card is proposed.
+        encoders (`Sequence[str]`): the measured encoders.
+        folds (`Collection[int]`): their held-out folds.
+        corpus (`str`): the corpus of the measurement; the licence in its card is proposed.
         scores (`Path`): the file of the figures.
     """
     run = Path(encoders[0])
@@ -121,7 +121,7 @@ def after_preparation(bark: str, prepared: Path) -> list[object]:
 
 
 def after_fine_tuning(bark: str, folder: Path) -> list[object]:
-    """The merging of the adapters in the folder of a fine-tuning, or speech by the Bark there."""
+    """The merging of adapters after a fine-tuning, or speech by the fine-tuned Bark."""
     if (folder / "bark").is_dir():
         return speaking(folder / "bark", folder / "bark")
     merged = ["--bark", bark, "--output", folder / "merged"]
@@ -129,7 +129,7 @@ def after_fine_tuning(bark: str, folder: Path) -> list[object]:
 
 
 def speaking(bark: Path, voice: Path) -> list[object]:
-    """Speech by a Bark that was tuned, in the voice that lies in a folder, if any does."""
+    """Speech by a fine-tuned Bark, in the voice of a folder if it has one."""
     prompt = ["--voice", voice / "voice.npz"] if (voice / "voice.npz").is_file() else []
     return ["bark-semantic", "speak", SPOKEN, "--bark", bark, *prompt, "--output", "speech.wav"]
 

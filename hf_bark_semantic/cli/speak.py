@@ -30,12 +30,12 @@ def add_parser(commands) -> None:
             "bark-semantic speak --convert someone.wav --voice me.wav --bark suno/bark-small --output me_too.wav",
         ],
     )  # fmt: skip
-    words = parser.add_argument_group("what is said", "one of these")
+    words = parser.add_argument_group("text", "one of these")
     words.add_argument("text", nargs="?", metavar="TEXT", help="a text of any length; - reads it from stdin")
     words.add_argument("--file", type=local_path, metavar="PATH", help="the text of this file (UTF-8)")
     words.add_argument("--convert", metavar="FILE", help="speak the words of this recording")
     _add_voice_arguments(parser)
-    output = parser.add_argument_group("where it goes")
+    output = parser.add_argument_group("output")
     output.add_argument(
         "--output", type=local_path, required=True, metavar="FILE",
         help="the .wav, .flac, .mp3 or .ogg to write; - streams a WAV to stdout, each piece as soon as it is spoken",
@@ -43,7 +43,7 @@ def add_parser(commands) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace the file of --output")
     output.add_argument(
         "--provenance", action=argparse.BooleanOptionalAction, default=True,
-        help="say in the file's comment that it is synthetic, by which model and when (default: yes)",
+        help="label the file as synthetic, with model and date, in its comment (default: yes)",
     )  # fmt: skip
     output.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, help="progress bar, by piece (default: on a terminal)"
@@ -54,7 +54,7 @@ def add_parser(commands) -> None:
 
 
 def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("who says it")
+    group = parser.add_argument_group("voice")
     group.add_argument(
         "--voice", action="append", metavar="VOICE",
         help="a voice prompt (.npz), a preset of the Bark or a recording; several recordings: --voice A --voice B",
@@ -66,12 +66,12 @@ def _add_voice_arguments(parser: argparse.ArgumentParser) -> None:
         help="the stages of Bark that receive the voice: full, all (default); coarse and fine; text; or none",
     )  # fmt: skip
     group.add_argument(
-        "--reference-text", metavar="TEXT", help="the full text of the one recording, which lasts at most 14 s"
+        "--reference-text", metavar="TEXT", help="the full transcript of a single recording of at most 14 s"
     )
 
 
 def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how it is said")
+    group = parser.add_argument_group("sampling")
     group.add_argument("--seed", type=at_least(0), metavar="N", help="seed of the random numbers (default: 0)")
     group.add_argument(
         "--temperature", type=at_least(0, float), metavar="T",
@@ -79,17 +79,17 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--guidance-scale", type=at_least(1, float), metavar="S",
-        help="above 1: the words count for more, and speaking takes longer (default: what the Bark's config says)",
+        help="guidance by the text; above 1, words are clearer and speaking slower (default: the Bark's)",
     )  # fmt: skip
     group.add_argument(
         "--voice-guidance-scale",
         type=at_least(1, float),
         metavar="S",
-        help="above 1: the voice prompt counts for more, likewise",
+        help="guidance by the voice; above 1, the voice is closer and speaking slower",
     )
     group.add_argument(
         "--long-form", choices=("fixed", "rolling"),
-        help="prompt each piece of a long text with the voice (default: fixed), or with the end of the piece before",
+        help="prompt each piece of a long text with the voice (fixed, default) or with the preceding piece (rolling)",
     )  # fmt: skip
     group.add_argument("--batch-size", type=at_least(1), metavar="N", help="pieces computed at once (default: 8)")
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.text = arguments.encoder.pop()  # `--encoder ID TEXT`
     sources = [source for source in (arguments.text, arguments.file, arguments.convert) if source is not None]
     if len(sources) != 1:
-        raise UsageError("say what to speak: a TEXT, - for stdin, --file PATH or --convert FILE, and one of them only")
+        raise UsageError("name exactly one of TEXT, - for stdin, --file PATH and --convert FILE")
     voices = arguments.voice or [None]
     if voices == [None] and not arguments.adapter and arguments.prompt_mode != "none":
         raise UsageError("name a --voice: a voice prompt (.npz), a preset of the Bark or a recording")
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _speak(speak: Any, voice: Any, text: str | None, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The pieces of the speech as they are spoken, with a progress bar."""
+    """Yield the pieces of the speech as they are spoken, with a progress bar."""
     from tqdm import tqdm
 
     disable = None if arguments.progress is None else not arguments.progress
@@ -163,7 +163,7 @@ def _text(arguments: argparse.Namespace) -> str | None:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Those of the pipeline that were given."""
+    """The options of the pipeline that were given."""
     names = ("prompt_mode", "reference_text", "guidance_scale", "voice_guidance_scale", "seed", "long_form")
     options = {name: getattr(arguments, name) for name in (*names, "batch_size")}
     options |= {"semantic_temperature": arguments.temperature, "coarse_temperature": arguments.temperature}
@@ -171,7 +171,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load_speaker(arguments: argparse.Namespace):
-    """The pipeline of the Bark that was asked for."""
+    """The pipeline of the chosen Bark."""
     from ..pipelines.cloning import VOICE_CLONING_TASK
 
     what = f"cannot load the Bark {arguments.bark!r} and the encoder {' '.join(arguments.encoder)!r}"

@@ -1,6 +1,6 @@
-"""Where `bark-semantic speak` writes speech: into a file when all of it is spoken, or to stdout piece by piece.
+"""Write the speech of `bark-semantic speak`: to a file when it is complete, or to stdout piece by piece.
 
-A piece is what the voice-cloning pipeline's `stream` gives.
+A piece is an item of the voice-cloning pipeline's `stream`.
 """
 
 import sys
@@ -15,13 +15,13 @@ from ..voices.provenance import Provenance
 from .console import FAILURES, say
 
 Pieces = Iterable[dict[str, Any]]
-Note = Callable[[dict[str, Any]], Provenance | None]  # what a file says of its making, by one of its pieces
+Note = Callable[[dict[str, Any]], Provenance | None]  # the label of a file, from one of its pieces
 
 _ENDS: tuple[type[BaseException], ...] = (KeyboardInterrupt, *FAILURES)
 
 
 def write_to_stdout(pieces: Pieces, note: Note) -> None:
-    """Write a WAV, each piece as soon as it is spoken; from one above full scale on, all are scaled as it is."""
+    """Write a WAV piece by piece; after a piece above full scale, all pieces are scaled by the same factor."""
     gain = 1.0
     for piece in pieces:
         if piece["number"] == 1:
@@ -35,10 +35,10 @@ def write_to_stdout(pieces: Pieces, note: Note) -> None:
 
 
 def write_file(pieces: Pieces, path: Path, note: Note) -> float:
-    """Write all pieces in the end. Where that or the rest fails, those that were finished go into a file beside it.
+    """Write all pieces at the end. After an error, finished pieces are written to a file beside it.
 
     Returns:
-        `float`: how many seconds they last.
+        `float`: the duration in seconds.
     """
     spoken: list[dict[str, Any]] = []
     try:

@@ -50,10 +50,10 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a YAML file, or the name of a packaged recipe, such as builtin")
     parser.add_argument("--fold", type=int, help="hold this fold out")
-    parser.add_argument("--seed", type=int, help="instead of the config's")
-    parser.add_argument("--output", help="instead of the config's output_dir")
-    parser.add_argument("--corpus", help="instead of the config's corpus")
-    parser.add_argument("--steps", type=int, help="instead of the config's")
+    parser.add_argument("--seed", type=int, help="replaces the config's")
+    parser.add_argument("--output", help="replaces the config's output_dir")
+    parser.add_argument("--corpus", help="replaces the config's corpus")
+    parser.add_argument("--steps", type=int, help="replaces the config's")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as batches.crops.prompt=0")
     args = parser.parse_args(arguments)
     overrides = {"seed": args.seed, "output_dir": args.output, "steps": args.steps}
@@ -87,7 +87,7 @@ def main(arguments=None):
 
 
 def shared_options(args: argparse.Namespace) -> list[str]:
-    """Of the command, those that the trainings of all folds share."""
+    """The options that the trainings of all folds share."""
     options = [str(args.config)]
     for name in ("corpus", "seed", "steps"):
         if (value := getattr(args, name)) is not None:
@@ -96,7 +96,7 @@ def shared_options(args: argparse.Namespace) -> list[str]:
 
 
 def folds_of(corpus: Sequence[Clip] | IterableDataset) -> set[int] | None:
-    """Those that can be held out; `None` for a stream, which would have to be read for them."""
+    """The folds that can be held out; `None` for a stream, where they are unknown without reading it."""
     return {clip.fold for clip in corpus if clip.in_folds} - {-1} if isinstance(corpus, list) else None
 
 

@@ -1,4 +1,4 @@
-"""`bark-semantic voices`: the preset voices of a Bark, for `speak --voice`."""
+"""`bark-semantic voices`: list the voice presets of a Bark, for `speak --voice`."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from .console import OK, check_places, say, usage_errors
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "voices", help="the preset voices of a Bark",
+        "voices", help="list the voice presets of a Bark",
         description="List the presets of a Bark, for speak --voice, with language and sex where known; sex by pitch.",
         examples=["bark-semantic voices", "bark-semantic voices --bark suno/bark-small"],
     )  # fmt: skip
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     with usage_errors("", arguments.bark):
         presets = voice_presets(arguments.bark)
     if not presets:
-        say(f"bark-semantic: {arguments.bark} has no preset voices; speak with --voice FILE, a recording")
+        say(f"bark-semantic: {arguments.bark} has no voice presets; use --voice FILE, a recording")
     for name in presets:
         known = (preset_language(name, arguments.bark), preset_sex(name, arguments.bark))
         print(f"{name:20} {', '.join(word for word in known if word)}".rstrip())

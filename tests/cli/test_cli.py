@@ -231,9 +231,12 @@ def test_words_need_a_bark_and_transcripts_a_recognizer(encoder, recordings, mon
     recording, clone = str(recordings / "a.wav"), ["--output", str(recordings / "voice.npz")]
     for arguments, message in (
         (["encode", recording, "--transcribe"], "--transcribe and --bark"),
-        (["encode", recording, "--bark", "nano"], "--text and --bark go together"),
-        (["encode", recording, "--bark", "nano", "--text", "the cat", "--transcribe"], "leave one of them out"),
-        (["encode", str(recordings), "--bark", "nano", "--text", "the cat"], "with one FILE"),
+        (["encode", recording, "--bark", "nano"], "--text needs --bark and a single FILE"),
+        (
+            ["encode", recording, "--bark", "nano", "--text", "the cat", "--transcribe"],
+            "either --text or --transcribe",
+        ),
+        (["encode", str(recordings), "--bark", "nano", "--text", "the cat"], "a single FILE"),
         (["clone", recording, "--transcribe", *clone], "--transcribe needs --bark"),
         (["clone", recording, "--transcribe", *clone, "--bark", "nano", "--asr", "./asr"], "no folder './asr'"),
     ):
@@ -568,7 +571,7 @@ def test_paths_that_are_not_there_are_told_without_loading_an_encoder(arguments,
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("https://huggingface.co/suno/bark", "'https://huggingface.co/suno/bark' is an address; give a Hub id"),
+        ("https://huggingface.co/suno/bark", "'https://huggingface.co/suno/bark' is an address; name a Hub id"),
         ("./nofolder", "there is no folder './nofolder'; check the spelling"),
         ("models/mine/bark", "there is no folder 'models/mine/bark'"),
     ],
@@ -609,8 +612,8 @@ def test_voices_are_presets_or_recordings_and_recordings_convert(speak, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say what to speak"),
-        (["hello", "--file", "text.txt"], "one of them only"),
+        ([], "name exactly one of TEXT"),
+        (["hello", "--file", "text.txt"], "name exactly one of TEXT"),
         (["--file", "nowhere.txt"], "there is no file 'nowhere.txt'"),
         (["--file", "."], "cannot read the text"),
         ([" "], "the text is empty"),
@@ -636,7 +639,7 @@ def test_speech_that_cannot_be_made_exits_with_2(encoder, arguments, message, tm
         ("", "is a folder; name a file in it"),
         ("kept.wav", "exists; name another file, or replace it with --overwrite"),
         ("kept.wav/speech.wav", "cannot make the folder"),
-        ("me.wav", "is also what is read; name another file"),
+        ("me.wav", "is also an input; name another file"),
         pytest.param(
             "/proc/speech.wav", "cannot write into the folder '/proc'",
             marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses root, too"),
@@ -816,7 +819,7 @@ def test_voices_of_nano_speak_english(package_with_nano, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("[1]", "holds a list"), ("{", "is not JSON"), (None, "no preset voices")]
+    ("content", "message"), [("[1]", "holds a list"), ("{", "is not JSON"), (None, "no voice presets")]
 )
 def test_a_damaged_list_of_voices_is_told(content, message, tmp_path, capsys):
     if content is not None:

@@ -9,7 +9,7 @@ from hf_bark_semantic.cli.processes import only_run_in
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path):
     with only_run_in(tmp_path):
-        with pytest.raises(SystemExit, match="Another run is at work in .*Wait for it"), only_run_in(tmp_path):
+        with pytest.raises(SystemExit, match="Another run uses .*Wait for it"), only_run_in(tmp_path):
             pytest.fail("two are at work")
         with only_run_in(tmp_path, SimpleNamespace(is_main_process=False)):
             pass  # it belongs to the run

@@ -366,7 +366,7 @@ def command(tmp_path):
 def test_the_script_makes_a_corpus_with_a_card_and_only_once(command, tmp_path, capsys, monkeypatch):
     generate_corpus.main([*command, "--audio", "--sound-share", "0.5", "--license", "cc0-1.0"])
     printed = capsys.readouterr()
-    assert "4 texts; 3 without repetitions" in printed.out and "6 rows" in printed.out and "speech" in printed.err
+    assert "4 texts; 3 without duplicates" in printed.out and "6 rows" in printed.out and "speech" in printed.err
     rows = rows_of(tmp_path / "c")
     assert len(rows) == 6 and {row["voice"] for row in rows} <= {"v2/en_speaker_0", "none"}
     assert (

@@ -142,7 +142,7 @@ def two_at_once(case: Case) -> Iterator[list[str]]:
     while not _is_held(lock) and any(process.is_alive() for process in first.processes):
         time.sleep(0.001)
     first.send(signal.SIGSTOP)
-    flaws = second.answer(words="Another run is at work in")
+    flaws = second.answer(words="Another run uses")
     first.send(signal.SIGCONT)
     yield flaws + [f"the first ended with {code}" for code in first.wait() if code]
 
