@@ -1,4 +1,4 @@
-"""Stage 3. Measure an encoder on voices and sentences that it was not trained on; `--help` says how."""
+"""Stage 3. Measure an encoder on voices and sentences that it was not trained on; see `--help`."""
 
 from hf_bark_semantic.cli.evaluate_encoder import main
 

@@ -1,4 +1,4 @@
-"""Measure how well a Bark speaks and clones voices that no stage was trained on; `--help` says how."""
+"""Measure how well a Bark speaks and clones voices that no stage was trained on; see `--help`."""
 
 from hf_bark_semantic.cli.evaluate_voice import main
 

@@ -1,4 +1,4 @@
-"""A corpus in the layout of fairseq; `--help` says how."""
+"""Export a corpus in fairseq's layout; see `--help`."""
 
 from hf_bark_semantic.cli.export_corpus import main
 

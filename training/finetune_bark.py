@@ -1,4 +1,4 @@
-"""Fine-tune Bark on recordings; `--help` says how."""
+"""Fine-tune Bark on recordings; see `--help`."""
 
 from hf_bark_semantic.cli.finetune_bark import main
 

@@ -1,4 +1,4 @@
-"""Bark speaks a labelled corpus; `--help` says how."""
+"""Stage 1. Generate a corpus of labelled speech with a Bark; see `--help`."""
 
 from hf_bark_semantic.cli.generate_corpus import main
 

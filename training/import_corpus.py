@@ -1,4 +1,4 @@
-"""A corpus of somebody else to one that training reads; `--help` says how."""
+"""Import a corpus of Bark's tokens from another program; see `--help`."""
 
 from hf_bark_semantic.cli.import_corpus import main
 

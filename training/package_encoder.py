@@ -1,4 +1,4 @@
-"""Stage 4. A trained encoder and its measured accuracy to the folder that is published; `--help` says how."""
+"""Stage 4. Write the folder of an encoder that is published, with its measured accuracy; see `--help`."""
 
 from hf_bark_semantic.cli.package_encoder import main
 

@@ -1,4 +1,4 @@
-"""Stage 1. Real artefacts of Bark to one labelled corpus; `--help` says how."""
+"""Stage 1. Make one labelled corpus of real artefacts of Bark; see `--help`."""
 
 from hf_bark_semantic.cli.prepare_bark_artefacts import main
 

@@ -1,4 +1,4 @@
-"""An encoder, a corpus or adapters to the Hub, in one commit with their card; `--help` says how."""
+"""Upload an encoder, a corpus or adapters to the Hub, in one commit with the card; see `--help`."""
 
 from hf_bark_semantic.cli.publish import main
 

@@ -1,4 +1,4 @@
-"""Stage 2. Train an encoder on a labelled corpus; `--help` says how."""
+"""Stage 2. Train an encoder on a labelled corpus; see `--help`."""
 
 from hf_bark_semantic.cli.train_encoder import main
 

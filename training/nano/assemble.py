@@ -1,8 +1,8 @@
-"""Stage 5. The three trained models and the codec become one `BarkModel`.
+"""Stage 5. Assemble the three trained models and the codec to one `BarkModel`.
 
     python training/nano/assemble.py outputs/nano
 
-Writes `bark/`: weights, generation config, text tokenizer. Voice presets follow when nano has spoken (`package.py`).
+Writes `bark/`: weights, generation config, text tokenizer. `package.py` adds voice presets later.
 """
 
 import argparse

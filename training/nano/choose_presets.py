@@ -1,14 +1,14 @@
-"""Stage 8. Which clones of training voices become presets: those whose words are understood.
+"""Stage 8. Choose the clones of training voices that become presets, by word error rate.
 
     python training/nano/choose_presets.py outputs/nano
     python training/nano/choose_presets.py outputs/nano --final
-    python training/nano/choose_presets.py outputs/nano --part 1 2     the 2nd of 2 that share the voices
+    python training/nano/choose_presets.py outputs/nano --part 1 2     the second of two processes
 
-Clones are made as users make theirs: nano's encoder reads a recording. Every one says the same development texts (none
-is held out, so no evaluation says them), and Whisper listens: first a few texts from two recordings of every voice,
-then more from the best ones. Reads `bark/`, `encoder/` and `speech/`; writes `presets/VOICE.json`, then
-`presets/final/VOICE.json`: word error rates by recording. A voice that has its file is left as it is. `package.py`
-takes the best of the final.
+Clones are made like those of users: nano's encoder encodes a recording. Each clone speaks the same development texts,
+none of which is held out for evaluations, and Whisper transcribes them: first a few texts for two recordings of every
+voice, then more texts for the best recordings. Reads `bark/`, `encoder/` and `speech/`; writes `presets/VOICE.json`,
+then `presets/final/VOICE.json`: word error rates by recording. Finished files are kept. `package.py` uses the best of
+the final results.
 """
 
 import argparse
@@ -42,7 +42,7 @@ RECORDINGS, RECORDING_S, PAUSE_S = 2, 7.0, 0.2
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--final", action="store_true", help="judge the best again, by more texts")
+    parser.add_argument("--final", action="store_true", help="measure the best again, with more texts")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="voices I, I + N, ...")
     parser.add_argument("--batch-size", type=int, default=16)
     args = parser.parse_args(arguments)
@@ -67,7 +67,7 @@ def main(arguments=None):
 
 
 def is_candidate(voice: str) -> bool:
-    """Whether a voice is one of Kokoro's own (`af_heart`): the second letter is the sex."""
+    """Whether a voice is one of Kokoro's own (`af_heart`); the second letter of the name is the sex."""
     return voice[2:3] == "_" and not {"+", "@", "~"} & set(voice)
 
 
@@ -84,7 +84,7 @@ def cloned(clips: list[Speech], voice: str, number: int, hear, bark: BarkModel) 
 
 
 def joined_clips(clips: list[Speech], voice: str, seconds: float) -> np.ndarray:
-    """A recording of a voice of at least so many seconds, with pauses."""
+    """A recording of a voice of at least this number of seconds, with pauses."""
     pause, parts = np.zeros(int(PAUSE_S * SAMPLING_RATE), np.int16), []
     for clip in clips:
         if clip.voice == voice and sum(map(len, parts)) < seconds * SAMPLING_RATE:
@@ -111,7 +111,7 @@ def error_rates(bark, tokenizer, prompts: list[VoicePrompt], texts, transcribe, 
 
 
 def development_texts(count: int, seed: int) -> dict[str, list[str]]:
-    """So many texts of each kind, none of them held out."""
+    """`count` texts of each kind, none of which is held out."""
     rng, texts = np.random.default_rng(seed), {kind: [] for kind in KINDS}
     for kind, share in KINDS.items():
         while len(texts[kind]) < count:
@@ -121,7 +121,7 @@ def development_texts(count: int, seed: int) -> dict[str, list[str]]:
 
 
 def best_recordings(results: Path, count: int) -> dict[str, tuple[str, int]]:
-    """Voice and number of the recording of `count` presets by their names, half of them women's: the least errors."""
+    """The voices and recordings with the lowest error rates for `count` presets, half of them women, by name."""
     ranked = []
     for file in sorted(results.glob("*.json")):
         rates = json.loads(file.read_text())

@@ -1,11 +1,11 @@
-"""A person for compare_finetuning.py: Allison Smith's telephone prompts, 16 kHz, with their texts (CC BY-SA 3.0).
+"""Make a human voice for compare_finetuning.py: Allison Smith's telephone prompts with texts, 16 kHz (CC BY-SA 3.0).
 
     apt-get download asterisk-core-sounds-en asterisk-core-sounds-en-g722      of Debian
     for f in asterisk-core-sounds-en*.deb; do dpkg -x $f asterisk; done; pip install av
     python training/nano/human_speech.py asterisk outputs/nano/human
 
-Writes FLAC files and `human.csv` (audio, text, speaker, held_out_text). The prompts are there to be learnt; `digits/`,
-strings put together of her digits as telephones do, are there to be tested, of texts that no stage of nano has seen.
+Writes FLAC files and `human.csv` (audio, text, speaker, held_out_text). The prompts are for training. `digits/` is for
+tests: digit strings, concatenated from her digits, with texts that no stage of nano has seen.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sentences import DIGITS, is_held_out, random_text
 
 from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 
-STRINGS = 40  # of digits
+STRINGS = 40  # digit strings
 SHORTEST_S = 1.0  # of a prompt
 SPEAKER = "allison"
 TEXTS = Path("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
@@ -29,7 +29,7 @@ SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", type=Path, help="where both were unpacked to")
+    parser.add_argument("packages", type=Path, help="folder of the unpacked packages")
     parser.add_argument("output", type=Path)
     args = parser.parse_args(arguments)
     (args.output / "digits").mkdir(parents=True, exist_ok=True)
@@ -60,14 +60,14 @@ def main(arguments=None):
 
 
 def spoken_prompts(table: Path) -> dict[str, str]:
-    """Texts by the names of their files; tones, music and silence have none."""
+    """Texts by file name, without tones, music and silence."""
     lines = gzip.decompress(table.read_bytes()).decode("utf-8").splitlines()
     pairs = (line.split(": ", 1) for line in lines if ": " in line and not line.startswith(";"))
     return {name.strip(): text.strip() for name, text in pairs if not set(text) & set("[](){}<>")}
 
 
 def decoded(file: Path) -> np.ndarray:
-    """G.722 as int16 samples at 16 kHz; none where the package lacks the file."""
+    """A G.722 file as int16 samples at 16 kHz; empty if the package lacks it."""
     if not file.exists():
         return np.zeros(0, np.int16)
     with av.open(str(file), format="g722") as container:

@@ -1,13 +1,13 @@
-"""Stages 2b and 3b. What Bark's models learn from: semantic tokens and audio codes of the speech.
+"""Stages 2b and 3b. Compute the training labels of Bark's models: semantic tokens and audio codes of the speech.
 
     python training/nano/labels.py tokens outputs/nano/speech outputs/nano/secret_tokenizer outputs/nano/tokens.npz
     python training/nano/labels.py codes outputs/nano/speech outputs/nano/codec outputs/nano/codes.npz
 
     python training/nano/labels.py codes ... outputs/nano/codes_varied.npz --varied
 
-One array for each clip, under its id. What the file holds already is kept: a killed run goes on, and a corpus may
-grow. Each of `--processes` labels clips of its own on one thread. `--varied` gives the same speech other codes: its
-frames start elsewhere, and every voice has a level of its own.
+Writes one array for each clip, by its id. Existing arrays are kept, so that a killed run continues and a corpus can
+grow. `--processes` share the clips, with one thread each. `--varied` computes different codes of the same speech, with
+shifted frames and another level for every voice.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def main(arguments=None):
     parser.add_argument("speech", type=Path)
     parser.add_argument("model", help="folder of the tokenizer or of the codec; 'nano' for the packaged codec")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--clips-per-voice", type=int, help="at most; a few voices have most of the speech")
-    parser.add_argument("--varied", action="store_true", help="codes of frames that start elsewhere, at other levels")
+    parser.add_argument("--clips-per-voice", type=int, help="largest number of clips of a voice")
+    parser.add_argument("--varied", action="store_true", help="codes of shifted frames, at other levels")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args(arguments)
     arrays = dict(np.load(args.output)) if args.output.exists() else {}
@@ -57,7 +57,7 @@ def main(arguments=None):
     except FileNotFoundError:
         if not arrays:
             raise
-        clips = []  # all of them have labels
+        clips = []  # all clips have labels
     label = partial(codes_of if args.what == "codes" else tokens_of, args.model)
     if args.varied:
         clips = [varied(clip) for clip in clips]

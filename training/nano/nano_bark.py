@@ -1,7 +1,7 @@
-"""nano's shape and ids: a `BarkModel` of small configs, and the text tokenizer.
+"""nano's shape and ids: a `BarkModel` with small configs, and the text tokenizer.
 
-Nothing here is Suno's: 500 semantic ids, another text vocabulary, shorter windows. What the library needs to know of
-it stands in the generation config.
+All values differ from Suno's: 500 semantic ids, another text vocabulary, shorter windows. The library reads them from
+the generation config.
 """
 
 import string
@@ -24,14 +24,14 @@ from transformers import (
 SEMANTIC_VOCAB_SIZE, CODEBOOK_SIZE = 500, 1_024
 TEXT_OFFSET = 512
 MAX_TEXT, MAX_TOKENS = 160, 448  # ids of text and of history; semantic tokens of one generation: 9 s
-COARSE_INPUT, COARSE_HISTORY, COARSE_WINDOW = 192, 420, 90  # a longer window is read anew less often
+COARSE_INPUT, COARSE_HISTORY, COARSE_WINDOW = 192, 420, 90  # a longer window needs fewer prefills
 FINE_INPUT, FINE_HISTORY = 512, 256
 PUNCTUATION = list(string.punctuation + "♪…—’“”")
 
 
 def text_tokenizer() -> PreTrainedTokenizerFast:
-    """WordPiece without training or words: it spells. Letters take about equally long to say, words do not, so the
-    place in the text tells where in the speech it is heard ([`align_positions`])."""
+    """A WordPiece tokenizer of single letters. Letters have similar durations, unlike words, so the position in the
+    text gives the time in the speech ([`align_positions`])."""
     letters = string.ascii_lowercase + string.digits
     pieces = ["[PAD]", "[UNK]", *PUNCTUATION, *letters, *(f"##{letter}" for letter in letters)]
     ids = {piece: index for index, piece in enumerate(pieces)}
@@ -89,18 +89,18 @@ def generation_config(text_vocab_size: int) -> GenerationConfig:
 
 
 def new_bark(codec_config: EncodecConfig, text_vocab_size: int) -> BarkModel:
-    """A random nano; its codec is to be filled in."""
+    """A nano with random weights; the codec's weights must be loaded."""
     bark = BarkModel(bark_config(codec_config, text_vocab_size))
     bark.generation_config = generation_config(text_vocab_size)
     return bark
 
 
 def align_positions(bark: BarkModel, seconds_per_text_id: float):
-    """Start the three models with positions that say *when*.
+    """Initialize the position embeddings of the three models by time.
 
-    With positions that start as noise, a model has to find out for each position of its output which part of its input
-    is spoken there. In a few hours of speech it does not: the coarse model then ignores its tokens. So positions start
-    as sinusoids of their time, and in the first layer one narrow and one wide head look for the same time.
+    With random initialization, a model has to learn for each output position which part of its input is spoken there.
+    A few hours of speech are not enough for that: the coarse model then ignores its tokens. So positions start as
+    sinusoids of their time, and in the first layer, a narrow and a wide head attend to the same time.
     """
     config = generation_config(0)
     semantic_rate, coarse = config.semantic_config["semantic_rate_hz"], config.coarse_acoustics_config
@@ -111,16 +111,16 @@ def align_positions(bark: BarkModel, seconds_per_text_id: float):
     _start_at_times(bark.semantic, text_times, token_times, periods=(0.5, 16.0))
     _start_at_times(bark.coarse_acoustics, token_times[:COARSE_INPUT], code_times, periods=(0.08, 8.0))
     frame_s = frame_times[1] - frame_times[0]
-    for embedding in bark.fine_acoustics.input_embeds_layers:  # else each frame finds itself, not its neighbours
+    for embedding in bark.fine_acoustics.input_embeds_layers:  # else frames attend to themselves
         embedding.weight.data[:, : bark.fine_acoustics.config.hidden_size // bark.fine_acoustics.config.num_heads] = 0
     _start_at_times(bark.fine_acoustics, frame_times, [], periods=(0.08, 8.0), offsets=(-frame_s, frame_s))
 
 
 @torch.no_grad()
 def start_from_codebooks(bark: BarkModel, codec: EncodecModel):
-    """Start the coarse and fine models' embeddings of codes, and their heads, as projections of the codec's vectors.
+    """Initialize code embeddings and heads of the coarse and fine models as projections of the codec's vectors.
 
-    Codes that sound alike then look alike from the first step on, instead of after thousands of occurrences of each.
+    So codes that sound similar have similar embeddings from the first step on.
     """
     vectors = [layer.codebook.embed for layer in codec.quantizer.layers]  # each (codebook_size, codec hidden_size)
     coarse, fine, size = bark.coarse_acoustics, bark.fine_acoustics, CODEBOOK_SIZE
@@ -135,7 +135,7 @@ def start_from_codebooks(bark: BarkModel, codec: EncodecModel):
 
 
 def _project(vectors: torch.Tensor, weight: torch.Tensor, config):
-    """Fill `weight` `(codes, hidden_size)`, but leave out the first head's dimensions, which tell the time."""
+    """Fill `weight` `(codes, hidden_size)`, except the first head's dimensions, which encode time."""
     head = config.hidden_size // config.num_heads
     directions = torch.randn(vectors.shape[1], config.hidden_size - head) / vectors.shape[1] ** 0.5
     centred = vectors - vectors.mean(0)
@@ -146,9 +146,9 @@ def _project(vectors: torch.Tensor, weight: torch.Tensor, config):
 
 @torch.no_grad()
 def _start_at_times(model, input_times, output_times, periods: tuple[float, float], offsets=(0.0, 0.0)):
-    """Positions `0 ... len(input_times)` are the input, the next one predicts what is at `output_times[0]`.
+    """Positions `0 ... len(input_times)` are the input; the next one predicts the token at `output_times[0]`.
 
-    The first head is narrow, the second wide; each looks for its own time plus an offset in seconds.
+    The first head is narrow, the second wide; each attends to its own time plus an offset in seconds.
     """
     width, head = model.config.hidden_size, model.config.hidden_size // model.config.num_heads
     num_rates = head // 2 - 1
@@ -167,4 +167,4 @@ def _start_at_times(model, input_times, output_times, periods: tuple[float, floa
         for projection, turn, marker in ((query[number], later, output_marker), (key[number], clock, input_marker)):
             projection.zero_()
             projection[: 2 * num_rates, : 2 * num_rates] = 1.2 * torch.from_numpy(turn).float()
-            projection[input_marker, marker] = 3.5  # what is output looks for what is input
+            projection[input_marker, marker] = 3.5  # output positions attend to input positions

@@ -1,11 +1,11 @@
-"""Stage 9. What the package carries: nano in half precision with voice presets, and its encoder.
+"""Stage 9. Write the checkpoints of the package: nano in half precision with voice presets, and its encoder.
 
     python training/nano/package.py outputs/nano hf_bark_semantic/checkpoints
 
-Presets are clones of training voices, made as users make theirs: nano's encoder reads them. So no preset holds the
-secret tokenizer's output. They are those that `choose_presets.py` found to be understood best. Cards are written when
-`evaluate_voice.py` and `laboratory.py` have measured what is packaged; so this script is run twice, and does the same
-both times.
+Presets are clones of training voices, made like those of users with nano's encoder, so no preset contains output of
+the secret tokenizer. They are the clones with the lowest word error rates by `choose_presets.py`. Cards need the
+results of `evaluate_voice.py` and `laboratory.py` for the packaged models, so this script is run twice, with the same
+result.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from hf_bark_semantic.publishing import render_card, strip_paths
 NUM_PRESETS = 12
 CARDS = Path(__file__).parents[2] / "model_cards"
 REFERENCE_VOICE = "bf_alice"
-POSITIONS = 500  # of Whisper's encoder: windows of 10 s are enough for nano
+POSITIONS = 500  # positions of Whisper's encoder: windows of 10 s are enough for nano
 
 
 def main(arguments=None):
@@ -38,7 +38,7 @@ def main(arguments=None):
     parser.add_argument("output", type=Path)
     args = parser.parse_args(arguments)
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
-    bark.generation_config.semantic_config["trained_words"] = all_words()  # so that others are named before it speaks
+    bark.generation_config.semantic_config["trained_words"] = all_words()  # so that a warning names unknown words
     processor = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None)
     encoder = AutoModel.from_pretrained(args.folder / "encoder")
     shorten_positions(encoder)
@@ -53,7 +53,7 @@ def main(arguments=None):
 
 
 def save_half(model, folder: Path):
-    """Half the space, but computed with in float32 unless asked; without what transformers makes anew on loading."""
+    """Save in float16, with float32 as the dtype for loading, without weights that transformers makes on loading."""
     weights = {
         name: tensor
         for name, tensor in model.half().state_dict().items()
@@ -66,7 +66,7 @@ def save_half(model, folder: Path):
 
 
 def save_reference(speech: Path, output: Path):
-    """What the demo clones: a voice and texts that no stage was trained on."""
+    """Save the recording for the demo: a voice and texts that no stage was trained on."""
     new = ("held_out_voice", "held_out_text")
     clips = load_speech(speech, True, lambda row: row["voice"] == REFERENCE_VOICE and all(row[name] for name in new))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def values_of_bark(bark, summary: dict, folder: Path) -> dict[str, str]:
             )
         speech = row["part"] if row["part"] == row["condition"] else f"{row['part']}, prompt: {row['condition']}"
         lines.append(f"| {speech} | {' | '.join(cells)} | {row['trials']} |")
-    known = set(np.load(folder / "tokens.npz").files)  # speech that was made later was not learnt from
+    known = set(np.load(folder / "tokens.npz").files)  # later speech was not used for training
     rows = [json.loads(line) for table in (folder / "speech").glob("*.jsonl") for line in table.open()]
     seconds = [row["seconds"] for row in rows if row["id"] in known]
     return {
@@ -134,7 +134,7 @@ def values_of_encoder(encoder, table: dict, folder: Path) -> dict[str, str]:
 
 
 def accuracy_line(table: dict) -> str:
-    """What `bark-semantic encode` and `bark-semantic encoders` print of the encoder."""
+    """The sentence that `bark-semantic encode` and `bark-semantic encoders` print about the encoder."""
     cells = []
     for kind, words in (("synthetic, audio", "synthetic voices"), ("human, audio", "people")):
         top_1 = table[kind]["top_1"]
@@ -153,7 +153,7 @@ def shorten_positions(encoder):
 
 
 def save_presets(output: Path, processor, encoder, bark, folder: Path):
-    """Clone the voices of the presets, and save them, and the processor, as transformers reads them."""
+    """Clone the voices of the presets, and save them and the processor in transformers' format."""
     hear = listener(encoder)
     shutil.rmtree(output / "speaker_embeddings", ignore_errors=True)
     (output / "speaker_embeddings").mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""More voices out of few: the same speech with other pitch, formants and colour.
+"""Make more voices from a few: the same speech with another pitch, other formants and another spectral colour.
 
-Praat's overlap-add moves pitch and formants apart from each other, and a smooth random filter gives each voice a
-colour of its own. Needs `pip install praat-parselmouth`.
+Praat's overlap-add changes pitch and formants independently, and a smooth random filter changes the spectral colour.
+Needs `pip install praat-parselmouth`.
 """
 
 import zlib
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PITCH_HZ = (60.0, 500.0)  # where Praat looks for the pitch of speech
+PITCH_HZ = (60.0, 500.0)  # Praat's range for the pitch
 KNOTS_HZ = np.geomspace(80, 12_000, 8)
 
 
 @dataclass(frozen=True)
 class Timbre:
-    """What a voice is changed by.
+    """The changes of a voice.
 
     Args:
-        formants (`float`): ratio by which formants rise.
-        pitch (`float`): ratio by which the median of the pitch rises.
-        pitch_range (`float`): ratio by which the pitch moves more.
+        formants (`float`): factor of the formants.
+        pitch (`float`): factor of the median pitch.
+        pitch_range (`float`): factor of the pitch range.
         colour_db (`np.ndarray` of shape `(8,)`): gain at `KNOTS_HZ`, in dB.
     """
 
@@ -31,7 +31,7 @@ class Timbre:
 
     @classmethod
     def of(cls, voice: str) -> "Timbre":
-        """Always the same one for a name. Pitch rises with the formants, as it does from man to child."""
+        """The timbre for a name, always the same. Pitch and formants rise together, as from a man to a child."""
         rng = np.random.default_rng(zlib.crc32(voice.encode()))
         formants = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.18))
         pitch = formants**1.5 * np.exp(rng.normal(0, 0.2))
@@ -39,7 +39,7 @@ class Timbre:
 
 
 def revoiced(waveform: np.ndarray, timbre: Timbre, sampling_rate: int) -> np.ndarray:
-    """Speak in another voice, as long as before.
+    """Change the voice of a waveform, but not its length.
 
     Args:
         waveform (`np.ndarray` of shape `(num_samples,)`): mono.
@@ -50,7 +50,7 @@ def revoiced(waveform: np.ndarray, timbre: Timbre, sampling_rate: int) -> np.nda
         `np.ndarray` of shape `(num_samples,)`: float32.
 
     Raises:
-        ValueError: Praat finds no voice in it, or fails.
+        ValueError: Praat finds no pitch, or fails.
     """
     import parselmouth
     from parselmouth.praat import call
@@ -58,12 +58,12 @@ def revoiced(waveform: np.ndarray, timbre: Timbre, sampling_rate: int) -> np.nda
     sound = parselmouth.Sound(waveform.astype(np.float64), sampling_rate)
     voiced = sound.to_pitch(None, *PITCH_HZ).selected_array["frequency"]
     if not voiced.any():
-        raise ValueError("Praat finds no pitch in this waveform; a revoiced one has to have some.")
+        raise ValueError("Praat finds no pitch in this waveform, so it cannot be revoiced.")
     pitch = float(np.median(voiced[voiced > 0])) * timbre.pitch
     try:
         changed = call(sound, "Change gender", *PITCH_HZ, timbre.formants, pitch, timbre.pitch_range, 1.0).values[0]
     except parselmouth.PraatError as error:
-        raise ValueError("Praat cannot give this waveform another voice; leave it out.") from error
+        raise ValueError("Praat cannot revoice this waveform; leave it out.") from error
     spectrum = np.fft.rfft(changed, len(waveform))
     frequencies = np.fft.rfftfreq(len(waveform), 1 / sampling_rate)
     gain_db = np.interp(np.log(frequencies.clip(1)), np.log(KNOTS_HZ), timbre.colour_db)

@@ -1,10 +1,10 @@
-"""What nano can say: spoken digit strings and short everyday sentences of some 500 words.
+"""The texts of nano: digit strings and short everyday sentences with a vocabulary of about 500 words.
 
-    text = random_text(rng)         # of the training domain
-    all_words()                     # those of the training domain
-    is_held_out(text)               # True for one text in twelve, which no stage of the training may hear
+    text = random_text(rng)         # a text of the domain
+    all_words()                     # all words of the domain
+    is_held_out(text)               # True for one text in twelve, which no training stage may use
 
-Sentences come from a small grammar, so that every word is heard often and every evaluation sentence is new.
+Sentences come from a small grammar, so every word is frequent, and evaluation sentences are new.
 """
 
 import re
@@ -112,7 +112,7 @@ def random_text(rng: np.random.Generator, digits: float = 0.3) -> str:
 
 
 def all_words() -> list[str]:
-    """Every word that a text can hold, in small letters."""
+    """All words that a text can contain, in lower case."""
     texts = [choice for template in TEMPLATES for slot in template.split() for choice in _choices(slot)]
     return sorted({word for text in [*texts, *DIGITS, "an"] for word in re.findall(r"[a-z]+", text.lower())})
 
@@ -123,7 +123,7 @@ def _word(slot: str, rng) -> str:
 
 
 def _choices(slot: str) -> list[str]:
-    """What can stand in a slot of a template, such as `{animal}s`; any other word stands for itself."""
+    """The choices for a slot of a template, such as `{animal}s`; any other word has one choice, itself."""
     kind, suffix = re.fullmatch(r"\{(\w+)\}(\w*)", slot).groups() if slot.startswith("{") else (None, "")
     if kind is None:
         return [slot]
@@ -132,6 +132,6 @@ def _choices(slot: str) -> list[str]:
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a text belongs to the evaluation; a function of its words alone."""
+    """Whether a text is held out for evaluations; a function of its words only."""
     words = re.sub(r"[^a-z ]", "", text.lower())
     return zlib.crc32(words.encode()) % HELD_OUT_IN == 0

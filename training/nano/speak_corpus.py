@@ -1,11 +1,11 @@
-"""Stage 6. nano speaks: labelled speech, all of it nano's own, for its encoder to learn from.
+"""Stage 6. Generate labelled speech with nano, to train its encoder on.
 
     python training/nano/speak_corpus.py outputs/nano --minutes 60
 
 Reads `bark/`, `speech/`, `tokens.npz` and `codes.npz` (clips of the training voices are the voice prompts); writes the
-`datasets` folder `generated/` with the columns of `training/train_encoder.py`. Blocks of requests lie in
-`generated_blocks/`: started again, the command goes on behind the last one; more minutes are these and further ones.
-What the encoder learns from are the tokens that nano made up, and never those of the secret tokenizer.
+`datasets` folder `generated/` with the columns for `training/train_encoder.py`. Blocks of requests are in
+`generated_blocks/`: a repeated command continues after the last block, and more minutes add blocks. The labels are the
+tokens that nano generated, never those of the secret tokenizer.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from hf_bark_semantic.bark.synthesis import synthesize
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 from hf_bark_semantic.files import atomic_write
 
-BLOCKS = "generated_blocks"  # of one --block-size
-UNPROMPTED = 0.1  # share of texts that nano speaks in a voice of its own
-UNGUIDED = 0.6  # share that it speaks without guidance: less clear and more varied, which its encoder learns more from
+BLOCKS = "generated_blocks"  # all with the same --block-size
+UNPROMPTED = 0.1  # share of texts without a voice prompt
+UNGUIDED = 0.6  # share without guidance: less clear and more varied speech, which trains a better encoder
 
 
 def main(arguments=None):
@@ -39,14 +39,16 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, help="semantic tokens of an utterance; by default all that fit")
-    parser.add_argument("--block-size", type=int, default=256, help="requests of a block; a tenth of them must end")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they share the blocks out")
+    parser.add_argument("--max-tokens", type=int, help="most semantic tokens of an utterance (default: all that fit)")
+    parser.add_argument(
+        "--block-size", type=int, default=256, help="requests in a block; a tenth must end by themselves"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="processes of one thread, which share the blocks")
     args = parser.parse_args(arguments)
     (args.folder / BLOCKS).mkdir(exist_ok=True)
     trained = (args.folder / "bark" / "model.safetensors").stat().st_mtime
     if any(file.stat().st_mtime < trained for file in (args.folder / BLOCKS).glob("*.parquet")):
-        raise SystemExit(f"{args.folder / BLOCKS} has blocks that an earlier nano spoke. Remove that folder.")
+        raise SystemExit(f"{args.folder / BLOCKS} has blocks by an earlier nano. Remove that folder.")
     rows, seconds, first = [], 0.0, 0
     with get_context("spawn").Pool(args.processes, torch.set_num_threads, [1]) as pool:
         while seconds < args.minutes * 60:
@@ -64,7 +66,7 @@ def main(arguments=None):
 
 
 def speak_block(args, number: int) -> Path:
-    """The file with the rows of a block of requests, which is made where there is none."""
+    """The file with the rows of a block of requests; it is made if it is missing."""
     file = args.folder / BLOCKS / f"{number:05d}.parquet"
     if file.exists():
         return file
@@ -86,14 +88,14 @@ def speak_block(args, number: int) -> Path:
 
 @cache
 def load_speaker(folder: Path):
-    """nano, its tokenizer and the voice prompts, once in each process."""
+    """nano, its tokenizer and the voice prompts, loaded once per process."""
     bark = BarkModel.from_pretrained(folder / "bark").eval()
     tokenizer = BarkProcessor.from_pretrained(folder / "bark").tokenizer
     return bark, tokenizer, voice_prompts(folder, tokenizer, bark)
 
 
 def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]:
-    """Prompts of at least 3 s by voice, from the speech that the coarse and fine models were trained on."""
+    """Prompts of at least 3 s by voice, from the training speech of the coarse and fine models."""
     configs = bark_generation_configs(bark)
     prompts = {}
     for utterance in load_utterances(folder, tokenizer, configs, "coarse"):
@@ -107,7 +109,7 @@ def voice_prompts(folder: Path, tokenizer, bark) -> dict[str, list[VoicePrompt]]
 
 
 def random_requests(prompts: dict[str, list[VoicePrompt]], names: dict[int, str], max_tokens: int | None):
-    """Yield requests without end, noting the voice of each under its seed."""
+    """Yield requests endlessly, and store the voice of each by its seed."""
     rng, voices = np.random.default_rng(0), sorted(prompts)
     seed = 0
     while True:

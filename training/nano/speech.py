@@ -1,4 +1,4 @@
-"""The speech corpus of stage 1, as the other stages read it."""
+"""Load the speech corpus of stage 1."""
 
 import json
 from collections.abc import Callable
@@ -31,9 +31,9 @@ class Speech:
 def load_speech(
     folder: Path, held_out: bool | None = False, wanted: Callable[[dict], bool] = lambda row: True
 ) -> list[Speech]:
-    """Clips of all finished voices in order of their ids: for training, held out, or with `None` all.
+    """Clips of all finished voices in order of their ids: training clips, held-out clips, or with `None` all.
 
-    Only those whose row of the voice's table is `wanted` are read; all of them have gigabytes.
+    Only clips with a `wanted` row are read, because the whole corpus takes gigabytes.
     """
     clips = []
     for table in sorted(folder.glob("*.jsonl")):

@@ -1,10 +1,10 @@
-"""Stage 4. nano's semantic, coarse and fine models, each on its own.
+"""Stage 4. Train nano's semantic, coarse and fine models, each independently.
 
     python training/nano/train_bark.py semantic outputs/nano --steps 3000
 
 Reads `speech/`, `tokens.npz` and, for the coarse and fine models, `codes.npz`, `codes_varied.npz` and `codec/`; writes
-`semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. A held-out loss follows at the end.
-Layouts and losses are those of `hf_bark_semantic.bark.losses`: what inference runs, voice prompts included.
+`semantic/` (`coarse/`, `fine/`): checkpoints, `log.jsonl`, `model.safetensors`. At the end, it prints a held-out loss.
+Layouts and losses are those of `hf_bark_semantic.bark.losses`, as in inference, with voice prompts.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from hf_bark_semantic.trainers.bark_batches import UtteranceBatches
 from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
-JOINED = 0.25  # for each clip, joined stretches of 2 or 3 clips of its voice
-PROMPTED = 0.8  # share of examples behind other clips of their voice, as a voice prompt is
-MISHEARD = 0.5  # share of those whose tokens are partly similar ones, as an encoder gives them
-MOST_MISHEARD, SIMILAR = 0.6, 8  # up to that share of the tokens, for one of so many neighbours
-WORDLESS = 0.15  # share of examples of the coarse model that lack their tokens, for classifier-free guidance
+JOINED = 0.25  # number of joined stretches of 2 or 3 clips of a voice, per clip
+PROMPTED = 0.8  # share of examples with other clips of the voice as history, like a voice prompt
+MISHEARD = 0.5  # share of histories with encoder-like errors: some tokens are replaced by similar ones
+MOST_MISHEARD, SIMILAR = 0.6, 8  # largest share of replaced tokens, and number of nearest neighbours to choose from
+WORDLESS = 0.15  # share of coarse examples without semantic tokens, for classifier-free guidance
 
 
 def main(arguments=None):
@@ -43,7 +43,7 @@ def main(arguments=None):
     parser.add_argument("--num-positions", type=int, default=8_192)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="muon")
-    parser.add_argument("--init", type=Path, help="a shorter run's folder, or a Bark such as nano, to start from")
+    parser.add_argument("--init", type=Path, help="folder of a shorter run, or a Bark such as nano, to start from")
     args = parser.parse_args(arguments)
     torch.manual_seed(0)
     tokenizer = text_tokenizer()
@@ -55,7 +55,7 @@ def main(arguments=None):
     loss = LOSSES[args.stage](getattr(bark, PARTS[args.stage]), configs)
     for module in loss.modules():
         if hasattr(module, "attn_dropout"):
-            module.attn_dropout.p = 0.0  # a quarter of a step on a CPU; the dropout between the layers stays
+            module.attn_dropout.p = 0.0  # takes a quarter of a step on a CPU; the dropout between layers is kept
     training = load_utterances(args.folder, tokenizer, configs, args.stage)
     seconds = sum(utterance.num_tokens for utterance in training) / configs.semantic.semantic_rate_hz
     align_positions(bark, seconds / sum(len(utterance.text_ids) for utterance in training))
@@ -85,16 +85,16 @@ def main(arguments=None):
 
 
 def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool = False) -> list[Utterance]:
-    """Clips (voices and texts both known, or both new) and joined stretches of clips of a voice."""
+    """Clips (with voice and text both for training, or both held out) and joined stretches of a voice's clips."""
     tokens = np.load(folder / "tokens.npz")
     codes = {"": None} if stage == "semantic" else {"": dict(np.load(folder / "codes.npz"))}
     if codes[""] is not None and (folder / "codes_varied.npz").exists() and not held_out:
-        codes[" varied"] = dict(np.load(folder / "codes_varied.npz"))  # as if of other voices
+        codes[" varied"] = dict(np.load(folder / "codes_varied.npz"))  # like other voices
     rng = np.random.default_rng(0)
     utterances = []
     for table, (variant, known) in itertools.product(sorted((folder / "speech").glob("*.jsonl")), codes.items()):
         if stage == "semantic" and "~" in table.stem:
-            continue  # says what its voice said, as fast
+            continue  # same texts and tempo as the original voice
         own = []
         for row in map(json.loads, table.read_text().splitlines()):
             wanted = row["held_out_voice"] == held_out and row["held_out_text"] == held_out
@@ -120,22 +120,22 @@ def load_utterances(folder: Path, tokenizer, configs, stage: str, held_out: bool
 
 
 def load_centroids(folder: Path) -> torch.Tensor:
-    """Of this nano's secret tokenizer or, where only its labels are, the packaged one's: `(num_tokens, num_features)`,
-    up to a factor."""
+    """Centroids `(num_tokens, num_features)`, up to a factor, of this nano's secret tokenizer; without it, of the
+    packaged nano's."""
     own = folder / "secret_tokenizer" / "model.safetensors"
     return load_file(own)["head.output.weight"] if own.exists() else packaged_centroids()
 
 
 class MisheardHistories(UtteranceBatches):
-    """Batches in which some of the histories have tokens that sound alike in place of the true ones.
+    """Batches in which some histories have similar tokens in place of the true ones.
 
-    A voice prompt's tokens are what an encoder heard. A text stage that has only seen true ones takes them at their
-    word, and loses its own.
+    In use, the tokens of a voice prompt come from an encoder and have errors. A semantic model that was trained with
+    true tokens only would be misled by them.
     """
 
     def __init__(self, centroids: torch.Tensor, *args, **options):
         super().__init__(*args, **options)
-        distances = torch.cdist(centroids, centroids).fill_diagonal_(torch.inf)  # also where two are the same
+        distances = torch.cdist(centroids, centroids).fill_diagonal_(torch.inf)  # also for equal centroids
         self.similar = distances.topk(SIMILAR, largest=False).indices.numpy()
 
     def history(self, used: list[int], rng: np.random.Generator) -> Utterance | None:
@@ -149,7 +149,7 @@ class MisheardHistories(UtteranceBatches):
 
 
 class SometimesWordless(torch.utils.data.Dataset):
-    """Batches of the coarse model in which some examples lack the semantic tokens, but not their history's codes."""
+    """Batches of the coarse model in which some examples lack semantic tokens, but have the history's codes."""
 
     def __init__(self, batches: UtteranceBatches, configs):
         self.batches, self.config = batches, configs.coarse

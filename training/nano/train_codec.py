@@ -1,20 +1,20 @@
-"""Stage 3. nano's codec: a small `EncodecModel`, 24 kHz, 75 frames per second, 8 codebooks of 1,024.
+"""Stage 3. Train nano's codec: a small `EncodecModel`, 24 kHz, 75 frames per second, 8 codebooks of 1,024.
 
     python training/nano/train_codec.py outputs/nano/speech outputs/nano/codec --tokens outputs/nano/tokens.npz
 
-First the autoencoder alone, then with the quantizer. What makes it train in an hour or two of one core, and what makes
-codes that a small model can learn to foresee:
-- every convolution is rescaled to unit output variance on a first batch; weight-normalized layers otherwise stall;
-- Muon turns the weights of the convolutions as matrices, fast; bfloat16 makes the convolutions a third faster;
-- a linear layer must read the log-mel frame from every latent; the encoder otherwise keeps little more than loudness;
-- a small network must foresee every latent from the semantic tokens around it and the mean of the crop: the coarse
-  model has little more to go by, and what it cannot foresee it makes up;
-- before the quantizer starts, the latents are brought halfway to equal variances, or the codebooks would spend
-  themselves on loudness, and those directions shrink that nobody foresees, so that they fall to the upper codebooks
-  (folded into the convolutions beside them, so that nothing else changes);
+The autoencoder is trained alone first, then with the quantizer. These measures make it train in an hour or two on one
+core, with codes that a small model can predict:
+- every convolution is rescaled to unit output variance on a first batch; weight-normalized layers stall otherwise;
+- Muon optimizes the convolutions' weights as matrices; bfloat16 makes the convolutions a third faster;
+- a linear layer must predict the log-mel frame from every latent; the encoder keeps little but loudness otherwise;
+- a small network must predict every latent from the semantic tokens around it and the mean of the crop, because the
+  coarse model has little more information;
+- before the quantizer starts, variances of the latents are made more equal, because the codebooks would mostly encode
+  loudness otherwise, and unpredictable directions are scaled down, so that the upper codebooks encode them (the
+  scaling is folded into the adjacent convolutions, so that the codec's output is the same);
 - half of the crops are decoded from few codebooks, most often from the coarse ones;
-- codebooks start from k-means over many batches, follow by moving averages, and give up entries that nobody uses.
-Killed, it goes on from its last checkpoint.
+- codebooks start from k-means over many batches, are updated by moving averages, and unused entries are replaced.
+A killed run continues from its last checkpoint.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from hf_bark_semantic.trainers.loop import TrainingArguments, train
 
 CROP = 15_360  # samples: 0.64 s, 48 frames
 TOKENS_PER_FRAME = SEMANTIC_RATE_HZ * CODEC_HOP_LENGTH / SAMPLING_RATE
-LOG_MEL_MEAN, LOG_MEL_STD = -5.4, 2.1  # of the corpus
+LOG_MEL_MEAN, LOG_MEL_STD = -5.4, 2.1  # statistics of the corpus
 WINDOWS = (256, 512, 1024, 2048)
-LEVELS_DB = (-9.0, 3.0)  # of crops, against the level of their clip
-SEED_BATCHES = 60  # from which the codebooks start
-TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep the coarse ones
-UNFORESEEN = 0.05  # share of its variance that a direction keeps in the quantizer if nobody foresees it
-START_NORM = 0.1  # of the rows of convolutions, whose length means nothing: the shorter, the faster they turn at first
+LEVELS_DB = (-9.0, 3.0)  # of crops, relative to the level of their clip
+SEED_BATCHES = 60  # batches for the initial codebooks
+TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep only the coarse ones
+UNFORESEEN = 0.05  # share of its variance that an unpredictable direction keeps in the quantizer
+START_NORM = 0.1  # initial norm of convolutions' rows; with weight normalization, shorter rows rotate faster
 
 
 def main(arguments=None):
@@ -87,7 +87,7 @@ def codec_config(filters: int) -> EncodecConfig:
 
 
 class Crops(torch.utils.data.Dataset):
-    """Batch `step`: random crops at random levels, and the tokens of their frames; a pure function of the step."""
+    """Batches of random crops at random levels, with the tokens of their frames; pure functions of the step."""
 
     def __init__(self, clips: list[tuple[np.ndarray, np.ndarray]], batch_size: int, steps: int):
         self.waveforms = [w if len(w) > CROP else np.pad(w, (0, CROP + 1 - len(w))) for w, _ in clips]
@@ -112,7 +112,7 @@ class Crops(torch.utils.data.Dataset):
 
 
 class MatrixWeightNorm(nn.Module):
-    """Weight normalization of a convolution's weight as a matrix, one row for each channel, which Muon can turn."""
+    """Weight normalization of a convolution's weight as a matrix for Muon, with a row for each channel."""
 
     def __init__(self, shape: torch.Size):
         super().__init__()
@@ -128,7 +128,7 @@ class MatrixWeightNorm(nn.Module):
 
 
 def convolutions_of(codec: EncodecModel) -> list[nn.Conv1d | nn.ConvTranspose1d]:
-    """All of them, in the order in which they run."""
+    """All convolutions, in the order in which they run."""
     return [module for module in codec.modules() if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d))]
 
 
@@ -145,7 +145,7 @@ def weights_as_transformers_has_them(codec: EncodecModel):
 
 
 class _ExpELU(torch.autograd.Function):
-    """ELU by `exp`, not `expm1`: five times faster on a CPU, where it was a third of a step."""
+    """ELU by `exp` instead of `expm1`: five times faster on a CPU, where ELU took a third of a step."""
 
     @staticmethod
     def forward(ctx, states):
@@ -186,14 +186,14 @@ class CodecTraining(nn.Module):
             norm="slaney",
             mel_scale="slaney",
         )
-        # a periodic window is a view, which safetensors won't load into
+        # a periodic window is a view, into which safetensors cannot load
         self.frame_spectrogram.spectrogram.window = self.frame_spectrogram.spectrogram.window.clone()
         self.frame_readout = nn.Linear(codec.config.hidden_size, 80)
         self.foresight = Foresight(codec.config.hidden_size)
 
     def forward(self, waveform, tokens):
         latents = self.codec.encoder(waveform[:, None]).float()  # (batch, hidden, frames)
-        with torch.autocast(latents.device.type, enabled=False):  # distances to 1,024 entries want all digits
+        with torch.autocast(latents.device.type, enabled=False):  # distances to 1,024 entries need float32
             quantized, commitment = self.quantize(latents) if self.quantizing else (latents, 0.0)
         decoded = self.codec.decoder(quantized)[:, 0, : waveform.shape[1]].float()
         loss = spectral_loss(decoded, waveform) + 0.5 * self.readout_loss(quantized, waveform)
@@ -201,7 +201,7 @@ class CodecTraining(nn.Module):
         return ModelOutput(loss=loss + self.commitment * commitment + 0.001 * latents.square().mean())
 
     def quantize(self, latents):
-        """Residual quantization, straight through; of some crops only the first codebooks are kept."""
+        """Residual quantization with straight-through gradients; for some crops, only the first codebooks are kept."""
         batch, size, frames = latents.shape
         vectors = latents.transpose(1, 2).reshape(-1, size)  # (batch * frames, hidden)
         layers = self.codec.quantizer.layers
@@ -225,19 +225,19 @@ class CodecTraining(nn.Module):
         return quantized.reshape(batch, frames, size).transpose(1, 2), commitment
 
     def unforeseen_share(self, latents, tokens):
-        """Share of every latent dimension's variance that `foresight` does not explain: `(hidden,)`."""
+        """The share of each latent dimension's variance that `foresight` does not explain, `(hidden,)`."""
         error = (latents - self.foresight(tokens, latents)).square().mean((0, 2))
         return error / latents.var((0, 2)).clamp(min=1e-6)
 
     def readout_loss(self, quantized, waveform):
-        """How badly a linear layer reads the log-mel frame from its latent; teaches what to keep."""
+        """The error of a linear prediction of the log-mel frame from its latent."""
         target = torch.log(self.frame_spectrogram(waveform)[..., : quantized.shape[2]] + 1e-4)  # (batch, 80, frames)
-        target = (target - LOG_MEL_MEAN) / LOG_MEL_STD  # else latents would grow to reach the mean
+        target = (target - LOG_MEL_MEAN) / LOG_MEL_STD  # otherwise latents would grow to reach the mean
         return (self.frame_readout(quantized.transpose(1, 2)).transpose(1, 2) - target).abs().mean()
 
 
 class Foresight(nn.Module):
-    """Guesses latents `(batch, hidden, frames)` from the tokens of the frames around and the mean of the crop."""
+    """Predicts latents `(batch, hidden, frames)` from the tokens of surrounding frames and the mean of the crop."""
 
     def __init__(self, hidden_size: int, width: int = 192):
         super().__init__()
@@ -268,7 +268,7 @@ def spectral_loss(decoded, waveform):
 
 @torch.no_grad()
 def start_quantizer(training: CodecTraining, batches: list[dict[str, torch.Tensor]]):
-    """Scale directions of the latents, leaving what the codec does as it is, and seed the codebooks."""
+    """Scale directions of the latents, without changing the codec's output, and initialize the codebooks."""
     codec = training.codec
     latents = [codec.encoder(batch["waveform"][:, None]) for batch in batches]
     errors = [z - training.foresight(batch["tokens"], z) for z, batch in zip(latents, batches, strict=True)]
@@ -291,7 +291,7 @@ def start_quantizer(training: CodecTraining, batches: list[dict[str, torch.Tenso
 def quantizer_scaling(latents: torch.Tensor, errors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A map of centred latents `(frames, hidden)`, applied from the right, and its inverse.
 
-    The square root of the variance remains of a direction, and less where the `errors` of `Foresight` fill it.
+    A direction keeps the square root of its variance, and less if most of it is `errors` of `Foresight`.
     """
     values, vectors = torch.linalg.eigh(latents.T @ latents / len(latents))
     values = values.clamp(min=1e-4 * values.max())
@@ -301,13 +301,13 @@ def quantizer_scaling(latents: torch.Tensor, errors: torch.Tensor) -> tuple[torc
     importance = (directions**2 * values[:, None] ** 0.5).sum(0)
     foreseen = 1 - unforeseen.clamp(0, 1)
     scale = (importance * (UNFORESEEN + (1 - UNFORESEEN) * foreseen)).sqrt()
-    print(f"foreseen of the directions: {', '.join(f'{share:.2f}' for share in foreseen.tolist()[::8])}", flush=True)
+    print(f"predictable shares: {', '.join(f'{share:.2f}' for share in foreseen.tolist()[::8])}", flush=True)
     return whiten @ directions * scale, directions.T @ colour / scale[:, None]
 
 
 @torch.no_grad()
 def seed_codebook(codebook, vectors, iterations: int = 10):
-    """k-means from random vectors; with too few of them, noisy copies."""
+    """k-means, started from random vectors, or from noisy copies if there are too few."""
     size = codebook.codebook_size
     picked = vectors[torch.randperm(len(vectors), device=vectors.device)]
     picked = picked.repeat(-(-size // len(picked)), 1)[:size]
@@ -323,7 +323,7 @@ def seed_codebook(codebook, vectors, iterations: int = 10):
 
 @torch.no_grad()
 def update_codebook(codebook, vectors, codes, decay: float):
-    """Move every entry to the mean of its vectors; entries that fell out of use restart at a random vector."""
+    """Move every entry to the mean of its vectors; unused entries restart at a random vector."""
     size = codebook.codebook_size
     counts = torch.bincount(codes, minlength=size).float()
     sums = torch.zeros_like(codebook.embed).index_add_(0, codes, vectors)

@@ -1,10 +1,10 @@
-"""Stage 4b. The codec's decoder learns to live with what the fine model says.
+"""Stage 4b. Train the codec's decoder on codes that the fine model predicts.
 
     python training/nano/tune_decoder.py outputs/nano
 
-The upper codebooks hold little that could be guessed from the lower ones, so the fine model's guesses are mostly
-wrong, and the decoder, which takes them for the truth, turns them into noise. Here it hears guesses in every other
-crop, and has to make the recording of them. Encoder and codebooks stay, so all codes do. Reads `codec/`, `codes.npz`,
+The upper codebooks can hardly be predicted from the lower ones, so most of the fine model's predictions are wrong, and
+the decoder turns them into noise. Here, half of the crops have predicted codes, from which the decoder must
+reconstruct the recording. Encoder and codebooks are frozen, so the codes stay the same. Reads `codec/`, `codes.npz`,
 `codes_varied.npz`, `fine/` and `speech/`; writes `tuned_codec/`.
 """
 
@@ -58,7 +58,7 @@ def main(arguments=None):
 
 
 def guessed_codes(bark: BarkModel, all_codes: list[np.ndarray]) -> list[np.ndarray]:
-    """Codes `(8, num_frames)` of which the fine model made up all but the coarse ones."""
+    """Codes `(8, num_frames)` whose upper codebooks are predicted by the fine model."""
     setup = BarkSetup(bark, batch_size=16)
     num_coarse = setup.coarse.n_coarse_codebooks
     items = [
@@ -70,7 +70,7 @@ def guessed_codes(bark: BarkModel, all_codes: list[np.ndarray]) -> list[np.ndarr
 
 
 class Crops(torch.utils.data.Dataset):
-    """Batch `step`: crops of codes, guessed or true, and of the sound that they were made of."""
+    """Batches of crops of codes, predicted or true, and of the original audio."""
 
     def __init__(self, clips, guesses, hop_length: int, batch_size: int, steps: int):
         self.clips, self.guesses, self.hop, self.batch_size, self.steps = clips, guesses, hop_length, batch_size, steps

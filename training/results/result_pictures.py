@@ -1,11 +1,11 @@
-"""The pictures of the documentation, from the same figures as its tables.
+"""Draw the pictures of the documentation, from the same figures as its tables.
 
-    python training/results/result_pictures.py [NAME ...]      docs/pictures/NAME.svg or .png; without a name all
+    python training/results/result_pictures.py [NAME ...]      write docs/pictures/NAME.svg or .png (default: all)
 
     tokens      a spectrogram of the packaged recording, and the tokens that the packaged encoder finds in it
     languages   accuracy by language beside the community's quantizer
     speed       speed beside transformers
-    sources     what each source of training data brings
+    sources     gain in accuracy by each source of training data
     curve       accuracy by hours of training speech
 
 Colours are readable on a white and on a dark page. Matplotlib comes with the extras `eval` and `docs`.
@@ -28,7 +28,7 @@ from result_tables import ALL, ROOT, evaluation, hundredfold, language_name, rea
 PICTURES = ROOT / "docs" / "pictures"
 OURS, THEIRS, INK = "#4c8df6", "#f59b3a", "#8a8f98"  # each has a contrast of 3 or more to white and to #0d1117
 STYLE = {
-    "svg.hashsalt": "hf_bark_semantic",  # the same file from the same figures
+    "svg.hashsalt": "hf_bark_semantic",  # reproducible files
     "svg.fonttype": "path",
     "font.size": 10,
     "text.color": INK,
@@ -41,7 +41,7 @@ STYLE = {
     "legend.frameon": False,
 }
 RASTERS = ("tokens",)
-SHOWN_S = (0.55, 2.05)  # of the recording
+SHOWN_S = (0.55, 2.05)  # shown part of the recording
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def save(figure: Figure, name: str) -> Path:
 
 
 def digest(figure: Figure) -> str:
-    """Of the figures that are drawn, so that a picture of older ones can be told."""
+    """A digest of the figures that are drawn, by which outdated pictures are detected."""
     drawn = [round(float(bar.get_width()), 3) for axes in figure.axes for bar in axes.patches]
     for line in (line for axes in figure.axes for line in axes.lines):
         drawn += [round(float(value), 3) for value in line.get_ydata()]
@@ -160,7 +160,7 @@ def tokens() -> Figure:
     spectrogram.set_ylabel("Hz")
     shown = np.arange(*(int(second * rate) for second in SHOWN_S))
     ids = result["semantic_tokens"][shown]
-    colors = 0.5 + 0.5 * plt.get_cmap("hsv")((ids * 0.618034) % 1)  # ids that are near each other differ in colour
+    colors = 0.5 + 0.5 * plt.get_cmap("hsv")((ids * 0.618034) % 1)  # close ids have different colours
     strip.bar(shown / rate, 1, 1 / rate, align="edge", color=colors)
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):

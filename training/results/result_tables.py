@@ -1,14 +1,14 @@
-"""The tables of figures in README.md and training/RESULTS.md, from the files that evaluations wrote.
+"""Write the tables of figures in README.md and training/RESULTS.md, from the results of evaluations.
 
-    python training/results/result_tables.py            writes them
-    python training/results/result_tables.py --check    names the documents that differ; exit code 1
+    python training/results/result_tables.py            write the tables
+    python training/results/result_tables.py --check    print the documents that differ, with exit code 1
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is a file of this folder, or one of
-`SUMMARIES`, which choose from these files and from what was measured of the packaged encoder (its evaluation.json).
+A table is between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is a file of this folder, or one of
+`SUMMARIES`, which select from these files and from the packaged encoder's evaluation.json.
 
-    NAME.json   made      the command that measured, the date, and the commit whose texts first had the figures
-                columns   name; unit ("%") and digits behind the point, where the column has figures; signed
-                rows      of each column a text, a figure, [figure, low, high] (95 % interval), or null
+    NAME.json   made      the command of the measurement, its date, and the commit that first contained the figures
+                columns   name; for figures also unit ("%"), number of decimals and signed
+                rows      for each column a text, a figure, [figure, low, high] (95 % interval), or null
 
 To add a table: write NAME.json, put the two comments into a document, and run this script.
 """
@@ -28,12 +28,12 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "training" / "RESULTS.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.S)
-ALL = "all"  # languages together, in the evaluation
+ALL = "all"  # key of all languages together in the evaluation
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a table differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table differs")
     check = parser.parse_args().check
     different = {document: text for document in DOCUMENTS if (text := with_tables(document)) != document.read_text()}
     for document, text in different.items():
@@ -45,12 +45,12 @@ def main() -> None:
 
 
 def with_tables(document: Path) -> str:
-    """The text of a document with its tables as the figures say now.
+    """The text of a document with current tables.
 
     Raises:
         FileNotFoundError: a table has neither a file nor a summary of its name.
     """
-    say_how = document.name != "README.md" or document.parent != ROOT  # README links to the page that says so
+    say_how = document.name != "README.md" or document.parent != ROOT  # README links to RESULTS.md
 
     def block(match: re.Match) -> str:
         table = SUMMARIES[match[2]]() if match[2] in SUMMARIES else read_table(match[2])
@@ -72,7 +72,7 @@ def render(table: Mapping) -> str:
 
 
 def cell(value: str | float | Sequence[float] | None, column: Mapping) -> str:
-    """A figure with its interval, as "28.4% [27.2, 29.7]"; a text as it is, an empty cell for `None`."""
+    """A figure with its interval, such as "28.4% [27.2, 29.7]"; a text unchanged; an empty cell for `None`."""
     if value is None or isinstance(value, str):
         return (value or "").replace("|", "\\|")
     style = f"{'+' if column.get('signed') else ''},.{column.get('digits', 0)}f"
@@ -86,11 +86,11 @@ def how_measured(made: Mapping[str, str]) -> str:
     return f"`{made['command']}`{machine}, {made['date'][:10]}, {made['commit']}"
 
 
-# ---- what was measured of the packaged encoder
+# ---- the packaged encoder
 
 
 def evaluation() -> dict:
-    """What `evaluate_encoder` measured of the packaged encoder's folds; `made` says how."""
+    """The results of `evaluate_encoder` for the packaged encoder's folds; `made` has command and date."""
     measured = json.loads((BUILTIN_ENCODER / "evaluation.json").read_text(encoding="utf-8"))
     return {**read_table("encoder"), **measured}
 
@@ -105,7 +105,7 @@ def hundredfold(figure: Mapping[str, float] | None) -> list[float] | None:
 
 
 def held_out_table() -> dict:
-    """Accuracy by kind of clip, and by whether audio, codes or both are read."""
+    """Accuracy by kind of clip, and by kind of input: audio, codes or both."""
     measured = evaluation()
     rows = []
     for name, row in sorted(measured["table"].items(), key=lambda item: list(KINDS).index(item[0].split(", ")[0])):
@@ -140,7 +140,7 @@ def language_name(code: str) -> str:
 
 
 def calibration_table() -> dict:
-    """Expected calibration error of the confidence, before and after the temperature that other folds fit."""
+    """Expected calibration error of the confidence, before and after temperature scaling fitted to other folds."""
     measured = evaluation()
     kinds = [("all", "all"), *KINDS.items()]
     rows = [
@@ -153,11 +153,11 @@ def calibration_table() -> dict:
     return {"made": measured["made"], "columns": columns, "rows": rows}
 
 
-# ---- what README chooses
+# ---- tables of README
 
 
 def accuracy_table() -> dict:
-    """The most important rows of the two tables of accuracy, in two digits."""
+    """The most important rows of the two tables of accuracy, with two digits."""
     measured = evaluation()
     languages, table = measured["presets"]["languages"], measured["table"]
 
@@ -185,7 +185,7 @@ def accuracy_table() -> dict:
 
 
 def speed_table() -> dict:
-    """Seconds of audio per second of computing, ours and transformers'."""
+    """Seconds of audio per second of computation, for this package and transformers."""
     encoding, synthesis = read_table("speed_encoding"), read_table("speed_synthesis")
     rows = []
     for name, (_, ours, theirs, ratio, _) in zip(ENCODING_CASES, encoding["rows"], strict=True):
