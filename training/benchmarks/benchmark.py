@@ -1,4 +1,4 @@
-"""Speeds, measured side by side in one run.
+"""Measure speeds, side by side in one run.
 
     python training/benchmarks/benchmark.py encode                          HuBERT-base shapes, random weights
     python training/benchmarks/benchmark.py encode --encoder builtin        the packaged encoder
@@ -6,17 +6,17 @@
     python training/benchmarks/benchmark.py synthesis --case prompts        Bark-small shapes, eight voices
     python training/benchmarks/benchmark.py synthesis --case batch --shape large
     python training/benchmarks/benchmark.py synthesis --case single --seconds 3 --beside bark.cpp FOLDER
-    python training/benchmarks/benchmark.py profile                         where the time of Bark's stages goes
+    python training/benchmarks/benchmark.py profile                         time of the parts of Bark's stages
     python training/benchmarks/benchmark.py train                           the community's training loop and ours
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
     python training/benchmarks/benchmark.py corpus                          a corpus beside the synthesis of its rows
     python training/benchmarks/benchmark.py commands                        bark-semantic, alone and on busy cores
 
-`encode` times 64 clips of 2 to 14 s. The other side is transformers as people use it: the full backbone with
-`output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, which is all that it takes). The sides
-alternate, A B A B; the ratio is of the medians, and the share of the roofline is the time that the machine needs for
-our multiplications at its measured rate. `synthesis` is in `benchmark_synthesis.py`, `profile` in
+`encode` times 64 clips of 2 to 14 s. The other side is common use of transformers: the full backbone with
+`output_hidden_states=True`, clip by clip, then the same head (Whisper: on 30 s, its only input length). The sides
+alternate, A B A B; the ratio is that of the medians, and the roofline is the time that the machine needs for our
+multiplications at its measured rate. `synthesis` is in `benchmark_synthesis.py`, `profile` in
 `benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `corpus` in
 `benchmark_corpus.py`, `commands` in `benchmark_commands.py`. Prints one JSON object.
 """
@@ -83,7 +83,7 @@ def main(arguments=None):
     synthesis.add_argument("--rounds", type=int, default=2)
     synthesis.add_argument("--dtype", default="auto", choices=["auto", *PRECISION], help="of both sides")
     synthesis.set_defaults(benchmark=benchmark_synthesis)
-    profile = commands.add_parser("profile", help="where the time of Bark's stages goes")
+    profile = commands.add_parser("profile", help="time of the parts of Bark's stages")
     add_profile_arguments(profile)
     profile.set_defaults(benchmark=benchmark_profile)
     training = commands.add_parser("train", help="training, against the community's loop")
@@ -95,7 +95,7 @@ def main(arguments=None):
     generating = commands.add_parser("corpus", help="a corpus beside the synthesis of its rows")
     add_corpus_arguments(generating)
     generating.set_defaults(benchmark=benchmark_corpus)
-    typing = commands.add_parser("commands", help="how long people wait for bark-semantic")
+    typing = commands.add_parser("commands", help="waiting time of the commands")
     add_commands_arguments(typing)
     typing.set_defaults(benchmark=benchmark_commands)
     for command in (encode, synthesis, profile, training, speaking, generating):
@@ -188,7 +188,7 @@ def clips_of_2_to_14_s(count: int) -> list[np.ndarray]:
 
 
 def hubert_sides(args):
-    """Our side has the head as `bark-semantic convert` gives it, theirs as it is published, with both layers."""
+    """Our side has the head from `bark-semantic convert`, theirs the published one with two linear layers."""
     full = HubertModel(HubertConfig()).eval()
     recurrent = args.head == "recurrent"
     settings = {"backbone_layers": [args.layer], **(COMMUNITY_HEAD if recurrent else {"head_type": "linear"})}
@@ -228,7 +228,7 @@ def whisper_sides(args):
 
 
 def _tokens(config, head, states, num_samples):
-    """The same head on features that transformers made: one clip."""
+    """The tokens of one clip by the same head on transformers' features."""
     if config.normalize_features:
         states = [F.layer_norm(state, state.shape[-1:]) for state in states]
     states = torch.cat(states, dim=-1)

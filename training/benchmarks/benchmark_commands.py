@@ -20,8 +20,8 @@ from hf_bark_semantic.configuration_bark_semantic import SAMPLING_RATE
 from hf_bark_semantic.packaged import NANO, example_recording, nano_recording
 
 COMMAND = [sys.executable, "-m", "hf_bark_semantic.cli.main"]
-IMPORTS = ("import transformers", "import torch", "from transformers import pipeline")  # the first one imports little
-SECONDS = 10  # of the recording that is encoded
+IMPORTS = ("import transformers", "import torch", "from transformers import pipeline")  # the first imports little
+SECONDS = 10  # length of the recording to encode
 TEXT = "The old farmer sells a red chair. There are three dogs in the kitchen. Good morning, Anna, how are you today?"
 LOADED = """
 import sys, time
@@ -39,11 +39,11 @@ LONGEST_S = 600
 def add_arguments(parser):
     parser.add_argument("--busy", type=int, default=2, help="programs that use the same cores, in a second series")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.set_defaults(dtype=None, threads=None)  # as the commands choose them
+    parser.set_defaults(dtype=None, threads=None)  # as chosen by the commands
 
 
 def benchmark_commands(args) -> dict:
-    """Seconds by the clock and of CPU time, the median of the rounds."""
+    """Wall-clock and CPU seconds, medians of the rounds."""
     waits = {}
     with tempfile.TemporaryDirectory() as folder:
         recording = save_audio(
@@ -63,7 +63,7 @@ def benchmark_commands(args) -> dict:
 
 
 def one_round(recording: Path) -> Iterator[tuple[str, tuple[float, float]]]:
-    """What each wait is for, and how long it took: by the clock, and of CPU time."""
+    """Yield the name of each wait with its wall-clock and CPU seconds."""
     voice = recording.with_name("voice.npz")
     for statement in IMPORTS:
         yield statement, timed([sys.executable, "-c", statement])
@@ -85,7 +85,7 @@ def timed(command: list) -> tuple[float, float]:
 
 
 def first_audio(command: list) -> tuple[float, float]:
-    """Until the header of the WAV arrives with its first samples; the CPU time is that of all of it."""
+    """The time until the header of the WAV arrives with its first samples; the CPU time is that of the whole run."""
     start, used = time.perf_counter(), _cpu_s()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         if not process.stdout.read(1):
@@ -96,7 +96,7 @@ def first_audio(command: list) -> tuple[float, float]:
 
 
 def first_audio_when_loaded() -> tuple[float, float]:
-    """The CPU time is that of loading, too."""
+    """The time until the first audio of a loaded nano; the CPU time includes loading."""
     used = _cpu_s()
     command = [sys.executable, "-c", LOADED, TEXT]
     result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONGEST_S)

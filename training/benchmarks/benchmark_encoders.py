@@ -5,21 +5,21 @@
 
 Every entry is NAME=PLACE, or PLACE alone. A place is
 
-    a pattern of folders of train_encoder.py     each is scored on the fold that it was trained without
-    a folder or Hub id of any other encoder      scored on the clips of all folds; see that none was in its training
-    builtin, community:en, ...                   the packaged encoder, those of others: `bark-semantic encoders`
-    community_semantic                           what the corpus has of the community's English quantizer for Suno's
-                                                 presets: an entry at the best lag, and one at none
+    a pattern of folders of train_encoder.py     each is scored on its held-out fold
+    a folder or Hub id of any other encoder      scored on the clips of all folds; none may be in its training data
+    builtin, community:en, ...                   the encoders that `bark-semantic encoders` lists
+    community_semantic                           tokens of the community's English quantizer for Suno's presets, from
+                                                 the corpus: an entry at the best lag, and one without lag
 
 An encoder that was trained on all folds is scored, marked as trained on these clips, and left out of comparisons. The
-first entry is compared with each other one on the clips that both have: difference, interval, p-value (whole voices
-swapped). To add an encoder:
+first entry is compared with each other entry on their common clips: difference, interval, p-value (sign flips of whole
+voices). To add an encoder:
 
-    1. Name its folder or Hub id as one more entry. Another quantizer of the community (.pth) becomes a folder by
+    1. Add its folder or Hub id as an entry. Convert another quantizer of the community (.pth) to a folder with
        `bark-semantic convert FILE --output DIR --backbone facebook/hubert-base-ls960`.
     2. To train on these clips, train once for each fold: `train_encoder.py CONFIG --fold 0 --output mine/fold0`, and
        so on; then add "mine=mine/fold*".
-    3. Keep the corpus: `prepare_bark_artefacts.py` makes the folds. Figures of other folds cannot be compared.
+    3. Use the same corpus: `prepare_bark_artefacts.py` makes the folds. Figures for other folds are not comparable.
 
 Writes summary.json, trials.parquet, report.html and model_card_rows.md; scoring is that of evaluate_encoder.py.
 """
@@ -59,7 +59,7 @@ HOW_TO_ADD = __doc__[__doc__.index("To add an encoder:") : __doc__.index("Writes
 
 @dataclass
 class Entry:
-    """An encoder of the benchmark: its places, what is known of its training, and its hits."""
+    """An encoder of the benchmark: its places, its training, and its hits."""
 
     name: str
     places: list[str]
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
 
 
 def parse_entry(text: str, clips: Sequence[Clip]) -> list[Entry]:
-    """`NAME=PATTERN`, `NAME=PLACE` or `PLACE`, of which one makes two entries, with their scores."""
+    """The entries of `NAME=PATTERN`, `NAME=PLACE` or `PLACE`; `community_semantic` has two, with scores."""
     name, _, place = text.rpartition("=")
     if place == COMMUNITY:
         return community_entries(name or place, clips)
@@ -121,7 +121,7 @@ def parse_entry(text: str, clips: Sequence[Clip]) -> list[Entry]:
 
 
 def community_entries(name: str, clips: Sequence[Clip]) -> list[Entry]:
-    """The community's tokens of Suno's presets, which the corpus has: at the best lag, and at none."""
+    """Two entries for the community's tokens of Suno's presets in the corpus: at the best lag, and without lag."""
     read = [clip for clip in clips if clip.community_tokens is not None and clip.in_folds]
     if not read:
         raise SystemExit(f"The corpus has no {COMMUNITY}; take one of prepare_bark_artefacts.py.")
@@ -137,7 +137,7 @@ def community_entries(name: str, clips: Sequence[Clip]) -> list[Entry]:
 
 
 def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> None:
-    """Score an encoder's runs on the clips that they were not trained on, where that is known."""
+    """Score an encoder's runs on the clips that they were not trained on, if these are known."""
     known = set()
     for place in entry.places:
         record = training_record(place)
@@ -168,7 +168,7 @@ def score_entry(entry: Entry, clips: Sequence[Clip], args, journal: Journal) -> 
 
 
 def compare_entries(entries: Sequence[Entry]) -> list[dict]:
-    """The first comparable entry against every other one, by kind of clip and way of reading."""
+    """Compare the first comparable entry with every other one, by kind of clip and input."""
     comparable = [entry for entry in entries if entry.comparable]
     rows = []
     for other in comparable[1:]:
@@ -188,7 +188,7 @@ def compare_entries(entries: Sequence[Entry]) -> list[dict]:
 
 
 def mean_hits(entry: Entry) -> dict[tuple[str, str, str], dict]:
-    """Hits of each (clip, kind, way of reading), the mean over the entry's runs that scored it."""
+    """Hits by (clip, kind, input), averaged over the entry's runs."""
     by_clip = {}
     for run in entry.runs:
         by_clip.setdefault((run.score.id, run.score.kind, run.score.inputs), []).append(run.score)
@@ -230,7 +230,7 @@ def print_table(table: Table) -> None:
 
 
 def plots(entries: Sequence[Entry]) -> list[IntervalPlot]:
-    """Top-1 accuracy of all entries, one plot for each kind of clip and way of reading."""
+    """Top-1 accuracy of all entries, one plot for each kind of clip and input."""
     points = {}
     for entry in entries:
         for name, row in entry.table.items():

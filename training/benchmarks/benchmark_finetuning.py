@@ -5,12 +5,12 @@
     python training/benchmarks/benchmark_finetuning.py --methods full --checkpointing off on --num-positions 4096
 
 A case is a model (semantic, coarse, fine), a method (all weights or LoRA), gradient checkpointing on or off, and
-float32 or autocast to bfloat16 (weights and optimizer stay in float32). Each runs in a process of its own, which
-builds that one model only, so its peak of memory is the case's; on a CPU it is the process', libraries included
-(`idle_memory_gb`). A step is what `trainers.loop.train` does: forward, backward, clipping, AdamW, on batches of
-`UtteranceBatches`. The cases take turns for `--rounds`; a case's time is the median of all its steps. `speedup` and
+float32 or autocast to bfloat16 (weights and optimizer stay in float32). Each case runs in a separate process with only
+that model, so the peak memory is that of the case; on a CPU, it is that of the process, including libraries
+(`idle_memory_gb`). A step is the same as in `trainers.loop.train`: forward, backward, clipping, AdamW, on batches of
+`UtteranceBatches`. The cases alternate for `--rounds`; a case's time is the median of all its steps. `speedup` and
 `memory_ratio` are relative to the first case of the same model: by default all weights in float32 without
-checkpointing. bfloat16 is left out by default where the device doesn't multiply in it: it takes some 60 times as long.
+checkpointing. By default, bfloat16 is left out if the device does not support it: it takes about 60 times as long.
 Prints one JSON object.
 """
 
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def benchmark_finetuning(args) -> dict:
-    """Run the cases that the options of [`add_arguments`] name, one process after the other."""
+    """Run the cases of the options, each in its own process."""
     precision, reason = choose_precision(args.device)
     dtypes = args.dtypes or DTYPES[: 1 + (precision == "bf16")]
     cases = [Case(*values) for values in product(args.stages, args.methods, args.checkpointing, dtypes)]
@@ -110,7 +110,7 @@ def _pooled(runs: list[dict]) -> dict:
 
 
 def _in_own_process(case: Case, args) -> dict:
-    """What [`run_case`] returns there; where the process fails, say because memory runs out, `{"error": ...}`."""
+    """The result of [`run_case`] in its own process; `{"error": ...}` if the process fails, as without memory."""
     command = [sys.executable, str(Path(__file__).resolve()), "--one", json.dumps(asdict(case))]
     for name in ("shape", "rank", "num_positions", "seconds", "steps", "device", "threads"):
         if getattr(args, name) is not None:
@@ -162,7 +162,7 @@ def run_case(case: Case, args) -> dict:
 
 
 def bark_with_one_stage(stage: str, shape: str) -> BarkModel:
-    """A Bark of which one model only takes memory; its weights are random."""
+    """A Bark with random weights in which only one model takes memory."""
     with torch.device("meta"):
         bark = random_bark(shape, torch.float32)
     torch.manual_seed(0)

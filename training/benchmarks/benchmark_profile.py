@@ -1,4 +1,4 @@
-"""`benchmark.py profile`: where the time of each of Bark's stages goes, beside what the machine needs at least.
+"""`benchmark.py profile`: the time of the parts of Bark's stages, compared with the machine's roofline.
 
 Each stage is run on random weights at its real lengths, for a short while: the text stage with its 256 positions, one
 window of the coarse stage with the history of a voice, one codebook of the fine stage, and the codec. The functions

@@ -1,6 +1,6 @@
 """`benchmark.py speak`: the waiting time for one utterance of a loaded Bark, in a cloned voice.
 
-With `--lines 8`, also for so many lines, one by one and all at once, in turn.
+With `--lines 8`, also for this number of lines, one by one and in a batch, in turn.
 """
 
 import statistics
@@ -50,7 +50,7 @@ def benchmark_speak(args) -> dict:
 
 
 def at_once_and_one_by_one(speak, prompt, num_lines: int, rounds: int) -> dict:
-    """Seconds by the clock and of the processors for some lines, and how many times as many one by one take."""
+    """Wall-clock and CPU seconds for some lines, one by one and in a batch, and their ratio."""
     lines = [TEXTS[number % len(TEXTS)] for number in range(num_lines)]
     ways = {
         "one_by_one": lambda: [speak(prompt, line) for line in lines],

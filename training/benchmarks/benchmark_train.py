@@ -1,13 +1,13 @@
 """`benchmark.py train`: audio seconds per second of training, beside the loop of the community's quantizers.
 
-Both sides train on the same clips, behind the same frozen HuBERT of base shape with random weights. Theirs: one clip a
+Both sides train on the same clips, with the same frozen HuBERT of base shape and random weights. Theirs: one clip per
 step, all twelve layers with `output_hidden_states=True`, layer 9, a two-layer LSTM with a second projection
-(gitmylo, version 1), cross-entropy, Adam at 1e-3. Ours: `training_loop.train` on batches of crops, nine layers; once
-from the waveform, once from features that are computed once. The head is ours too: the LSTM with its two projections
-folded into one, as `bark-semantic convert` folds them, or the transformer of the recipes.
+(gitmylo, version 1), cross-entropy, Adam at 1e-3. Ours: `trainers.loop.train` on batches of crops, nine layers,
+in two variants: from the waveform, and from cached features. Our head is the LSTM with its two projections folded into
+one, as by `bark-semantic convert`, or the transformer of the recipes.
 
-Features have to be computed before they are known, so the cached side is given twice: its steps alone, and its steps
-and features together, at as many passes over the clips as `--passes` says.
+The variant with cached features has two figures: the steps only, and the steps with the computation of the features
+for `--passes` passes over the clips.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""bark.cpp (MIT), which people choose for speed on a CPU: how it is built, and its seconds by stage.
+"""Build bark.cpp (MIT), a C++ implementation for CPUs, and measure its seconds by stage.
 
     pip download --no-deps --no-binary :all: bark-cpp-python==0.2.0 && tar xzf bark_cpp_python-0.2.0.tar.gz
     CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS=-march=native -DCMAKE_CXX_FLAGS=-march=native" \\
@@ -7,9 +7,9 @@
     python bark_cpp_python-0.2.0/convert.py --dir-model outputs/bark_cpp --out-dir outputs/bark_cpp --use-f16
     python training/benchmarks/benchmark.py synthesis --case single --seconds 3 --beside bark.cpp outputs/bark_cpp
 
-The third line writes random weights in Bark-small's shapes, in the layout that bark.cpp's `convert.py` reads; the
-fourth turns them into its format, in float16 (without `--use-f16`, float32, in which its EnCodec stops). bark.cpp
-reads no voice prompt, so both sides speak without one.
+The third command writes random weights in Bark-small's shapes, in the layout of bark.cpp's `convert.py`; the fourth
+converts them to float16 (without `--use-f16`, to float32, with which its EnCodec fails). bark.cpp has no voice
+prompts, so both sides speak without one.
 """
 
 import argparse
@@ -65,13 +65,11 @@ def bark_cpp_stages(folder: Path, num_tokens: int, num_threads: int) -> dict[str
         from bark_cpp import bark_cpp
     except ImportError as error:
         raise SystemExit(
-            f"bark.cpp is not installed ({error}); training/benchmarks/beside_bark_cpp.py says how."
+            f"bark.cpp is not installed ({error}); see training/benchmarks/beside_bark_cpp.py."
         ) from error
     weights = next(iter(sorted(folder.glob("ggml_weights*.bin"))), None)
     if weights is None:
-        raise SystemExit(
-            f"{folder} has no ggml_weights.bin; training/benchmarks/beside_bark_cpp.py says how it is made."
-        )
+        raise SystemExit(f"{folder} has no ggml_weights.bin; see training/benchmarks/beside_bark_cpp.py.")
     params = bark_cpp.bark_context_default_params()
     params.n_steps_text_encoder, params.min_eos_p = num_tokens, NEVER_ENDS
     with c_output() as printed:

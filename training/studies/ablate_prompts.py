@@ -7,16 +7,16 @@
 Every held-out voice speaks every text with every seed in every condition:
 
     full       semantic and acoustic tokens of the reference
-    acoustic   its acoustic tokens alone
-    semantic   its semantic tokens alone
+    acoustic   only its acoustic tokens
+    semantic   only its semantic tokens
     random     its acoustic tokens with the semantic tokens of another voice, which is among the distractors
-    shuffled   its acoustic tokens with its own semantic tokens in random order (on demand)
-    none       no prompt: a voice of Bark's own choice
+    shuffled   its acoustic tokens with its own semantic tokens in random order (optional)
+    none       no prompt: Bark chooses a voice
 
-Conditions are compared on the same voice, text, seed and distractors: the table, then the difference of every pair of
-conditions with its interval, its p-value (whole voices swapped) and Holm's, which allows for the number of pairs.
-Voices, options, trials and resumption are those of evaluate_voice.py, and so are the files that it writes; the
-differences are under `comparisons` in summary.json. Claims need 20 voices or more: name several sources of them.
+Conditions are compared on the same voice, text, seed and distractors: a table, then the difference of every pair of
+conditions with its interval, p-value (sign flips of whole voices) and Holm's correction for the number of pairs.
+Voices, options, trials, resumption and files are those of evaluate_voice.py; the differences are in `comparisons` of
+summary.json. Claims need 20 voices or more: name several sources of voices.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ CONDITIONS = ("full", "acoustic", "semantic", "random", "none")
 
 @errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
-    """Run the command; `scorers` replaces the models that the options name."""
+    """Run the command; `scorers` replaces the models of the options."""
     parser = argument_parser(__doc__)
     parser.set_defaults(conditions=list(CONDITIONS), presets=[])
     args = parser.parse_args(arguments)

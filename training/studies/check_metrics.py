@@ -1,23 +1,23 @@
-"""Test whether the metrics are valid, on material for which the right order is known.
+"""Test whether the metrics are valid, on audio for which the right order is known.
 
     python training/studies/check_metrics.py outputs/nano/speech --codec outputs/nano/codec --output outputs/metrics \\
         --limit 16
     python training/studies/check_metrics.py outputs/nano/speech --bark outputs/nano/bark --tokens tokens.npz ...
 
-Speech is named as for evaluate_voice.py, with texts, and has its roles: test clips are changed and scored, enrolments
-are what voices are compared with. `--limit` test clips are used. The checks:
+Speech has the format of evaluate_voice.py, with texts, and the same roles: test clips are changed and scored, and
+compared with enrolments. `--limit` test clips are used. The checks:
 
-    ladder          a recording is better than itself behind the codec, that better than what Bark makes of its true
-                    semantic tokens (with --bark and --tokens: an .npz with the tokens of each clip under its id), and
-                    that better than noise of its level
-    speakers        a clip is nearer to its own voice than to others, and the equal error rate is below chance
-    transcripts     words are misread rarely (below --max-wer), and less often than against the text of another clip
-    perturbations   noise, truncation, repetition, a pause, pitch and speed move the metrics that should notice
+    ladder          a recording is better than its codec reconstruction, that better than Bark's resynthesis from the
+                    true semantic tokens (with --bark and --tokens: an .npz with the tokens of each clip by its id),
+                    and that better than noise of the same level
+    speakers        a clip is more similar to its own voice than to others, and the equal error rate is below chance
+    transcripts     the word error rate is low (below --max-wer), and lower than against the text of another clip
+    perturbations   noise, truncation, repetition, a pause, pitch and speed worsen the metrics that should detect them
 
-Verdicts: PASS where the 95 % interval (bootstrap over voices) of the difference lies on the right side, FAIL where it
-lies on the wrong one, or where a metric does not notice the strongest change, which it must; UNDECIDED where
-neighbours are too near to each other for so few clips. Exit code 1 with any FAIL. Writes summary.json with all
-verdicts, trials.parquet, report.html with the changed sounds, and model_card_rows.md.
+Verdicts: PASS if the 95 % interval (bootstrap over voices) of the difference has the right sign, FAIL if it has the
+wrong sign, or if a metric does not detect the strongest change; UNDECIDED if the interval includes 0. Exit code 1 with
+any FAIL. Writes summary.json with all verdicts, trials.parquet, report.html with the changed audio, and
+model_card_rows.md.
 """
 
 import argparse
@@ -63,10 +63,10 @@ class Check:
     """A claim about a metric, the figure that decides it, and the verdict.
 
     Args:
-        group (`str`), claim (`str`), figure (`str`): which check, in words, of which metric.
-        better (`str`), worse (`str`): the figure of either side.
-        shown (`str`): what the verdict is of.
-        value (`float`), low (`float`), high (`float`): its margin; positive is right.
+        group (`str`), claim (`str`), figure (`str`): the check, its claim, and the metric.
+        better (`str`), worse (`str`): the figures of the two sides.
+        shown (`str`): the figure of the verdict, as text.
+        value (`float`), low (`float`), high (`float`): the margin and its interval; positive values confirm the claim.
         verdict (`str`): `"PASS"`, `"FAIL"` or `"UNDECIDED"`.
     """
 
@@ -141,7 +141,7 @@ def faster(waveform: np.ndarray, factor: float) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
-    """Run the command; `scorers` replaces the models that the options name."""
+    """Run the command; `scorers` replaces the models of the options."""
     args = parse(arguments)
     required_packages()
     voices, left_out = cast_voices(load_voice_clips(*args.voices), tests=args.texts_per_voice, seed=args.seed)
@@ -196,11 +196,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Rungs:
-    """What a recording becomes on its way down the ladder.
+    """Makes the rungs of the ladder from a recording.
 
     Args:
-        codec (`EncodecModel`): Bark's.
-        voices (sequence of `CastVoice`): whose recordings prompt Bark.
+        codec (`EncodecModel`): Bark's codec.
+        voices (sequence of `CastVoice`): voices with recordings for prompts.
         bark (`BarkModel`, *optional*), processor (`BarkProcessor`, *optional*), tokens (`dict`, *optional*): for the
             resynthesis; the true semantic tokens `(num_tokens,)` of each clip by its id.
         seed (`int`): of the resynthesis.
@@ -223,7 +223,7 @@ class Rungs:
         return cls(codec, voices, bark=bark, processor=processor, tokens=tokens, seed=args.seed)
 
     def resynthesis(self, trial: Trial) -> np.ndarray:
-        """What Bark's coarse and fine stage make of the true semantic tokens, in the clip's own voice."""
+        """Speech by Bark's coarse and fine stage from the true semantic tokens, in the clip's own voice."""
         prompt = max(self.voices[trial.voice].prompt, key=lambda clip: clip.seconds)
         for clip in (trial.clip, prompt):
             if clip.id not in self.tokens:
@@ -244,7 +244,7 @@ Variant = tuple[str, np.ndarray, Sequence[str], np.ndarray | None]  # condition,
 
 
 def variants(trial: Trial, rungs: Rungs, seed: int) -> Iterator[Variant]:
-    """A clip on every rung and in every change, and which figures are to be measured there."""
+    """Yield every rung and change of a clip, with the names of the figures to measure."""
     recording = load_audio(trial.clip.audio, CODEC_SAMPLING_RATE)
     rng = np.random.default_rng([seed, len(recording)])
     made = {"recording": lambda: recording, "codec": lambda: codec_trip(recording, rungs.codec)}
@@ -267,7 +267,7 @@ def measure(
     scorers: Scorers,
     enrolment: Enrolment,
 ) -> dict:
-    """A record of the figures that are wanted, and of no more: models are slow."""
+    """A record of only the requested figures, because models are slow."""
     needed = Scorers(
         transcribe=scorers.transcribe if {"wer", "repetition"} & set(wanted) else None,
         embedders=scorers.embedders if {"identified", "similarity"} & set(wanted) else {},
@@ -280,7 +280,7 @@ def measure(
 
 
 def ladder_checks(records: Sequence[dict], names: Sequence[str]) -> Iterator[Check]:
-    """Every rung above the next one, and the first far above the last."""
+    """Check that every rung is better than the next, and the first clearly better than the last."""
     for name in matching(records, LADDER_FIGURES):
         for first, second in zip(names, names[1:], strict=False):
             yield from between(records, "ladder", first, second, name, strict=False)
@@ -288,7 +288,7 @@ def ladder_checks(records: Sequence[dict], names: Sequence[str]) -> Iterator[Che
 
 
 def perturbation_checks(records: Sequence[dict]) -> Iterator[Check]:
-    """Every strength worse than the one before, and the strongest surely worse than the recording."""
+    """Check that every strength is worse than the weaker one, and the strongest clearly worse than the recording."""
     for change in perturbations():
         levels = ["recording", *(level for level, _ in change.levels)]
         for name in matching(records, change.figures):
@@ -311,7 +311,7 @@ def matching(records: Sequence[dict], measures: Sequence[str]) -> list[str]:
 def between(
     records: Sequence[dict], group: str, better: str, worse: str, name: str, *, strict: bool
 ) -> Iterator[Check]:
-    """One condition against another on the same clips; nothing where no clip has the figure in both."""
+    """Compare two conditions on the same clips; yields nothing without common clips."""
     difference = compare(records, better, worse, name, part=PART)
     if difference is None:
         return
@@ -328,14 +328,14 @@ def ordered(value: float, low: float, high: float) -> tuple[float, float, float]
 
 
 def verdict_of(low: float, high: float, strict: bool) -> str:
-    """PASS where the whole interval of a margin is positive, FAIL where it is negative, or not positive as it must."""
+    """PASS if the interval of a margin is positive, FAIL if it is negative, or if it is not positive and `strict`."""
     if min(low, high) > 0:
         return "PASS"
     return "FAIL" if strict or max(low, high) < 0 else "UNDECIDED"
 
 
 def transcript_checks(records: Sequence[dict], max_wer: float) -> Iterator[Check]:
-    """Word errors of recordings against their own texts, and against those of other clips."""
+    """Check word errors of recordings against their own texts, and against those of other clips."""
     own = [record for record in records if record["condition"] == "recording" and "transcript" in record]
     if not own:
         return
@@ -381,7 +381,7 @@ class Pair:
 def speaker_checks(
     trials: Sequence[Trial], voices: Sequence[CastVoice], scorers: Scorers, enrolment: Enrolment
 ) -> Iterator[Check]:
-    """Every test clip against every enrolled voice."""
+    """Check every test clip against every enrolled voice."""
     for model, embed in scorers.embedders.items():
         pairs = []
         for trial in trials:
@@ -393,7 +393,7 @@ def speaker_checks(
 
 
 def pair_checks(model: str, pairs: Sequence[Pair]) -> Iterator[Check]:
-    """Same speakers are nearer, and the equal error rate is below chance."""
+    """Check that same speakers are more similar, and that the equal error rate is below chance."""
     sides = [[pair for pair in pairs if pair.same == same] for same in (True, False)]
     same, different = (ratio_estimate([p.similarity for p in side], groups=[p.group for p in side]) for side in sides)
     name = f"similarity/{model}"

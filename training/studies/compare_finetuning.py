@@ -7,31 +7,31 @@
         --secret-tokenizer outputs/nano/secret_tokenizer
     python training/studies/compare_finetuning.py people.csv --voice me ... columns audio, text, speaker, held_out_text
 
-Voices come as in evaluate_voice.py, and their recordings have roles as there: prompt, enrolment, tests. All others of
-the voice that is tuned, and those of the prompt, are trained on (up to --minutes), unless a test says their text. Of
-these finetune_bark.py sets some aside to know when to stop. Conditions, on the same texts and seeds:
+Voices have the format of evaluate_voice.py, and their recordings have the same roles: prompt, enrolment, tests. The
+training data are all other recordings of the tuned voice and those of the prompt (up to --minutes), except those with
+the text of a test. finetune_bark.py holds some out for early stopping. Conditions, on the same texts and seeds:
 
-    untouched       Bark as it is, without a prompt: a voice of its own choice
-    zero-shot       Bark as it is, prompted with the voice
-    lora, full      Bark tuned on the voice by an adapter or in all weights, without a prompt
+    untouched       the original Bark without a prompt: it chooses a voice
+    zero-shot       the original Bark, prompted with the voice
+    lora, full      Bark tuned on the voice, by LoRA or in all weights, without a prompt
     lora+prompt, full+prompt
 
-`--subsets` says the tuned conditions again with only some of the three models tuned, each subset in turn; the models
-are trained independently, so this trains nothing anew. `--tokens secret` repeats everything with the tokens of the
-tokenizer that nano's speech was made with, in training data and prompts: the difference to `recovered`, the encoder's,
-is what the encoder's errors cost. Trials of seed k are spoken by what was trained with seed k.
+`--subsets` repeats the tuned conditions with each subset of the three models tuned; the models are trained
+independently, so this needs no further training. `--tokens secret` repeats everything with the tokens of the tokenizer
+that nano's speech was made with, in training data and prompts: the difference to `recovered`, the encoder's tokens, is
+the effect of the encoder's errors. Trials with seed k use the training with seed k.
 
-Forgetting is measured in two ways: other held-out voices, as prompts, say texts of theirs with the tuned Bark ("lora,
-other voices"); and the loss of each model on their recordings before and after (`losses.json`), beside that on the
-test recordings of the voice itself.
+Forgetting is measured in two ways: the tuned Bark speaks texts of other held-out voices, with their prompts ("lora,
+other voices"); and the loss of each model on their recordings before and after (`losses.json`), beside the loss on the
+test recordings of the tuned voice.
 
     output/trials-0.jsonl audio/ settings.json    every scored trial
-           VOICE/TOKENS/training/ judged/         tokens and codes, by `finetune_bark.py prepare`'s rules
-           VOICE/TOKENS/METHOD-SEED/              config.yaml and what `finetune_bark.py train config.yaml` makes of it
-           VOICE/TOKENS/METHOD-SEED/losses.json   of each judged recording, before and after
+           VOICE/TOKENS/training/ judged/         tokens and codes, as from `finetune_bark.py prepare`
+           VOICE/TOKENS/METHOD-SEED/              config.yaml and the output of `finetune_bark.py train config.yaml`
+           VOICE/TOKENS/METHOD-SEED/losses.json   losses of each test recording, before and after
            summary.json                           figures, differences, losses, commands
 
-Started again, the command goes on where it was.
+A killed command continues when it is started again.
 """
 
 import argparse
@@ -105,11 +105,11 @@ class Arm:
     """One way to make a Bark speak in a voice.
 
     Args:
-        method (`str`, *optional*): that it was tuned by; `None` for Bark as it is.
-        prompted (`bool`): with the voice's prompt.
-        stages (`tuple[str, ...]`): the tuned ones among its models.
-        tokens (`str`): where semantic tokens of recordings come from.
-        others (`bool`): not the tuned voice speaks, but others do.
+        method (`str`, *optional*): the method of tuning; `None` for the original Bark.
+        prompted (`bool`): whether the voice is prompted.
+        stages (`tuple[str, ...]`): the tuned models.
+        tokens (`str`): the origin of the recordings' semantic tokens.
+        others (`bool`): whether other voices speak, instead of the tuned one.
     """
 
     method: str | None
@@ -136,13 +136,13 @@ class Arm:
 
     @property
     def baseline(self) -> "Arm":
-        """The same without any tuning."""
+        """The same arm without tuning."""
         return Arm(None, True, tokens=self.tokens, others=self.others)
 
 
 @errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
-    """Run the command; `scorers` replaces the models that the options name."""
+    """Run the command; `scorers` replaces the models of the options."""
     args = parse(arguments)
     required_packages()
     study = Study(args, scorers)
@@ -187,7 +187,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 class Study:
-    """The voices, their arms and trials, and the journal that they are noted in."""
+    """The voices, their arms and trials, and the journal of the trials."""
 
     def __init__(self, args, scorers: Scorers | None):
         self.args, self.folder = args, args.output
@@ -221,7 +221,7 @@ class Study:
         return [by_name[name] for name in names]
 
     def _settings(self) -> dict:
-        """What trials depend on; conditions, subsets, tokens, seeds and limit only choose among them."""
+        """The settings that trials depend on; conditions, subsets, tokens, seeds and limit only select trials."""
         args = self.args
         names = ("minutes", "steps", "lora_rate", "full_rate", "set", "other_voices", "secret_tokenizer")
         return {**settings_of(args, self.voices), **{name: getattr(args, name) for name in names}}
@@ -238,10 +238,10 @@ class Study:
             self._enrolment = Enrolment(self.voices, self.scorers.embedders)
         return self._enrolment
 
-    # ---- what is to be done
+    # ---- planning
 
     def arms(self, tokens: str) -> list[Arm]:
-        """Of the tuned voice, then of others: each tuned Bark, and Bark as it is."""
+        """The arms of the tuned voice, then of others: each tuned Bark, and the original Bark."""
         own = []
         for condition in self.args.conditions:
             whole = Arm.of(condition, tokens=tokens)
@@ -257,14 +257,14 @@ class Study:
         return [subset for size in range(len(STAGES), 0, -1) for subset in combinations(STAGES, size)]
 
     def others(self, target: CastVoice) -> list[CastVoice]:
-        """The voices that may be forgotten: the next ones in the list, which goes round; of the same source first."""
+        """The voices for the measurement of forgetting: the next ones in the cyclic list, of the same source first."""
         place = self.voices.index(target)
         around = [voice for voice in self.voices[place + 1 :] + self.voices[:place] if recorded(voice)]
         around.sort(key=lambda voice: voice.source != target.source)
         return around[: self.args.other_voices]
 
     def trials(self, target: CastVoice, arm: Arm) -> list[Trial]:
-        """An arm's trials with their ids; the part of the id behind the last slash is the seed's number."""
+        """An arm's trials with their ids; the part of an id after the last slash is the seed's number."""
         speakers = self.others(target) if arm.others else [target]
         every = plan_trials(
             self.voices, parts=["clone"], conditions=[arm.name], seeds=self.args.seeds, seed=self.args.seed
@@ -279,10 +279,10 @@ class Study:
         own = [trial for trial in every if trial.voice == target.name][: self.args.limit]
         return own + [trial for trial in every if trial.voice in speakers - {target.name}][: self.args.limit]
 
-    # ---- doing it
+    # ---- running
 
     def measure(self, target: CastVoice, tokens: str) -> None:
-        """All trials of a voice with tokens of one kind, and the losses."""
+        """Run all trials of a voice with one kind of tokens, and measure the losses."""
         args, arms = self.args, self.arms(tokens)
         place = self.folder / file_name(target.name) / tokens
         encoder = self.encoder(tokens)
@@ -322,7 +322,7 @@ class Study:
         return all(trial.id in done for _, trials in todo for trial in trials)
 
     def speak(self, todo: list[tuple[Arm | None, list[Trial]]], make: Callable[[Arm | None], Maker]) -> None:
-        """Make, score and note the trials of each arm that the journal doesn't have."""
+        """Make, score and record the trials of each arm that are not in the journal."""
         done = self.journal.records()
         for arm, trials in todo:
             trials = [trial for trial in trials if trial.id not in done]
@@ -353,7 +353,7 @@ class Study:
             print(f"left out: {id} ({kind}): {reason}")
 
     def tune(self, place: Path, method: str, number: int) -> Path:
-        """What `finetune_bark.py train` does with the config that is written, and its folder."""
+        """Write a config, run `finetune_bark.py train` on it, and return the folder."""
         args, folder = self.args, place / f"{method}-{number}"
         config = {
             "bark": args.bark,
@@ -377,7 +377,7 @@ class Study:
         return folder
 
     def judge(self, judged: Path, run_folder: Path, tuned: BarkModel, cloned: Callable[[str], VoicePrompt]) -> None:
-        """The loss of each judged recording before and after, its voice prompted as in the trials."""
+        """Measure the loss of each test recording before and after, with prompts as in the trials."""
         file = run_folder / "losses.json"
         if file.exists():
             return
@@ -393,7 +393,7 @@ class Study:
                 rows.append({**row, "before": old, "after": new})
         write_json(file, rows)
 
-    # ---- what came of it
+    # ---- results
 
     def summary(self) -> dict:
         args = self.args
@@ -431,7 +431,7 @@ class Study:
 
 
 class ArmMaker(Maker):
-    """A [`Maker`] that prompts as its arm says."""
+    """A [`Maker`] with the prompts of an arm."""
 
     arm: Arm
 
@@ -448,7 +448,7 @@ class ArmMaker(Maker):
 
 
 def file_name(voice: str) -> str:
-    """A voice's name as that of a folder; tables may name voices as they like."""
+    """A valid folder name for any name of a voice."""
     return re.sub(r"[^\w@+-]", "_", voice)
 
 
@@ -457,13 +457,13 @@ def seed_number(trial: Trial) -> int:
 
 
 def without_prompted_texts(voice: CastVoice) -> CastVoice:
-    """The voice without tests whose text its prompt says."""
+    """The voice without tests that have a text of its prompt."""
     said = {normalize_text(clip.text) for clip in voice.prompt}
     return replace(voice, tests=tuple(clip for clip in voice.tests if normalize_text(clip.text) not in said))
 
 
 def recorded(voice: CastVoice) -> list[VoiceClip]:
-    """Its tests that are recordings."""
+    """The tests of a voice that have recordings."""
     return [clip for clip in voice.tests if clip.audio is not None]
 
 
@@ -492,7 +492,7 @@ def training_clips(voice: CastVoice, clips: Sequence[VoiceClip], minutes: float)
 
 
 def load_tuned(bark: str, folder: Path) -> BarkModel:
-    """What finetune_bark.py made in a folder, as a plain Bark."""
+    """The result of finetune_bark.py in a folder, as a plain Bark."""
     if (folder / "bark").is_dir():
         return load_bark(folder / "bark")[0]
     tuned, _ = load_bark(bark)
@@ -501,7 +501,7 @@ def load_tuned(bark: str, folder: Path) -> BarkModel:
 
 
 def with_stages(bark: BarkModel, tuned: BarkModel, stages: Sequence[str]) -> BarkModel:
-    """A Bark whose models in `stages` are the tuned ones, and the others those of `bark`."""
+    """A Bark with the tuned models of `stages`, and the other models of `bark`."""
     if set(stages) == set(STAGES):
         return tuned
     mixed = deepcopy(bark)
@@ -514,9 +514,9 @@ def with_stages(bark: BarkModel, tuned: BarkModel, stages: Sequence[str]) -> Bar
 def utterance_losses(
     bark: BarkModel, stage: str, utterances: Sequence[Utterance], histories: dict[str, Utterance], configs
 ) -> Iterator[tuple[float, int]]:
-    """The summed loss of a stage over examples of each utterance behind its voice's history, and their targets.
+    """The summed loss of a stage and the number of targets for each utterance, with its voice's history.
 
-    The examples are always the same; of the fine stage several, as each is of one codebook.
+    The examples are always the same; the fine stage has several per utterance, because each is for one codebook.
     """
     loss = LOSSES[stage](bark_stage(bark, stage), configs).eval()
     for index, utterance in enumerate(utterances):
@@ -542,7 +542,7 @@ def loss_figures(rows: Sequence[dict], seed: int) -> dict:
 
 
 def pairs_of(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """Each arm and Bark as it is, prompted; the encoder's tokens and the secret ones."""
+    """Pairs to compare: each arm and the prompted original Bark; the encoder's tokens and the secret ones."""
     pairs = [(arm, arm.baseline) for arm in arms if arm != arm.baseline]
     pairs += [(arm, replace(arm, tokens=TOKENS[1])) for arm in arms if arm.tokens == TOKENS[0]]
     return list(dict.fromkeys((first.name, second.name) for first, second in pairs))

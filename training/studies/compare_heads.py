@@ -1,11 +1,11 @@
-"""Every head on the same features, folds, batches and steps.
+"""Compare all heads on the same features, folds, batches and steps.
 
     python training/studies/compare_heads.py training/configs/teacher_tiny.yaml --json outputs/heads.json
 
-Takes corpus, backbone, augmentation and crop length from the config, but one layer of the backbone, the natural pairs
-alone and fewer steps, so that the heads of earlier systems have the inputs that they were made for. Features are
-computed once per fold and shared. Scores are free-running, on the voices and sentences that the fold holds out. With
---save, the encoders of a head become `FOLDER/HEAD/foldN`, an entry of `benchmark_encoders.py`.
+Corpus, backbone, augmentation and crop length are those of the config, but with one layer of the backbone, natural
+pairs only and fewer steps, so that the heads of earlier systems have their original inputs. Features are computed once
+per fold and shared. Scores are free-running, on the held-out voices and sentences of the fold. With --save, the
+encoders of a head are saved as `FOLDER/HEAD/foldN`, an entry for `benchmark_encoders.py`.
 """
 
 import argparse

@@ -1,28 +1,28 @@
-"""How faster arithmetic changes the speech of a Bark: its tokens, its words, its voice.
+"""Measure how lower precision changes the speech of a Bark: tokens, words and voice.
 
     python training/studies/compare_precision.py outputs/nano/speech --bark outputs/nano/bark \\
         --encoder outputs/nano/encoder --output outputs/nano/precision
     python training/studies/compare_precision.py ... --conditions int8 window=90 window=120 --token-requests 32
 
-Conditions, each beside float32:
+Conditions, each compared with float32:
 
     bfloat16     the three models in bfloat16, the codec in float32
-    int8         their linear layers with int8 weights, activations quantized as they come (torch.ao), on a CPU only
-    window=N     the coarse stage generates N ids before it moves its window (60 in Suno's Bark and in nano). Where the
-                 model lacks positions for more, as many ids of the history are given up
+    int8         linear layers with int8 weights and dynamically quantized activations (torch.ao), only on a CPU
+    window=N     the coarse stage generates N ids before it moves its window (60 in Suno's Bark, 90 in nano). If the
+                 model lacks positions, the history is shortened
 
-Tokens: every model runs greedily on what float32 gave to it, so that one difference is not counted again in the models
-behind it: the share of equal tokens, and after how many seconds the first one differs. Within a sequence a difference
-still makes others. Times are of the same runs, conditions in turn for `--rounds`; a speedup is float32's time by the
-condition's, of the text model by token. Words and voice: every held-out voice is cloned and says its test texts, as in
-evaluate_voice.py, whose voices, options, journal and table these are; the similarity is to other recordings of the
-voice than the prompt's. Differences to float32 are on the same texts and seeds.
+Tokens: every model runs greedily on float32's output of the model before it, so that a difference is counted once: the
+share of equal tokens, and the seconds until the first difference. Within a sequence, a difference still causes others.
+Times are from the same runs, with conditions in turn for `--rounds`; a speedup is float32's time divided by the
+condition's, per token for the text model. Words and voice: every held-out voice is cloned and speaks its test texts,
+with the voices, options, journal and table of evaluate_voice.py; the similarity is to recordings of the voice that are
+not in the prompt. Differences to float32 are on the same texts and seeds.
 
     output/trials-0.jsonl audio/ settings.json voices.json     every scored trial
            tokens.json                                         tokens and times
-           summary.json report.html ...                        as evaluate_voice.py writes them
+           summary.json report.html ...                        as from evaluate_voice.py
 
-Started again, the command goes on where it was.
+A killed command continues when it is started again.
 """
 
 import argparse
@@ -76,7 +76,7 @@ GREEDY = Sampling(0.0, min_eos_p=None)
 
 @errors_as_one_sentence
 def main(arguments: Sequence[str] | None = None, scorers: Scorers | None = None) -> dict:
-    """Run the command; `scorers` replaces the models that the options name."""
+    """Run the command; `scorers` replaces the models of the options."""
     args = parse(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     required_packages()
@@ -137,7 +137,7 @@ def condition_of(name: str) -> str:
 
 
 def variant_of(bark: BarkModel, name: str) -> BarkModel:
-    """A Bark that computes as the condition says; `bark` stays as it is.
+    """A Bark for a condition; `bark` is not changed.
 
     Raises:
         SystemExit: int8 off the CPU, or a window that does not fit.
@@ -172,13 +172,13 @@ def quantized(model: nn.Module) -> nn.Module:
 
 
 class VariantMaker(Maker):
-    """A [`Maker`] whose conditions are Barks; every clone has its whole prompt."""
+    """A [`Maker`] whose conditions are Barks; every clone has the full prompt."""
 
     def condition(self, trial: Trial):
         return self.cloned(trial.voice), "full"
 
     def with_bark(self, bark: BarkModel) -> "VariantMaker":
-        """The same with another Bark, and the same prompts."""
+        """A copy with another Bark and the same prompts."""
         maker = VariantMaker(self.codec, [], bark=bark, processor=self.processor, encoder=self.encoder)
         maker.cloned = self.cloned
         return maker
@@ -215,10 +215,11 @@ def measured_tokens(args, maker: VariantMaker, variants: dict[str, BarkModel], t
 def greedy_stages(
     bark: BarkModel, requests: Sequence[SynthesisRequest], inputs: dict | None, tokenizer, batch_size: int
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
-    """What each model makes, by request, and the seconds that it took.
+    """The output of each model, by request, and its seconds.
 
     Args:
-        inputs (`dict`, *optional*): an earlier output, which the coarse and the fine model read; their own by default.
+        inputs (`dict`, *optional*): an earlier output as input of the coarse and the fine model; by default, the new
+            one.
     """
     seconds, start = {}, time.perf_counter()
     semantic = [tokens for tokens, _ in text_to_semantic(bark, requests, tokenizer=tokenizer, batch_size=batch_size)]
@@ -274,7 +275,7 @@ def in_order(value: np.ndarray, stage: str, num_coarse: int) -> np.ndarray:
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int | None]:
-    """Equal tokens, tokens of the longer one, and where they first differ."""
+    """Number of equal tokens, length of the longer sequence, and index of the first difference."""
     shorter, longer = sorted((len(first), len(second)))
     equal = first[:shorter] == second[:shorter]
     different = np.flatnonzero(~equal)
@@ -282,7 +283,7 @@ def agreement(first: np.ndarray, second: np.ndarray) -> tuple[int, int, int | No
     return int(equal.sum()), longer, where
 
 
-# ---- what came of it
+# ---- results
 
 
 def tokens_table(rows: Sequence[dict]) -> str:

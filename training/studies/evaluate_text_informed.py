@@ -3,12 +3,12 @@
     python training/studies/evaluate_text_informed.py outputs/nano/encoder --bark outputs/nano/bark \\
         --corpus outputs/nano/generated --fold 19 --json outputs/nano/text_informed.json
 
-The clips of a fold that the encoder was trained without are halved by voice. On one half every pair of a weight (of
-Bark's log-probabilities) and a prior (share of the log-frequencies of the other folds' tokens) is tried; what hits
-most tokens is then tried on the other half, which alone is reported: token accuracy, and how likely Bark finds the
-tokens given the text (the end apart), each with the difference to the plain ones. The corpus has rows with text,
-voice, sound and tokens, as `nano/speak_corpus.py` and `generate_corpus.py --audio` write them; --fold -1 takes one
-without folds, whole.
+The clips of the encoder's held-out fold are divided into two halves by voice. On one half, every pair of a weight (of
+Bark's log-probabilities) and a prior (share of the log-frequencies of the other folds' tokens) is tried. The pair with
+the highest accuracy is used on the other half, for which the report has token accuracy and the likelihood under Bark
+given the text (without the end token), each with the difference to plain tokens. The corpus needs rows with text,
+voice, audio and tokens, as from `nano/speak_corpus.py` and `generate_corpus.py --audio`; --fold -1 uses all rows of a
+corpus without folds.
 """
 
 import argparse
@@ -46,7 +46,7 @@ PLAIN = (0.0, 0.0)  # weight and prior
 
 @dataclass(frozen=True)
 class Trial:
-    """One clip, its tokens found with one weight and prior."""
+    """The tokens of one clip with one weight and prior."""
 
     id: str
     voice: str
@@ -61,9 +61,9 @@ class Trial:
 def main(arguments=None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", help="folder, Hub id or name")
-    parser.add_argument("--bark", required=True, help="whose tokens they are: folder, Hub id or nano")
+    parser.add_argument("--bark", required=True, help="the Bark of the tokens: folder, Hub id or nano")
     parser.add_argument("--corpus", required=True, help="`datasets` folder or Hub id")
-    parser.add_argument("--fold", type=int, required=True, help="that the encoder was trained without")
+    parser.add_argument("--fold", type=int, required=True, help="the encoder's held-out fold")
     parser.add_argument("--weights", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
     parser.add_argument("--priors", type=float, nargs="+", default=[0.0, 0.3])
     parser.add_argument("--beam-size", type=int, default=DEFAULT_BEAM_SIZE)
@@ -112,7 +112,7 @@ def main(arguments=None) -> dict:
 
 
 def read_clips(corpus: str, fold: int, decoder: TextInformedDecoder) -> tuple[list[Clip], np.ndarray, Counter]:
-    """Clips of the fold, all other clips' tokens `(num_tokens,)`, and why clips are left out."""
+    """Clips of the fold, the tokens `(num_tokens,)` of all other clips, and counts of clips left out, by reason."""
     longest = bark_generation_configs(decoder.bark).semantic.max_input_semantic_length
     clips, others, left_out = [], [], Counter()
     for clip in read_corpus(corpus):
@@ -134,7 +134,7 @@ def read_clips(corpus: str, fold: int, decoder: TextInformedDecoder) -> tuple[li
 
 
 def halved(clips: Sequence[Clip]) -> list[list[Clip]]:
-    """Two halves without a voice in common, the same ones every time; of a single voice, clips in turn."""
+    """Two halves without a common voice, the same ones every time; with a single voice, clips in turn."""
     voices = sorted({clip.voice for clip in clips}, key=lambda voice: hashlib.sha256(voice.encode()).digest())
     if len(voices) == 1:
         return [list(clips[0::2]), list(clips[1::2])]

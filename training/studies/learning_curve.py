@@ -1,18 +1,20 @@
-"""How much data is enough: one config, trained on growing parts of its corpus, each scored on the same held-out fold.
+"""Measure accuracy by amount of training data: one config, trained on growing parts of its corpus.
+
+Every training is scored on the same held-out fold:
 
     python training/studies/learning_curve.py training/configs/nano.yaml --fold 19 --hours 0.25 0.5 1 2 \\
         --seeds 0 1 --extrapolate 10 100 1000 --output outputs/curve
 
-The parts are nested: a clip's place in line is the digest of its id, or with `--by voice` of its voice, so more hours
-are the same hours and some more. All runs have the same steps. `curve.json` in the output folder has every figure;
-what it holds already is not computed again, and a run that was killed goes on from its checkpoint.
+The parts are nested: clips are ordered by the digest of their ids, or with `--by voice` of their voices, so a larger
+part contains the smaller ones. All runs have the same number of steps. `curve.json` in the output folder has all
+figures; existing ones are not computed again, and a killed run continues from its checkpoint.
 
     curve/ curve.json                     for each part and seed: hours, clips, voices, the table of scores
            0.25h-seed0/ 0.5h-seed0/ ...   the encoders
 
-Extrapolation fits top-1 accuracy as ceiling - scale * hours ** -exponent, by least squares. Few points say little
-about the ceiling, so there are two answers: with the ceiling that fits best, and with a ceiling of 100 %. The truth is
-likely to lie between, and both are no more than what the points allow to say. Intervals are by bootstrap over voices.
+Extrapolation fits top-1 accuracy as ceiling - scale * hours ** -exponent, by least squares. Few points hardly
+determine the ceiling, so there are two results: with the best ceiling, and with a ceiling of 100 %. The truth is
+likely to lie in between. Intervals are by bootstrap over voices.
 """
 
 import argparse
@@ -39,13 +41,13 @@ from hf_bark_semantic.trainers.splits import corpus_fingerprint, digest, open_tr
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="of train_encoder.py")
-    parser.add_argument("--fold", type=int, required=True, help="to score on")
-    parser.add_argument("--hours", type=float, nargs="+", required=True, help="of each part")
-    parser.add_argument("--by", choices=["clip", "voice"], default="clip", help="what a part has more of than another")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings of each part")
+    parser.add_argument("--fold", type=int, required=True, help="held-out fold to score on")
+    parser.add_argument("--hours", type=float, nargs="+", required=True, help="hours of each part")
+    parser.add_argument("--by", choices=["clip", "voice"], default="clip", help="unit by which parts grow")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the trainings of each part")
     parser.add_argument("--extrapolate", type=float, nargs="+", default=[], metavar="HOURS", help="from 4 parts on")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--clips", type=int, help="of the fold to score; by default all")
+    parser.add_argument("--clips", type=int, help="number of clips of the fold to score (default: all)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="such as training.steps=1000")
     args = parser.parse_args(arguments)
     if args.extrapolate and len(set(args.hours)) < 4:
@@ -81,10 +83,10 @@ def main(arguments=None):
 
 
 def nested_part(clips: Sequence[Clip], hours: float, *, by_voice: bool = False) -> list[Clip]:
-    """The first clips in the order of their ids' digests, or of their voices', that make so many hours.
+    """The first clips with a total of `hours`, in the order of their ids' digests, or of their voices'.
 
     Raises:
-        ValueError: there is less to train on.
+        ValueError: there are fewer hours to train on.
     """
     part, tokens, wanted = [], 0, hours * 3600 * SEMANTIC_RATE_HZ
     for clip in sorted(clips, key=lambda clip: (digest(clip.voice) if by_voice else "", digest(clip.id))):
@@ -95,7 +97,7 @@ def nested_part(clips: Sequence[Clip], hours: float, *, by_voice: bool = False) 
     if hours <= 0 or tokens < wanted:
         raise ValueError(
             f"`--hours` has {hours:g}, but there are {hours_of(clips):.3f} hours to train on; it must be above 0 and "
-            "no more than these."
+            "at most this."
         )
     return part
 
@@ -130,7 +132,7 @@ def point(
 
 
 def print_curve(runs: Sequence[dict]):
-    """A row for each part and way of reading; the scores of all seeds make its intervals."""
+    """Print a row for each part and kind of input; intervals are over the scores of all seeds."""
     print("| hours | clips | voices | read | top-1 | top-5 | top-1 by seed |\n" + "| --- " * 7 + "|")
     for same_hours in _by_hours(runs).values():
         table = summarize([ClipScore(**score) for run in same_hours for score in run["scores"]])
@@ -142,7 +144,7 @@ def print_curve(runs: Sequence[dict]):
 
 
 def print_extrapolation(runs: Sequence[dict], wanted: Sequence[float], samples: int = 200):
-    """What the fitted curve says of other hours, for each way of reading, with intervals over voices."""
+    """Print the fitted accuracy at other hours for each kind of input, with intervals over voices."""
     print(
         "\n| read | ceiling | "
         + " | ".join(f"{hours:g} h" for hours in wanted)
@@ -198,7 +200,7 @@ def _by_hours(runs: Sequence[dict]) -> dict[float, list[dict]]:
 
 
 def _by_voice(runs: Sequence[dict], kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hits and tokens of each run and voice, `(num_runs, num_voices)`, read in one way."""
+    """Hits and tokens of each run and voice, `(num_runs, num_voices)`, for one kind of input."""
     sums = []
     for run in runs:
         voices = defaultdict(lambda: np.zeros(2))

@@ -2,7 +2,7 @@
 
     python training/studies/measure_preset_pitch.py shared/data/bark_presets
 
-Suno's presets are measured on recordings of them, `en_speaker_9.flac` and so on, nano's on what its codec makes of
+Suno's presets are measured on recordings (`en_speaker_9.flac`, ...), nano's on the audio that its codec decodes from
 their codes. Needs praat-parselmouth, of the extra `test`.
 """
 
@@ -41,7 +41,7 @@ def median_pitch_hz(recording: Path) -> float:
 
 
 def nano_pitches(folder: Path) -> dict[str, int]:
-    """Of nano's presets; their recordings are written to a folder."""
+    """The median pitches of nano's presets, whose audio is written to a folder."""
     speak = pipeline(VOICE_CLONING_TASK, bark=NANO)
     pitches = {}
     for name in speak.voice_presets:
