@@ -1,4 +1,4 @@
-"""Voices that are buzzes of one pitch each, and scorers that tell them apart."""
+"""Artificial voices, each a buzz of one pitch, and scorers that distinguish them."""
 
 import json
 import zlib

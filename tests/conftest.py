@@ -1,4 +1,4 @@
-"""Fixtures that several rooms need; what they are made of is in tiny.py."""
+"""Fixtures for several folders of tests; tiny.py has the parts that they are made of."""
 
 import os
 from pathlib import Path

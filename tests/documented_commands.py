@@ -1,6 +1,6 @@
-"""The commands that the documentation has behind a marker, such as <!-- ci: encoder route -->, for a tiny corpus.
+"""The documented commands after a marker, such as <!-- ci: encoder route -->, for a tiny corpus.
 
-A config that lies in the folder wins over the recipe of its name, so the commands stay as they are written.
+A config in the folder has priority over the recipe of the same name, so the commands need no changes.
 """
 
 import argparse

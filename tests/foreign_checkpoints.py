@@ -1,4 +1,4 @@
-"""Checkpoints of other programs, small ones in their own names; community quantizers are in quantizers.py.
+"""Small checkpoints of other programs, with the original names; community quantizers are in quantizers.py.
 
 autoregressive_file   github.com/huynhnhathao: a HuBERT and a decoder
 whisper_file          a Whisper in CTranslate2 format; `write_ctranslate2` writes any variables

@@ -1,4 +1,4 @@
-"""What hostile inputs are made of, how a test finds what one left behind, and which code would run what is in one."""
+"""Parts of hostile inputs, detection of files that they leave behind, and names of unsafe functions."""
 
 import ast
 import os

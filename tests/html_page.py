@@ -1,4 +1,4 @@
-"""A page of HTML as a test reads it."""
+"""A parser of HTML pages for tests."""
 
 from html.parser import HTMLParser
 

@@ -1,4 +1,4 @@
-"""Repositories as they lie on the Hub, with random weights: in folders, tiny or of their real shapes.
+"""Repositories in the layouts of the Hub, with random weights, tiny or of their real shapes.
 
 bark_small       suno/bark-small: one pickled checkpoint of 2023, a WordPiece tokenizer, presets in folders
 speech_model     facebook/hubert-base-ls960 and the like: one pickled checkpoint with the old names of weight norm

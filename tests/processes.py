@@ -1,4 +1,4 @@
-"""Calls in processes of their own, as tests of kills and of several processes need them."""
+"""Calls in separate processes, for tests of kills and of several processes."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints of quantizers as github.com/gitmylo trains them, small ones."""
+"""Small checkpoints of quantizers in the format of github.com/gitmylo."""
 
 import json
 import zipfile

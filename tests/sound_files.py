@@ -1,4 +1,4 @@
-"""Sound files as phones, browsers and old tools leave them, made with PyAV's and soundfile's encoders."""
+"""Audio files like those of phones, browsers and old tools, made with the encoders of PyAV and soundfile."""
 
 import io
 import struct

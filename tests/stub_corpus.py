@@ -1,4 +1,4 @@
-"""Corpora and utterances, spoken by a Bark that needs no time."""
+"""Corpora and utterances from a stub of Bark that takes no time."""
 
 import numpy as np
 import pyarrow.parquet as pq

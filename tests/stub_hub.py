@@ -1,4 +1,4 @@
-"""The Hub, played by a small server on the loopback interface."""
+"""A stub of the Hub: a small server on the loopback interface."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The encoder that the package carries: small, as good as it says, and the same tomorrow."""
+"""The packaged encoder: its size, its accuracy, and its reproducible output."""
 
 import json
 from pathlib import Path

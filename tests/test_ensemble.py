@@ -1,4 +1,4 @@
-"""Several encoders as one: what their mean is, which windows they read, and what makes no ensemble."""
+"""Ensembles of encoders: mean, windows, and encoders that cannot be combined."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What importing the package costs and says, and what the doctor looks at."""
+"""The time and output of importing the package, and the checks of the doctor."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A damaged file of settings or figures is named, with what to do about it."""
+"""The error for a damaged file of settings or figures names the file and a remedy."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Broken, mistaken and malicious inputs, as one table: every row must be refused with an error that helps.
+"""Broken, mistaken and malicious inputs in one table: every row must be refused with a helpful error.
 
 Each `HostileInput` builds its input in a folder, hands it to the loader, and states the error and a word of its
 message. No row may run code from a file or leave a file behind.

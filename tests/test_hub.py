@@ -1,6 +1,6 @@
-"""Saving, loading and sharing: what any user of transformers expects of a checkpoint.
+"""Saving, loading and sharing of checkpoints, as in transformers.
 
-The Hub is played by a small server on the loopback interface.
+A small server on the loopback interface is the stub of the Hub.
 """
 
 import json

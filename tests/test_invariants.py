@@ -1,6 +1,6 @@
-"""What holds for every length, text, batch and seed, tried on random ones.
+"""Invariants for all lengths, texts, batches and seeds, tested on random ones.
 
-`pytest --hypothesis-profile long tests/test_invariants.py` tries many more.
+`pytest --hypothesis-profile long tests/test_invariants.py` tests many more.
 """
 
 import tempfile

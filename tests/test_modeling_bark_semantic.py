@@ -1,4 +1,4 @@
-"""The encoder: what it reads, what it answers, and that a batch is its rows."""
+"""The encoder: inputs, outputs, and the equality of a batch and its rows."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""nano, the miniature Bark that the package carries: it speaks, clones, and is a Bark like any other."""
+"""nano, the packaged miniature Bark: it speaks, clones, and works like any other Bark."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What the package carries, and which of its encoders belongs to a Bark."""
+"""The packaged models, and the packaged encoder for each Bark."""
 
 import shutil
 

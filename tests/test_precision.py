@@ -1,4 +1,4 @@
-"""bf16 is chosen where the hardware multiplies in it, and only there."""
+"""bf16 is chosen only on hardware that supports it."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What is published is checked before it goes: whole, listed, readable without running anything, and with a card."""
+"""Checks before a publication: complete, listed files, readable without running code, with a card."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""The blocks of README, docs/ and training/README.md run as they stand, or are marked with what they need."""
+"""The blocks of README, docs/ and training/README.md run unchanged, or are marked with their requirements."""
 
 import json
 import os

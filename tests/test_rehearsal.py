@@ -1,4 +1,4 @@
-"""A rehearsal of the Hub: the documented commands, on repositories as they lie there, from a stub on this machine.
+"""A rehearsal of the Hub: the documented commands, with repositories in its layouts, on a local stub.
 
 In CI with tiny weights of the same layouts. `python -m pytest -m slow tests/test_rehearsal.py -s` takes the real
 shapes of bark-small, HuBERT base, EnCodec and the quantizers, with random weights, and prints memory and times.

@@ -1,4 +1,4 @@
-"""What `pip install` lays down, used in an empty folder without this repository."""
+"""The installed package works in an empty folder without this repository."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the package is made of and what it opens: listed files, and nothing that runs code when it is read."""
+"""The files of the package and the files that it opens: all are listed, and none runs code when it is read."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What others' tools do with any model of transformers: attention, hidden states, Trainer, peft and torch.export."""
+"""The encoder works with tools for transformers: attention, hidden states, Trainer, peft and torch.export."""
 
 import numpy as np
 import peft

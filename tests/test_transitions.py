@@ -1,4 +1,4 @@
-"""Pairs of neighbouring tokens, and the guesses that they reweight."""
+"""Transition counts of neighbouring tokens, and the predictions that they reweight."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""No id of Suno's models is written into the library: every vocabulary comes from the model that is used."""
+"""No id of Suno's models is hard-coded: every vocabulary comes from the model that is used."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""The wheel, in an environment and a folder that hold nothing of this repository."""
+"""The wheel, in an environment and a folder without files of this repository."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Tiny models, voices, sounds and rows, random but always the same."""
+"""Tiny models, voices, recordings and rows, random but reproducible."""
 
 from pathlib import Path
 

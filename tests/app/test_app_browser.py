@@ -1,4 +1,4 @@
-"""The page as a person meets it, in headless Chromium; most of it by `pytest -m slow tests/app/test_app_browser.py`.
+"""The page in headless Chromium; most tests run only with `pytest -m slow tests/app/test_app_browser.py`.
 
 Needs selenium, and Debian's `chromium` and `chromium-driver` (or others of these names on the path).
 """

@@ -1,4 +1,4 @@
-"""Who the page lets in, and what it takes: other hosts, origins, files, sizes and passwords."""
+"""What the page accepts and refuses: hosts, origins, files, sizes and passwords."""
 
 import contextlib
 import http.client

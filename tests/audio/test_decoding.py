@@ -1,4 +1,4 @@
-"""Every row makes its own file, as a phone, a browser or an old tool would leave it."""
+"""Decoding of audio files in the formats of phones, browsers and old tools; every row makes its own file."""
 
 import io
 

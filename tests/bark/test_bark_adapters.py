@@ -1,4 +1,4 @@
-"""Adapters: what was trained is what is saved, loaded, mixed, merged and run in batched synthesis."""
+"""Adapters of Bark: training, saving, loading, mixing, merging, and batched synthesis with them."""
 
 import copy
 import functools

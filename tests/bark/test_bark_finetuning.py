@@ -1,4 +1,4 @@
-"""Bark's training examples are what inference sees: teacher forcing predicts what transformers' `generate` says."""
+"""Bark's training examples match inference: teacher forcing predicts the tokens of transformers' `generate`."""
 
 from dataclasses import replace
 

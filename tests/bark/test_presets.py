@@ -1,4 +1,4 @@
-"""What is known of the voices that Barks bring along."""
+"""Language and sex of the voice presets."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Bark's input layout is that of transformers, and the lengths belong together."""
+"""Bark's input layout is that of transformers, and the lengths match."""
 
 from types import SimpleNamespace
 

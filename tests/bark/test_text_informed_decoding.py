@@ -1,4 +1,4 @@
-"""Tokens of a recording whose words are known: the search is exact, its layout is generation's."""
+"""Text-informed decoding: the beam search is exact, and its layout is that of generation."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What training/README.md has people type on many machines: every command is one that its program takes."""
+"""The commands of training/README.md for many machines are accepted by their programs."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""A folder belongs to one run at a time."""
+"""Only one run at a time can use a folder."""
 
 from types import SimpleNamespace
 

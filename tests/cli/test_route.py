@@ -1,4 +1,4 @@
-"""The route from a corpus to a published encoder: what cannot be measured is refused, with what to type."""
+"""The route from a corpus to a published encoder: what cannot be measured is refused, with the right command."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The route of training/README.md, walked with its own commands in an empty folder, on nano: sizes alone are tiny."""
+"""The route of training/README.md, run with its own commands in an empty folder, on nano, at tiny sizes."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""Community encoders by name: fetched from a stub Hub, converted once, and what a fault of the Hub is told as."""
+"""Community encoders by name: download from a stub Hub, conversion, and errors of the Hub."""
 
 import json
 import pickletools

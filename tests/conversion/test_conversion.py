@@ -1,7 +1,7 @@
-"""Other people's checkpoints: each format against a forward pass written here, and files that must be refused.
+"""Checkpoints of other programs: each format against an independent forward pass, and files that must be refused.
 
-The checkpoints are made here, small, in the formats' own names. What they must give is computed with plain torch,
-transformers' whole HubertModel, the `encodec` package and CTranslate2, never with this package's heads.
+The checkpoints are small and have the formats' original names. Expected outputs are computed with plain torch,
+transformers' HubertModel, the `encodec` package and CTranslate2, never with this package's heads.
 """
 
 import pickle

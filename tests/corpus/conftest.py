@@ -1,4 +1,4 @@
-"""What the tests of corpora load is kept from the user's cache."""
+"""Keeps the datasets of these tests out of the user's cache."""
 
 import datasets
 import pytest

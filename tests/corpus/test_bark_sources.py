@@ -1,4 +1,4 @@
-"""Published artefacts are fetched as from GitHub and PyPI: checked, once, and without a trace of what failed."""
+"""Download of published artefacts from stubs of GitHub and PyPI: checked, once, without leftovers of failures."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The corpus: what is planned is what is made, whoever makes it, however often it is killed."""
+"""Generated corpora match their plan, for any number of processes and kills."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Which utterances are kept, and why the others are not."""
+"""Filters: which utterances are kept, and the reasons for the others."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Other people's corpora: read, checked, written, and never trusted."""
+"""Corpora of other programs: import with checks, and export."""
 
 import io
 import json

@@ -1,9 +1,9 @@
-"""A corpus of 100,000 rows: written, gone on with, streamed and read in flat memory.
+"""A corpus of 100,000 rows is written, continued, streamed and read in constant memory.
 
     python -m pytest tests/corpus/test_corpus_scale.py -m slow -s
     python tests/corpus/test_corpus_scale.py 100000 outputs/scale      (prints the same figures; any number of rows)
 
-Rows are synthetic: 8 s of random ids each, which no compression makes smaller than their 10 bits.
+Rows are synthetic: 8 s of random ids, which cannot be compressed below 10 bits each.
 """
 
 import sys

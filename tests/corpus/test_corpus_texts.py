@@ -1,4 +1,4 @@
-"""Sentences from the files that people have."""
+"""Sentences from files and datasets."""
 
 import json
 

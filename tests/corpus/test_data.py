@@ -1,4 +1,4 @@
-"""Crops, batches, augmentation and centroids: what training sees."""
+"""Crops, batches, augmentation and centroids of a training."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Recordings become utterances: every table that people have is read, what is unfit is named, a killed run goes on."""
+"""Recordings become utterances: tables are read, unfit recordings are named, and a killed run continues."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables as people have them: every layout of training/README.md is read as it says, or refused in its words."""
+"""Every table layout in training/README.md is read, or refused with the message given there."""
 
 import json
 from pathlib import Path

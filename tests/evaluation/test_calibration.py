@@ -1,4 +1,4 @@
-"""Statistics of single clips are enough to say how far confidence can be believed, and to mend it."""
+"""Calibration of the confidence from statistics of single clips."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Weights of several encoders as one: chosen on some voices, measured on others."""
+"""Weights of an ensemble are chosen on some voices and measured on others."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Metrics on cases whose answer is known."""
+"""Metrics on cases with known results."""
 
 import json
 from pathlib import Path

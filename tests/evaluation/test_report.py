@@ -1,4 +1,4 @@
-"""Reports: one file that needs nothing else, and that hostile texts cannot break."""
+"""Reports are self-contained files, which hostile texts cannot break."""
 
 import base64
 import io

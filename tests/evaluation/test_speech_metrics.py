@@ -1,4 +1,4 @@
-"""Measures of speech on sounds whose truth is known: they order original > a little noise > noise."""
+"""Measures of speech on audio with known results: they rank original > a little noise > noise."""
 
 import importlib.util
 

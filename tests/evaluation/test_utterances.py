@@ -1,4 +1,4 @@
-"""Judges of single utterances: the words against the text, the voice against its prompt."""
+"""Measures of single utterances: words against the text, and voice against the prompt."""
 
 import numpy as np
 import pytest

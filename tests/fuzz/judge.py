@@ -1,8 +1,8 @@
-"""Whether a door does with an input what it promises.
+"""Judge whether the reader of a door handles an input as documented.
 
-An input passes if it gives a result, which a second reading gives again, or the error that is documented. It fails
-with any other exception, with more than `MAX_SECONDS` of computation or `MAX_BYTES` more memory, with a file, a
-process or a connection that reading must not make, and with words on stdout or stderr, which a caller cannot catch.
+An input passes if it gives a result, and the same result when it is read again, or the documented error. It fails with
+any other exception, with more than `MAX_SECONDS` of CPU time or `MAX_BYTES` more memory, if reading makes a file, a
+process or a connection, and if it prints to stdout or stderr.
 """
 
 import gc
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from fuzz.doors import Door
 
-MAX_SECONDS = 2.0  # of CPU time, which is the same on a busy machine
-MAX_BYTES = 200 * 2**20  # of resident memory, over what there was before
+MAX_SECONDS = 2.0  # of CPU time, which a busy machine does not change
+MAX_BYTES = 200 * 2**20  # additional resident memory
 RESULT, REFUSED, FAILED = "result", "refused", "failed"
 PACKAGE = "/hf_bark_semantic/"
 
@@ -33,12 +33,12 @@ DEVICES = ("/dev/null", "/proc/self/")
 
 
 class Outcome(NamedTuple):
-    """What came of an input.
+    """The outcome of an input.
 
     Args:
         kind (`str`): `RESULT`, `REFUSED` or `FAILED`.
-        problem (`str`): of a failure, what is wrong, in the same words for all inputs of one kind.
-        detail (`str`): of a failure, the traceback, the words, the files.
+        problem (`str`): for a failure, the problem, with the same text for all inputs with it.
+        detail (`str`): for a failure, the traceback, output or files.
     """
 
     kind: str
@@ -47,11 +47,11 @@ class Outcome(NamedTuple):
 
 
 class Failure(Exception):
-    """What an input shows to be wrong: the problem and its detail."""
+    """The failure of an input: the problem and its detail."""
 
 
 class Judge:
-    """Judges inputs in a process of its own, whose stdout, stderr and working directory it takes.
+    """Judges inputs in its own process, whose stdout, stderr and working directory it replaces.
 
     Args:
         root (`Path`): a folder for the inputs.
@@ -59,7 +59,7 @@ class Judge:
 
     def __init__(self, root: Path):
         self.inputs, self.elsewhere = root / "inputs", root / "elsewhere"
-        self.words = open(root / "words", "a+b")  # noqa: SIM115 (as long as the process)
+        self.words = open(root / "words", "a+b")  # noqa: SIM115 (open as long as the process)
         for descriptor in (1, 2):
             os.dup2(self.words.fileno(), descriptor)
         self.watch = Watch()
@@ -94,7 +94,7 @@ class Judge:
 
     def _read(self, door: Door, argument: Any) -> tuple[str, Any]:
         gc.collect(1)
-        os.write(self.clear_refs, b"5")  # forgets the peak of memory
+        os.write(self.clear_refs, b"5")  # resets the peak of memory
         before, start = memory().resident, resource.getrusage(resource.RUSAGE_SELF)
         try:
             kind, value = RESULT, door.read(argument)
@@ -128,7 +128,7 @@ class Judge:
 
 
 class Watch:
-    """Sees what this process does to files and to the world. It cannot be taken off again: an audit hook stays."""
+    """Records file, process and network events of this process, by an audit hook, which cannot be removed again."""
 
     def __init__(self):
         self.found: list[str] | None = None
@@ -154,7 +154,7 @@ class Watch:
 
 
 def _files_below(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
-    """Size and time of everything in a folder, by path."""
+    """Size and modification time of all files in a folder, by path."""
     found = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -166,7 +166,7 @@ def _files_below(folder: str | os.PathLike) -> dict[str, tuple[int, int]]:
 
 
 class Memory(NamedTuple):
-    """Bytes of this process: of its address space, and of them in memory."""
+    """Memory of this process in bytes: address space, and resident memory."""
 
     addresses: int
     resident: int

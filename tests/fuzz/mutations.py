@@ -1,6 +1,6 @@
-"""Damaged copies of a file: as transfers and disks damage them, and as somebody would who knows the format.
+"""Make damaged copies of a file: random damage as by transfers and disks, and changes specific to the format.
 
-mutated    the content of a file -> another, by a random generator
+mutated    change the content of a file with a random generator
 """
 
 import io
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-MOST_CHANGES = 4  # of one copy; one is the most frequent
-SEVERAL_BYTES = 64  # that a change inserts or removes at most, but for a chunk
+MOST_CHANGES = 4  # changes per copy; one is most frequent
+SEVERAL_BYTES = 64  # inserted or removed by a change, at most, except for a chunk
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)  # the last are slow
 VALUES: tuple[Any, ...] = (
@@ -30,9 +30,9 @@ TEXTS = (
 
 
 def mutated(content: bytes, random: Random) -> bytes:
-    """A copy of a file with one change or a few; those that know the format are as frequent as those that do not.
+    """A copy of a file with one change or a few; random changes and those of the format are equally frequent.
 
-    One in fifty stays as it is.
+    One copy in fifty is not changed.
     """
     if random.random() < 0.02:
         return content
@@ -58,7 +58,7 @@ def _changes_of_format(content: bytes) -> tuple[Callable[[bytes, Random], bytes]
 
 
 def _place(content: bytes, random: Random) -> int:
-    """Headers are at the start, directories at the end: both are as likely to be changed as all the rest."""
+    """A random position; the start (headers), the end (directories) and the rest are equally likely."""
     edge = min(len(content), 256)
     return random.choice(
         (random.randrange(edge + 1), len(content) - random.randrange(edge + 1), random.randrange(len(content) + 1))
@@ -113,11 +113,11 @@ _CHANGES = (_flip_bits, _flip_bits, _write_number, _write_number, _cut, _remove,
 
 
 def _other_archive(content: bytes, random: Random) -> bytes:
-    """A sound zip whose members are changed, or one whose directory is."""
+    """An intact zip with changed members, or a zip with a changed directory."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    except Exception:  # it was changed before
+    except Exception:  # damaged by an earlier change
         return _other_directory(content, random)
     if not members or random.random() < 0.3:
         return _other_directory(content, random)
@@ -139,7 +139,7 @@ def _other_archive(content: bytes, random: Random) -> bytes:
 
 
 def _other_directory(content: bytes, random: Random) -> bytes:
-    """A number behind the signature of a local header, a directory entry or the end becomes another."""
+    """Change a number after the signature of a local header, a directory entry or the end record."""
     signature, size = random.choice(((b"PK\x03\x04", 30), (b"PK\x01\x02", 46), (b"PK\x05\x06", 22)))
     starts = [match.start() for match in re.finditer(re.escape(signature), content)]
     if not starts:
@@ -167,7 +167,7 @@ def _other_json(content: bytes, random: Random) -> bytes:
 
 
 def other_value(value: Any, random: Random) -> Any:
-    """The same, but for one value of it that is another, is gone, is twice there or has another name."""
+    """A copy in which one value is replaced, removed, repeated or renamed."""
     if not isinstance(value, (dict, list)) or not value or random.random() < 0.05:
         return random.choice(VALUES)
     if isinstance(value, list):
@@ -188,7 +188,7 @@ def other_value(value: Any, random: Random) -> Any:
 
 
 def _other_text(content: bytes, random: Random) -> bytes:
-    """A word that means something to a format, put in, or lines in another order or another encoding."""
+    """Insert a word with a meaning in a format, or change the order or the encoding of lines."""
     if random.random() < 0.1:
         encoding = random.choice(("utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig"))
         return content.decode("utf-8", "replace").encode(encoding, "replace")

@@ -1,10 +1,10 @@
-"""Fuzzes the doors: many inputs, in worker processes, with a summary.
+"""Fuzz the doors with many inputs, in worker processes, and print a summary.
 
-    python tests/fuzz/run.py --cases 20000                            what the tests do
-    python tests/fuzz/run.py --cases 1000000 --output outputs/fuzz    the long run; again: goes on where it was ended
-    python tests/fuzz/run.py --door npz --seed 123 --keep folder      one input again, and a copy of it
+    python tests/fuzz/run.py --cases 20000                            as in the tests
+    python tests/fuzz/run.py --cases 1000000 --output outputs/fuzz    a long run; the same command continues it
+    python tests/fuzz/run.py --door npz --seed 123 --keep folder      repeat one input, and keep a copy of it
 
-A worker that dies or hangs is replaced, and the input that it was at has failed.
+A worker that dies or hangs is replaced, and its input counts as failed.
 """
 
 import argparse
@@ -35,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fuzz.doors import DOORS, Door  # noqa: E402
 from fuzz.judge import FAILED, REFUSED, RESULT, Judge, Outcome, memory  # noqa: E402
 
-HANG_S = 60.0  # without an outcome; a worker that waits for so long, or computes for ...
-HANG_CPU_S = 20.0  # ... so long, is stopped: on a busy machine the one may be much more than the other
-REPORT_S = 0.1  # how often a worker tells outcomes
-MOST_ADDRESSES = 4 * 2**30  # bytes of address space that a worker may add: an input must not exhaust the machine
-CASES_AT_ONCE = 250  # of one door, which a worker is given; what a killed run loses at most
-SHOWN_SEEDS = 5  # of each failure
-FORK = multiprocessing.get_context("fork")  # the doors' libraries and sound files are loaded once
+HANG_S = 60.0  # a worker that has no outcome for this time, or for ...
+HANG_CPU_S = 20.0  # ... this CPU time, is stopped; on a busy machine, the two differ a lot
+REPORT_S = 0.1  # interval at which a worker reports outcomes
+MOST_ADDRESSES = 4 * 2**30  # additional address space of a worker, so that no input exhausts the machine
+CASES_AT_ONCE = 250  # inputs of one door in a worker's chunk; a killed run loses at most one chunk
+SHOWN_SEEDS = 5  # seeds shown per failure
+FORK = multiprocessing.get_context("fork")  # libraries and audio files are loaded once
 
 
 class Chunk(NamedTuple):
@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
 
 @dataclass
 class Tally:
-    """What came of the inputs of a chunk: how many of each kind, and the seeds and a detail of each problem."""
+    """The outcomes of a chunk: counts by kind, and the seeds and a detail of each problem."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Tally:
 
 
 def chunks(cases: int, doors: Iterable[Door]) -> list[Chunk]:
-    """So many cases, shared out among the doors by their shares; the first chunks of all doors come first."""
+    """Divide a number of cases among the doors by their shares; the first chunks of all doors come first."""
     doors = list(doors)
     total = sum(door.share for door in doors)
     counts = {door.name: max(1, round(cases * door.share / total)) for door in doors}
@@ -84,7 +84,7 @@ def chunks(cases: int, doors: Iterable[Door]) -> list[Chunk]:
 
 
 def fuzz(planned: Sequence[Chunk], processes: int) -> Iterator[tuple[Chunk, Tally]]:
-    """Have chunks judged by workers, and give each with its tally when it is done."""
+    """Judge chunks in workers, and yield each with its tally when it is finished."""
     left, workers = iter(planned), [Worker() for _ in range(processes)]
     try:
         while True:
@@ -104,9 +104,9 @@ def fuzz(planned: Sequence[Chunk], processes: int) -> Iterator[tuple[Chunk, Tall
 
 
 class Worker:
-    """A process that judges the inputs of a chunk, one after the other, and tells the outcomes from time to time.
+    """A process that judges the inputs of a chunk, one after the other, and reports outcomes at intervals.
 
-    If it dies or hangs, another one goes on behind the last outcome that was told, and tells each at once.
+    If it dies or hangs, another process continues after the last reported outcome, and reports each at once.
     """
 
     def __init__(self):
@@ -118,7 +118,7 @@ class Worker:
         self._send(chunk)
 
     def collect(self) -> tuple[Chunk, Tally] | None:
-        """Take in the outcomes that there are; give the chunk and its tally if these were the last."""
+        """Collect reported outcomes; return the chunk and its tally after the last one."""
         try:
             while self.seed < self.chunk.last and self.connection.poll():
                 self._add(*self.connection.recv())
@@ -150,7 +150,7 @@ class Worker:
     def _hangs(self) -> bool:
         if time.monotonic() - self.heard < HANG_S:
             return False
-        computes = psutil.Process(self.process.pid).status() == psutil.STATUS_RUNNING  # also if it is not its turn
+        computes = psutil.Process(self.process.pid).status() == psutil.STATUS_RUNNING  # or waits for a CPU
         return not computes or self._cpu_s() - self.computed > HANG_CPU_S
 
     def _cpu_s(self) -> float:
@@ -177,7 +177,7 @@ class Worker:
 def _work(connection: Connection, root: Path) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    gc.freeze()  # what was imported is never garbage
+    gc.freeze()  # imported modules are never garbage
     judge = Judge(root)
     faulthandler.enable(judge.words)
     resource.setrlimit(resource.RLIMIT_AS, (memory().addresses + MOST_ADDRESSES,) * 2)
@@ -196,7 +196,7 @@ def _work(connection: Connection, root: Path) -> None:
 
 
 class Record:
-    """The chunks that are done, a JSON line each: a run that is ended goes on from there."""
+    """The finished chunks, a JSON line each, from which an interrupted run continues."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ class Record:
         for line in self.file.read_text("utf-8").split("\n") if self.file.exists() else ():
             try:
                 chunk, counts, problems = json.loads(line)
-            except ValueError:  # the line that was being written when the run was killed
+            except ValueError:  # an incomplete line of a killed run
                 continue
             found[Chunk(*chunk)] = Tally(Counter(counts), problems)
         return found
@@ -248,7 +248,7 @@ def _table_row(name: str, counts: Counter[str]) -> str:
 
 
 def repeat(door: Door, seed: int, keep: Path | None) -> Tally:
-    """Judge one input again; a copy of its files goes to a folder."""
+    """Repeat one input; a copy of its files is kept in a folder."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         print(f"{door.make(Random(f'{door.name} {seed}'), keep)!r:.2000}")
@@ -262,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--door", action="append", choices=list(DOORS), help="these alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--output", type=Path, help="a folder for the record and the summary of a long run")
-    parser.add_argument("--seed", type=int, help="one input of a door again")
+    parser.add_argument("--seed", type=int, help="repeat this input of a door")
     parser.add_argument("--keep", type=Path, help="a folder for a copy of that input")
     arguments = parser.parse_args(argv)
     doors = [DOORS[name] for name in arguments.door or DOORS]

@@ -1,4 +1,4 @@
-"""Thousands of damaged and made-up inputs for every door; `run.py` beside this file judges more, or one again."""
+"""Thousands of damaged and generated inputs for every door; `run.py` judges more, or repeats one."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from fuzz.run import chunks, fuzz, summary, table
 
 CASES = 20_000  # over all doors
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are measured and limited as Linux does it")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures and limits workers with features of Linux")
 
 
 @pytest.mark.parametrize("name", DOORS)

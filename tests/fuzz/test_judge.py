@@ -1,4 +1,4 @@
-"""The judge sees what is wrong, and a run goes on where it was ended."""
+"""The judge detects every kind of failure, and an interrupted run continues."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from fuzz.run import Chunk, Record, chunks, fuzz, main, summary
 from hf_bark_semantic.bark.prompt_files import VoicePromptError
 from hf_bark_semantic.bark.voice_prompt import VoicePrompt
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are measured and limited as Linux does it")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures and limits workers with features of Linux")
 
 
 def with_door(monkeypatch, read, make=lambda random, folder: random.random()):
@@ -26,7 +26,7 @@ def with_door(monkeypatch, read, make=lambda random, folder: random.random()):
 
 
 def problems(read, monkeypatch, make=lambda random, folder: random.random()) -> list[str]:
-    """What is wrong with three inputs."""
+    """The problems of three inputs."""
     with_door(monkeypatch, read, make)
     tally = summary(fuzz([Chunk("door", 0, 3)], 1))["door"]
     assert tally.counts[FAILED] == sum(found["count"] for found in tally.problems.values())

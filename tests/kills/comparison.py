@@ -1,7 +1,7 @@
-"""What two runs left, compared: bit for bit, or up to rounding.
+"""Compare the outputs of two runs: bit by bit, or up to rounding.
 
-Processes compute the same on other addresses of memory, and a BLAS may then round otherwise: by one unit of the last
-place of a float, which a 16-bit sample can show as one step.
+With other memory addresses, a BLAS may round differently, by one unit in the last place of a float, which can be one
+step of a 16-bit sample.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""What can happen to a long command beside signals: faults, each with what shall come of it.
+"""Faults of long commands apart from signals, each with the required behaviour.
 
-A fault is a context: it makes something go wrong for a trial and gives the flaws of the answer, such as a traceback;
-inside, the command is started again and its results are compared.
+A fault is a context manager: it causes an error in a trial and yields the flaws of the command's reaction, such as a
+traceback; in its body, the command is started again and its results are compared.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ from pathlib import Path
 from kills.harness import Trial
 from kills.stages import Stage, hub
 
-BLOCK = 4_096  # bytes of a file system in memory
+BLOCK = 4_096  # block size of a file system in memory, in bytes
 DATA = ("*.parquet", "*.safetensors", "*.pt", "*.bin", "*.pkl")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A trial and what of its undisturbed run faults depend on."""
+    """A trial, and the values of its undisturbed run that faults depend on."""
 
     trial: Trial
     rng: random.Random
     seconds: float
-    num_bytes: int  # of all that the undisturbed run left, in whole blocks
+    num_bytes: int  # of all files of the undisturbed run, in whole blocks
 
     @property
     def num_processes(self) -> int:
@@ -42,7 +42,7 @@ class Case:
         self.trial.wait()
 
     def answer(self, *options: str, words: str, may_succeed: bool = False, **how) -> list[str]:
-        """Run it; flaws, unless it fails in one sentence with these words."""
+        """Run the command; return flaws unless it fails with one sentence that contains these words."""
         self.trial.log.unlink(missing_ok=True)
         self.trial.start(self.num_processes, *options, **how)
         codes = self.trial.wait()
@@ -55,7 +55,7 @@ class Case:
 
 @contextlib.contextmanager
 def full_disk(case: Case) -> Iterator[list[str]]:
-    """The file system is full: a small one in memory, or where mounting is forbidden, files may not become large."""
+    """The file system is full: a small one in memory or, if mounting is forbidden, a limit of file sizes."""
     folder, words = case.trial.output.parent, "disk is full|No space left|could not be written|File too large|space"
     folder.mkdir(parents=True)
     size = int(case.num_bytes * case.rng.uniform(0.1, 0.9))
@@ -72,13 +72,13 @@ def full_disk(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def read_only_folder(case: Case) -> Iterator[list[str]]:
-    """The output lies where nothing can be written any more."""
+    """The output folder is read-only."""
     case.stop_somewhere()
     folder = case.trial.output.parent
     mounted = _mount("--bind", folder, folder) and _mount("-o", "remount,bind,ro", folder)
     folders = [] if mounted else [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     for path in folders:
-        path.chmod(0o555)  # which root overrides
+        path.chmod(0o555)  # has no effect for root
     try:
         flaws = case.answer(words="[Rr]ead-only|[Pp]ermission|[Cc]annot", may_succeed=not mounted)
     finally:
@@ -91,7 +91,7 @@ def read_only_folder(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def clock_set_back(case: Case) -> Iterator[list[str]]:
-    """All that is there comes from the future."""
+    """All files have modification times in the future."""
     case.stop_somewhere()
     for path in case.trial.output.parent.rglob("*"):
         os.utime(path, (4_000_000_000, 4_000_000_000))
@@ -100,7 +100,7 @@ def clock_set_back(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def damaged_file(case: Case) -> Iterator[list[str]]:
-    """A data file of an unfinished run was cut off, or has a flipped bit."""
+    """A data file of an unfinished run is truncated, or has a flipped bit."""
     case.stop_somewhere()
     files = sorted(file for pattern in DATA for file in case.trial.output.rglob(pattern) if file.stat().st_size)
     if files:
@@ -116,7 +116,7 @@ def damaged_file(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def leftovers(case: Case) -> Iterator[list[str]]:
-    """Killed between a temporary file and its renaming; the file is an hour old, after which nobody waits for it."""
+    """Killed before a temporary file was renamed; the file is an hour old, so it counts as abandoned."""
     case.stop_somewhere()
     folders = [path for path in (case.trial.output, *case.trial.output.rglob("*")) if path.is_dir()]
     for folder in case.rng.sample(folders, min(3, len(folders))):
@@ -128,14 +128,14 @@ def leftovers(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def other_settings(case: Case) -> Iterator[list[str]]:
-    """Somebody goes on with other settings: refused by the names that differ."""
+    """A run is continued with other settings: refused, with the names that differ."""
     case.trial.finish(case.num_processes)
     yield case.answer(*case.trial.stage.other_settings, words=case.trial.stage.refusal)
 
 
 @contextlib.contextmanager
 def two_at_once(case: Case) -> Iterator[list[str]]:
-    """The command is started again while it is at work: the second one refuses."""
+    """The command is started again while it is running: the second one refuses."""
     first, lock = case.trial, case.trial.output / ".lock"
     second = Case(Trial(first.stage, first.inputs, first.folder), case.rng, case.seconds, case.num_bytes)
     first.start(case.num_processes)
@@ -149,7 +149,7 @@ def two_at_once(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def nobody_reads(case: Case) -> Iterator[list[str]]:
-    """What is printed goes into a full pipe, whose reader then goes away."""
+    """Output goes to a full pipe, whose reader then closes it."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
@@ -171,7 +171,7 @@ def nobody_reads(case: Case) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def hub_in_trouble(case: Case) -> Iterator[list[str]]:
-    """The Hub answers that it has had too many requests, then that it is broken, and then hangs up."""
+    """The Hub answers with 429, then with 5xx, and then closes the connection."""
     troubles = [429, 500, None]
     case.rng.shuffle(troubles)
     hub().troubles[:] = [None] * case.rng.randrange(3) + troubles
@@ -197,7 +197,7 @@ FAULTS = {
 
 
 def concerns(fault: str, stage: Stage) -> bool:
-    """Whether a fault can happen to a stage."""
+    """Whether a fault applies to a stage."""
     if fault == "hub_in_trouble":
         return stage.name == "publish"
     if fault == "two_at_once":
@@ -208,7 +208,7 @@ def concerns(fault: str, stage: Stage) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a process holds a lock of this file, by the list of the kernel (Linux)."""
+    """Whether a process holds a lock on this file, by the kernel's list (Linux)."""
     return lock.exists() and f":{lock.stat().st_ino} " in Path("/proc/locks").read_text()
 
 

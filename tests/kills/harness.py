@@ -1,13 +1,13 @@
-"""Commands that are disturbed: started in processes of their own, signalled at random, started again, and compared.
+"""Disturb commands: start them in separate processes, send signals at random times, start them again, and compare.
 
-    trial = Trial(stage, folder, inputs)   a run of a stage of stages.py, in a folder of its own
-    trial.start(2)                         on two processes
+    trial = Trial(stage, folder, inputs)   a run of a stage of stages.py, in its own folder
+    trial.start(2)                         start it on two processes
     trial.signal(signal.SIGKILL, "one", after_s=0.4)
-    trial.finish()                         to its end, undisturbed
-    differences(expected, trial.outcome()) what is not as in the undisturbed run, by name
+    trial.finish()                         run it to its end, undisturbed
+    differences(expected, trial.outcome()) names of values that differ from the undisturbed run
 
-A process is a fork of this one, which has imported everything, so that signals come while a command works and not
-while it imports. As under torchrun, the others are ended when one of several has failed.
+Processes are forks of this process, which has imported everything, so that signals arrive while a command works, not
+while it imports. As under torchrun, the other processes are ended when one has failed.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ class Trial:
     """A run of a stage, which may be disturbed and started again.
 
     Args:
-        stage (`Stage`): what runs.
-        inputs (`Path`): what it reads; shared by all trials of the stage.
-        folder (`Path`): for its output and its log.
+        stage (`Stage`): the stage to run.
+        inputs (`Path`): the stage's inputs, shared by all of its trials.
+        folder (`Path`): the folder of its output and log.
     """
 
     stage: Stage
@@ -65,7 +65,7 @@ class Trial:
         self.processes = [in_child(as_process, rank, *arguments) for rank in range(num_processes)]
 
     def signal(self, number: int, whom: str, *, after_s: float, rng: random.Random) -> bool:
-        """Send a signal to "one" or to "all" processes after some time; returns whether any was still running."""
+        """Send a signal to "one" or to "all" processes after some time; return whether any was still running."""
         deadline = time.monotonic() + after_s
         while time.monotonic() < deadline and any(process.is_alive() for process in self.processes):
             time.sleep(0.005)
@@ -80,7 +80,7 @@ class Trial:
         return bool(chosen)
 
     def wait(self, longest_s: float = LONGEST_S) -> list[int]:
-        """Exit codes of the processes, the others ended once one has failed.
+        """Wait for the processes and return their exit codes; all are ended when one has failed.
 
         Raises:
             TimeoutError: they did not end.
@@ -110,7 +110,7 @@ class Trial:
             process.join()
 
     def finish(self, num_processes: int = 1, *options: str) -> float:
-        """Start, and wait for the end; returns the seconds that it took.
+        """Start the command, wait for its end, and return the seconds that it took.
 
         Raises:
             RuntimeError: it failed.
@@ -123,7 +123,7 @@ class Trial:
         return time.monotonic() - started
 
     def outcome(self) -> dict[str, Any]:
-        """What the command left: the values that the stage compares, and the names of all files."""
+        """The command's output: the values that the stage compares, and the names of all files."""
         root = self.output.parent
         names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
         kept = [name for name in names if not self.stage.may_differ(name)]

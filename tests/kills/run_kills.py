@@ -1,16 +1,16 @@
-"""Disturb every long command many times, and say how often its results stayed what they are without.
+"""Disturb every long command many times, and count how often the results are those of an undisturbed run.
 
     python tests/kills/run_kills.py --kills 100 --output outputs/kills
     python tests/kills/run_kills.py --kills 20 --only train_encoder --seed 1 --output outputs/kills
 
 A trial starts a command of stages.py, sends it one to three signals at random moments (SIGKILL, SIGTERM, SIGINT, or
-SIGSTOP and, half a second later, SIGCONT; to one process or to all), starts it again after each, lets it finish at
-last, and compares what it left with an undisturbed run. The seed decides on signals, moments and numbers of processes;
-a moment is a share of the time that the undisturbed run took. Killed and started again, this command goes on.
+SIGSTOP and, half a second later, SIGCONT; to one process or to all), starts it again after each, finally lets it
+finish, and compares its output with an undisturbed run. The seed determines signals, moments and numbers of processes;
+a moment is a share of the undisturbed run's time. If this command is killed, it continues when it is started again.
 
     output/ trials-0.jsonl   a line per trial
-            kills.json       figures by command, and every trial that was not survived
-            work/            folders of trials that were not survived
+            kills.json       figures by command, and every failed trial
+            work/            folders of failed trials
 """
 
 import argparse
@@ -34,12 +34,12 @@ from kills.harness import SIGNALS, Trial
 from kills.stages import STAGES, Stage
 from processes import in_child
 
-MOST_SIGNALS = 3  # of a trial
+MOST_SIGNALS = 3  # per trial
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="signals that met a command at work, at least")
+    parser.add_argument("--kills", type=int, default=100, help="signals that must reach a running command")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="COMMAND")
     parser.add_argument(
         "--faults", nargs="*", choices=FAULTS, default=list(FAULTS), metavar="FAULT", help="of faults.py"
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def planned(args: argparse.Namespace) -> Iterator[tuple[str, str | int]]:
-    """Commands with a fault each, and then with the numbers of trials by signals, as long as these are asked for."""
+    """Yield commands with each fault, then with numbers of trials with signals, as long as trials are needed."""
     for fault in args.faults:
         yield from ((name, fault) for name in args.only if concerns(fault, STAGES[name]))
     for number in itertools.count():
@@ -75,7 +75,7 @@ def planned(args: argparse.Namespace) -> Iterator[tuple[str, str | int]]:
 
 
 class Undisturbed:
-    """A run that nobody disturbs: what it reads, what it leaves, and how long it takes."""
+    """An undisturbed run: its inputs, its output and its duration."""
 
     def __init__(self, stage: Stage, folder: Path):
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,7 +93,7 @@ class Undisturbed:
 
 
 def disturb(undisturbed: Undisturbed, id: str, what: str | int, args: argparse.Namespace) -> dict[str, Any]:
-    """One trial: its signals or its fault, and what was not as in the undisturbed run."""
+    """Run one trial and record its signals or its fault, and the differences from the undisturbed run."""
     rng, started = random.Random(f"{args.seed} {id}"), time.monotonic()
     folder = args.output / "work" / id.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
@@ -115,7 +115,7 @@ def disturb(undisturbed: Undisturbed, id: str, what: str | int, args: argparse.N
 
 
 def send_signals(trial: Trial, rng: random.Random, seconds: float, sent: list[dict[str, Any]]) -> None:
-    """Start the command up to three times, with a signal at some moment of each."""
+    """Start the command up to three times, with a signal at a random moment of each run."""
     for _ in range(rng.randint(1, MOST_SIGNALS)):
         name, whom, moment = rng.choice(list(SIGNALS)), rng.choice(["one", "all"]), rng.random()
         num_processes = rng.choice(trial.stage.num_processes)
@@ -123,7 +123,7 @@ def send_signals(trial: Trial, rng: random.Random, seconds: float, sent: list[di
         if trial.signal(SIGNALS[name], whom, after_s=moment * seconds, rng=rng):
             sent.append({"signal": name, "whom": whom, "moment": round(moment, 3), "processes": num_processes})
         if not any(trial.wait()):
-            return  # it is finished
+            return  # the command has finished
 
 
 def finish_and_compare(trial: Trial, undisturbed: Undisturbed, rng: random.Random, record: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The long commands at tiny sizes: what each reads, how it is called, and what of its output shall be equal."""
+"""The long commands at tiny sizes: inputs, call, and the parts of the output that must be equal."""
 
 import atexit
 import fnmatch
@@ -57,20 +57,20 @@ CLOCKS = ("compute_s", "seconds_per_step", "made", "real_time_factor", "synthesi
 
 @dataclass(frozen=True)
 class Stage:
-    """A command that shall survive anything.
+    """A command that must survive all disturbances.
 
     Args:
-        name (`str`): of the command.
-        make_inputs (`Callable`): `folder -> None` writes what it reads.
+        name (`str`): the name of the command.
+        make_inputs (`Callable`): `folder -> None` writes its inputs.
         run (`Callable`): `(inputs, output, *options) -> None`.
-        outcome (`Callable`): `output -> values` that shall be equal, JSON-ready.
-        num_processes (`tuple[int, ...]`): on how many it runs; the undisturbed run on the last of them.
-        other_settings (`tuple[str, ...]`): options with which nobody may go on, ...
-        refusal (`str`): ... and what of them the error names.
-        refuses_a_second (`bool`): it keeps others out of its folder while it is at work.
-        writes (`bool`): it writes its results itself; of others, this file writes them.
+        outcome (`Callable`): `output -> values` that must be equal, JSON-serializable.
+        num_processes (`tuple[int, ...]`): possible numbers of processes; the undisturbed run has the last one.
+        other_settings (`tuple[str, ...]`): options with which a run must not be continued, ...
+        refusal (`str`): ... and the name in the error.
+        refuses_a_second (`bool`): whether it locks its folder while it is running.
+        writes (`bool`): whether it writes its results; otherwise, this file writes them.
         unlike (`tuple[str, ...]`): patterns of files that may differ between runs.
-        start (`Callable`): what must be there before any process is started.
+        start (`Callable`): prepares everything that the processes need.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Stage:
     start: Callable[[], Any] = lambda: None
 
     def may_differ(self, name: str) -> bool:
-        patterns = (*self.unlike, "set_aside/*")  # what was damaged is kept there
+        patterns = (*self.unlike, "set_aside/*")  # damaged files are kept there
         return any(fnmatch.fnmatch(name, f"output/{pattern}") for pattern in patterns)
 
 
 def without_clocks(value: Any) -> Any:
-    """A value of JSON without what depends on time."""
+    """A JSON value without parts that depend on time."""
     if isinstance(value, Mapping):
         return {str(k): without_clocks(v) for k, v in value.items() if not str(k).startswith(CLOCKS)}
     return [without_clocks(part) for part in value] if isinstance(value, list) else value
@@ -106,7 +106,7 @@ def read_lines(file: Path) -> list:
 
 
 def digests(folder: Path, *patterns: str) -> dict[str, str]:
-    """Of the files of these patterns, by name."""
+    """Digests of the files of these patterns, by name."""
     return {name: sha256_of_file(file) for name, file in _files(folder, *patterns)}
 
 
@@ -120,7 +120,7 @@ def sounds(folder: Path) -> dict[str, np.ndarray]:
 
 
 def tables(folder: Path, *patterns: str) -> dict[str, list]:
-    """The rows of Parquet files, sound decoded."""
+    """The rows of Parquet files, with decoded audio."""
     return {name: [_row(row) for row in pq.read_table(file).to_pylist()] for name, file in _files(folder, *patterns)}
 
 
@@ -138,7 +138,7 @@ def _row(row: dict) -> dict:
 def outcome_of_corpus(output: Path) -> dict[str, Any]:
     records = {file.name: read_json(file) for file in sorted(output.glob("shards/*.json"))}
     for record in records.values():
-        for name in ("bytes", "digest"):  # of the rows, which are compared themselves
+        for name in ("bytes", "digest"):  # they follow from the rows, which are compared
             record.pop(name)
     return {"corpus": read_json(output / "corpus.json"), "records": records, **tables(output, "data/*.parquet")}
 
@@ -180,7 +180,7 @@ def import_pairs(inputs: Path, output: Path, *options: str) -> None:
 
 
 def inputs_of_preparation(folder: Path) -> None:
-    save_bark(folder, max_new_tokens=100)  # that the recordings are not too long for it
+    save_bark(folder, max_new_tokens=100)  # so that the recordings are not too long for it
     save_tiny_encoder(folder / "encoder")
     texts = ["the dog runs.", "the cat sleeps.", "the dog sleeps.", "the cat runs."] * 10
     (folder / "voice").mkdir()
@@ -315,7 +315,7 @@ def package(inputs: Path, output: Path, *options: str) -> None:
 
 @cache
 def hub() -> StubHub:
-    """A stub Hub in a thread of the process that disturbs."""
+    """A stub Hub in a thread of the test's process."""
     context = running_hub()
     atexit.register(context.__exit__, None, None, None)
     return context.__enter__()
@@ -389,7 +389,7 @@ STAGES = {
         Stage(
             "generate_corpus", inputs_of_generation, generate, outcome_of_corpus,
             num_processes=(1, 2), other_settings=("--seed", "1"), refusal="plan.seed", refuses_a_second=False,
-            unlike=(*(f"{folder}.*.unfinished" for folder in ("", "data/", "shards/")),),  # an hour is waited for
+            unlike=(*(f"{folder}.*.unfinished" for folder in ("", "data/", "shards/")),),  # they are kept for an hour
         ),
         Stage(
             "import_corpus", inputs_of_import, import_pairs, outcome_of_corpus,

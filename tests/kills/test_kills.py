@@ -1,4 +1,4 @@
-"""Ten kills and a fault of each kind; run_kills.py does more of them."""
+"""Ten kills and a fault of each kind; run_kills.py runs more."""
 
 import json
 

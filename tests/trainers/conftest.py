@@ -1,4 +1,4 @@
-"""How a training ends before its time."""
+"""Fixtures that interrupt a training."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""Batches of utterances: held-out and replayed ones, those that models are judged by, and the voice prompt of them."""
+"""Batches of utterances: held-out, replay and validation batches, and a voice prompt of them."""
 
 from dataclasses import replace
 

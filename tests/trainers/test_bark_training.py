@@ -1,4 +1,4 @@
-"""Fine-tuning on a tiny Bark: it learns, judges, stops, resumes exactly, and saves what others load."""
+"""Fine-tuning on a tiny Bark: training, validation, early stopping, exact resumption, and loadable results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Training at scale: any number of processes, kills, full disks, held-out clips, streams, heads from elsewhere."""
+"""Training at scale: several processes, kills, full disks, held-out clips, streams, heads of other encoders."""
 
 import argparse
 import contextlib

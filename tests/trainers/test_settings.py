@@ -1,4 +1,4 @@
-"""Settings of a stage: typos and wrong types fail at once, and a run goes on with the settings that began it."""
+"""Settings of a stage: typos and wrong types fail at once, and a run continues only with the same settings."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The loop by itself, on a model of two layers: which optimizer gets what, and runs that go on when killed."""
+"""The training loop on a model of two layers: optimizers, and continuation of killed runs."""
 
 import copy
 import json

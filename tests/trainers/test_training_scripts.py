@@ -1,4 +1,4 @@
-"""The scripts themselves, on a tiny corpus: they train, resume exactly, and score what was held out."""
+"""The training scripts on a tiny corpus: training, exact resumption, and scores on held-out clips."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The benchmark of the commands, with commands that only pretend."""
+"""The benchmark of the commands, with stubs of the commands."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The watch of long runs sees growth and failure, and every run starts and ends."""
+"""The benchmark of long runs detects growth and failure, and every run starts and ends."""
 
 import pytest
 

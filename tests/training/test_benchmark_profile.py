@@ -1,4 +1,4 @@
-"""The profile of Bark's stages: every part is measured for itself, and what it must do at least is counted."""
+"""The profile of Bark's stages: every part is measured separately, with its lower bound."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""bark.cpp beside ours: what it prints becomes seconds by stage, and what is missing is said."""
+"""The comparison with bark.cpp: its output becomes seconds by stage, and missing parts give an error."""
 
 import argparse
 import ctypes

@@ -1,4 +1,4 @@
-"""Metric sanity, in a world of tones where words and voices can be read off exactly."""
+"""check_metrics with tones in which words and voices can be recognized exactly."""
 
 import json
 from pathlib import Path

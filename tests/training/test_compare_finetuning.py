@@ -1,4 +1,4 @@
-"""The study of fine-tuning, end to end on a tiny Bark, buzzing voices and made-up scorers."""
+"""The study of fine-tuning, end to end on a tiny Bark, artificial voices and scorers."""
 
 import json
 from dataclasses import replace

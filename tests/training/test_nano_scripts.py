@@ -1,4 +1,4 @@
-"""The stages that make nano, end to end on made-up speech: a few steps of each, on a Whisper of random weights."""
+"""The stages that make nano, end to end on artificial speech: a few steps each, with a random Whisper."""
 
 import argparse
 import gzip

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, offline, in a folder of their own, and are committed without outputs."""
+"""The notebooks run from top to bottom, offline, in their own folder, and are committed without outputs."""
 
 import json
 import os

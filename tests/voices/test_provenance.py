@@ -1,4 +1,4 @@
-"""Synthesized files say what they are, in every format, and nothing that a file says can do harm."""
+"""Synthesized files are labelled in every format, and no label of a file can do harm."""
 
 import json
 import re

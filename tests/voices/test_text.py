@@ -1,4 +1,4 @@
-"""Text to pieces: nothing but white space is lost, and each piece can be spoken at once."""
+"""Splitting of text: only white space is lost, and each piece fits into one generation."""
 
 import re
 

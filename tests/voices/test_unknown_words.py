@@ -1,4 +1,4 @@
-"""What a person is told of words that a Bark does not know."""
+"""Warnings about words that a Bark cannot speak."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Recordings to voice prompts, with a tiny encoder and a tiny codec."""
+"""Voice prompts from recordings, with a tiny encoder and a tiny codec."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a recording sounds like, the part of it that makes a prompt, and what Bark reads of prompts."""
+"""Measures of recordings, the best part for a prompt, and reports on prompts."""
 
 import numpy as np
 import pytest

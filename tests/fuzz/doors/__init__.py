@@ -1,4 +1,4 @@
-"""The doors through which strangers' files and values come in: `DOORS`, by their names."""
+"""The doors: all places where untrusted files and values are read, as `DOORS` by name."""
 
 from fuzz.doors import checkpoints, configs, models, page, prompts, sounds, tables, texts
 from fuzz.doors.door import Door

@@ -1,4 +1,4 @@
-"""Weights: checkpoints of other programs."""
+"""Doors for checkpoints of other programs."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ hubert = cache(tiny_hubert)
 
 
 def written_by(*makers) -> list[bytes]:
-    """What each writes into a folder."""
+    """The files that each maker writes to a folder."""
     with TemporaryDirectory() as folder:
         return [make(Path(folder)).read_bytes() for make in makers]
 

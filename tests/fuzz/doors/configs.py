@@ -1,4 +1,4 @@
-"""Settings: recipes of a training in YAML, and the configs beside a model's weights."""
+"""Doors for training recipes in YAML, and for the configs of models."""
 
 import json
 from functools import partial

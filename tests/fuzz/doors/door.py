@@ -1,4 +1,4 @@
-"""What a door is: how an input for it is made, how it is read, and which error is documented."""
+"""The class of doors: how an input is made, how it is read, and the documented errors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,18 @@ from fuzz.mutations import mutated
 
 @dataclass(frozen=True)
 class Door:
-    """A way in for strangers' files and values.
+    """A place where untrusted files or values are read.
 
     Args:
-        name (`str`): for people.
-        make (`Callable[[Random, Path], Any]`): makes an input from a random generator alone, with its files in a
-            folder: so a seed is an input.
-        read (`Callable[[Any], Any]`): reads it; what it gives can be compared.
-        errors (`tuple[type[Exception], ...]`): those that are documented, themselves and not what is derived from
-            them: a `UnicodeDecodeError` is a `ValueError`, too.
-        share (`int`): of all inputs that go through this door, relative to other doors: so many that most doors take
-            about the same time of computing.
-        raisers (`tuple[str, ...]`): parts of the paths of code that may raise them; a library's `ValueError` says
-            nothing of the file.
+        name (`str`): the name in tables and options.
+        make (`Callable[[Random, Path], Any]`): makes an input, with its files in a folder, from a random generator
+            only, so that the seed determines the input.
+        read (`Callable[[Any], Any]`): reads the input; its results can be compared.
+        errors (`tuple[type[Exception], ...]`): the documented errors, without derived classes, because a
+            `UnicodeDecodeError` is a `ValueError`, too.
+        share (`int`): relative number of inputs for this door; chosen so that most doors take about the same time.
+        raisers (`tuple[str, ...]`): parts of the paths of code that may raise these errors; a library's `ValueError`
+            does not name the file.
     """
 
     name: str
@@ -47,7 +46,7 @@ def file_door(
     share: int,
     file: str | None = None,
 ) -> Door:
-    """A door for a file, which is a damaged copy of one of `files`; its name is `file`, or `file.<name>`."""
+    """A door for damaged copies of `files`; their name is `file`, or `file.<name>`."""
     sound = cache(files)
 
     def make(random: Random, folder: Path) -> Path:
@@ -60,7 +59,7 @@ def file_door(
 
 
 def digest(*values: Any) -> str:
-    """What tells values from others: of arrays, tensors, models, and what has a `repr`."""
+    """A digest of values: arrays, tensors, models, and anything with a `repr`."""
     found = sha256()
     for value in values:
         if isinstance(value, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Folders of `from_pretrained`: an encoder's config, processor and weights, and an adapter for Bark."""
+"""Doors for folders of `from_pretrained`: encoders (config, processor, weights) and adapters for Bark."""
 
 from argparse import Namespace
 from functools import cache
@@ -25,7 +25,7 @@ def files_of(save) -> dict[str, bytes]:
 
 
 def folder_door(name: str, save, read, errors: tuple[type[Exception], ...], share: int) -> Door:
-    """A folder, of whose files one is damaged."""
+    """A door for a folder with one damaged file."""
     sound = cache(lambda: files_of(save))
 
     def make(random: Random, folder: Path) -> Path:
@@ -39,7 +39,7 @@ def folder_door(name: str, save, read, errors: tuple[type[Exception], ...], shar
 
 
 def read_encoder(folder: Path) -> str:
-    """As every command loads it."""
+    """Load an encoder as the commands do."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     arguments = Namespace(encoder=[str(folder)], encoder_weights=None, device="cpu", dtype="auto")

@@ -1,9 +1,9 @@
-"""The page's endpoints: its events with values of any kind, and requests that no page sends.
+"""Doors for the page's endpoints: events with arbitrary values, and invalid requests.
 
-The page of tiny models runs in a process beside the judge's, as it writes files and answers requests: a case goes
-there, and what came of it comes back. An answer passes if it is a result, or a refusal in words: a status below 500,
-or an error of an event that says what is wrong. It fails if the page printed a traceback, showed a file of somebody
-else's, or took too long or too much memory.
+A page with tiny models runs in another process than the judge, because it writes files and answers requests; cases and
+outcomes are exchanged with it. An answer passes if it is a result, or a refusal with a message: a status below 500, or
+an error of an event. It fails if the page printed a traceback, returned a file that is not its own, or took too much
+time or memory.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ from hf_bark_semantic.app.history import FIELDS
 from sound_files import tone, written
 from tiny import save_tiny_encoder, tiny_bark, tiny_bark_processor, tiny_prompt
 
-MAX_SECONDS, MAX_BYTES = 5.0, 200 * 2**20  # of computation and of more memory, for one case
+MAX_SECONDS, MAX_BYTES = 5.0, 200 * 2**20  # CPU time and additional memory of one case
 PATIENCE_S = 30.0  # for an answer
 SECRET = "the words of a file that is not the page's"
-UPLOADED = "\0uploaded"  # stands for the path of a recording that was uploaded
-BARK = "\0bark"  # and this for the Bark of the page
+UPLOADED = "\0uploaded"  # placeholder for the path of an uploaded recording
+BARK = "\0bark"  # placeholder for the page's Bark
 
 FILE = {"path": UPLOADED, "meta": {"_type": "gradio.FileData"}, "orig_name": "me.wav"}
 ENTRY = {**dict.fromkeys(FIELDS), "bark": BARK, "text": "a dog", "voice": "own:me", "seed": 1, "favourite": False}
 LAST = {"bark": BARK, "voice": "own:me", "text": "a dog"}
-MODELS = [0, BARK, ""]  # how often the visitor has cancelled, the Bark, the adapter
+MODELS = [0, BARK, ""]  # number of cancellations, Bark, adapter
 SPEAKING = ["preset:announcer", 1, "", "0.5", "", "", "full", "fixed", "wav"]
-EVENTS: dict[str, list[Any]] = {  # by their names, with values that the page sends
+EVENTS: dict[str, list[Any]] = {  # names and valid values
     "arrive": [{"me": "AAAA"}, [ENTRY], LAST],
     "choose_bark": [{}, *MODELS, "a dog"],
     "download": [{}, *MODELS, ""],
@@ -69,7 +69,7 @@ JUNK: tuple[Any, ...] = (
 
 
 class Case(NamedTuple):
-    """What is sent: an event of the page with its values, or a request."""
+    """An event of the page with its values, or a request."""
 
     event: str | None = None
     values: Any = None
@@ -80,7 +80,7 @@ class Case(NamedTuple):
 
 
 def make_event(random: Random, folder: Path) -> Case:
-    """An event of the page, most of whose values are as the page sends them."""
+    """An event of the page with mostly valid values."""
     name = random.choice(list(EVENTS))
     values = deepcopy(EVENTS[name])
     for _ in range(random.choice((0, 1, 1, 1, 2, 3))):
@@ -91,7 +91,7 @@ def make_event(random: Random, folder: Path) -> Case:
 
 
 def _spoil(values: list | dict, random: Random) -> None:
-    """Put something else in the place of one value, perhaps of one deep inside."""
+    """Replace one value, which may be nested."""
     place = random.choice(range(len(values)) if isinstance(values, list) else list(values))
     if isinstance(values[place], (list, dict)) and values[place] and random.random() < 0.6:
         _spoil(values[place], random)
@@ -148,7 +148,7 @@ QUERIES = (
 
 
 def make_request(random: Random, folder: Path) -> Case:
-    """A request to a place of the page, or to none."""
+    """A request to a path of the page, or to an unknown path."""
     name = random.choice(NAMES)
     path = random.choice(PLACES).replace("NAME", name) + random.choice(QUERIES)
     headers = [("Content-Type", random.choice(TYPES))]
@@ -158,15 +158,15 @@ def make_request(random: Random, folder: Path) -> Case:
     return Case(method=method, path=f"/{path}", headers=tuple(headers), body=body)
 
 
-# ---- this side
+# ---- the judge's side
 
 
 class Refused(Exception):
-    """A refusal in words."""
+    """A refusal with a message."""
 
 
 def on_page(make):
-    """A maker of cases that starts the page, too: what reads them may not."""
+    """A maker of cases that also starts the page, because a reader must not start processes."""
 
     def make_case(random: Random, folder: Path) -> Case:
         running_page(os.getpid())
@@ -177,7 +177,7 @@ def on_page(make):
 
 @cache
 def running_page(pid: int) -> Connection:
-    """The page of a process; it ends with it."""
+    """The connection to a page that runs as long as this process."""
     ours, theirs = Pipe()
     if os.fork() == 0:
         with contextlib.suppress(KeyboardInterrupt, EOFError):
@@ -204,12 +204,12 @@ def read_answer(case: Case) -> str:
 
 
 def serve(requests: Connection) -> None:
-    """Answer cases until nobody sends any more."""
-    import gradio  # noqa: F401  (is not needed by the other doors)
+    """Answer cases until the connection is closed."""
+    import gradio  # noqa: F401  (other doors do not need it)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="fuzzed-page-") as folder:
-        words = open(Path(folder) / "words", "a+b")  # noqa: SIM115 (as long as the process)
+        words = open(Path(folder) / "words", "a+b")  # noqa: SIM115 (open as long as the process)
         for descriptor in (1, 2):
             os.dup2(words.fileno(), descriptor)
         os.environ.update(GRADIO_TEMP_DIR=str(Path(folder) / "gradio"), GRADIO_ANALYTICS_ENABLED="False")
@@ -237,13 +237,13 @@ def opened(folder: Path) -> Iterator["Browser"]:
 
 
 class Browser:
-    """Sends cases to a page as they are."""
+    """Sends cases to a page without changes."""
 
     def __init__(self, place: str, bark: str):
         self.place, self.bark, self.recording = place, bark, written(tone(1.0, 24_000), 24_000, "WAV", "PCM_16")
 
     def send(self, method: str, path: str, body: bytes = b"", headers=()) -> tuple[int, bytes]:
-        """Status and beginning of an answer."""
+        """The status and the start of an answer."""
         connection = http.client.HTTPConnection(self.place, timeout=PATIENCE_S)
         with contextlib.closing(connection):
             named = {name.lower() for name, _ in headers}
@@ -258,7 +258,7 @@ class Browser:
             return answer.status, b"" if is_endless else answer.read()
 
     def call(self, event: str, values: Any) -> tuple[str, Any]:
-        """How an event ends, `"complete"` or `"error"`, and what it then gives; a status if it is not begun."""
+        """The end of an event, `"complete"` or `"error"`, and its value; or a status if the event was refused."""
         body = json.dumps({"data": self._filled(values)}).encode()
         json_type = [("Content-Type", "application/json")]
         status, content = self.send("POST", f"/gradio_api/call/{event}", body, json_type)
@@ -286,7 +286,7 @@ class Browser:
 
 
 def answered(page: Browser, case: Case, words: io.BufferedRandom) -> tuple[str, Any, str]:
-    """What came of a case: `"result"`, `"refused"` or `"failed"`; the result or the problem; and its detail."""
+    """The outcome of a case: `"result"`, `"refused"` or `"failed"`; the result or problem; and a detail."""
     from fuzz.judge import memory
 
     before, start = memory().resident, time.process_time()
@@ -298,9 +298,9 @@ def answered(page: Browser, case: Case, words: io.BufferedRandom) -> tuple[str, 
             how = str(status)
     except TimeoutError:
         return "failed", f"no answer in {PATIENCE_S:.0f} s", repr(case)
-    except (http.client.HTTPException, ConnectionError) as error:  # uvicorn hangs up where a request is none
+    except (http.client.HTTPException, ConnectionError) as error:  # of an invalid request
         how, content = "400", error
-    except Exception as error:  # of this side, which must go on
+    except Exception as error:  # an error of this side, which must continue
         return "failed", f"{type(error).__name__} while asking", f"{error!r} {case!r:.1500}"
     seconds, growth = time.process_time() - start, memory().resident - before
     printed = _words(words)
@@ -308,9 +308,9 @@ def answered(page: Browser, case: Case, words: io.BufferedRandom) -> tuple[str, 
     if "Traceback" in printed:
         return "failed", _problem(printed), detail
     if (how.startswith("5") or how == "error") and not _sentence(content):
-        return "failed", f"answers {how} without a word", detail
+        return "failed", f"answers {how} without a message", detail
     if SECRET in str(content) or "root:" in str(content):
-        return "failed", "shows a file of somebody else's", detail
+        return "failed", "returns a file that is not its own", detail
     if seconds > MAX_SECONDS or growth > MAX_BYTES:
         return "failed", "takes too long" if seconds > MAX_SECONDS else "takes too much memory", detail
     if how in ("complete", "200", "204", "206", "302", "307"):
@@ -328,14 +328,14 @@ def _words(words: io.BufferedRandom) -> str:
 
 
 def _problem(printed: str) -> str:
-    """The exception and the innermost place of a traceback, in one line."""
+    """The exception and the innermost frame of a traceback, in one line."""
     *_, place = re.findall(r'File "(?:.*/)?(.*?)", line \d+, in (\w+)', printed) or [("?", "?")]
     *_, error = re.findall(r"^([\w.]+(?:Error|Exception|Exit|Group)\w*)", printed, re.MULTILINE) or ["?"]
     return f"{error.rpartition('.')[2]} in {place[0]}: {place[1]}"
 
 
 def _sentence(content: Any) -> bool:
-    """Whether an error, or the JSON of an answer, has words."""
+    """Whether an error, or the JSON of an answer, has a message."""
     if isinstance(content, bytes):
         try:
             content = json.loads(content)
@@ -345,7 +345,7 @@ def _sentence(content: Any) -> bool:
 
 
 def _shape(content: Any) -> Any:
-    """What is the same when a case is sent again: the kinds of values, and words without figures."""
+    """The parts that do not change when a case is repeated: types of values, and text without digits."""
     if isinstance(content, dict):
         return {name: _shape(value) for name, value in content.items()}
     if isinstance(content, list):
@@ -353,7 +353,7 @@ def _shape(content: Any) -> Any:
     return type(content).__name__
 
 
-HERE = ("/fuzz/doors/",)  # the page's side says whether an answer is a refusal in words
+HERE = ("/fuzz/doors/",)  # the page's side recognizes refusals with a message
 DOORS = [
     Door("the page's events", on_page(make_event), read_answer, (Refused,), 20, HERE),
     Door("requests to the page", on_page(make_request), read_answer, (Refused,), 10, HERE),

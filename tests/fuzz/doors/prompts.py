@@ -1,4 +1,4 @@
-"""Voice prompts as files and as values."""
+"""Doors for voice prompts, as files and as values."""
 
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from tiny import tiny_prompt
 
 
 def prompts() -> list[bytes]:
-    """As this package, numpy and the first community tools write them."""
+    """Prompts in the formats of this package, NumPy and the first community tools."""
     arrays = tiny_prompt().to_dict()
     coarse = arrays["coarse_prompt"]
     old = {"text": arrays["semantic_prompt"], "coarse_1": coarse[0], "coarse_2": coarse[1]}
@@ -37,7 +37,7 @@ def read_prompt(path: Path) -> str:
 
 
 def make_ids(random: Random, folder: Path) -> tuple:
-    """Tokens and codes of any shape, type and range, most of them nearly right."""
+    """Tokens and codes of any shape, type and range, most of them nearly valid."""
     num_tokens = random.choice((0, 1, 2, 60, 60, 300))
     num_frames = max(0, num_codec_frames(num_tokens) + random.choice((0, 0, 0, 1, -1, 9)))
     kinds = (np.int16, np.uint16, np.uint64, np.float32, np.bool_, np.complex64, object, "U3")

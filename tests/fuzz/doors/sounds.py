@@ -1,4 +1,4 @@
-"""Recordings, in every container that is read."""
+"""Doors for recordings, in every supported container."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ def saved(container: str, subtype: str | None = None, sampling_rate: int = 16_00
 
 
 def labelled_wav() -> bytes:
-    """As this package writes speech."""
+    """A WAV file of speech by this package, with its label."""
     import io
 
     import soundfile

@@ -1,4 +1,4 @@
-"""Tables, corpora and pairs of tokens and recordings."""
+"""Doors for tables, corpora, and pairs of tokens and recordings."""
 
 import zipfile
 from contextlib import suppress
@@ -41,7 +41,7 @@ TABLES = {
 
 
 def read_any_table(path: Path) -> str:
-    """As recordings with texts, or as texts alone; how they are read follows from the content."""
+    """Read a table as recordings with texts or as texts only, depending on its content."""
     if len(path.read_bytes()) % 3 == 0:
         return digest(load_sentences(path))
     needed = ("audio", "text") if len(path.read_bytes()) % 3 == 1 else ("text",)
@@ -54,7 +54,7 @@ def encoded_tables(name: str) -> list[bytes]:
 
 
 def parquet() -> list[bytes]:
-    """A shard of a corpus, with codes and with sound."""
+    """A shard of a corpus, with codes and audio."""
     rows = [corpus_row(seed, num_tokens=20) for seed in range(2)]
     files = []
     for columns in (rows[0].keys(), rows[0].keys() - {"audio"}):
@@ -72,7 +72,7 @@ def read_shard(path: Path) -> str:
 
 
 def make_rows(random: Random, folder: Path) -> Path:
-    """A shard with values that no corpus has, where Parquet has a type for them."""
+    """A shard with invalid values, as far as Parquet has a type for them."""
     rows = [{**row, "audio": row["audio"].tolist()} for row in (corpus_row(seed, num_tokens=5) for seed in range(2))]
     for _ in range(random.choice((1, 1, 3))):
         other = other_value(rows, random)
@@ -96,7 +96,7 @@ def _saved(array: np.ndarray) -> bytes:
 
 @cache
 def _pair() -> dict[str, bytes]:
-    """The files of one pair, for each of the layouts."""
+    """The files of one pair in each layout."""
     row = corpus_row(0, num_tokens=50)
     tokens = np.array(row["semantic_tokens"])
     wav = written(row["audio"], 16_000, "WAV")
@@ -115,7 +115,7 @@ def _pair() -> dict[str, bytes]:
 
 
 def pairs_door(name: str, files: tuple[str, ...], damaged: tuple[str, ...], read, share: int) -> Door:
-    """A folder with `files`, of which one of `damaged` is."""
+    """A door for a folder with `files`, in which one of `damaged` is damaged."""
 
     def make(random: Random, folder: Path) -> Path:
         worse = random.choice(damaged)

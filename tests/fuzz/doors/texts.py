@@ -1,4 +1,4 @@
-"""Texts to be spoken, and what is typed on the command line."""
+"""Doors for texts to speak, and for the command line."""
 
 import contextlib
 import io
@@ -29,11 +29,11 @@ MARKS = (
     "Dr. ",
     "14",
 )
-ONE_CHARACTER = 0.05  # of texts: a long one of them
+ONE_CHARACTER = 0.05  # share of texts that repeat one character
 
 
 def make_text(random: Random, folder: Path) -> str:
-    """Of a few blocks of Unicode, lone surrogates among them, with what Bark reads in another way."""
+    """A text from a few blocks of Unicode, including unpaired surrogates, with Bark's special marks."""
     if random.random() < ONE_CHARACTER:
         [length] = random.choices((1, 300, 20_000), (2, 7, 1))
         return random.choice(("a", "犬", "♪", "[", "\u0301", "\ud800", " ")) * length
@@ -60,14 +60,14 @@ def read_text(text: str) -> str:
 
 @cache
 def words() -> tuple[list[str], list[str]]:
-    """The commands, and the options of all."""
+    """The commands, and the options of all commands."""
     [commands] = [action.choices for action in build_parser()._actions if action.choices and action.nargs == "A..."]
     options = {option for parser in commands.values() for option in parser._option_string_actions}
     return sorted(commands), sorted(options)
 
 
 def make_arguments(random: Random, folder: Path) -> list[str]:
-    """A command with options of any, and with values that no option wants."""
+    """A command with options of any command and invalid values."""
     commands, options = words()
     values = (
         "",
@@ -95,11 +95,11 @@ def make_arguments(random: Random, folder: Path) -> list[str]:
 
 
 class Refused(Exception):
-    """argparse's exit with the code of wrong usage, after a line that says why."""
+    """argparse's exit with the code of wrong usage, after a message."""
 
 
 def read_arguments(arguments: list[str]) -> str:
-    """What a command would be started with."""
+    """The parsed arguments of a command."""
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -112,7 +112,7 @@ def read_arguments(arguments: list[str]) -> str:
         raise
 
 
-HERE = ("/fuzz/doors/",)  # argparse exits; the door says whether it did so with a word
+HERE = ("/fuzz/doors/",)  # argparse exits; the door recognizes an exit with a message
 DOORS = [
     Door("text", make_text, read_text, (ValueError,), 60),
     Door("command line", make_arguments, read_arguments, (Refused,), 80, HERE),
