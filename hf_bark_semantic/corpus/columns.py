@@ -55,10 +55,10 @@ def columns_by_name(
         ValueError: a role of `needed` has no column, or a column of `columns` does not exist.
     """
     keys = [_key(name) for name in names]
-    said = {role: [_said_column(role, column, names, place)] for role, column in columns.items()}
-    taken = {index for found in said.values() for index in found}
+    chosen = {role: [_column_index(role, column, names, place)] for role, column in columns.items()}
+    taken = {index for found in chosen.values() for index in found}
     found = {role: [keys.index(alias) for alias in aliases if alias in keys] for role, aliases in ROLES.items()}
-    roles = {role: [index for index in columns if index not in taken] for role, columns in found.items()} | said
+    roles = {role: [index for index in columns if index not in taken] for role, columns in found.items()} | chosen
     missing = [role for role in needed if not roles[role]]
     if missing:
         raise ValueError(
@@ -93,7 +93,7 @@ def columns_by_values(
                 f"{str(place)!r} has no header, so --columns must also name the {' and the '.join(missing)}, such as "
                 "--columns audio=1,text=2."
             )
-        return {role: [_said_column(role, column, rows[0], place)] for role, column in columns.items()}
+        return {role: [_column_index(role, column, rows[0], place)] for role, column in columns.items()}
     values = list(zip(*rows, strict=True))
     if len(values) == 1:
         return columns_by_name(rows[0], place, needed=needed, columns=columns)  # raises: no column has a known name
@@ -160,7 +160,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
     return columns
 
 
-def _said_column(role: str, column: str, names: Sequence[str], place: object) -> int:
+def _column_index(role: str, column: str, names: Sequence[str], place: object) -> int:
     keys = [_key(name) for name in names]
     if column.isdecimal() and 1 <= int(column) <= len(names):
         return int(column) - 1

@@ -97,10 +97,10 @@ class CorpusPlan:
         for name, holds, rule in rules:
             if not holds:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
-        mute = {language for _, language in self.sentences if not self._voices_of(language)}
-        if mute:
+        unspoken = {language for _, language in self.sentences if not self._voices_of(language)}
+        if unspoken:
             raise ValueError(
-                f"No voice speaks {', '.join(sorted(map(str, mute)))}. Add voices of these languages, or pass "
+                f"No voice speaks {', '.join(sorted(map(str, unspoken)))}. Add voices of these languages, or pass "
                 "match_languages=False to mix voices and languages."
             )
 

@@ -254,15 +254,15 @@ def test_some_examples_of_the_coarse_model_lack_their_tokens(folder, scripts):
     configs = bark_generation_configs(bark)
     clips = train_bark.load_utterances(folder, tokenizer, configs, "coarse")
     batches = [train_bark.UtteranceBatches(clips, configs, "coarse", steps=40, num_positions=3_000) for _ in range(2)]
-    wordless, rows, length = 0, 0, configs.coarse.max_coarse_input_length
+    dropped, rows, length = 0, 0, configs.coarse.max_coarse_input_length
     for step in range(40):
-        for plain, part in zip(batches[0][step], train_bark.SometimesWordless(batches[1], configs)[step], strict=True):
+        for plain, part in zip(batches[0][step], train_bark.TokenDropout(batches[1], configs)[step], strict=True):
             empty = (part["input_ids"][:, :length] == configs.coarse.coarse_semantic_pad_token).all(1)
             torch.testing.assert_close(part["input_ids"][~empty], plain["input_ids"][~empty])
             torch.testing.assert_close(part["input_ids"][:, length:], plain["input_ids"][:, length:])
             torch.testing.assert_close(part["labels"], plain["labels"])
-            wordless, rows = wordless + int(empty.sum()), rows + len(empty)
-    assert 0.5 < wordless / rows / train_bark.WORDLESS < 2
+            dropped, rows = dropped + int(empty.sum()), rows + len(empty)
+    assert 0.5 < dropped / rows / train_bark.TOKEN_DROPOUT < 2
 
 
 def test_histories_are_misheard_as_tokens_that_are_near(folder, scripts):
@@ -274,7 +274,7 @@ def test_histories_are_misheard_as_tokens_that_are_near(folder, scripts):
     clips = train_bark.load_utterances(folder, tokenizer, configs, "coarse")
     centroids = train_bark.load_centroids(folder)
     assert len(centroids) == 500
-    batches = train_bark.MisheardHistories(centroids, clips, configs, "coarse", steps=1)
+    batches = train_bark.NoisyHistories(centroids, clips, configs, "coarse", steps=1)
     distances = torch.cdist(centroids, centroids).fill_diagonal_(torch.inf)
     farthest = distances.sort(1).values[:, train_bark.SIMILAR - 1]  # of those that may be heard; several may be as far
     shares = []
@@ -390,11 +390,11 @@ def test_starting_the_quantizer_leaves_the_codec_as_it_is(scripts):
     train_codec.rescale_to_unit_output(codec, noise[0])
     with torch.no_grad():
         latents = codec.encoder(noise[0][:, None])
-        before, guesses = codec.decoder(latents), training.foresight(batches[0]["tokens"], latents)
+        before, guesses = codec.decoder(latents), training.predictor(batches[0]["tokens"], latents)
         train_codec.start_quantizer(training, batches)
         scaled = codec.encoder(noise[0][:, None])
         after = codec.decoder(scaled)
-        guesses_after = training.foresight(batches[0]["tokens"], scaled)
+        guesses_after = training.predictor(batches[0]["tokens"], scaled)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
     rows = [states.transpose(1, 2).flatten(0, 1).double() for states in (latents, scaled, guesses, guesses_after)]
     scaling = torch.linalg.lstsq(rows[0], rows[1]).solution
@@ -425,10 +425,10 @@ def test_what_nobody_foresees_shrinks(scripts):
     import train_codec
 
     generator = torch.Generator().manual_seed(0)
-    foreseen, surprise = (torch.randn(4_000, 3, generator=generator) for _ in range(2))
+    predictable, surprise = (torch.randn(4_000, 3, generator=generator) for _ in range(2))
     mix = torch.randn(6, 6, generator=generator)
-    latents = torch.cat([foreseen, surprise], 1) @ mix
-    errors = torch.cat([torch.zeros_like(foreseen), surprise], 1) @ mix
+    latents = torch.cat([predictable, surprise], 1) @ mix
+    errors = torch.cat([torch.zeros_like(predictable), surprise], 1) @ mix
     latents, errors = latents - latents.mean(0), errors - errors.mean(0)
     forward, backward = train_codec.quantizer_scaling(latents, errors)
     torch.testing.assert_close(forward @ backward, torch.eye(6), atol=1e-4, rtol=0)

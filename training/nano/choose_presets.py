@@ -49,7 +49,7 @@ def main(arguments=None):
     torch.set_num_threads(1)
     bark = BarkModel.from_pretrained(args.folder / "bark").eval()
     tokenizer = BarkProcessor.from_pretrained(args.folder / "bark", speaker_embeddings_dict_path=None).tokenizer
-    hear, transcribe = listener(AutoModel.from_pretrained(args.folder / "encoder")), load_transcriber()
+    encoder, transcribe = encoder_pipeline(AutoModel.from_pretrained(args.folder / "encoder")), load_transcriber()
     clips = load_speech(args.folder / "speech", wanted=lambda row: is_candidate(row["voice"]))
     results, texts = args.folder / "presets", development_texts(TEXTS, 1)
     recordings = {clip.voice: list(range(RECORDINGS)) for clip in clips}
@@ -60,7 +60,7 @@ def main(arguments=None):
     for voice in sorted(recordings)[args.part[0] :: args.part[1]]:
         file, numbers = results / f"{voice}.json", recordings[voice]
         if not file.exists():
-            prompts = [cloned(clips, voice, number, hear, bark) for number in numbers]
+            prompts = [cloned(clips, voice, number, encoder, bark) for number in numbers]
             rates = error_rates(bark, tokenizer, prompts, texts, transcribe, args.batch_size)
             write_json(file, dict(zip(numbers, rates, strict=True)))
             print(voice, rates, flush=True)
@@ -71,16 +71,16 @@ def is_candidate(voice: str) -> bool:
     return voice[2:3] == "_" and not {"+", "@", "~"} & set(voice)
 
 
-def listener(encoder):
+def encoder_pipeline(encoder):
     return pipeline("audio-to-bark-semantic", model=encoder.eval(), processor=BarkSemanticEncoderProcessor())
 
 
-def cloned(clips: list[Speech], voice: str, number: int, hear, bark: BarkModel) -> VoicePrompt:
+def cloned(clips: list[Speech], voice: str, number: int, encoder, bark: BarkModel) -> VoicePrompt:
     """A clone of the voice from its `number`-th recording of `RECORDINGS`."""
     own = [clip for clip in clips if clip.voice == voice]
     waveform = joined_clips(own[number * len(own) // RECORDINGS :], voice, RECORDING_S)
     recording, histories = {"array": waveform, "sampling_rate": SAMPLING_RATE}, check_bark(bark).history_lengths
-    return clone_voice(recording, hear, codec=bark.codec_model, histories=histories).prompt
+    return clone_voice(recording, encoder, codec=bark.codec_model, histories=histories).prompt
 
 
 def joined_clips(clips: list[Speech], voice: str, seconds: float) -> np.ndarray:

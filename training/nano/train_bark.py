@@ -30,9 +30,9 @@ from hf_bark_semantic.trainers.loop import TrainingArguments, train
 PARTS = {"semantic": "semantic", "coarse": "coarse_acoustics", "fine": "fine_acoustics"}
 JOINED = 0.25  # number of joined stretches of 2 or 3 clips of a voice, per clip
 PROMPTED = 0.8  # share of examples with other clips of the voice as history, like a voice prompt
-MISHEARD = 0.5  # share of histories with encoder-like errors: some tokens are replaced by similar ones
-MOST_MISHEARD, SIMILAR = 0.6, 8  # largest share of replaced tokens, and number of nearest neighbours to choose from
-WORDLESS = 0.15  # share of coarse examples without semantic tokens, for classifier-free guidance
+NOISY_HISTORIES = 0.5  # share of histories with encoder-like errors: some tokens are replaced by similar ones
+MAX_NOISE, SIMILAR = 0.6, 8  # largest share of replaced tokens, and number of nearest neighbours to choose from
+TOKEN_DROPOUT = 0.15  # share of coarse examples without semantic tokens, for classifier-free guidance
 
 
 def main(arguments=None):
@@ -68,9 +68,9 @@ def main(arguments=None):
     )
     options = {"num_positions": args.num_positions, "history_probability": PROMPTED, "history_targets": True}
     centroids = load_centroids(args.folder)
-    batches = MisheardHistories(centroids, training, configs, args.stage, steps=args.steps, **options)
+    batches = NoisyHistories(centroids, training, configs, args.stage, steps=args.steps, **options)
     if args.stage == "coarse":
-        batches = SometimesWordless(batches, configs)
+        batches = TokenDropout(batches, configs)
     arguments = TrainingArguments(
         output_dir=str(args.folder / args.stage), steps=args.steps, learning_rate=args.learning_rate, warmup=0.03,
         optimizer=args.optimizer,
@@ -126,7 +126,7 @@ def load_centroids(folder: Path) -> torch.Tensor:
     return load_file(own)["head.output.weight"] if own.exists() else packaged_centroids()
 
 
-class MisheardHistories(UtteranceBatches):
+class NoisyHistories(UtteranceBatches):
     """Batches in which some histories have similar tokens in place of the true ones.
 
     In use, the tokens of a voice prompt come from an encoder and have errors. A semantic model that was trained with
@@ -140,15 +140,15 @@ class MisheardHistories(UtteranceBatches):
 
     def history(self, used: list[int], rng: np.random.Generator) -> Utterance | None:
         history = super().history(used, rng)
-        if history is None or rng.random() >= MISHEARD:
+        if history is None or rng.random() >= NOISY_HISTORIES:
             return history
         tokens = history.semantic_tokens.copy()
-        wrong = np.flatnonzero(rng.random(len(tokens)) < rng.uniform(0, MOST_MISHEARD))
+        wrong = np.flatnonzero(rng.random(len(tokens)) < rng.uniform(0, MAX_NOISE))
         tokens[wrong] = self.similar[tokens[wrong], rng.integers(SIMILAR, size=len(wrong))]
         return replace(history, semantic_tokens=tokens)
 
 
-class SometimesWordless(torch.utils.data.Dataset):
+class TokenDropout(torch.utils.data.Dataset):
     """Batches of the coarse model in which some examples lack semantic tokens, but have the history's codes."""
 
     def __init__(self, batches: UtteranceBatches, configs):
@@ -160,8 +160,8 @@ class SometimesWordless(torch.utils.data.Dataset):
     def __getitem__(self, step: int):
         rng, parts = np.random.default_rng([1, step]), self.batches[step]
         for part in parts:
-            wordless = torch.from_numpy(rng.random(len(part["input_ids"])) < WORDLESS)
-            part["input_ids"][wordless, : self.config.max_coarse_input_length] = self.config.coarse_semantic_pad_token
+            dropped = torch.from_numpy(rng.random(len(part["input_ids"])) < TOKEN_DROPOUT)
+            part["input_ids"][dropped, : self.config.max_coarse_input_length] = self.config.coarse_semantic_pad_token
         return parts
 
 

@@ -42,7 +42,7 @@ WINDOWS = (256, 512, 1024, 2048)
 LEVELS_DB = (-9.0, 3.0)  # of crops, relative to the level of their clip
 SEED_BATCHES = 60  # batches for the initial codebooks
 TRUNCATED, COARSE_ALONE = 0.5, 0.25  # share of crops that keep few codebooks, and that keep only the coarse ones
-UNFORESEEN = 0.05  # share of its variance that an unpredictable direction keeps in the quantizer
+UNPREDICTABLE = 0.05  # share of its variance that an unpredictable direction keeps in the quantizer
 START_NORM = 0.1  # initial norm of convolutions' rows; with weight normalization, shorter rows rotate faster
 
 
@@ -170,12 +170,12 @@ class CodecTraining(nn.Module):
     """`codec` with the loss and the codebook updates that transformers' EncodecModel lacks."""
 
     def __init__(
-        self, codec: EncodecModel, decay: float = 0.99, commitment: float = 0.1, foresight_weight: float = 0.3
+        self, codec: EncodecModel, decay: float = 0.99, commitment: float = 0.1, predictor_weight: float = 0.3
     ):
         super().__init__()
         use_fast_elu(codec)
         weights_as_matrices(codec)
-        self.foresight_weight = foresight_weight
+        self.predictor_weight = predictor_weight
         self.codec, self.decay, self.commitment, self.quantizing = codec, decay, commitment, False
         self.frame_spectrogram = torchaudio.transforms.MelSpectrogram(
             SAMPLING_RATE,
@@ -189,7 +189,7 @@ class CodecTraining(nn.Module):
         # a periodic window is a view, into which safetensors cannot load
         self.frame_spectrogram.spectrogram.window = self.frame_spectrogram.spectrogram.window.clone()
         self.frame_readout = nn.Linear(codec.config.hidden_size, 80)
-        self.foresight = Foresight(codec.config.hidden_size)
+        self.predictor = LatentPredictor(codec.config.hidden_size)
 
     def forward(self, waveform, tokens):
         latents = self.codec.encoder(waveform[:, None]).float()  # (batch, hidden, frames)
@@ -197,7 +197,7 @@ class CodecTraining(nn.Module):
             quantized, commitment = self.quantize(latents) if self.quantizing else (latents, 0.0)
         decoded = self.codec.decoder(quantized)[:, 0, : waveform.shape[1]].float()
         loss = spectral_loss(decoded, waveform) + 0.5 * self.readout_loss(quantized, waveform)
-        loss = loss + self.foresight_weight * self.unforeseen_share(latents, tokens).mean()
+        loss = loss + self.predictor_weight * self.unpredictable_share(latents, tokens).mean()
         return ModelOutput(loss=loss + self.commitment * commitment + 0.001 * latents.square().mean())
 
     def quantize(self, latents):
@@ -224,9 +224,9 @@ class CodecTraining(nn.Module):
         quantized = vectors + (total - vectors).detach()
         return quantized.reshape(batch, frames, size).transpose(1, 2), commitment
 
-    def unforeseen_share(self, latents, tokens):
-        """The share of each latent dimension's variance that `foresight` does not explain, `(hidden,)`."""
-        error = (latents - self.foresight(tokens, latents)).square().mean((0, 2))
+    def unpredictable_share(self, latents, tokens):
+        """The share of each latent dimension's variance that `predictor` does not explain, `(hidden,)`."""
+        error = (latents - self.predictor(tokens, latents)).square().mean((0, 2))
         return error / latents.var((0, 2)).clamp(min=1e-6)
 
     def readout_loss(self, quantized, waveform):
@@ -236,7 +236,7 @@ class CodecTraining(nn.Module):
         return (self.frame_readout(quantized.transpose(1, 2)).transpose(1, 2) - target).abs().mean()
 
 
-class Foresight(nn.Module):
+class LatentPredictor(nn.Module):
     """Predicts latents `(batch, hidden, frames)` from the tokens of surrounding frames and the mean of the crop."""
 
     def __init__(self, hidden_size: int, width: int = 192):
@@ -271,14 +271,14 @@ def start_quantizer(training: CodecTraining, batches: list[dict[str, torch.Tenso
     """Scale directions of the latents, without changing the codec's output, and initialize the codebooks."""
     codec = training.codec
     latents = [codec.encoder(batch["waveform"][:, None]) for batch in batches]
-    errors = [z - training.foresight(batch["tokens"], z) for z, batch in zip(latents, batches, strict=True)]
+    errors = [z - training.predictor(batch["tokens"], z) for z, batch in zip(latents, batches, strict=True)]
     latents, errors = (torch.cat([z.transpose(1, 2).flatten(0, 1) for z in group]) for group in (latents, errors))
     forward, backward = quantizer_scaling(latents - latents.mean(0), errors - errors.mean(0))
     last, first = codec.encoder.layers[-1].conv, codec.decoder.layers[0].conv
     last.weight = torch.einsum("oik,op->pik", last.weight, forward)
     last.bias.copy_(last.bias @ forward)
     first.weight = torch.einsum("oik,pi->opk", first.weight, backward)
-    guess, mean = training.foresight.layers[-1], training.foresight.mean
+    guess, mean = training.predictor.layers[-1], training.predictor.mean
     guess.weight.copy_((forward.T @ guess.weight[..., 0])[..., None])
     guess.bias.copy_(guess.bias @ forward)
     mean.weight.copy_(mean.weight @ backward.T)
@@ -291,17 +291,17 @@ def start_quantizer(training: CodecTraining, batches: list[dict[str, torch.Tenso
 def quantizer_scaling(latents: torch.Tensor, errors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A map of centred latents `(frames, hidden)`, applied from the right, and its inverse.
 
-    A direction keeps the square root of its variance, and less if most of it is `errors` of `Foresight`.
+    A direction keeps the square root of its variance, and less if most of it is `errors` of `LatentPredictor`.
     """
     values, vectors = torch.linalg.eigh(latents.T @ latents / len(latents))
     values = values.clamp(min=1e-4 * values.max())
     whiten, colour = vectors * values**-0.5, (vectors * values**0.5).T
     white = errors @ whiten
-    unforeseen, directions = torch.linalg.eigh(white.T @ white / len(white))
+    unpredictable, directions = torch.linalg.eigh(white.T @ white / len(white))
     importance = (directions**2 * values[:, None] ** 0.5).sum(0)
-    foreseen = 1 - unforeseen.clamp(0, 1)
-    scale = (importance * (UNFORESEEN + (1 - UNFORESEEN) * foreseen)).sqrt()
-    print(f"predictable shares: {', '.join(f'{share:.2f}' for share in foreseen.tolist()[::8])}", flush=True)
+    predictable = 1 - unpredictable.clamp(0, 1)
+    scale = (importance * (UNPREDICTABLE + (1 - UNPREDICTABLE) * predictable)).sqrt()
+    print(f"predictable shares: {', '.join(f'{share:.2f}' for share in predictable.tolist()[::8])}", flush=True)
     return whiten @ directions * scale, directions.T @ colour / scale[:, None]
 
 
