@@ -1,9 +1,9 @@
 """The Python and the system that the package runs on, and checks of them for `bark-semantic doctor`.
 
-    explain_torchaudio_errors    a broken torchaudio raises an ImportError that says what to type
-    torchaudio_problem           the same check, on request
-    inspect_environment          versions, devices, cached models, and what is wrong with them
-    release_freed_memory         memory that was freed goes back to the system
+    explain_torchaudio_errors    make a broken torchaudio raise an ImportError with the remedy
+    torchaudio_problem           check torchaudio
+    inspect_environment          versions, devices, cached models, and problems
+    release_freed_memory         return freed memory to the system
 
 transformers imports torchaudio by itself, so a torchaudio of another build than torch breaks the import of its models
 with an OSError about a symbol. Nothing here imports torch, torchaudio or transformers before it is called.
@@ -26,7 +26,7 @@ VERSION = "0.2.0"
 
 PACKAGES = ("torch", "torchaudio", "transformers", "huggingface_hub", "safetensors", "numpy", "soundfile", "av")
 OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
-REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the oldest releases are those that were
+REQUIREMENTS = (  # also read by setup.py; the oldest and the excluded releases were tested
     "av>=12.3",
     "huggingface-hub>=1.0",
     "jinja2",
@@ -39,17 +39,17 @@ REQUIREMENTS = (  # read by setup.py, too; what is excluded was tried, and the o
     "torch>=2.7",
     "torchaudio>=2.7",
     "tqdm",
-    "transformers>=5.23,!=5.24.0",  # whose add_adapter wants a peft that is not released, 0.22
+    "transformers>=5.23,!=5.24.0",  # its add_adapter needs peft 0.22, which is not released
 )
 PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 
-_BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # what torchaudio's extensions raise when they load
+_BREAKS = (ImportError, OSError, RuntimeError, AttributeError)  # errors of torchaudio's extensions when they load
 
 
 def explain_torchaudio_errors() -> None:
-    """From now on, a torchaudio that does not fit torch fails to load with an `ImportError` that has the cure.
+    """Make imports of a torchaudio that does not match torch fail with an `ImportError` that has the remedy.
 
-    It does so for every import, such as transformers'.
+    This applies to all imports, such as those of transformers.
     """
     run_around_imports(("torchaudio",), _explained)
 
@@ -60,12 +60,12 @@ def _explained() -> Iterator[None]:
         yield
     except _BREAKS as error:
         if isinstance(error, ImportError) and error.name == "torchaudio":
-            raise  # it is explained, or torchaudio is not installed
+            raise  # explained already, or torchaudio is not installed
         raise ImportError(_mismatch(error), name="torchaudio") from error
 
 
 def torchaudio_problem() -> str | None:
-    """Say why torchaudio cannot be imported and what to type; `None` where it can be, or isn't installed."""
+    """Why torchaudio cannot be imported, with the remedy; `None` if it can be imported or isn't installed."""
     if importlib.util.find_spec("torchaudio") is None:
         return None
     try:
@@ -96,18 +96,18 @@ def installed_version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class Environment:
-    """What [`inspect_environment`] found.
+    """The results of [`inspect_environment`].
 
     Args:
-        versions (`dict[str, str | None]`): of Python and of the packages; `None` where one isn't installed.
-        devices (`dict[str, list[str]]`): names of the dtypes that each device computes in.
-        precision (`dict[str, str]`): what each device would be trained in by `mixed_precision: auto`, and why.
-        offline (`bool`): huggingface_hub is set to stay offline.
-        hub_reachable (`bool`, *optional*): `None` where nobody asked.
+        versions (`dict[str, str | None]`): versions of Python and of packages; `None` for a missing package.
+        devices (`dict[str, list[str]]`): the dtypes that each device supports.
+        precision (`dict[str, str]`): the choice of `mixed_precision: auto` for each device, with the reason.
+        offline (`bool`): whether huggingface_hub is set to offline mode.
+        hub_reachable (`bool`, *optional*): `None` if it was not checked.
         cached_models (`list[str]`): Hub ids in the local cache.
         builtin_encoder (`str`, *optional*): folder of the packaged encoder.
-        problems (`tuple[str, ...]`): what must be repaired, with the cure.
-        notes (`tuple[str, ...]`): what is missing, but not always needed.
+        problems (`tuple[str, ...]`): problems, with remedies.
+        notes (`tuple[str, ...]`): missing parts that are not always needed.
     """
 
     versions: dict[str, str | None]
@@ -122,7 +122,7 @@ class Environment:
 
 
 def inspect_environment(builtin_encoder: str | os.PathLike | None = None, *, online: bool = False) -> Environment:
-    """Look at the environment without changing it.
+    """Inspect the environment without changing it.
 
     Args:
         builtin_encoder (`str` or `Path`, *optional*): folder where the packaged encoder should be.
@@ -168,20 +168,20 @@ def _mismatch(error: BaseException) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"torchaudio cannot be imported: {cause}. Most likely torch {torch_version} and torchaudio "
-        f"{torchaudio_version} are of different builds (such as torch's CPU wheel with PyPI's torchaudio). Install "
+        f"{torchaudio_version} come from different builds (such as torch's CPU wheel with PyPI's torchaudio). Install "
         f"both at once from one index:\n    {cure}"
     )
 
 
 def _index_option(torch_version: str | None) -> str:
-    """The index that torch's wheel came from, as its build tag says; PyPI's wheels have none."""
+    """The option for the index of torch's wheel, by its build tag; empty for PyPI's wheels."""
     tag = (torch_version or "").partition("+")[2]
     is_of_pytorch = tag == "cpu" or tag.startswith(("cu", "rocm", "xpu"))
     return f" --index-url {PYTORCH_INDEX}{tag}" if is_of_pytorch else ""
 
 
 def _unfit_versions() -> list[str]:
-    """What of the requirements is installed in a release that they exclude."""
+    """Problems for installed packages whose release the requirements exclude."""
     from packaging.requirements import Requirement
 
     problems = []
@@ -228,7 +228,7 @@ def _precision() -> dict[str, str]:
 
 
 def _cached_models(cache: str) -> list[str]:
-    """Hub ids of the folders `models--owner--name` that hold a snapshot."""
+    """Hub ids of the folders `models--owner--name` with a snapshot."""
     if not os.path.isdir(cache):
         return []
     names = [name for name in sorted(os.listdir(cache)) if name.startswith("models--")]
@@ -244,7 +244,7 @@ def _hub_answers(endpoint: str) -> bool:
         with urllib.request.urlopen(endpoint, timeout=10):
             return True
     except urllib.error.HTTPError:
-        return True  # an answer, if not a kind one
+        return True  # any answer counts
     except OSError:
         return False
 

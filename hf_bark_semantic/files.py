@@ -1,15 +1,15 @@
-"""Files that are complete or missing, and how a file is recognized: by its fingerprint and by its first bytes.
+"""Write files atomically, read them with clear errors, and recognize them by fingerprints and first bytes.
 
-atomic_write        a file to write to, which is renamed when it is complete
-write_text          the same for text
-write_json          the same for a value
-remove_unfinished   removes files that killed processes left in a folder
-read_text           a text in UTF-8, or an error that names the file and the line
-read_json           the value of a file, or an error that names the file and what to do
-sha256_of_file      its fingerprint
-fingerprint         that of rows of arrays and text
-stamp_of_file       size and time, to notice a changed file without reading it
-differences         between two of the values that JSON holds, by name
+atomic_write        open a file for writing that is renamed when it is complete
+write_text          write text atomically
+write_json          write a value as JSON atomically
+remove_unfinished   remove files that killed processes left in a folder
+read_text           read text in UTF-8; an error names the file and the line
+read_json           read a value from JSON; an error names the file and the remedy
+sha256_of_file      the fingerprint of a file
+fingerprint         the fingerprint of rows of arrays and text
+stamp_of_file       size and time, to detect a changed file without reading it
+differences         differences of two nested mappings, by name
 foreign_content     the kind of a file that is not audio or a voice prompt
 """
 
@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-UNFINISHED = ".*.unfinished"  # what a killed process may leave behind
+UNFINISHED = ".*.unfinished"  # files that a killed process may leave
 FULL_DISK = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -34,11 +34,11 @@ def atomic_write(path: Path, *, error_class: type[ValueError] = ValueError) -> I
 
     Args:
         path (`Path`): the file to create or to replace; its folder must exist.
-        error_class (`type[ValueError]`): what to raise where the place cannot hold a file.
+        error_class (`type[ValueError]`): the error for an impossible path.
 
     Raises:
-        error_class: the place is a folder, or its folder is missing.
-        OSError: the file cannot be written; what was there before is still there.
+        error_class: the path is a folder, or its folder is missing.
+        OSError: the file cannot be written; an earlier file is unchanged.
     """
     if path.is_dir():
         raise error_class(f"Cannot write {str(path)!r}: it is a folder. Name a file in it.")
@@ -73,11 +73,11 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
 
 
 def remove_unfinished(folder: Path, *, before_s: float = math.inf) -> None:
-    """Remove what killed processes have left of [`atomic_write`] below a folder.
+    """Remove unfinished files of [`atomic_write`] that killed processes left in a folder.
 
     Args:
-        folder (`Path`): of which nothing may be written to now ...
-        before_s (`float`): ... but what was changed at this time or later, which stays.
+        folder (`Path`): the folder, with its subfolders.
+        before_s (`float`): files that changed at this time or later are kept, because they may be in use.
     """
     for leftover in folder.rglob(UNFINISHED):
         with contextlib.suppress(FileNotFoundError):
@@ -97,7 +97,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"Line {line} of {str(path)!r} is not in UTF-8. Save it so, or convert it: "
+            f"Line {line} of {str(path)!r} is not in UTF-8. Save it in UTF-8, or convert it: "
             "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."
         ) from error
 
@@ -109,16 +109,16 @@ def read_json(
     cure: str = "Restore it from a copy, or make it again.",
     error_class: type[ValueError] = ValueError,
 ) -> Any:
-    """The value of a file of JSON.
+    """The value of a JSON file.
 
     Args:
         path (`Path`): the file.
         kind (`type`): what the value must be: `dict` or `list`.
-        cure (`str`): a sentence that says what to do where the file is damaged.
-        error_class (`type[ValueError]`): what to raise then.
+        cure (`str`): a sentence with the remedy for a damaged file.
+        error_class (`type[ValueError]`): the error for a damaged file.
 
     Raises:
-        error_class: it is not JSON in UTF-8, is nested too deep, or holds another kind of value.
+        error_class: it is not JSON in UTF-8, is nested too deep, or has another kind of value.
         OSError: it cannot be read.
     """
     try:
@@ -126,7 +126,7 @@ def read_json(
     except (ValueError, RecursionError) as error:
         raise error_class(f"{str(path)!r} is not JSON: {error}. {cure}") from error
     if not isinstance(value, kind):
-        raise error_class(f"{str(path)!r} holds a {type(value).__name__}, and must hold a {kind.__name__}. {cure}")
+        raise error_class(f"{str(path)!r} holds a {type(value).__name__}; it must hold a {kind.__name__}. {cure}")
     return value
 
 
@@ -144,7 +144,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
-    """32 hexadecimal digits that tell one corpus from another: of arrays and text, row by row."""
+    """A fingerprint of rows of arrays and text, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for row in rows:
         for value in row:
@@ -155,26 +155,26 @@ def fingerprint(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def stamp_of_file(path: Path) -> str:
-    """Size and time of a file: another one when it has changed."""
+    """Size and modification time of a file, which differ when it has changed."""
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs between two nested mappings: its dotted names and both values, `None` where there is none."""
+    """The differences of two nested mappings: dotted names with both values, `None` for a missing one."""
     there, here = _flat(there), _flat(here)
     pairs = {name: (there.get(name), here.get(name)) for name in [*here, *there]}
     return {name: (before, now) for name, (before, now) in pairs.items() if before != now}
 
 
 def foreign_content(head: bytes) -> str | None:
-    """Name what a file holds instead of audio or a voice prompt, from its first bytes, with the way out.
+    """Recognize files that are often mistaken for audio or voice prompts, by their first bytes.
 
     Args:
-        head (`bytes`): the first 512 bytes, or the whole file where it is shorter.
+        head (`bytes`): the first 512 bytes, or the whole file if it is shorter.
 
     Returns:
-        `str` or `None`: a sentence for an error message; `None` for a file that is none of the known mix-ups.
+        `str` or `None`: a sentence with the kind and the remedy for an error message; `None` for other files.
     """
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:

@@ -57,7 +57,7 @@ def test_a_damaged_file_is_named_with_a_way_out(reader, damage, tmp_path):
     with pytest.raises(ValueError, match=r"(Restore|Remove|Write|Download|make) .*\.$") as caught:
         read(tmp_path)
     assert type(caught.value) in (ValueError, AdapterError)
-    assert re.match(f"{str(tmp_path / name)!r} (is not JSON: .|holds an? int, and must hold a )", str(caught.value))
+    assert re.match(f"{str(tmp_path / name)!r} (is not JSON: .|holds an? int; it must hold a )", str(caught.value))
 
 
 def test_a_file_that_is_not_there_is_another_error(tmp_path):

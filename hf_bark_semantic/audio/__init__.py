@@ -1,4 +1,4 @@
-"""Waveforms: reading from many sources, resampling, writing."""
+"""Read waveforms from many sources, resample and write them."""
 
 from .decoding import AudioError, open_sound
 from .loading import (

@@ -1,10 +1,10 @@
 """Decode audio files to samples, block by block, and explain the decoders' errors.
 
-    open_sound    path or bytes  ->  its rate, what it announces, and its samples in blocks
+    open_sound    open a path or bytes: sampling rate, announced length, and samples in blocks
 
-soundfile decodes what libsndfile reads, but for MP3, on whose flaws libsndfile comments on stderr. PyAV, whose wheels
-bring ffmpeg's libraries, decodes MP3 and what phones and browsers record, through a demuxer that is named here by the
-file's first bytes: none is chosen that follows references to other files or addresses.
+soundfile decodes the formats of libsndfile, except MP3, because libsndfile prints its flaws to stderr. PyAV, whose
+wheels contain ffmpeg's libraries, decodes MP3 and the formats of phones and browsers. This module chooses its demuxer
+by the file's first bytes, never one that follows references to other files or addresses.
 """
 
 import io
@@ -24,12 +24,12 @@ from ..files import foreign_content
 if TYPE_CHECKING:
     import av
 
-BLOCK_VALUES = 2**18  # samples times channels that are decoded at once: 1 MiB
-MIN_SAMPLING_RATE = 1_000  # below it no vowel survives, so the number is not a rate of speech
+BLOCK_VALUES = 2**18  # samples times channels in a block: 1 MiB
+MIN_SAMPLING_RATE = 1_000  # too low for vowels, so not a rate of speech
 MAX_SAMPLING_RATE = 768_000  # the highest rate that audio hardware has
-MAX_CHANNELS = 64  # more rows than this are a batch, not a microphone array
-MAX_MP4_INDEX = 64 * 2**20  # bytes that are looked at: two hours of AAC have 1.4 MB
-MAX_CHUNKS = 100_000  # of a container that are looked at: two hours in fragments of a second have 14,400
+MAX_CHANNELS = 64  # more rows are a batch, not a microphone array
+MAX_MP4_INDEX = 64 * 2**20  # bytes that are read: two hours of AAC have 1.4 MB
+MAX_CHUNKS = 100_000  # chunks of a container that are read: two hours in fragments of a second have 14,400
 
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64, m4a, mp4, mov, aac, webm, mkv, 3gp, amr and wma"
 CONVERT = "Convert it with `ffmpeg -i INPUT -ar 24000 output.wav`."
@@ -60,16 +60,16 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound file that is open.
+    """An open audio file.
 
     Args:
-        name (`str`): for messages.
+        name (`str`): its name for messages.
         sampling_rate (`int`): in Hz.
-        channels (`int`): of each block.
-        num_samples (`int`, *optional*): how many of each channel it announces, some formats to within a few percent.
-        comment (`str`): what its author says of it.
-        blocks (`Iterator[np.ndarray]`): its samples in order, float32 of shape `(block_length, channels)`. Going on
-            raises an [`AudioError`] where the file cannot be decoded or ends early.
+        channels (`int`): number of channels of each block.
+        num_samples (`int`, *optional*): the announced number of samples, in some formats within a few percent.
+        comment (`str`): the comment in the file.
+        blocks (`Iterator[np.ndarray]`): the samples in order, float32 of shape `(block_length, channels)`. It raises
+            an [`AudioError`] if the file cannot be decoded or ends early.
     """
 
     name: str
@@ -85,7 +85,7 @@ def open_sound(source: Any) -> Iterator[Sound]:
     """Open a path, or the content of a file.
 
     Raises:
-        AudioError: the file is missing, no audio, cut off, encrypted, or fails to be decoded.
+        AudioError: the file is missing, not audio, incomplete, encrypted, or cannot be decoded.
         ImportError: soundfile or PyAV cannot be imported.
     """
     name, file, head = _open(source)
@@ -102,7 +102,7 @@ def open_sound(source: Any) -> Iterator[Sound]:
 
 
 def check_rate(rate: Any, name: str) -> None:
-    """Refuse what is no sampling rate with an [`AudioError`] that calls it `name`."""
+    """Raise an [`AudioError`] with `name` if a value is not a sampling rate."""
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate // 1:
         raise AudioError(f"{name} must be a whole number of Hz, e.g. 16_000, not {rate!r}.")
     if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE:
@@ -113,12 +113,12 @@ def check_rate(rate: Any, name: str) -> None:
 
 
 def _open(source: Any) -> tuple[str, BinaryIO, bytes]:
-    """Give the name for messages, the opened file, and its first bytes."""
+    """The name for messages, the opened file, and its first bytes."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if "\0" in str(path):
             raise AudioError(f"The path {str(path)!r} holds a zero byte. Pass the audio's bytes, or a clean path.")
-        if os.path.isdir(path):  # unlike Path's methods, this and the next also take a name that no file can have
+        if os.path.isdir(path):  # unlike Path's methods, os.path returns False for invalid names
             raise AudioError(f"{str(path)!r} is a folder. Name a file in it; `list_audio_files` finds them.")
         if not os.path.exists(path):
             raise AudioError(f"No such file: {str(path)!r}. Check the spelling and the working directory.")
@@ -136,7 +136,7 @@ def _open(source: Any) -> tuple[str, BinaryIO, bytes]:
     return name, file, head
 
 
-# ---- what the bytes say before anything is decoded
+# ---- checks before decoding
 
 
 def _zip_archive(head: bytes) -> str | None:
@@ -144,10 +144,10 @@ def _zip_archive(head: bytes) -> str | None:
 
 
 def _cut_off(head: bytes, file: BinaryIO) -> str | None:
-    """Decoders read a truncated file without an error, so the size that it announces is compared here."""
+    """Compare the announced size with the file's, because decoders read truncated files without an error."""
     size = file.seek(0, io.SEEK_END)
     announced = _announced_size(head, file, size)
-    if announced <= size + 8:  # some writers count the header or padding wrongly
+    if announced <= size + 8:  # some programs count the header or padding wrongly
         reason = _impossible_table(head, file, size)
     else:
         reason = f"it announces {announced:,} bytes but holds only {size:,}: it is cut off. Copy or download it again"
@@ -156,7 +156,7 @@ def _cut_off(head: bytes, file: BinaryIO) -> str | None:
 
 
 def _announced_size(head: bytes, file: BinaryIO, size: int) -> int:
-    """Bytes that a file announces; 0 if it does not."""
+    """The number of bytes that a file announces; 0 if it announces none."""
     if head[:4] == b"RIFF":
         announced = 8 + int.from_bytes(head[4:8], "little")
         return 0 if announced > 2**31 else announced  # programs that stream announce 2 or 4 GiB
@@ -173,7 +173,7 @@ def _mp4_boxes(head: bytes, file: BinaryIO, size: int) -> Iterator[tuple[bytes, 
     end = 0
     for _ in range(MAX_CHUNKS if head[4:8] in MP4_STARTS else 0):
         start = end
-        if start >= size:  # farther than a file can be long, perhaps
+        if start >= size:  # may exceed any file size
             break
         file.seek(start)
         box = file.read(16)
@@ -186,19 +186,19 @@ def _mp4_boxes(head: bytes, file: BinaryIO, size: int) -> Iterator[tuple[bytes, 
 
 
 def _impossible_table(head: bytes, file: BinaryIO, size: int) -> str | None:
-    """Whether an MP4 file announces more packets than it has bytes for: ffmpeg reserves memory for all of them."""
+    """The reason, if an MP4 file announces more packets than it has bytes for; ffmpeg allocates memory for all."""
     for kind, start, end in _mp4_boxes(head, file, size):
         if kind == b"moov":
             file.seek(start)
             for table in _PACKET_SIZES.finditer(file.read(min(end - start, MAX_MP4_INDEX))):
                 packet_size, num_packets = (int.from_bytes(number, "big") for number in table.groups())
-                if num_packets * (packet_size or 4) > size:  # 4 bytes for each size, where they differ
+                if num_packets * (packet_size or 4) > size:  # 4 bytes for each size, if they differ
                     return f"it announces {num_packets:,} packets but holds only {size:,} bytes: it is damaged"
     return None
 
 
 def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:
-    """Read the size of an element: where it ends, and its value, `None` for one that is still being recorded.
+    """Read the size of an element: the end of the field, and its value; `None` for an unfinished recording.
 
     The number of leading zeros of the first byte is the number of bytes after it; all ones mean unknown (RFC 8794, 4.4
     and 6.2).
@@ -210,21 +210,21 @@ def _matroska_size(head: bytes, start: int) -> tuple[int, int | None]:
 
 
 def _demuxer(head: bytes, file: BinaryIO) -> str | None:
-    """ffmpeg's name for the container, if it is not libsndfile that reads it."""
+    """ffmpeg's name for the container; `None` if libsndfile reads it."""
     if head[4:8] in MP4_STARTS:
         return "mov"
     is_tagged, head = head.startswith(b"ID3"), _behind_id3_tags(head, file)
     if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0:  # MPEG audio; its layer is 0 in ADTS
         return "mp3" if head[1] & 0x06 else "aac"
     if is_tagged and not head.startswith(b"fLaC"):
-        return "mp3"  # behind padding
+        return "mp3"  # after padding
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE" and _is_unfinished_wav(file):
         return "wav"
     return next((demuxer for start, demuxer in DEMUXERS.items() if head.startswith(start)), None)
 
 
 def _behind_id3_tags(head: bytes, file: BinaryIO) -> bytes:
-    """The first bytes behind ID3v2 tags, whose size has 7 bits in each of 4 bytes (id3.org/id3v2.4.0-structure)."""
+    """The first bytes after ID3v2 tags, whose size has 7 bits in each of 4 bytes (id3.org/id3v2.4.0-structure)."""
     start = 0
     for _ in range(MAX_CHUNKS):
         if head[:3] != b"ID3" or len(head) < 10:
@@ -238,7 +238,7 @@ def _behind_id3_tags(head: bytes, file: BinaryIO) -> bytes:
 
 
 def _is_unfinished_wav(file: BinaryIO) -> bool:
-    """Whether samples follow a data chunk of size 0, as recorders leave it that lose power: they write it last."""
+    """Whether samples follow a data chunk of size 0, as after a power failure: recorders write the size last."""
     file.seek(12)
     found = False
     for _ in range(MAX_CHUNKS):
@@ -275,7 +275,7 @@ def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
         with _open_with_av(name, file, "mp3") as sound:
             yield sound
         return
-    opened.seekable = lambda: False  # else soundfile seeks behind every block
+    opened.seekable = lambda: False  # otherwise soundfile seeks after every block
     block_length = max(1, BLOCK_VALUES // opened.channels)
 
     def blocks() -> Iterator[np.ndarray]:
@@ -299,7 +299,7 @@ def _open_with_soundfile(name: str, file: BinaryIO) -> Iterator[Sound]:
 
 
 def _without_junk(file: BinaryIO) -> BinaryIO:
-    """An mp3 from the frame on that says how much padding there is: ffmpeg takes it for sound where junk is before."""
+    """An mp3 from its info frame on, which has the padding; after junk, ffmpeg would decode that frame as audio."""
     start = _first_mp3_frame(file)
     file.seek(start)
     frame = file.read(200)
@@ -309,18 +309,18 @@ def _without_junk(file: BinaryIO) -> BinaryIO:
 
 
 def _first_mp3_frame(file: BinaryIO) -> int:
-    """Where ffmpeg finds sound in an mp3, behind zeros or junk of up to 64 KiB; 0 where there is none."""
+    """The position of the first frame in an mp3, after up to 64 KiB of zeros or junk; 0 if there is none."""
     av = _import_av()
     file.seek(0)
     try:
-        with av.open(file, format="mp3") as container:  # which looks for two frames that agree
+        with av.open(file, format="mp3") as container:  # it looks for two consistent frames
             return next((packet.pos or 0 for packet in container.demux()), 0)
     except av.FFmpegError:
         return 0
 
 
 class _FileFrom(io.RawIOBase):
-    """A file without its first bytes, in which a seek stops at either end: libsndfile cannot take an exception."""
+    """A file without its first bytes. Seeks stop at both ends, because libsndfile cannot handle an exception."""
 
     def __init__(self, file: BinaryIO, start: int):
         self.file, self.start, self.end = file, start, file.seek(0, io.SEEK_END)
@@ -363,17 +363,17 @@ def _open_with_av(name: str, file: BinaryIO, demuxer: str) -> Iterator[Sound]:
         first = next(frames, None)
         if first is None:
             raise AudioError(f"The audio track of {name} is empty: it has zero samples. Record or export it again.")
-        announces = demuxer in ("mov", "matroska") and container.duration is not None  # others guess by their bit rate
+        announces = demuxer in ("mov", "matroska") and container.duration is not None  # others only estimate it
         num_samples = round(container.duration / 1e6 * first.sample_rate) if announces else None
         comment = str(container.metadata.get("comment", ""))
         yield Sound(name, first.sample_rate, len(first.layout.channels), num_samples, comment, _joined(first, frames))
 
 
 def _decoded_mp3(container: "av.container.InputContainer", track: "av.AudioStream") -> "Iterator[av.AudioFrame]":
-    """The frames of an mp3 without those that are damaged, as players do: tags and cut frames lie between them.
+    """The intact frames of an mp3; tags and cut frames between them are skipped, as by players.
 
     Raises:
-        av.InvalidDataError: more are damaged than not.
+        av.InvalidDataError: more frames are damaged than intact.
     """
     av = _import_av()
     num_decoded, errors = 0, []
@@ -390,7 +390,7 @@ def _decoded_mp3(container: "av.container.InputContainer", track: "av.AudioStrea
 
 
 def _frames(name: str, decoded: "Iterator[av.AudioFrame]", file: BinaryIO) -> "Iterator[av.AudioFrame]":
-    """The frames that hold samples, as interleaved float32; one of another rate or layout is an error."""
+    """The frames with samples, as interleaved float32; a frame with another rate or layout is an error."""
     av = _import_av()
     to_float = av.AudioResampler(format="flt")
     with _explained(name, (av.FFmpegError, MemoryError, ValueError), file):
@@ -400,7 +400,7 @@ def _frames(name: str, decoded: "Iterator[av.AudioFrame]", file: BinaryIO) -> "I
 
 
 def _joined(first: "av.AudioFrame", frames: "Iterator[av.AudioFrame]") -> Iterator[np.ndarray]:
-    """Frames, of some 20 ms each, as blocks of samples."""
+    """Join frames, of about 20 ms each, to blocks of samples."""
     held: list[np.ndarray] = []
     num_values = 0
     channels = len(first.layout.channels)

@@ -1,12 +1,12 @@
-"""Waveforms: read them from anywhere, resample them, write them.
+"""Read waveforms from any source, resample and write them.
 
     load_audio          path, bytes, file, array, tensor or `datasets` row  ->  float32 `(num_samples,)`
-    read_audio          the same, but of a recording of hours a `LongRecording`, which is decoded whenever it is read
-    save_audio          the way back, to a file; `within_full_scale` makes it as loud as every file can be
-    list_audio_files    the files behind a list of files and folders, and `unread_files` those that are none
+    read_audio          the same, but a `LongRecording` for recordings of hours, which is decoded when it is read
+    save_audio          write a waveform to a file; `within_full_scale` scales it so that no format clips it
+    list_audio_files    the recordings among files and folders; `unread_files` are the other files
 
-decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Audio that cannot be a
-recording of a voice is refused here with an `AudioError`, so that no other module has to check.
+decoding opens files; their samples are mixed and resampled in blocks, by torchaudio. Audio that cannot be a recording
+of a voice is refused here with an `AudioError`, so that no other module has to check it.
 """
 
 import io
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 MIN_DURATION_S = 0.1  # shorter than a syllable, and fewer than five semantic tokens
 MAX_SAMPLES = 2**29  # 9.3 hours at 16 kHz, 6.2 at 24 kHz, and 2 GiB as float32; a damaged header claims more
-LONG_S = 600.0  # longer recordings are not held in memory where they can be read in parts: 38 MB at 16 kHz
+LONG_S = 600.0  # longer recordings are read in parts, if possible: 38 MB at 16 kHz
 SILENCE_PEAK = 1e-4  # -80 dBFS: three steps of a 16-bit file
-MAX_PEAK = 16.0  # 24 dB over full scale: beyond it floats hold integer samples
+MAX_PEAK = 16.0  # 24 dB over full scale: larger floats are integer samples
 MAX_RATIO_DENOMINATOR = 500  # every pair of common rates needs at most 441; bounds the size of the resampling kernel
-RESAMPLED_SAMPLES = 2**18  # that are resampled at once: 1 MiB, 6 s at 44.1 kHz
+RESAMPLED_SAMPLES = 2**18  # in a block: 1 MiB, 6 s at 44.1 kHz
 CONTEXT_STEPS = 7  # torchaudio's filter reaches 6 zero crossings at 0.99 of the lower rate, so at most 6.06 periods
 
 AUDIO_EXTENSIONS = (
     ".3gp", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp3",
     ".mp4", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wave", ".webm", ".wma",
 )  # fmt: skip
-UNREADABLE_EXTENSIONS = (".aax", ".ape", ".dsf", ".m4p", ".mpc", ".ra", ".tta", ".wv")  # audio, but nothing reads it
-FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # what is opened, and not samples
+UNREADABLE_EXTENSIONS = (".aax", ".ape", ".dsf", ".m4p", ".mpc", ".ra", ".tta", ".wv")  # audio in unsupported formats
+FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # sources that are opened, unlike samples
 SAVED_FORMATS = {
     ".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_16"), ".mp3": ("MP3", "MPEG_LAYER_III"), ".ogg": ("OGG", "VORBIS")
 }  # fmt: skip
@@ -124,9 +124,9 @@ class LongRecording:
     """A recording that is decoded again, block by block, whenever a part of it is read.
 
     Args:
-        read (`Callable[[], Iterator[np.ndarray]]`): gives its blocks, float32 of shape `(block_length,)`, in order.
-        num_samples (`int`): of all blocks; the length of the recording.
-        mean (`float`), power (`float`): of its samples, and of their squares.
+        read (`Callable[[], Iterator[np.ndarray]]`): yields its blocks, float32 of shape `(block_length,)`, in order.
+        num_samples (`int`): the length of the recording.
+        mean (`float`), power (`float`): means of its samples, and of their squares.
     """
 
     def __init__(self, read: Callable[[], Iterator[np.ndarray]], num_samples: int, *, mean: float, power: float):
@@ -143,8 +143,8 @@ class LongRecording:
         """Read parts in one pass, each float32 of shape `(num_samples,)`.
 
         Args:
-            bounds (`Iterable[tuple[int, int]]`): the first sample of each part, and the one behind its last. Parts may
-                overlap, but neither bound goes back. What lies behind the end of the recording is left out.
+            bounds (`Iterable[tuple[int, int]]`): start and end (exclusive) of each part, in samples. Parts may
+                overlap, but both bounds must ascend. Samples beyond the end of the recording are left out.
 
         Raises:
             AudioError: the file has become shorter since it was opened.
@@ -233,7 +233,7 @@ def save_audio(
             "a .wav."
         )
     container, subtype = SAVED_FORMATS[extension]
-    content = io.BytesIO()  # soundfile asserts, where a file cannot be written
+    content = io.BytesIO()  # soundfile fails with an assertion if a file cannot be written
     options = {"channels": 1, "format": container, "subtype": subtype}
     with soundfile.SoundFile(content, "w", int(sampling_rate), **options) as sound:
         if provenance is not None:
@@ -283,7 +283,7 @@ def list_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
 
 
 def unread_files(folder: str | os.PathLike) -> list[Path]:
-    """The files below a folder that [`list_audio_files`] leaves out, but for hidden ones, sorted by path."""
+    """The files in a folder that [`list_audio_files`] leaves out, except hidden ones, sorted by path."""
     return [file for file in _files_below(Path(folder)) if not _is_audio(file)]
 
 
@@ -298,7 +298,7 @@ def _is_audio(file: Path) -> bool:
 
 
 def _content(source: Any, source_sampling_rate: int | None) -> tuple[Any, int | None]:
-    """A path, bytes or samples, which can be read more than once, and the rate of samples."""
+    """The source as a path, bytes or samples, which can be read several times, and the rate of samples."""
     if isinstance(source, Mapping):
         source, source_sampling_rate = _unwrap_row(source, source_sampling_rate)
     elif hasattr(source, "get_all_samples"):  # torchcodec's AudioDecoder, which `datasets` 4 returns
@@ -312,7 +312,7 @@ def _content(source: Any, source_sampling_rate: int | None) -> tuple[Any, int | 
 
 
 def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, int | None]:
-    """`datasets` keeps audio as samples, as the content of a file, or as a path."""
+    """The audio of a `datasets` row: samples, the content of a file, or a path."""
     for key in ("array", "raw"):
         if row.get(key) is not None:
             rate = row.get("sampling_rate", source_sampling_rate)
@@ -329,7 +329,7 @@ def _unwrap_row(row: Mapping, source_sampling_rate: int | None) -> tuple[Any, in
 
 
 def _blocks(source: Any, source_sampling_rate: int | None, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Read a path, bytes or samples as mono blocks of a rate, and refuse what is no recording of a voice."""
+    """Read a path, bytes or samples as mono blocks at a rate, and refuse audio that cannot be a voice."""
     if not isinstance(source, FILES):
         samples = _array_to_samples(source)
         if source_sampling_rate is None:
@@ -349,7 +349,7 @@ def _blocks(source: Any, source_sampling_rate: int | None, sampling_rate: int) -
     with open_sound(source) as sound:
         claimed, num_samples = (sound.num_samples or 0) * sampling_rate / sound.sampling_rate, 0
         mono = _checked((block.mean(axis=1, dtype=np.float32) for block in sound.blocks), sound.sampling_rate)
-        nothing = np.zeros(0, np.float32)  # for what a file claims is refused before it is decoded
+        nothing = np.zeros(0, np.float32)  # checks the announced length before decoding
         for block in chain([nothing], _resampled(mono, sound.sampling_rate, sampling_rate)):
             num_samples += len(block)
             if max(claimed, num_samples) > MAX_SAMPLES:
@@ -362,7 +362,7 @@ def _blocks(source: Any, source_sampling_rate: int | None, sampling_rate: int) -
 
 
 def _joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
-    """Blocks as one array; while it grows it is not copied, so that it need not fit into memory twice."""
+    """Join blocks to one array, which grows in place, so that it need not fit into memory twice."""
     first, grown = next(blocks), bytearray()
     for block in blocks:
         grown.extend(b"" if grown else first.view(np.uint8))
@@ -371,7 +371,7 @@ def _joined(blocks: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _resampled(blocks: Iterator[np.ndarray], source_sampling_rate: int, sampling_rate: int) -> Iterator[np.ndarray]:
-    """Resample blocks of any lengths. Each is resampled with its neighbours' samples: as if all were at once."""
+    """Resample blocks of any lengths, each with context, so that the result is the same as for the whole."""
     if source_sampling_rate == sampling_rate:
         yield from blocks
         return
@@ -383,7 +383,7 @@ def _resampled(blocks: Iterator[np.ndarray], source_sampling_rate: int, sampling
         source_steps, steps = steps, source_steps
 
     def result(samples: np.ndarray, start: int, stop: int | None) -> np.ndarray:
-        """Of `samples` from `start` to `stop`, which are multiples of `source_steps`."""
+        """The resampled `samples` from `start` to `stop`, which are multiples of `source_steps`."""
         part = slice(start // source_steps * steps, None if stop is None else stop // source_steps * steps)
         return resample_at_once(samples, source_steps, steps)[part]
 
@@ -392,7 +392,7 @@ def _resampled(blocks: Iterator[np.ndarray], source_sampling_rate: int, sampling
     held, before = np.zeros(0, np.float32), 0  # `before`: samples of `held` that are context only
     for block in blocks:
         held = np.concatenate([held, block])
-        while len(held) >= before + 2 * length:  # a short last one might be summed in another order
+        while len(held) >= before + 2 * length:  # a short last block might be summed in another order
             yield result(held[: before + length + context], before, before + length)
             held, before = held[before + length - context :], context
     yield result(held, before, None)
@@ -410,7 +410,7 @@ def _import_resampler(source_sampling_rate: int, sampling_rate: int) -> Callable
         ) from error
 
     def resample_at_once(samples: np.ndarray, source_steps: int, steps: int) -> np.ndarray:
-        with torch.autocast("cpu", enabled=False):  # sound is float32 in a training, too
+        with torch.autocast("cpu", enabled=False):  # audio is float32 in a training, too
             return torchaudio_resample(torch.from_numpy(samples), source_steps, steps).numpy()
 
     return resample_at_once
@@ -467,7 +467,7 @@ def _mix_to_mono(samples: np.ndarray) -> np.ndarray:
 
 
 def _checked(blocks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
-    """Pass blocks on, `(block_length,)` each, and refuse at the end what cannot be a recording of a voice."""
+    """Yield the blocks, `(block_length,)` each, and refuse at the end audio that cannot be a voice."""
     num_samples, num_unusable, peak = 0, 0, 0.0
     for block in blocks:
         num_samples += len(block)

@@ -1,7 +1,7 @@
-"""A WAV that is written while its length is unknown, to a place that cannot be rewound, such as a pipe.
+"""Write a WAV of unknown length to a stream that cannot be rewound, such as a pipe.
 
-wav_header     what it begins with; its sizes are ffffffff, which players and `load_audio` take as "to the end"
-wav_samples    what follows, a part at a time: 16-bit samples, which every player reads
+wav_header     the header, with sizes of ffffffff, which players and `load_audio` interpret as "to the end"
+wav_samples    16-bit samples, which every player supports, for each part
 """
 
 import io
@@ -22,7 +22,7 @@ def wav_header(sampling_rate: int, *, provenance: "FileNote | None" = None) -> b
 
     Args:
         sampling_rate (`int`): in Hz.
-        provenance (`Provenance`, *optional*): what the file shall say of its making.
+        provenance (`Provenance`, *optional*): the label of the file.
     """
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", sampling_rate, channels=1, format="WAV", subtype=_SUBTYPE) as sound:
@@ -33,7 +33,7 @@ def wav_header(sampling_rate: int, *, provenance: "FileNote | None" = None) -> b
 
 
 def wav_samples(waveform: np.ndarray) -> bytes:
-    """A waveform, `(num_samples,)` with full scale at 1.0, as 16-bit samples; what is louder is clipped."""
+    """A waveform, `(num_samples,)` with full scale at 1.0, as 16-bit samples; louder samples are clipped."""
     file = io.BytesIO()
     soundfile.write(file, waveform, 1, format="RAW", subtype=_SUBTYPE, endian="LITTLE")
     return file.getvalue()

@@ -1,11 +1,11 @@
 """`pipeline("voice-cloning")`: a recording of a speaker and a text to speech.
 
-    VoiceCloningPipeline    voice + text -> speech; voice alone -> voice prompt; voice + recording -> converted speech;
-                            its `stream` gives speech piece by piece, its `speak_texts` speaks several texts at once
-    register_pipeline       makes the task known to transformers (the package does it when it is imported)
+    VoiceCloningPipeline    voice + text -> speech; voice only -> voice prompt; voice + recording -> converted speech;
+                            `stream` yields speech piece by piece, `speak_texts` speaks several texts in batches
+    register_pipeline       register the task with transformers (done when the package is imported)
 
-This module recognizes the voice and chooses the encoder; [`clone_voice`], [`speak_text`] and [`convert_speech`] do the
-rest.
+This module recognizes the kind of voice and chooses the encoder; [`clone_voice`], [`speak_text`] and
+[`convert_speech`] do the rest.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ class VoiceCloningPipeline(Pipeline):
         OSError: a model cannot be found.
     """
 
-    _load_processor = None  # if it fails, __init__ tries again and says why
+    _load_processor = None  # __init__ tries again after a failure, and explains it
     _load_feature_extractor = False
     _load_tokenizer = False
     _load_image_processor = False
@@ -112,14 +112,14 @@ class VoiceCloningPipeline(Pipeline):
         self.histories = configs.history_lengths
         self.adapter = None
         if adapter is not None:
-            from ..bark.adapter_bundle import load_adapters  # needs peft, which is an extra
+            from ..bark.adapter_bundle import load_adapters  # needs the extra peft
 
             self.adapter = load_adapters(self.bark, adapter)
         self.vocabularies: dict[str, Any] = configs.vocabularies
         encoder = one_encoder(model, weights, dtype=dtype)
         encoder, processor = _packaged_encoder_for(configs.semantic.semantic_vocab_size, encoder, processor)
         self.encoder = AudioToBarkSemanticPipeline(encoder, processor, device=device)
-        if not _is_packaged(encoder):  # which `pipeline` chooses where none is named; presets need no encoder
+        if not _is_packaged(encoder):  # the default of `pipeline`; presets need no encoder
             check_encoder(encoder, configs.semantic.semantic_vocab_size)
         super().__init__(model=self.encoder.model, processor=self.encoder.processor, device=device, **kwargs)
         if device is not None or self.bark is not bark:
@@ -258,7 +258,7 @@ class VoiceCloningPipeline(Pipeline):
     def _prepared_call(
         self, voice: Any, text: Any, convert: Any, batch_size: int | None, options: dict[str, Any]
     ) -> tuple[dict[str, Any], VoicePrompt | None, dict[str, Any]]:
-        """What [`preprocess`] gives, and what [`_prepare`] does; as transformers' `__call__` goes on from there."""
+        """The results of [`preprocess`] and [`_prepare`], from which `stream` and `speak_texts` continue."""
         inputs, options = self._call_arguments(voice, text, convert, batch_size, options)
         preprocess_params, forward_params, _ = self._sanitize_parameters(**options)
         inputs = self.preprocess(inputs, **{**self._preprocess_params, **preprocess_params})
@@ -267,7 +267,7 @@ class VoiceCloningPipeline(Pipeline):
     def _call_arguments(
         self, voice: Any, text: Any, convert: Any, batch_size: int | None, options: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What [`preprocess`] reads, and the options of this call."""
+        """The input of [`preprocess`], and the options of this call."""
         if text is not None and convert is not None:
             raise ValueError("Give a `text` to speak or a recording to `convert`, not both.")
         if voice is None and self.adapter is not None and options.get("prompt_mode") != "none":
@@ -320,13 +320,13 @@ class VoiceCloningPipeline(Pipeline):
         on_step: Callable[[str], Any] | None = None,
         **options: Any,
     ) -> tuple[VoicePrompt | None, dict[str, Any]]:
-        """The voice prompt, and how the functions of speaking are to be called."""
+        """The voice prompt, and the arguments for the speaking functions."""
         settings = SpeechOptions(**options)
         prompt, recordings = inputs["voice_prompt"], inputs["recordings"]
         if reference_text is not None:
             prompt = self._prompt_of_known_words(recordings, reference_text, settings)
             if settings.prompt_mode == "acoustic":
-                settings = dataclasses.replace(settings, prompt_mode="full")  # its tokens are the recording's words
+                settings = dataclasses.replace(settings, prompt_mode="full")  # its tokens are from the text
         elif recordings and (settings.prompt_mode != "none" or (inputs["text"] is inputs["convert"] is None)):
             check_encoder(self.model, self.vocabularies["semantic_vocab_size"])
             prompt = clone_voice(
@@ -350,7 +350,7 @@ class VoiceCloningPipeline(Pipeline):
         self.encoder.save_pretrained(save_directory, **kwargs)
 
     def _voice_prompt(self, voice: Any) -> VoicePrompt | None:
-        """The prompt that `voice` is or names, in the Bark's vocabularies; `None` for recordings."""
+        """The voice prompt of `voice`, checked for the Bark; `None` for recordings."""
         if isinstance(voice, VoicePrompt):
             return voice.for_bark(**self.vocabularies)
         if isinstance(voice, Mapping):
@@ -432,7 +432,7 @@ def _is_packaged(model: BarkSemanticEncoderModel) -> bool:
 
 
 def _packaged_encoder_for(vocab_size: int, model: BarkSemanticEncoderModel, processor):
-    """The packaged encoder that fits the Bark, where `pipeline`, which does not know the Bark, chose the other one."""
+    """The packaged encoder for the Bark; the default of `pipeline`, chosen without the Bark, may be the other one."""
     if getattr(model.config, "vocab_size", None) == vocab_size or not _is_packaged(model):
         return model, processor
     folder = packaged.encoder_for(vocab_size)

@@ -1,10 +1,10 @@
 """`pipeline("audio-to-bark-semantic")`: recordings or codec codes to Bark's semantic tokens.
 
-    AudioToBarkSemanticPipeline    one recording, a list, a generator or a dataset -> one dict each
-    register_pipeline              makes the task known to transformers (the package does it when it is imported)
+    AudioToBarkSemanticPipeline    a recording, list, generator or dataset -> a dict for each recording
+    register_pipeline              register the task with transformers (done when the package is imported)
 
-It extends [`BarkSemanticEncoderPipeline`], which is published with each model, by all formats of audio files and
-recordings of hours (`load_audio`), voice prompts, ensembles, and known texts.
+It extends [`BarkSemanticEncoderPipeline`], which is published with each model, by all audio formats and recordings of
+hours (`load_audio`), voice prompts, ensembles, and known texts.
 """
 
 import os
@@ -29,8 +29,8 @@ from ..modeling_bark_semantic import BarkSemanticEncoderModel, BarkSemanticToken
 from ..pipeline_bark_semantic import TASK, BarkSemanticEncoderPipeline, check_encodes
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 
-PERIOD_FRAMES, PERIOD_TOKENS = 500, 499  # 10 s, after which frames and tokens begin at the same moment again
-PART_WINDOWS = 5  # of a recording of hours that are read at once; one more overlaps the next part
+PERIOD_FRAMES, PERIOD_TOKENS = 500, 499  # 10 s: frames and tokens start at the same time again
+PART_WINDOWS = 5  # windows in a part of a long recording; one more overlaps the next part
 
 
 class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
@@ -56,8 +56,8 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         device, dtype, top_k: as in [`~AudioToBarkSemanticPipeline.__call__`] and in transformers' `pipeline`.
     """
 
-    _load_processor: bool | None = None  # if it fails, __init__ tries again and says why
-    _named_decoder: tuple[str | None, Any] = (None, None)  # of the Bark that was named last
+    _load_processor: bool | None = None  # __init__ tries again after a failure, and explains it
+    _named_decoder: tuple[str | None, Any] = (None, None)  # of the last named Bark
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         decoder = self._decoder_of(bark)
         top_k = self._forward_params.get("top_k") if top_k is None else top_k
         if top_k is not None and top_k < 1 or not decoder.weight and decoder.prior is None:
-            return self(inputs, top_k=top_k, **kwargs)  # which refuses such a top_k; such a decoder changes nothing
+            return self(inputs, top_k=top_k, **kwargs)  # an invalid top_k is refused; this decoder changes nothing
         results = self(inputs, top_k=max(top_k or 1, decoder.top_k), **kwargs)
         for result, words in zip(results if many else [results], texts, strict=True):
             candidates, confidence = result.pop("top_k_tokens"), result.pop("top_k_confidence")
@@ -132,7 +132,7 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         return results
 
     def _decoder_of(self, bark: Any) -> TextInformedDecoder:
-        """The decoder that `bark` is or stands for; a Bark is loaded once for the calls that name it."""
+        """The decoder for `bark`; a Bark that is named is loaded once for several calls."""
         if isinstance(bark, (str, os.PathLike)):
             if self._named_decoder[0] != str(bark):
                 model, processor = load_bark(bark)
@@ -155,7 +155,7 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         return super()._split(source)
 
     def _read(self, audio: Any, source_sampling_rate: int | None, *, alone: bool) -> np.ndarray | LongRecording:
-        """Audio of more than 10 minutes is a `LongRecording`, if it is read alone."""
+        """Read audio; if it is `alone` and longer than 10 minutes, it is a `LongRecording`."""
         read = read_audio if alone else load_audio
         return read(audio, SAMPLING_RATE, source_sampling_rate=source_sampling_rate)
 
@@ -167,10 +167,10 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
     def _encode_long(
         self, recording: LongRecording, on_tokens: Callable[[int], Any] | None = None, **encode_params
     ) -> BarkSemanticTokens:
-        """What `encode` gives for a recording, of which a few windows are in memory at a time.
+        """The result of `encode` for a long recording, with a few windows in memory.
 
-        A part begins with a window, at a time at which a token begins with a frame, and takes in the window behind it:
-        so it is cut into the same windows as the whole recording, and its last ones are left to the next part.
+        A part starts with a window, at a time at which a token and a frame start together, and includes the window
+        after it. So its windows are those of the whole recording, and its last windows belong to the next part.
         """
         windows = plan_windows(num_semantic_tokens_of_samples(len(recording)), self.model.config)
         starts = [0]
@@ -183,9 +183,9 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         ]
         bounds[-1] = (bounds[-1][0], len(recording))
         mean, scale, normalize = 0.0, 1.0, self.processor.feature_extractor.do_normalize
-        if normalize:  # as it does, but by the whole recording
+        if normalize:  # with mean and variance of the whole recording
             mean, scale = recording.mean, (recording.power - recording.mean**2 + 1e-7) ** -0.5
-        level = (recording.power - mean**2) ** 0.5 * scale  # of what the model receives
+        level = (recording.power - mean**2) ** 0.5 * scale  # level of the model's input
         encode_params["level"] = torch.tensor([level], device=self.device)
         columns: dict[str, list[torch.Tensor]] = {}
         for (first, last), waveform in zip(parts, recording.parts(bounds), strict=True):
@@ -219,7 +219,7 @@ def register_pipeline() -> None:
 
 
 def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcessor:
-    """The processor beside the model's weights; a new one for a model that came from nowhere."""
+    """The processor beside the model's weights; a new one for a model that was not loaded from a folder."""
     if isinstance(model, EncoderEnsemble):
         first, *others = [_processor_of(member) for member in model.members]
         if any(other.to_dict() != first.to_dict() for other in others):
@@ -230,7 +230,7 @@ def _processor_of(model: BarkSemanticEncoderModel) -> BarkSemanticEncoderProcess
         return BarkSemanticEncoderProcessor()
     try:
         return AutoProcessor.from_pretrained(place, revision=getattr(model.config, "_commit_hash", None))
-    except Exception as error:  # transformers raises whatever the values of a damaged file lead it to
+    except Exception as error:  # transformers raises many kinds of errors for damaged files
         raise OSError(
             f"There is no usable processor in {place!r}, where the encoder came from: {error}. Save one there "
             "(`processor.save_pretrained(folder)`), or pass processor=BarkSemanticEncoderProcessor()."

@@ -1,7 +1,7 @@
-"""The encoder in transformers' auto classes, and the two tasks among its pipelines.
+"""Register the encoder with transformers' auto classes, and the two tasks with its pipelines.
 
-Each is registered as soon as the module of transformers with the registry has been imported: at once if that has
-happened, otherwise later. Until then nothing here imports transformers.
+Each is registered when transformers' module with the registry is imported: immediately if this has happened, otherwise
+later. Until then, nothing here imports transformers.
 """
 
 import sys
@@ -12,9 +12,9 @@ from ..import_hooks import run_around_imports
 
 
 def register_with_transformers() -> None:
-    """Register where transformers has been imported; have the rest registered when transformers imports it."""
+    """Register with the imported modules of transformers, and with others when they are imported."""
     pending = dict(_REGISTRATIONS)
-    imports = threading.local()  # how many modules of this thread are being executed, one imported by the other
+    imports = threading.local()  # depth of nested imports in this thread
 
     @contextmanager
     def around():
@@ -23,7 +23,7 @@ def register_with_transformers() -> None:
             yield
         finally:
             imports.depth -= 1
-        if not imports.depth:  # no module of ours or transformers' is half executed
+        if not imports.depth:  # no module of this package or transformers is partially executed
             register()
 
     def register():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from choose_presets import RECORDING_S, best_recordings, cloned, joined_clips, listener
+from choose_presets import RECORDING_S, best_recordings, cloned, encoder_pipeline, joined_clips
 from sentences import all_words
 from speech import SAMPLING_RATE, load_speech
 from transformers import AutoModel, BarkModel, BarkProcessor
@@ -154,14 +154,14 @@ def shorten_positions(encoder):
 
 def save_presets(output: Path, processor, encoder, bark, folder: Path):
     """Clone the voices of the presets, and save them and the processor in transformers' format."""
-    hear = listener(encoder)
+    encoder = encoder_pipeline(encoder)
     shutil.rmtree(output / "speaker_embeddings", ignore_errors=True)
     (output / "speaker_embeddings").mkdir(parents=True)
     presets, table = best_recordings(folder / "presets" / "final", NUM_PRESETS), {"repo_or_path": ""}
     voices = {voice for voice, _ in presets.values()}
     clips = load_speech(folder / "speech", wanted=lambda row: row["voice"] in voices)
     for name, (voice, number) in presets.items():
-        arrays = cloned(clips, voice, number, hear, bark).to_dict()
+        arrays = cloned(clips, voice, number, encoder, bark).to_dict()
         table[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in arrays}
         for part, array in arrays.items():
             np.save(output / table[name][part], array, allow_pickle=False)
