@@ -93,7 +93,7 @@ class Shelf:
         except FileNotFoundError:
             return voices
         except OSError as error:
-            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Change its permissions.")
+            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Make it a folder that you own.")
             return voices
         for file in files[:MAX_VOICES]:
             try:

@@ -269,7 +269,7 @@ def stored_fold(fold: int | None) -> dict[str, Any]:
 
 
 def split_fold(clips: Sequence[Clip], fold: int | None) -> tuple[list[Clip], list[Clip]]:
-    """Training and held-out clips. With a fold, clips that may share a voice or a text with folds are in neither."""
+    """Training clips and held-out clips of a fold; with a fold, clips without `in_folds` are in neither."""
     if fold is None:
         return list(clips), []
     usable = [clip for clip in clips if clip.in_folds]
