@@ -505,7 +505,7 @@ CORPORA = [
     corpus_row_of("no tokens at all", shard_of(semantic_tokens=[[1], [2]]), "(num_tokens,)"),
     corpus_row_of("codes of other lengths", shard_of(audio_codes=[[1, 2], [3]]), "num_frames"),
     corpus_row_of("a list for a fold", shard_of(fold=[0]), "fold is"),
-    corpus_row_of("audio that is text", shard_of(audio="abc"), "no samples"),
+    corpus_row_of("audio that is text", shard_of(audio="abc"), "neither a file nor samples"),
     corpus_row_of("audio of neither samples nor a file", shard_of(audio={"__class__": "a"}), "pair-0"),
     corpus_row_of("audio of two axes", shard_of(audio=[[0.0], [0.5]]), "(2, 1)"),
     corpus_row_of(

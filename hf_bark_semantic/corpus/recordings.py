@@ -93,7 +93,7 @@ def read_recordings(
     else:
         recordings = _recordings_of_table(table, Path(audio_folder or table.parent), columns, log)
     if not recordings:
-        raise ValueError(f"{str(source)!r} contains no recordings.")
+        raise ValueError(f"{str(source)!r} holds no recordings.")
     return recordings
 
 

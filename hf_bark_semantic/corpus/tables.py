@@ -106,7 +106,7 @@ def read_table(path: Path, *, needed: Collection[str], columns: Mapping[str, str
 
 def _table(path, layout: str, names: list[str] | None, rows: list[_Row], needed, columns) -> Table:
     if not rows:
-        raise ValueError(f"{str(path)!r} contains no rows.")
+        raise ValueError(f"{str(path)!r} holds no rows.")
     width = _width([row.cells for row in rows]) if names is None else len(names)
     rows = [_Row(row.line, _without_empty_end(row.cells, width)) for row in rows]
     _refuse([row for row in rows if len(row.cells) > width], width, path, layout)

@@ -70,7 +70,7 @@ def load_sentences(
     sentences = [_sentence(row, language, source) for row in rows]
     sentences = [sentence for sentence in sentences if sentence.text]
     if not sentences:
-        raise ValueError(f"{str(source)!r} contains no sentence.")
+        raise ValueError(f"{str(source)!r} holds no sentence.")
     return sentences
 
 

@@ -41,7 +41,7 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
         if clip.text and clip.num_tokens and clip.audio_codes is not None and not clip.failed_filters
     ]
     if not utterances:
-        raise ValueError(f"{str(place)!r} contains no utterance with text, tokens and codes.")
+        raise ValueError(f"{str(place)!r} holds no utterance with text, tokens and codes.")
     return utterances
 
 

@@ -109,7 +109,7 @@ def test_any_corpus_gets_folds_to_hold_out(trained, tmp_path, capsys):
     run = trained(str(tmp_path / "folds"), "--fold", "1")
     evaluate_encoder.main([run, "--corpus", str(tmp_path / "folds")])
     assert "fold 1, English from codes" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="9 folds need at least as many voices, and the corpus has 4. Take fewer"):
+    with pytest.raises(SystemExit, match="9 folds need at least as many voices, and the corpus has 4. Use fewer"):
         fold_corpus.main([plain, "--folds", "9", "--output", str(tmp_path / "more")])
 
 

@@ -124,7 +124,7 @@ FAULTS = {
     "gone": ((401, "RepoNotFound"), "no such repository any more, or it is private"),
     "gated": ((403, "GatedRepo"), "asks you to accept conditions: do so on https://huggingface.co/Hobis/"),
     "refused": ((401, ""), r"refuses the token that was sent \(401\). Type `hf auth login`"),
-    "too many requests": ((429, ""), r"too many requests from here \(429\). Wait"),
+    "too many requests": ((429, ""), r"too many requests from here \(429\). Repeat"),
     "a fault of the Hub": ((503, ""), "answered with the status 503"),
 }
 

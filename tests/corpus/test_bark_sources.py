@@ -190,7 +190,7 @@ def test_a_second_run_asks_only_for_what_is_missing(server, tmp_path):
     missing, _ = fetch(tmp_path / "data")
     assert names(missing) == {"lost.npz", "de_speaker_0"} and server.asked.count("a/b/HEAD/sing1.wav") == 2
     (preset,) = (item for item in missing if item.part == "bark_presets")
-    assert "enhanced.wav is gone: 404" in preset.reason and preset.tokens == 60
+    assert "enhanced.wav is unavailable: 404" in preset.reason and preset.tokens == 60
     assert not (tmp_path / "data" / "bark_presets" / "manifest.json").exists()
     server.asked.clear()
     server.files["a/b/HEAD/enhanced.wav"] = late

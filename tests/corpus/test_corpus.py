@@ -470,7 +470,7 @@ def test_a_corpus_without_a_licence_is_refused_before_it_is_made(command, tmp_pa
         (["--filters", "finished=maybe"], "finished=on or finished=off"),
         (["--rows", "0"], "num_rows"),
         (["--semantic-temperatures", "-1"], "temperature"),
-        (["--voices", "none", "none"], "there already"),
+        (["--voices", "none", "none"], "in use"),
     ],
 )
 def test_wrong_options_are_explained_before_anything_is_made(command, tmp_path, options, message):

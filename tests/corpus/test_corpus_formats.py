@@ -118,7 +118,7 @@ def test_corrupt_pairs_are_left_out_and_named(tmp_path):
         ({"C:\\evil.npy": b""}, "outside"),
         ({"semantic/..\\..\\evil.npy": b""}, "outside"),
         ({f"semantic/{i}.npy": bytes(60 * 2**20) for i in range(3)}, "zip bomb"),
-        ({"semantic/0.npy": b"", "x/semantic/0.npy": b"", "x/0.npy": b""}, "Two files"),
+        ({"semantic/0.npy": b"", "x/semantic/0.npy": b"", "x/0.npy": b""}, "two files"),
     ],
 )
 def test_hostile_archives_are_refused_before_anything_is_written(tmp_path, members, message):

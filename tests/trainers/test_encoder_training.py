@@ -547,8 +547,8 @@ def test_validation_on_features_is_that_of_the_whole_model(config, tmp_path):
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ({"fold": 0, "share": 0.1}, "one of them"),
-        ({}, "one of them"),
+        ({"fold": 0, "share": 0.1}, "either a `fold`"),
+        ({}, "either a `fold`"),
         ({"fold": 9}, "No clip is held out"),
         ({"share": 0.9}, "at most 0.5"),
         ({"fold": 1, "evry": 3}, "evry"),
