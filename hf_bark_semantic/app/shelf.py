@@ -93,7 +93,7 @@ class Shelf:
         except FileNotFoundError:
             return voices
         except OSError as error:
-            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Make it a folder that you own.")
+            on_damage(f"Your voices in {self.folder} cannot be read ({error.strerror}). Make it your own folder.")
             return voices
         for file in files[:MAX_VOICES]:
             try:
