@@ -77,9 +77,9 @@ def torchaudio_problem() -> str | None:
 
 
 def release_freed_memory() -> None:
-    """Give memory that was freed back to the system where glibc keeps it, between what is still in use.
+    """Return freed memory to the system, which glibc would keep in fragments.
 
-    glibc 2.36 kept up to 90 MB of the windows of a recording, and the next window found little room in it.
+    glibc 2.36 kept up to 90 MB for the windows of a recording, and could hardly reuse it for the next window.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:  # musl has none
