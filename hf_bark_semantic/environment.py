@@ -29,16 +29,16 @@ OPTIONAL_PACKAGES = ("accelerate", "datasets", "peft", "evaluate", "encodec")
 REQUIREMENTS = (  # also read by setup.py; the oldest and the excluded releases were tested
     "av>=12.3",
     "huggingface-hub>=1.0",
-    "jinja2",
+    "jinja2>=3.1",
     "lazy-loader>=0.4",
-    "numpy",
-    "packaging",
-    "safetensors",
-    "shtab",
-    "soundfile",
+    "numpy>=1.26",
+    "packaging>=23.0",
+    "safetensors>=0.8",
+    "shtab>=1.7",
+    "soundfile>=0.12",
     "torch>=2.7",
     "torchaudio>=2.7",
-    "tqdm",
+    "tqdm>=4.66",
     "transformers>=5.23,!=5.24.0",  # its add_adapter needs peft 0.22, which is not released
 )
 PYTORCH_INDEX = "https://download.pytorch.org/whl/"
