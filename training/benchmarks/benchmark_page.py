@@ -203,7 +203,8 @@ def state_of(process: psutil.Process, temporary: Path) -> dict[str, float]:
             "resident_mb": round(process.memory_info().rss / 1e6, 1),
             "threads": process.num_threads(),
             "open_files": process.num_fds(),
-            "temporary_files": sum(path.is_file() for path in temporary.rglob("*")),
+            # os.walk passes over folders that are removed meanwhile, where rglob fails
+            "temporary_files": sum(len(files) for _, _, files in os.walk(temporary)),
         }
 
 
