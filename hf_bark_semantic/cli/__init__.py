@@ -10,7 +10,9 @@ public server that converts them.
 
 import os
 
+SPINS = 10**4  # of a waiting thread, about 0.1 ms
+
 if "OMP_WAIT_POLICY" not in os.environ:  # OpenMP reads these once, when torch is imported
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # on Linux, where it overrides the policy
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # on Linux, where it overrides the policy
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # transformers reads it whenever it loads weights

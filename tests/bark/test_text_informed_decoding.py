@@ -277,7 +277,7 @@ def test_the_command_line_takes_one_text_for_one_file(bark_folder, encoder_folde
     both = ["--text", "a", "--bark", bark_folder]
     for wrong in ([path, "--text", TEXT], [path, "--bark", bark_folder], [path, long, *both]):
         assert cli.main(["encode", *wrong, *options]) == 2
-        assert "one FILE" in capsys.readouterr().err
+        assert "a single FILE" in capsys.readouterr().err
     assert cli.main(["encode", path, *options, "--text", "a", "--bark", str(tmp_path / "nothing")]) == 2
     assert cli.main(["encode", long, *options, *both]) == 1
     assert "Split it" in capsys.readouterr().err

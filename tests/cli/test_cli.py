@@ -429,7 +429,7 @@ def test_what_a_command_works_on_may_follow_its_encoder(encoder, recordings, cod
 
 def test_impossible_options_exit_with_2(encoder, recordings, tmp_path, capsys):
     assert cli.main(["encode", str(recordings), "--encoder", encoder, "--top-k", "51"]) == 2
-    assert "more than the 50 tokens" in capsys.readouterr().err
+    assert "more than the vocabulary of 50 tokens" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert cli.main(["encode", str(recordings), "--encoder", encoder, "--output", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capsys.readouterr().err

@@ -123,7 +123,7 @@ def test_several_encoders_clone_as_one(codec):
 
 @pytest.mark.parametrize("count", [0, 9])
 def test_number_of_recordings_is_limited(encode, codec, count):
-    with pytest.raises(VoicePromptError, match="takes 1 to 8"):
+    with pytest.raises(VoicePromptError, match="needs 1 to 8"):
         clone_voice([noise(1.0)] * count, encode, codec=codec)
 
 
