@@ -54,6 +54,7 @@ def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
 
     @wraps(handler)
     def shown(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator:
+        _forget_replaced_fields(request)
         try:
             yield from handler(self, values, request, progress)
         except Cancelled:
@@ -63,6 +64,18 @@ def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
             raise gr.Error(message, duration=SHOW_ERROR_S, print_exception=False) from error
 
     return shown
+
+
+def _forget_replaced_fields(request: gr.Request) -> None:
+    """Forget what fields showed that gradio has replaced in this visit.
+
+    An update replaces a field by one with a new id, and gradio keeps the value of each: 0.2 MB with every text.
+    """
+    app = request.request.app
+    visit = app.state_holder.session_data.get(request.session_hash)
+    if visit is not None:
+        for field in visit.config_values.keys() - app.get_blocks().blocks.keys():
+            visit.config_values.pop(field, None)
 
 
 class Visit:

@@ -588,6 +588,19 @@ def test_a_visit_that_gradio_has_forgotten_goes_on(has_shelf, studio, me, tmp_pa
     page.close()
 
 
+def test_a_visit_keeps_no_values_of_fields_that_were_replaced(studio, tmp_path):
+    from hf_bark_semantic.app import page as app
+
+    page = app.build_page(studio, Shelf(tmp_path / "voices"))
+    _, local, _ = app.launch(page, port=None)
+    visitor, kept = new_visitor(local), []
+    for _ in range(4):
+        ask(visitor, "speak", TEXT, bark=studio.bark)
+        kept.append(len(page.state_holder.session_data[visitor.session_hash].config_values))
+    page.close()
+    assert kept[-1] == kept[1]
+
+
 def test_history_has_what_was_said_last_in_front_and_keeps_favourites():
     values = dict.fromkeys(FIELDS, "")
     history = []
