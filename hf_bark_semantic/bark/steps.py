@@ -52,8 +52,9 @@ class HostSteps:
         batch (`DecodingBatch`): its slots hold the rows, a slot for each view.
         heads (`Sequence[Head]`): take turns.
         predicts_end (`bool`): the last column of a head ends a row.
-        most (`int`): how many steps [`run`] may take; here always one.
     """
+
+    most = 1  # steps that [`run`] may take
 
     def __init__(
         self,
@@ -64,10 +65,9 @@ class HostSteps:
         heads: Sequence[Head],
         *,
         predicts_end: bool = False,
-        most: int = 1,
     ):
         self.transformers_rules, self.sampling, self.guidance = setup.transformers_rules, sampling, guidance
-        self.batch, self.heads, self.predicts_end, self.most = batch, heads, predicts_end, 1
+        self.batch, self.heads, self.predicts_end = batch, heads, predicts_end
 
     def run(self, rows: Sequence[Row], num_steps: int, turn: int = 0) -> list[list[int]]:
         """Take some steps.
@@ -106,7 +106,7 @@ class HostSteps:
 
 
 class DeviceSteps(HostSteps):
-    """Several steps without the host. The arguments are those of [`HostSteps`].
+    """Several steps without the host. The arguments are those of [`HostSteps`], and `most`, the steps of a run.
 
     Each step computes all slots over all of their positions, also those of rows that have finished and of none.
     """
@@ -168,12 +168,28 @@ class DeviceSteps(HostSteps):
         self.number.add_(1)
 
 
-def steps_for(setup: BarkSetup, sampling: Sampling, guidance: Guidance, batch: DecodingBatch, *args, **options):
-    """[`DeviceSteps`] on an accelerator, [`HostSteps`] on a CPU, if `Savings.device_steps` leaves that open."""
+def steps_for(
+    setup: BarkSetup,
+    sampling: Sampling,
+    guidance: Guidance,
+    batch: DecodingBatch,
+    heads: Sequence[Head],
+    *,
+    most: int,
+    predicts_end: bool = False,
+) -> HostSteps:
+    """[`DeviceSteps`] on an accelerator, [`HostSteps`] on a CPU, if `Savings.device_steps` leaves that open.
+
+    Args:
+        setup, sampling, guidance, batch, heads, predicts_end: see [`HostSteps`].
+        most (`int`): steps of a run of [`DeviceSteps`].
+    """
     on_device = setup.savings.device_steps
     if on_device is None:
         on_device = batch.device.type != "cpu"
-    return (DeviceSteps if on_device else HostSteps)(setup, sampling, guidance, batch, *args, **options)
+    if on_device:
+        return DeviceSteps(setup, sampling, guidance, batch, heads, predicts_end=predicts_end, most=most)
+    return HostSteps(setup, sampling, guidance, batch, heads, predicts_end=predicts_end)
 
 
 __all__ = ["STEPS_PER_READ", "DeviceSteps", "Head", "HostSteps", "steps_for"]
