@@ -1,7 +1,7 @@
-"""Which requests the page accepts: only those of its own pages, up to a maximum size.
+"""Accept only the page's own requests, up to a maximum size.
 
-A browser that shows another page can send requests here, too: under a name that was made to point to this
-machine (DNS rebinding), which the header `Host` tells, or from another origin, which `Origin` tells.
+A site that the user visits can make the browser send requests here, too: under a host name that was made to point to
+this machine (DNS rebinding), which the header `Host` shows, or from another origin, which the header `Origin` shows.
 """
 
 from collections.abc import Collection
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from starlette.responses import PlainTextResponse
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MAX_REQUEST_BYTES = 2**26  # of all but uploads, which gradio limits: 50 voices and a history take less
+MAX_REQUEST_BYTES = 2**26  # of requests other than uploads, which gradio limits; 50 voices and a history take less
 
 
 class Guard:
     """ASGI middleware that refuses foreign hosts and origins with 403, and requests that are too large with 413.
 
     Args:
-        app: the ASGI application behind it.
-        address (`str`): on which the page listens.
-        allowed (`Collection[str]`): names of a proxy before it. With these, or on the loopback address, the page
-            answers under no other names than the loopback's and these.
+        app: the ASGI application that receives the accepted requests.
+        address (`str`): the address that the page listens on.
+        allowed (`Collection[str]`): host names of a proxy in front of the page. If there are any, or if `address` is a
+            loopback address, the page answers only under the loopback's names and these.
     """
 
     def __init__(self, app, address: str, allowed: Collection[str] = ()):
@@ -49,15 +49,15 @@ class Guard:
             await self.app(scope, receive, send)
 
     def flaw_of(self, host: str, origin: str | None) -> str | None:
-        """Why a request is refused, by its headers."""
+        """Why a request with these headers is refused; `None` if it is accepted."""
         name = _name_of(f"//{host}")
         if self.hosts is not None and name not in self.hosts:
             return f"This page does not answer as {host!r}. To allow it, start with --allowed-host {name or 'NAME'}."
         if origin is None or origin.partition("://")[2] == host or _name_of(origin) in self.allowed:
             return None
         return (
-            f"This page refuses requests from other pages, such as {origin!r}. Where a proxy is in between, start it "
-            "with --allowed-host and the name that visitors type."
+            f"This page refuses requests from other pages, such as {origin!r}. If it is behind a proxy, start it with "
+            "--allowed-host and the host name that visitors type."
         )
 
 

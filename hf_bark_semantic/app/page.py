@@ -8,9 +8,9 @@
                             ├── Convert   recording ──> the same words in the voice
                             └── Batch     lines ──> a zip of recordings
 
-Recordings and texts stay on the machine: the page loads nothing from other sites (and forbids it to the browser),
-reports nothing, and has no public link. On the loopback address the voices of the one user are stored in a folder; on
-any other, only in the visitors' browsers. The history is always stored in the browser.
+Recordings and texts stay on the machine: the page loads nothing from other sites (its content security policy forbids
+it), reports nothing, and has no public link. On the loopback address the user's voices are stored in a folder. On any
+other address, each visitor's browser stores them. The browser always stores the history.
 """
 
 import json
@@ -38,21 +38,23 @@ from .visit import CONSENT, NOTHING_READ, Visit
 TITLE = "Voices for Bark"
 HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
-DELETE_FILES_S = 3_600  # how old a recording or its result gets on the disk
+DELETE_FILES_S = 3_600  # recordings and results older than this are deleted from the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
-MAX_VISITS = 32  # of which gradio keeps the fields, some 1 MB each; no visitor depends on them
+MAX_VISITS = 32  # whose fields gradio keeps in memory, about 1 MB each; the browser has all that a visitor needs
 HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
-NO_SHARING = ["download"]  # gradio's other button of a recording uploads it
+NO_SHARING = ["download"]  # without gradio's share button, which uploads the recording
 
 CUES = ("[laughs]", "[sighs]", "♪", "—")
 EXAMPLES = ("The dog runs to the river.", "Could you open the window, please?", "Five seven one nine two.")
-BROWSER = {"secret": "hf_bark_semantic"}  # what a browser keeps is not secret, and must outlive this process
+BROWSER = {
+    "secret": "hf_bark_semantic"
+}  # gradio's key for what browsers store; constant, so that restarts can read it
 
-_PROMPTED = ("all", "sound alone", "tokens alone", "nothing")  # in words, PROMPT_MODES
-_FOLLOWED = ("the voice", "the piece before")  # in words, LONG_FORMS
+_PROMPTED = ("all", "only its sound", "only its tokens", "none")  # labels of PROMPT_MODES
+_FOLLOWED = ("the voice", "the piece before")  # labels of LONG_FORMS
 
-# nothing from elsewhere, whatever the page's libraries may want; gradio's scripts are inline
+# The page loads nothing from other sites, even if one of its libraries tries to. gradio's scripts are inline.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
@@ -73,10 +75,9 @@ def serve(
     Args:
         studio (`Studio`): its models are loaded before the page opens.
         host (`str`): address to listen on; with any other than the loopback address, other machines see the page.
-        port (`int`): of the page.
+        port (`int`): port to listen on.
         auth (`tuple[str, str]`, *optional*): name and password that visitors must type.
-        allowed_hosts (`Sequence[str]`): names beside the loopback's under which the page is asked for, such as that of
-            a proxy.
+        allowed_hosts (`Sequence[str]`): host names that requests may use beside the loopback's, such as a proxy's.
 
     Raises:
         ValueError, OSError: a model cannot be loaded, or the port is taken.
@@ -96,7 +97,7 @@ def launch(
     allowed_hosts: Sequence[str] = (),
     prevent_thread_lock: bool = True,
 ):
-    """Start the server of a page, with the arguments of [`serve`]; gives what gradio's `launch` gives."""
+    """Start the server of a page, with the arguments of [`serve`]; returns what gradio's `launch` returns."""
     from starlette.middleware import Middleware
 
     return page.launch(
@@ -124,9 +125,9 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
     """The page, not yet shown.
 
     Args:
-        studio (`Studio`): what computes.
-        shelf (`Shelf`, *optional*): keeps the voices of the one user of this machine. Without one, each visitor's
-            browser keeps its own, and this machine nothing.
+        studio (`Studio`): loads the models and runs them.
+        shelf (`Shelf`, *optional*): stores the voices of the one user of this machine. Without it, each visitor's
+            browser stores its own voices, and this machine none.
     """
     visit = Visit(studio, shelf)
     fields = visit.fields
@@ -136,8 +137,8 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
             f"texts stay there. Your voices are kept {'in your own folder' if shelf else 'only in your browser'}. "
             "A comment in each speech file says that it is synthetic."
         )
-        # the visitor's voices by name, as `pack` makes them, and what was said, newest first; not inside a tab, where
-        # gradio has no values of them before the tab is opened
+        # The visitor's voices by name, as `pack` returns them, and the history, newest first. They are not inside a
+        # tab, because gradio has no value of a component in a tab before the tab is opened.
         fields.own = gr.State({}) if shelf else gr.BrowserState({}, storage_key="bark-voices", **BROWSER)
         fields.history = gr.BrowserState([], storage_key="bark-history", **BROWSER)
         fields.last = gr.BrowserState(dict(NOTHING_CHOSEN), storage_key="bark-last", **BROWSER)
@@ -182,20 +183,20 @@ def build_page(studio: Studio, shelf: Shelf | None = None) -> gr.Blocks:
             visit.arrive, {fields.own, fields.history, fields.last}, arrived, queue=False, show_progress="hidden",
             api_name="arrive",
         )  # fmt: skip
-        # in the browser, so that it is there before the visitor begins to write
+        # runs in the browser, so that the text is there before the visitor begins to write
         page.load(None, [fields.last, fields.text], fields.text, js="(last, text) => text || last?.text || ''")
         for name in NOTHING_CHOSEN:
             choice = getattr(fields, name)
             keep = f"(last, chosen) => ({{...last, {name}: chosen}})"
             choice.change(None, [fields.last, choice], fields.last, js=keep)
         page.unload(visit.leave)
-    # direct calls would pass the queue by, however many wait there
+    # direct calls would bypass the queue
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
 
 
 @dataclass
 class _Menus:
-    """What belongs to the menus of Barks and voices."""
+    """Components beside the menus of Barks and voices."""
 
     download: gr.Button
     listen: gr.Button
@@ -205,7 +206,7 @@ class _Menus:
 
 
 def _add_menus(visit: Visit) -> _Menus:
-    """Which Bark speaks, with which adapter, and in which voice."""
+    """The menus of Barks, adapters and voices, and what belongs to them."""
     fields, studio = visit.fields, visit.studio
     with gr.Row():
         fields.bark = gr.Dropdown(
@@ -225,7 +226,7 @@ def _add_menus(visit: Visit) -> _Menus:
         fields.voice = _own_menu(
             visit.first_voices(),
             label="Voice",
-            info="Who speaks; clones come first. Male and female: by pitch.",
+            info="Your clones come first. Male and female are estimated from the pitch.",
             scale=2,
             min_width=240,
             elem_id="voice",
@@ -240,9 +241,9 @@ def _add_menus(visit: Visit) -> _Menus:
 
 
 def _own_menu(choices: Sequence, **options: Any) -> gr.Dropdown:
-    """A menu whose choices differ between visitors. The handlers check what is chosen.
+    """A menu whose choices differ between visitors. The handlers check the chosen one.
 
-    gradio would refuse the choices of a visit that it has forgotten.
+    gradio's own check would refuse every choice after it has dropped the state of the visit.
     """
     menu = gr.Dropdown(choices, **options)
     menu.preprocess = lambda chosen: chosen
@@ -273,28 +274,28 @@ def _models(visit: Visit) -> set[gr.Component]:
 
 
 def _add_settings(visit: Visit) -> list[gr.Component]:
-    """The settings of speech; they are shown below all tabs and created before them."""
+    """The settings of speech. They are shown below the tabs, but must exist before them."""
     fields = visit.fields
     fields.seed = gr.Number(
         0, label="Seed", precision=0, minimum=0, info="Another seed gives another version.", render=False
     )  # fmt: skip
     for name, label, info in (
-        ("temperature", "Temperature of words and sound", "0 always chooses the likeliest."),
-        ("fine_temperature", "Temperature of the fine stage", "0 always chooses the likeliest."),
+        ("temperature", "Temperature of words and sound", "0 always chooses the likeliest token."),
+        ("fine_temperature", "Temperature of the fine stage", "0 always chooses the likeliest token."),
         ("guidance_scale", "Guidance by the words", "Above 1, words are clearer and speaking takes longer."),
         ("voice_guidance_scale", "Guidance by the voice", "Above 1, the voice is closer and speaking takes longer."),
-    ):  # texts: a gr.Number without a value shows, and then sends, 0
-        setting = gr.Textbox(label=label, info=info, placeholder="the Bark's own", max_lines=1, render=False)
+    ):  # text boxes, because an empty gr.Number shows and sends 0
+        setting = gr.Textbox(label=label, info=info, placeholder="this Bark's default", max_lines=1, render=False)
         setattr(fields, name, setting)
     fields.prompt_mode = gr.Dropdown(
-        list(zip(_PROMPTED, PROMPT_MODES, strict=True)), value=PROMPT_MODES[0], label="Parts of the voice for Bark",
-        info="The tokens carry the way of speaking, the codes carry the sound.", render=False,
+        list(zip(_PROMPTED, PROMPT_MODES, strict=True)), value=PROMPT_MODES[0], label="Parts of the voice in use",
+        info="Its tokens carry the way of speaking, its codes the sound.", render=False,
     )  # fmt: skip
     fields.long_form = gr.Radio(
         list(zip(_FOLLOWED, LONG_FORMS, strict=True)), value=LONG_FORMS[0], label="Long texts",
-        info="The voice prompt of each piece of a long text.", render=False,
+        info="What each piece of a long text takes as its voice prompt.", render=False,
     )  # fmt: skip
-    fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="Files of speech", info="Their format.", render=False)
+    fields.format = gr.Dropdown(FORMATS, value=FORMATS[0], label="File format", info="Of speech.", render=False)
     temperatures = [fields.temperature, fields.fine_temperature]
     guidance = [fields.guidance_scale, fields.voice_guidance_scale]
     return [fields.seed, *temperatures, *guidance, fields.prompt_mode, fields.long_form, fields.format]
@@ -330,7 +331,7 @@ def _clone_tab(visit: Visit) -> gr.Button:
                 fields.prompt_consent = gr.Checkbox(label=CONSENT, elem_id="npz-consent")
                 load = gr.Button("Use this voice prompt", elem_id="load-npz")
         with gr.Column():
-            summary = gr.Textbox(label="The part, in words", lines=2, interactive=False, elem_id="summary")
+            summary = gr.Textbox(label="How good this part is", lines=2, interactive=False, elem_id="summary")
             sound = gr.Audio(label="The part that becomes the voice", interactive=False, buttons=[], elem_id="sound")
             shown = gr.HTML(elem_id="picture")
             with gr.Accordion("Details", open=False):
@@ -344,10 +345,10 @@ def _clone_tab(visit: Visit) -> gr.Button:
             saved = gr.DownloadButton("Download the voice prompt", visible=False, elem_id="saved")
     models, bounds = _models(visit), [fields.start_s, fields.end_s]
     of_part = dict(zip([summary, sound, shown, tokens], NOTHING_READ, strict=True))
-    # consent is for one recording, and so is what was made of it
+    # consent and results belong to one recording
     _reset(fields.recording.change, {fields.consent: False, part: None, **of_part, report: "", saved: HIDDEN})
     for event in (fields.recording.change, best.click, part.drop, *(bound.input for bound in bounds)):
-        _reset(event, {fields.transcript: ""})  # it is what one part says
+        _reset(event, {fields.transcript: ""})  # the words belong to one part
     _reset(fields.file.change, {fields.prompt_consent: False})
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
@@ -369,18 +370,18 @@ def _clone_tab(visit: Visit) -> gr.Button:
 
 
 def _add_transcript(visit: Visit) -> gr.Button:
-    """The words of the chosen part, and a button that transcribes them with Whisper; both if it is installed."""
+    """A field for the words of the chosen part, and a button that fills it; both only if Whisper is installed."""
     visit.fields.transcript = gr.Textbox(
         "", label="The words of this part (optional)", lines=2, elem_id="transcript",
-        info="All of them, and nothing else: Bark then helps to find the tokens. Whisper tiny.en knows only English.",
+        info="With exactly these words, Bark helps to find the tokens. Whisper tiny.en knows only English.",
         visible=visit.studio.has_whisper,
     )  # fmt: skip
-    return gr.Button("Write it with Whisper", size="sm", elem_id="write", visible=visit.studio.has_whisper)
+    return gr.Button("Transcribe with Whisper", size="sm", elem_id="write", visible=visit.studio.has_whisper)
 
 
 @dataclass
 class _SpeechTab:
-    """The parts of a tab that others need."""
+    """The parts of a tab that other functions need."""
 
     start: gr.Button
     stop: gr.Button
@@ -398,7 +399,7 @@ def _speech_tab(
     settings: list[gr.Component],
     below: Callable[[], None] | None = None,
 ) -> _SpeechTab:
-    """A text, and the file of its speech."""
+    """A tab that speaks `content`, a text or a recording; the speech is shown beside it."""
     with gr.Row(equal_height=False):
         with gr.Column():
             content.render()
@@ -423,7 +424,7 @@ def _speech_tab(
 
 
 def _offer_example(recording: gr.Audio, words: str) -> None:
-    """A button that takes the recording which comes with nano, where there is one."""
+    """A button that chooses nano's example recording, if it is installed."""
     try:
         example = str(nano_recording())
     except FileNotFoundError:
@@ -446,7 +447,7 @@ def _add_history(visit: Visit, tab: _SpeechTab, settings: list[gr.Component]) ->
     fields.said = tab.outputs[1]
     with gr.Row():
         fields.past = _own_menu(
-            [], label="What was said", info="Kept in this browser.", scale=3, min_width=240, elem_id="past"
+            [], label="History", info="Stored in this browser.", scale=3, min_width=240, elem_id="past"
         )
         again = gr.Button("Say it again", size="sm", min_width=100, elem_id="again")
         take = gr.Button("Another take", size="sm", min_width=100, elem_id="take")
@@ -492,12 +493,12 @@ def _recording(label: str, elem_id: str) -> gr.Audio:
 
 
 def _reset(event: Callable, values: dict[gr.Component, Any]) -> None:
-    """Set components to values in the browser at once, so that no old result is shown beside a new one."""
+    """Set components to values at once, in the browser, so that no old result is shown beside a new one."""
     event(None, None, list(values), js=f"() => {json.dumps(list(values.values()))}")
 
 
 class _OnlyFromHere:
-    """ASGI middleware: tells the browser to load nothing from elsewhere."""
+    """ASGI middleware: tells the browser to load nothing from other sites."""
 
     def __init__(self, app):
         self.app = app
@@ -516,7 +517,7 @@ def _computing(name: str, shown_on: gr.Component, concurrency_id: str = "bark") 
     """Settings of an event that computes: one at a time, for all visitors.
 
     Args:
-        name (`str`): of the event, for programs.
+        name (`str`): the event's name in gradio's API.
         shown_on (`gr.Component`): where progress is shown.
     """
     queue = {"concurrency_id": concurrency_id, "concurrency_limit": 1, "trigger_mode": "multiple"}

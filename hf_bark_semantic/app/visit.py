@@ -40,17 +40,17 @@ from .words import describe_part
 SHOW_ERROR_S = 30
 MAX_FILE_NAME = 60  # letters
 CONSENT = "It is my own voice, or its owner has agreed to this clone and to how I will use it."
-PROGRESS = gr.Progress()  # gradio replaces it by the one of the event
+PROGRESS = gr.Progress()  # gradio replaces it by the progress of the event
 
-# what a recording, a text or a model can raise
+# errors that a recording, a text or a model can cause
 _FAILURES = (ValueError, TypeError, OSError, RuntimeError, ImportError, MemoryError, EOFError)
 
 Values = dict[gr.Component, Any]
-NOTHING_READ = ("", None, "", [])  # of the part of a recording: words, its sound, its picture, its tokens
+NOTHING_READ = ("", None, "", [])  # no part of a recording: description, sound, picture, tokens
 
 
 def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
-    """Show the library's messages on the page; they are written for people. Cancelling is not an error."""
+    """Show the messages of the library's errors on the page. Cancelling is not an error."""
 
     @wraps(handler)
     def shown(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator:
@@ -67,9 +67,9 @@ def _plain_errors(handler: Callable[..., Iterator]) -> Callable[..., Iterator]:
 
 
 def _forget_replaced_fields(request: gr.Request) -> None:
-    """Forget what fields showed that gradio has replaced in this visit.
+    """Drop the values of fields that gradio has replaced in this visit.
 
-    An update replaces a field by one with a new id, and gradio keeps the value of each: 0.2 MB with every text.
+    An update replaces a field by a new one with a new id. gradio keeps the values of both: 0.2 MB with every text.
     """
     app = request.request.app
     visit = app.state_holder.session_data.get(request.session_hash)
@@ -79,10 +79,10 @@ def _forget_replaced_fields(request: gr.Request) -> None:
 
 
 class Visit:
-    """The handlers of the page's buttons; nothing of a visitor is kept here.
+    """The handlers of the page's buttons. They store nothing about a visitor.
 
-    Each receives the values of components that the layout has put into `fields`, and yields values of the components
-    that the layout names: nothing, if the job was cancelled.
+    Each handler receives the values of components that the layout has put into `fields`. It yields values for the
+    components that the layout names, or nothing if the job was cancelled.
     """
 
     def __init__(self, studio: Studio, shelf: Shelf | None = None):
@@ -97,9 +97,9 @@ class Visit:
             return self.studio.voices(self.studio.bark, None, {})
 
     def arrive(self, values: Values) -> tuple:
-        """Show a visitor who opens the page, or comes back, what was kept: voices, history, and what was chosen.
+        """Show the stored voices, history and choices to a visitor who opens the page.
 
-        Nothing is computed, so that nobody waits in the queue for it, or finds it full.
+        This computes nothing, so the page opens even when the queue is full.
         """
         asked, damage = self._asked(values), []
         own = asked.own if self.shelf is None else self.shelf.load(on_damage=damage.append)
@@ -108,7 +108,7 @@ class Visit:
             bark = self.studio.bark
         try:
             voices = self.studio.voices(bark, None, own)
-        except (OSError, ValueError):  # its files are damaged; whoever chooses it in the menu is told so
+        except (OSError, ValueError):  # its files are damaged; `choose` reports that when it is chosen again
             bark = self.studio.bark
             voices = self.studio.voices(bark, None, own)
         menu = _voice_menu(voices, asked.last["voice"])
@@ -122,7 +122,7 @@ class Visit:
 
     @_plain_errors
     def choose(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Load another Bark or adapter, or offer its download; the menu shows the voices that belong to it."""
+        """Load another Bark or adapter and show its voices in the menu, or offer to download the Bark."""
         asked = self._asked(values)
         if not self.studio.is_here(asked.bark):
             size = f"{download_size(asked.bark) / 1e9:.1f} GB"
@@ -136,7 +136,7 @@ class Visit:
 
     @_plain_errors
     def download(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Fetch the Bark that was chosen, then load it."""
+        """Download the chosen Bark, then load it."""
         asked = self._asked(values)
         job = Job(show=_shown_on(progress))
         with self.studio.registered(job, _session(request), asked.num_cancelled):
@@ -144,12 +144,12 @@ class Visit:
         yield from self.choose(values, request, progress)
 
     def name_unknown_words(self, bark: str, text: str):
-        """What the chosen Bark does not know of a text, while it is written."""
+        """The words that the chosen Bark does not know, while the text is written."""
         return _note(self.studio.unknown_words(bark, text))
 
     @_plain_errors
     def best_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Find the part that makes the best voice prompt, and read it."""
+        """Find the part that makes the best voice prompt, and encode it."""
         asked = self._asked(values)
         if not asked.recording:
             yield 0, 0, None, *NOTHING_READ
@@ -170,7 +170,7 @@ class Visit:
 
     @_plain_errors
     def read_part(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Read the part that was chosen."""
+        """Encode the chosen part."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             read = self._read_part(speaker, asked)
@@ -179,7 +179,7 @@ class Visit:
 
     @_plain_errors
     def transcribe(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[str]:
-        """Write what is said in the part that was chosen."""
+        """Transcribe the chosen part with Whisper."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             text = self.studio.transcript(cut_part(speaker, *_chosen_part(asked)))
@@ -189,7 +189,7 @@ class Visit:
 
     @_plain_errors
     def clone(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Make a voice prompt of the part that was chosen."""
+        """Make a voice prompt from the chosen part."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             _check_consent(asked.consent)
@@ -206,7 +206,7 @@ class Visit:
 
     @_plain_errors
     def load_prompt(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Take a voice prompt that was made before."""
+        """Use a voice prompt from a file."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             _check_consent(asked.prompt_consent)
@@ -219,11 +219,11 @@ class Visit:
 
     @_plain_errors
     def delete(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Delete the voice that is chosen, if it is the visitor's."""
+        """Delete the chosen voice, if it is one of the visitor's own."""
         asked = self._asked(values)
         name = str(asked.voice).removeprefix(OWN)
         if not str(asked.voice).startswith(OWN) or name not in asked.own:
-            raise ValueError("Choose one of your own voices to delete it; those of the Bark stay.")
+            raise ValueError("Choose one of your own voices to delete it. The Bark's presets cannot be deleted.")
         if self.shelf is not None:
             self.shelf.delete(name)
         own = {kept: packed for kept, packed in asked.own.items() if kept != name}
@@ -233,7 +233,7 @@ class Visit:
 
     @_plain_errors
     def listen(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[Any]:
-        """Play what a voice prompt sounds like."""
+        """Play the audio of a voice prompt."""
         asked = self._asked(values)
         with self._work(asked, request, progress) as (speaker, _):
             prompt = self.studio.prompt(speaker, asked.voice, asked.own)
@@ -245,13 +245,13 @@ class Visit:
             yield gr.update(value=str(file), visible=True)
 
     def remember(self, values: Values):
-        """Add what was just said to the history."""
+        """Add the latest speech to the history."""
         asked = self._asked(values)
         history = remember(asked.history, asked.bark, vars(asked)) if asked.said else asked.history
         return history, gr.update(choices=labels(history), value=0 if history else None)
 
     def recall(self, values: Values):
-        """Bring back the text, the voice and the settings of something that was said."""
+        """The text, the voice and the settings of the chosen entry of the history."""
         asked = self._asked(values)
         entry = self._remembered(asked)
         if entry["bark"] != asked.bark:
@@ -261,12 +261,12 @@ class Visit:
         return tuple(entry[name] for name in FIELDS)
 
     def another_take(self, values: Values):
-        """The same with the next seed."""
+        """The same as [`recall`], with the next seed."""
         text, voice, seed, *rest = self.recall(values)
         return text, voice, int(seed or 0) + 1, *rest
 
     def star(self, values: Values):
-        """Make something that was said a favourite, or no longer one."""
+        """Mark the chosen entry of the history as a favourite, or remove the mark."""
         asked = self._asked(values)
         entry = self._remembered(asked)
         history = [{**e, "favourite": not e["favourite"]} if e is entry else e for e in asked.history]
@@ -285,16 +285,16 @@ class Visit:
 
     @_plain_errors
     def convert(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple]:
-        """Say what a recording says."""
+        """Speak what a recording says, in the chosen voice."""
         asked = self._asked(values)
         source = _given(asked.source)
         yield from self._speech(asked, request, progress, Path(source).stem, convert=source)
 
     @_plain_errors
     def speak_lines(self, values: Values, request: gr.Request, progress=PROGRESS) -> Iterator[tuple[list, Any]]:
-        """Speak lines, several at once, to be played when they are finished; a line that fails is named.
+        """Speak lines, several at once. Each can be played when it is finished, and a line that fails says why.
 
-        Yields rows of number, text, result and file, then also a zip of the files, and how many lines are finished.
+        Yields rows of number, text, result and file, then also a zip of the files; and how many lines are finished.
         """
         asked = self._asked(values)
         lines = read_lines(asked.lines)
@@ -316,7 +316,7 @@ class Visit:
     def _speak_group(
         self, group: list[str], spoken: "_SpokenLines", asked: SimpleNamespace, request: gr.Request, show: Callable
     ) -> None:
-        """Add a row for each of some lines."""
+        """Speak the lines of a group at once, and add a row for each."""
         first = len(spoken.rows)
         try:
             with self._job(asked, request, Job(show=show)) as (speaker, job):
@@ -334,13 +334,13 @@ class Visit:
         """The values by the names of their fields."""
         fields = vars(self.fields).items()
         asked = {name: undamaged(name, values[component]) for name, component in fields if component in values}
-        if self.shelf is not None and asked.get("own") == {}:  # perhaps gradio has forgotten them
+        if self.shelf is not None and asked.get("own") == {}:  # gradio may have dropped the state of this visit
             asked["own"] = self.shelf.load()
         return SimpleNamespace(**asked)
 
     @contextmanager
     def _job(self, asked: SimpleNamespace, request: gr.Request, job: Job):
-        """The pipeline that was chosen, to oneself, and the job that it works at."""
+        """Lock the chosen pipeline for this job; gives both."""
         whose = {"session": _session(request), "num_cancelled": asked.num_cancelled}
         with self.studio.work(asked.bark, asked.adapter or None, job=job, **whose) as speaker:
             yield speaker, job
@@ -353,14 +353,14 @@ class Visit:
             yield work
 
     def _read_part(self, speaker: VoiceCloningPipeline, asked: SimpleNamespace) -> "_ReadPart":
-        """Read the part that was chosen, with what is said in it where that was written."""
+        """Encode the chosen part, with its transcript if there is one."""
         text = getattr(asked, "transcript", "")
         clip, encoded = encode_part(speaker, *_chosen_part(asked), text)
         words = describe_part(clip, encoded["confidence"], speaker.histories)
         return _ReadPart(clip, encoded, f"{words}\n{self.studio.unknown_words(asked.bark, text)}".rstrip())
 
     def _keep(self, asked: SimpleNamespace, prompt: VoicePrompt) -> tuple[dict, Any]:
-        """The visitor's voices with one more, and the menu in which it is chosen."""
+        """Add a voice to the visitor's own; returns all of them, and the menu with the new one chosen."""
         name = checked_name(asked.name)
         own = {name: pack(prompt), **{kept: packed for kept, packed in asked.own.items() if kept != name}}
         if len(own) > MAX_VOICES:
@@ -369,14 +369,14 @@ class Visit:
             try:
                 self.shelf.keep(name, prompt)
             except OSError as error:
-                _warn(f"{error} Until you leave the page, the voice is there.")
+                _warn(f"{error} The voice is available until you leave the page.")
         voices = self.studio.voices(asked.bark, asked.adapter or None, own)
         return own, gr.update(choices=voices, value=OWN + name)
 
     def _speech(
         self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, said: str, **content: Any
     ) -> Iterator[tuple]:
-        """Pieces to play as soon as they are finished; then a file of all, what there is to say, and a picture."""
+        """Yield each piece to the player when it is finished; then the file of all pieces, its result and picture."""
         pieces: list[dict[str, Any]] = []
         for new in self._pieces(asked, request, progress, content):
             pieces += new
@@ -392,9 +392,9 @@ class Visit:
     def _pieces(
         self, asked: SimpleNamespace, request: gr.Request, progress: gr.Progress, content: dict[str, Any]
     ) -> Iterator[list[dict[str, Any]]]:
-        """Pieces of speech as they are finished. A thread computes them, so that no Bark waits for a browser.
+        """Yield pieces of speech as they are finished. A thread computes them, so Bark does not wait for the browser.
 
-        It stops at the next step when nobody wants any more pieces, and gradio closes this generator.
+        When the visitor leaves, gradio closes this generator, and the thread stops at its next step.
         """
         finished: queue.SimpleQueue = queue.SimpleQueue()
         job = Job(show=_shown_on(progress))
@@ -428,12 +428,12 @@ class Visit:
 
 
 class _SpokenLines:
-    """Lines that were spoken: a row of number, text, result and file of each, and a zip of the files.
+    """The spoken lines: one row of number, text, result and file for each, and a zip of the files.
 
     Args:
-        folder (`Path`): for the zip.
-        asked (`SimpleNamespace`): names the voice and the format.
-        offer (`Callable[[Path], str]`): copies a file to where the page can play it.
+        folder (`Path`): where the zip is written.
+        asked (`SimpleNamespace`): has the voice and the file format.
+        offer (`Callable[[Path], str]`): copies a file to where the page can play it, and returns the copy's path.
     """
 
     def __init__(self, folder: Path, asked: SimpleNamespace, offer: Callable[[Path], str]):
@@ -452,7 +452,7 @@ class _SpokenLines:
         self.rows.append([self._number(), line, f"failed: {_message(error)}", None])
 
     def zipped(self) -> str | None:
-        """The path of the zip, which is then complete; `None` if it has no recording."""
+        """Finish the zip and return its path; `None` if no line was spoken."""
         lines = ("\t".join(map(str, row[:3])).replace("\n", " ") + "\n" for row in self.rows)
         self.archive.writestr("lines.tsv", "".join(lines))
         self.archive.close()
@@ -463,7 +463,7 @@ class _SpokenLines:
 
 
 def _voice_menu(voices: list[tuple[str, str]], chosen: str | None = None):
-    """A menu of voices with the chosen one, or the first where that is none of them."""
+    """A menu of voices with the chosen one selected, or the first if the chosen one is not among them."""
     values = [value for _, value in voices]
     return gr.update(choices=voices, value=chosen if chosen in values else values[0])
 
@@ -488,13 +488,13 @@ def _provenance(speaker: VoiceCloningPipeline, speech: dict[str, Any]) -> Proven
 
 
 def _save_speech(file: Path, audio: np.ndarray, rate: int, warnings: Iterable[str], provenance: Provenance) -> str:
-    """Write speech, and say what there is to say about it."""
+    """Write speech to a file; returns its duration and the warnings."""
     save_audio(file, within_full_scale(audio)[0], rate, provenance=provenance)
     return "\n".join([f"{len(audio) / rate:.2f} s of speech", *warnings])
 
 
 def _to_play(pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """New pieces as the page's player takes them: one WAV."""
+    """New pieces for the page's player, joined to one WAV."""
     audio = within_full_scale(np.concatenate([piece["audio"] for piece in pieces]))[0]
     file = io.BytesIO()
     soundfile.write(file, audio, pieces[0]["sampling_rate"], format="WAV", subtype="PCM_16")
@@ -502,7 +502,7 @@ def _to_play(pieces: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _timed_tokens(pieces: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of all pieces, and the times of their beginnings in seconds; each piece may begin with a pause."""
+    """The tokens of all pieces, and the start of each token in seconds. A piece may begin with a pause."""
     tokens, times_s, num_samples = [], [], 0
     for piece in pieces:
         num_samples += len(piece["audio"])
@@ -514,7 +514,7 @@ def _timed_tokens(pieces: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _file_name(voice: str, said: str) -> str:
-    """A name for a file from a voice and what it says, of letters and digits alone."""
+    """A file name made of a voice and a text: only letters, digits and hyphens."""
     words = re.findall(r"[^\W_]+", f"{str(voice).split(':')[-1]} {said}")
     return "-".join(words)[:MAX_FILE_NAME] or "speech"
 
@@ -542,14 +542,14 @@ def _given(recording: str | None) -> str:
 
 
 def _number(text: str | None) -> float | None:
-    """The number in a field; `None`, which is the Bark's own, where it is empty."""
+    """The number in a field; `None`, for the Bark's default, if it is empty."""
     if not (text or "").strip():
         return None
     try:
         return float(text.replace(",", "."))
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a number. Write one such as 0.7, or leave it empty for the Bark's own."
+            f"{text!r} is not a number. Write one such as 0.7, or leave the field empty for this Bark's default."
         ) from None
 
 
@@ -559,7 +559,7 @@ def _check_consent(consent: bool) -> None:
 
 
 def _note(text: str):
-    """A line of Markdown that takes no room where there is nothing to say."""
+    """A line of Markdown, hidden if `text` is empty."""
     return gr.update(value=html.escape(text, quote=False), visible=bool(text))
 
 
@@ -576,7 +576,7 @@ def _shown_on(progress: gr.Progress) -> Callable[[float, str], None]:
 
 @dataclass(frozen=True)
 class _ReadPart:
-    """A part of a recording at 24 kHz, `(num_samples,)`, what the encoder made of it, and what that means in words."""
+    """A part of a recording at 24 kHz, `(num_samples,)`, its encoding, and a description of its quality."""
 
     clip: np.ndarray
     encoded: dict[str, Any]
@@ -602,7 +602,7 @@ def _shown_tokens(encoded: dict) -> list[tuple[str, float]]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for the files of one result; gradio copies them when they are yielded, and deletes its copies."""
+    """A folder for the files of one result. gradio copies the files when they are yielded, and deletes its copies."""
     with tempfile.TemporaryDirectory(prefix="bark-semantic-") as folder:
         yield Path(folder)
 
