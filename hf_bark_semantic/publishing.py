@@ -1,15 +1,15 @@
-"""Publish encoders, corpora and adapters on the Hub: cards from measured figures, and only files of a known kind.
+"""Publish encoders, corpora and adapters on the Hub, with cards of measured figures and only files of known kinds.
 
     render_card          a template of model_cards/, values and measured results -> a card
     encoder_results      evaluation of an encoder -> results for the metadata of its card
     adapter_results      report of a fine-tuning -> the same
     add_code             puts an encoder's code beside its weights, for users without this package
     strip_paths          removes the paths of the training machine from the JSON files of a folder
-    check_publication    the kind of a folder, the files that are published, and all reasons against it
+    check_publication    folder -> its kind and the files to publish, or all reasons why it cannot be published
     publish              the same, then one upload: weights, processor and card, or data and card
 
-The files show the kind of a folder: `config.json` of an encoder, `bundle.json` of adapters, `corpus.json` of a corpus.
-Only files on the list of its kind are published, and none that must be executed to be read.
+A folder's files show its kind: `config.json` an encoder, `bundle.json` adapters, `corpus.json` a corpus. Only files on
+the list of that kind are published, and no file that runs code when it is read.
 """
 
 import json
@@ -33,7 +33,7 @@ from .files import atomic_write
 
 CARD = "README.md"
 REPORT = "report.json"  # of training/finetune_bark.py; beside the folder of the adapters
-HIDDEN = [".*", "*/.*"]  # stay where they are, without a message
+HIDDEN = [".*", "*/.*"]  # skipped without a message
 SHOWN_FILES = 5
 PARTS = ("backbones", "configuration", "heads", "modeling", "pipeline", "processing")
 CODE = tuple(f"{part}_bark_semantic.py" for part in PARTS)
@@ -55,18 +55,18 @@ NAMES_OF_CODE: dict[str, dict[str, Any]] = {  # what transformers looks up with 
     },
 }  # fmt: skip
 STAGES = ("semantic", "coarse", "fine")
-PATHS = ("_name_or_path", "runs")  # keys in JSON files that name folders of the machine that trained
+PATHS = ("_name_or_path", "runs")  # keys of JSON files that hold paths of the training machine
 PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 PICKLE_STARTS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
 class PublishingError(ValueError):
-    """The folder cannot be published; the message has every reason, and what to do about each."""
+    """The folder cannot be published; the message lists every reason and its remedy."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of publication: its name, and the files that it must and may have (patterns)."""
+    """A kind of publication: its name, and patterns of the files that it must have and may have."""
 
     name: str
     repo_type: str
@@ -112,9 +112,9 @@ class Publication:
     Args:
         kind (`str`): "encoder", "adapter" or "corpus".
         repo_type (`str`): "model" or "dataset".
-        files (`dict[str, int]`): paths in the folder, and their sizes in bytes.
-        left (`tuple[str, ...]`): paths that stay.
-        url (`str`, *optional*): of the upload; `None` of one that was only checked.
+        files (`dict[str, int]`): sizes in bytes, by path in the folder.
+        left (`tuple[str, ...]`): paths that are not uploaded.
+        url (`str`, *optional*): address of the upload; `None` if the folder was only checked.
     """
 
     kind: str
@@ -141,7 +141,7 @@ def publish(
     dry_run: bool = False,
     leave_others: bool = False,
 ) -> Publication:
-    """Check a folder and upload it in one commit, without the paths of this machine in it: see [`strip_paths`].
+    """Check a folder and upload it in one commit. First, paths of this machine are removed from it: [`strip_paths`].
 
     ```python
     import hf_bark_semantic
@@ -153,16 +153,16 @@ def publish(
     Args:
         folder (`str` or `Path`): what `package_encoder.py`, `finetune_bark.py` or `generate_corpus.py` made.
         repo_id (`str`): such as `"me/my-voice"`; it is created if it does not exist.
-        private (`bool`): only you can see it; applies only when the repository is created.
-        dry_run (`bool`): check, and upload nothing.
-        leave_others (`bool`): skip files that are not published, instead of refusing them.
+        private (`bool`): create the repository so that only you can see it; an existing one stays as it is.
+        dry_run (`bool`): only check; change and upload nothing.
+        leave_others (`bool`): skip files that are not on the list, instead of refusing the folder.
 
     Returns:
         [`Publication`]: the uploaded files, and the address.
 
     Raises:
-        PublishingError: see [`check_publication`]; or `repo_id` is not a name. Nothing was uploaded.
-        OSError: the Hub refused it, or cannot be reached.
+        PublishingError: as in [`check_publication`]; or `repo_id` is not a valid name. Nothing was uploaded.
+        OSError: the Hub refused the upload, or cannot be reached.
     """
     folder = Path(folder)
     checked = check_publication(folder, leave_others=leave_others)
@@ -191,15 +191,15 @@ def publish(
 
 
 def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) -> Publication:
-    """Say what of a folder would be published.
+    """The files of a folder that would be published.
 
     Args:
         folder (`str` or `Path`), leave_others (`bool`): as in [`publish`].
 
     Raises:
-        PublishingError: it is none of the three kinds, or not whole; its card is missing, cannot be read, has fields
-            that nobody filled in, or says nothing of consent, a licence or an encoder's task; a pickle or a link; a
-            file that is not what its name says; files that are not on the list.
+        PublishingError: the folder is none of the three kinds, or incomplete; it has no card, or the card cannot be
+            read, has unfilled fields, or lacks a licence, a note on consent or an encoder's task; the folder has a
+            pickle, a link, a damaged file, or files that are not on the list.
     """
     folder = Path(folder)
     kind = _kind_of(folder)
@@ -219,8 +219,8 @@ def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) 
             flaws.append(f"{path} {flaw}")
     if others and not leave_others:
         shown = ", ".join(others[:SHOWN_FILES]) + (", ..." if len(others) > SHOWN_FILES else "")
-        flaws.append(f"{len(others)} files are no part of a published {kind.name} ({shown}). Move them away, or leave "
-                     "them here: --leave-others, `leave_others=True`.")  # fmt: skip
+        flaws.append(f"{len(others)} files do not belong to a published {kind.name} ({shown}). Move them away, or "
+                     "skip them: --leave-others, `leave_others=True`.")  # fmt: skip
     if flaws:
         raise PublishingError("\n- ".join([f"{str(folder)!r} is not ready to be published:", *flaws]))
     return Publication(
@@ -231,14 +231,14 @@ def check_publication(folder: str | os.PathLike, *, leave_others: bool = False) 
 def add_code(folder: str | os.PathLike) -> None:
     """Put an encoder's code beside its weights, so that it loads where this package is not installed.
 
-    `AutoModel`, `AutoProcessor` and `pipeline` then take `trust_remote_code=True`. Where the package is installed, its
-    own code is used, with that argument or without.
+    There, `AutoModel`, `AutoProcessor` and `pipeline` need `trust_remote_code=True`. Where the package is installed,
+    its own code is used, with or without that argument.
 
     Args:
         folder (`str` or `Path`): where model and processor were saved.
 
     Raises:
-        PublishingError: it is not a folder of an encoder, or not whole.
+        PublishingError: it is not a folder of an encoder, or incomplete.
     """
     folder = Path(folder)
     kind = _kind_of(folder)
@@ -261,19 +261,19 @@ def add_code(folder: str | os.PathLike) -> None:
 def strip_paths(folder: str | os.PathLike) -> list[str]:
     """Remove the paths of the training machine from the folder's JSON files, in place.
 
-    These are `_name_or_path`, which transformers keeps for each part of a model, and the `runs` of an evaluation.
+    These are `_name_or_path`, which transformers saves for each part of a model, and the `runs` of an evaluation.
 
     Args:
-        folder (`str` or `Path`): of a model; files below it are left alone.
+        folder (`str` or `Path`): a model's folder; subfolders are not changed.
 
     Returns:
-        `list[str]`: names of the files that had any.
+        `list[str]`: names of the changed files.
     """
     stripped = []
     for path in sorted(Path(folder).glob("*.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:  # `check_publication` says so
+        except ValueError:  # `check_publication` reports it
             continue
         kept = _without(values, PATHS)
         if kept != values:
@@ -283,7 +283,7 @@ def strip_paths(folder: str | os.PathLike) -> list[str]:
 
 
 def _write_config(path: Path, values: Any) -> None:
-    """JSON as transformers writes it."""
+    """Write JSON in the format of transformers."""
     with atomic_write(path, error_class=PublishingError) as opened:
         opened.write((json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -324,18 +324,18 @@ def _kind_of(folder: Path) -> Kind:
 
 def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
     if not path.is_file() or path.is_symlink():
-        return [f"There is no card. Write {path.name}, or let the script that made the folder write it."]
+        return [f"There is no card. Write {path.name}, or let the script that made the folder write it again."]
     try:
         card = kind.card_class.load(path)
     except Exception as error:  # yaml's own, KeyError of results, ...
         reason = " ".join(str(error).split()) or type(error).__name__
-        return [f"The metadata of {path.name} cannot be read ({reason}). Correct what stands between the two `---`."]
+        return [f"The metadata of {path.name} cannot be read ({reason}). Correct the text between the two `---`."]
     flaws, prose = [], re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.S)
     unfilled = re.findall(r"\{\{ *\w+ *\}\}", prose)
     if unfilled:
         flaws.append(f"{path.name} has unfilled fields: {', '.join(unfilled)}.")
     if not card.data.get("license"):
-        flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`, or give "
+        flaws.append(f"{path.name} names no licence. Add a line such as `license: mit` between the two `---`, or pass "
                      "it to the script: --license mit.")  # fmt: skip
     for key, value in {"library_name": "transformers", "pipeline_tag": TASK}.items() if kind is ENCODER else ():
         if card.data.get(key) != value:
@@ -347,12 +347,12 @@ def _flaws_of_card(path: Path, kind: Kind) -> list[str]:
 
 
 def _flaw_of_file(folder: Path, path: str, *, published: bool) -> str | None:
-    """Why a file forbids its folder to be published; those that stay must not be pickles either."""
+    """Why a file prevents publication, or `None`. A pickle does so even if it would not be uploaded."""
     file = folder / path
     if file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
         return "is a link, and what it points to would be published. Put the file itself there." if published else None
     if _is_pickle(file):
-        return "is a pickle, which runs code where it is read. Save it as safetensors, and delete this one."
+        return "is a pickle, which can run code when it is read. Save it as safetensors, and delete this one."
     if not published:
         return None
     try:
@@ -372,7 +372,7 @@ def _flaw_of_file(folder: Path, path: str, *, published: bool) -> str | None:
                 if (start, opened.read()) != (b"PAR1", b"PAR1"):
                     raise ValueError("no Parquet")
         elif file.suffix == ".py" and file.read_bytes() != (Path(__file__).parent / file.name).read_bytes():
-            return "is not this package's file of that name. Save the model again, with this version."
+            return "differs from this package's file of that name. Save the model again, with this version."
     except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
         return f"is damaged, or not what its name says ({error}). Make it again."
     return None
@@ -383,7 +383,7 @@ def _is_pickle(file: Path) -> bool:
         return True
     with open(file, "rb") as opened:
         start = opened.read(2)
-    if start in PICKLE_STARTS and file.suffix != ".safetensors":  # which begin with a length: any byte
+    if start in PICKLE_STARTS and file.suffix != ".safetensors":  # these begin with a length, which can be any byte
         return True
     if start == b"PK" and zipfile.is_zipfile(file):  # torch.save's archives
         with zipfile.ZipFile(file) as archive:
@@ -392,12 +392,12 @@ def _is_pickle(file: Path) -> bool:
 
 
 def _literal(path: str) -> str:
-    """A pattern that only this path fits."""
+    """A pattern that matches only this path."""
     return re.sub(r"([*?\[])", r"[\1]", path)
 
 
 def public_name(place: str) -> str:
-    """A Hub id, or the last part of a folder."""
+    """The name of a model without the path of this machine: its Hub id, or the last part of its folder."""
     return Path(place).resolve().name if os.path.isdir(place) else place
 
 
@@ -413,13 +413,14 @@ def render_card(
 
     Args:
         template (`Path`): Markdown with metadata between two `---` and Jinja's `{{ fields }}`.
-        values (`Mapping[str, str]`): of every field.
-        metadata (`Mapping[str, Any]`, *optional*): more of it, such as `{"license": "mit"}`; without what is `None`.
+        values (`Mapping[str, str]`): the value of every field.
+        metadata (`Mapping[str, Any]`, *optional*): additions, such as `{"license": "mit"}`; `None` values are left
+            out.
         name (`str`, *optional*): of the model; needed with `results`.
-        results (`Sequence[EvalResult]`): measured, such as [`encoder_results`] gives.
+        results (`Sequence[EvalResult]`): measured figures, for example those of [`encoder_results`].
 
     Raises:
-        ValueError: a field without a value, or metadata that cannot be read.
+        ValueError: a field has no value, or the metadata cannot be read.
     """
     fields = find_undeclared_variables(jinja2.Environment().parse(template.read_text(encoding="utf-8")))
     if missing := sorted(fields - values.keys()):
@@ -433,13 +434,13 @@ def render_card(
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """A table for a card."""
+    """A table in Markdown, for a card."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def add_results(card: str, results: Iterable[EvalResult], *, name: str) -> str:
-    """Put results into the metadata of a card; those of the same task, data and metric are replaced."""
+    """Add results to the metadata of a card; older ones of the same task, data and metric are replaced."""
     loaded = ModelCard(card)
     _add_results(loaded, list(results), name)
     return str(loaded)
@@ -464,7 +465,7 @@ CLIPS = {
 
 
 def encoder_results(table: Mapping[str, Mapping]) -> list[EvalResult]:
-    """Results of the table that `evaluate_encoder.py` writes: token accuracy by kind of clip and way of reading it."""
+    """Token accuracies by kind of clip and kind of input, from the table that `evaluate_encoder.py` writes."""
     results = []
     for row_name, row in table.items():
         kind, inputs = row_name.rsplit(", ", 1)
@@ -487,7 +488,7 @@ def encoder_results(table: Mapping[str, Mapping]) -> list[EvalResult]:
 
 
 def adapter_results(report: Mapping) -> list[EvalResult]:
-    """Results of `finetune_bark.py`'s `report.json`: loss on held-out recordings, and on what Bark said itself."""
+    """Losses on held-out recordings and on Bark's own speech, from the `report.json` of `finetune_bark.py`."""
     results = []
     for stage, result in report["stages"].items():
         losses = {int(step): loss for step, loss in result["validation_loss"].items()}

@@ -386,9 +386,9 @@ def object_array(path: Path) -> None:
         ("adapter", "bundle.json", lambda path: path.write_text("{"), "bundle.json is damaged"),
         ("encoder", "model.safetensors", lambda path: path.write_text("x"), "model.safetensors is damaged"),
         ("corpus", "data/more.parquet", lambda path: path.write_text("x"), "more.parquet is damaged"),
-        ("encoder", "modeling_bark_semantic.py", lambda path: path.write_text("x"), "not this package's file"),
-        ("encoder", "evil.py", lambda path: path.write_text("x"), r"1 files are no part .*\(evil.py\)"),
-        ("corpus", "notes/me.txt", lambda path: path.write_text("x"), r"no part .*\(notes/me.txt\)"),
+        ("encoder", "modeling_bark_semantic.py", lambda path: path.write_text("x"), "differs from this package"),
+        ("encoder", "evil.py", lambda path: path.write_text("x"), r"1 files do not belong .*\(evil.py\)"),
+        ("corpus", "notes/me.txt", lambda path: path.write_text("x"), r"do not belong .*\(notes/me.txt\)"),
         ("encoder", "training.json", lambda path: path.symlink_to("/etc/hostname"), "training.json is a link"),
     ],
 )

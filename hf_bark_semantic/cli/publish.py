@@ -4,11 +4,11 @@
     python training/publish.py outputs/my_voice_lora/adapter me/my-voice --license cc-by-4.0 --private
     python training/publish.py outputs/corpus me/bark-corpus --license cc0-1.0
 
-The files in the folder show which of the three it is. Before the upload, the folder is checked: the metadata of the
-card must be readable, with a licence and a note on consent, and there must be no pickle, no link and no other file.
-Before that, --license and the `report.json` of finetune_bark.py beside the folder of adapters are added to the card's
-metadata (also with --dry-run). --remote-code stores the code of an encoder beside its weights, if package_encoder.py
-did not.
+The files in the folder show which of the three it is. First, the card's metadata gets the licence of --license, and
+for adapters the losses in finetune_bark.py's `report.json` beside their folder (also with --dry-run). Then the folder
+is checked: the card must have readable metadata, a licence and a note on consent, and the folder must have no pickle,
+no link and no other file. --remote-code stores the code of an encoder beside its weights, if package_encoder.py did
+not.
 """
 
 import argparse
@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("repo_id", help="such as me/my-voice")
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")
-    parser.add_argument("--private", action="store_true", help="for you alone")
-    parser.add_argument("--dry-run", action="store_true", help="check, list what would go, and upload nothing")
+    parser.add_argument("--private", action="store_true", help="create the repository for you alone")
+    parser.add_argument("--dry-run", action="store_true", help="check, list the files to upload, and upload nothing")
     parser.add_argument("--remote-code", action="store_true", help="put an encoder's code beside its weights first")
-    parser.add_argument("--leave-others", action="store_true", help="leave files here that are not published")
+    parser.add_argument("--leave-others", action="store_true", help="skip other files instead of refusing them")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def complete_card(folder: Path, license_id: str | None) -> None:
-    """Write the licence, and the results of the report beside adapters, into the metadata of the folder's card."""
+    """Write the licence, and for adapters the results of the report beside them, into the card's metadata."""
     path, report = folder / CARD, folder.resolve().parent / REPORT
     if not path.is_file() or path.is_symlink():
         return  # `publish` says so
@@ -72,7 +72,7 @@ def complete_card(folder: Path, license_id: str | None) -> None:
 
 
 def publish_and_print(folder: Path, repo_id: str, **options) -> None:
-    """Publish, and print what went.
+    """Publish, and print what was uploaded.
 
     Raises:
         PublishingError: the folder cannot be published.
@@ -81,7 +81,7 @@ def publish_and_print(folder: Path, repo_id: str, **options) -> None:
     with hub_errors(f"Cannot publish to {repo_id}: ", connection=True):
         publication = publish(folder, repo_id, **options)
     print(publication)
-    print(publication.url or f"Nothing was uploaded; without --dry-run, this goes to {repo_id}.")
+    print(publication.url or f"Nothing was uploaded. Without --dry-run, these files go to {repo_id}.")
 
 
 if __name__ == "__main__":
