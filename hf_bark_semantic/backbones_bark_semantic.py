@@ -1,15 +1,15 @@
 """Speech models of transformers as backbones: waveform in, hidden states out.
 
-`build_backbone(config)` returns a module with the checkpoint's own layers, only as many as are read, and
+`build_backbone(config)` returns a module with the checkpoint's own layers, up to the last one in use, and
 
-    num_frames(num_samples)                     number of its frames of 20 ms for samples at 16 kHz
+    num_frames(num_samples)                     number of frames of 20 ms for samples at 16 kHz
     forward(input_values, num_samples)          list of hidden states (batch, frames, width): what the first layer
                                                 reads, then the output of each layer; num_samples is None where no
                                                 row is padded
 
-A row gives the same result in a batch as alone. transformers' own forwards don't guarantee this: a group norm over
-time includes the padding, convolutions smear it over the last frames, and Whisper requires 30 s. So this module uses
-transformers' layers but runs them itself. Masking and layer drop of the backbones are left out on purpose.
+A row gives the same result in a batch as alone. transformers' own `forward` does not guarantee this: a group norm over
+time includes the padding, convolutions mix it into the last frames, and Whisper requires 30 s. So this module runs
+transformers' layers itself. It deliberately leaves out the backbones' masking (SpecAugment) and LayerDrop.
 """
 
 import copy
@@ -137,9 +137,7 @@ class WaveformBackbone(_Backbone):
         position_embedding = self.model.encoder.pos_conv_embed
         if self.config.model_type != "data2vec-audio":
             return position_embedding(hidden_states)
-        for (
-            layer
-        ) in position_embedding.layers:  # a stack of convolutions: each would see the padding of the one before
+        for layer in position_embedding.layers:  # convolutions; what each writes into the padding is set to zero
             hidden_states = zero_padding(layer(hidden_states.transpose(1, 2)).transpose(1, 2), mask)
         return hidden_states
 
@@ -159,12 +157,12 @@ def _group_norm_over_valid(norm: nn.GroupNorm, hidden_states: torch.Tensor, mask
 class _SpectrogramBackbone(_Backbone):
     def __init__(self, config):
         super().__init__(config)
-        # Training scripts may set a module: it takes a spectrogram (batch, columns, bins), computed or predicted, and
-        # returns another one. Not a class attribute, which would hide the module.
+        # Training may set a module that changes a computed or predicted spectrogram (batch, columns, bins). This is no
+        # class attribute, because that would hide the module.
         self.augmentation = None
 
     def spectrogram(self, input_values, num_samples) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the backbone reads of a waveform: `(batch, columns, bins)` and the columns that are valid, per row."""
+        """The spectrogram of a waveform, `(batch, columns, bins)`, and the number of valid columns of each row."""
         raise NotImplementedError
 
     def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None) -> list[torch.Tensor]:
@@ -172,12 +170,12 @@ class _SpectrogramBackbone(_Backbone):
         return self.hidden_states_of(self.augmented(spectrogram), num_columns)
 
     def augmented(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """The spectrogram as training should see it; itself in evaluation."""
+        """The spectrogram, augmented if training has set an augmentation."""
         return spectrogram if self.augmentation is None else self.augmentation(spectrogram)
 
 
 class WhisperBackbone(_SpectrogramBackbone):
-    """The encoder of Whisper on the real length of the audio, at most 30 s, without padding to 30 s."""
+    """Whisper's encoder, on audio of at most 30 s at its own length, without padding to 30 s."""
 
     spectrogram_hop_s = 0.01
     spectrogram_delay_s = 0.0  # column m is centred on m / 100 s
@@ -192,7 +190,7 @@ class WhisperBackbone(_SpectrogramBackbone):
         return whisper_log_mel(input_values, num_samples, self.config.num_mel_bins), self.num_columns(num_samples)
 
     def hidden_states_of(self, spectrogram: torch.Tensor, num_columns: torch.Tensor | None) -> list[torch.Tensor]:
-        """Hidden states of a log-mel spectrogram `(batch, columns, bins)` whose rows have `num_columns` valid ones."""
+        """Hidden states of a log-mel spectrogram `(batch, columns, bins)`; `num_columns`: valid ones per row."""
         encoder = self.model
         num_frames = None if num_columns is None else (num_columns + 1) // 2
         max_frames = self.config.max_source_positions
@@ -222,7 +220,7 @@ class Wav2Vec2BertBackbone(_SpectrogramBackbone):
     """w2v-BERT 2.0: a conformer over filter banks, two columns to a frame."""
 
     spectrogram_hop_s = 0.02
-    spectrogram_delay_s = 0.0175  # a column covers two windows of 25 ms, 10 ms apart: its middle
+    spectrogram_delay_s = 0.0175  # middle of a column, which covers two windows of 25 ms, 10 ms apart
 
     def num_frames(self, num_samples):
         return None if num_samples is None else ((num_samples - FFT_WINDOW) // SPECTROGRAM_HOP + 1) // 2
@@ -262,8 +260,8 @@ def whisper_log_mel(input_values: torch.Tensor, num_samples: torch.Tensor | None
         num_samples (`torch.LongTensor` of shape `(batch,)`, *optional*): valid samples; None: all of them.
 
     Returns:
-        `torch.FloatTensor` of shape `(batch, samples // 160, num_mel_bins)`, float32. What lies behind the end is
-        silence, as in transformers' `WhisperFeatureExtractor`, which pads to 30 s.
+        `torch.FloatTensor` of shape `(batch, samples // 160, num_mel_bins)`, float32. Silence is assumed after the
+        end, as in transformers' `WhisperFeatureExtractor`, which pads to 30 s.
     """
     half = FFT_WINDOW // 2
     waveform, num_samples = _valid_waveform(input_values, num_samples)
@@ -285,7 +283,7 @@ def kaldi_filter_banks(
 ) -> torch.Tensor:
     """Kaldi's log filter banks, normalized per row and bin, two neighbours side by side: what w2v-BERT 2.0 reads.
 
-    Equals transformers' `SeamlessM4TFeatureExtractor` row by row (an odd last column is left out, there as here).
+    Each row equals the output of transformers' `SeamlessM4TFeatureExtractor`. Both drop an odd last column.
 
     Args:
         input_values (`torch.FloatTensor` of shape `(batch, samples)`): 16 kHz, right-padded.
@@ -309,11 +307,11 @@ def kaldi_filter_banks(
     mean = (log_energies * valid).sum(1, keepdim=True) / count
     variance = ((log_energies - mean).square() * valid).sum(1, keepdim=True) / (count - 1).clamp(min=1)
     normalized = (log_energies - mean) * torch.rsqrt(variance + 1e-7)
-    return torch.cat([normalized[:, :-1:2], normalized[:, 1::2]], dim=-1)  # by steps: export fixes no parity for them
+    return torch.cat([normalized[:, :-1:2], normalized[:, 1::2]], dim=-1)  # steps, so that export allows any length
 
 
 def _valid_waveform(input_values, num_samples):
-    """The waveform in float32 with zeros behind each row's end, and those ends."""
+    """The waveform in float32 with zeros after each row's end, and the length of each row."""
     waveform = input_values.float()
     if num_samples is None:
         return waveform, torch.full(waveform.shape[:1], waveform.shape[1], device=waveform.device)

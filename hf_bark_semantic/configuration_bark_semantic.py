@@ -1,8 +1,8 @@
-"""Configuration of the audio -> Bark semantic token encoder, and the only place that has Bark's rates.
+"""Configuration of the encoder from audio to Bark's semantic tokens, and the only place that has Bark's rates.
 
-Two functions own every length in the package: `num_semantic_tokens` (codec frames -> tokens) and its inverse
-`num_codec_frames`; `token_frames` says which encoder frame belongs to which token. Nothing else trims or pads. All
-take and give whole numbers, or integer tensors of any shape.
+Two functions compute every length in the package: `num_semantic_tokens` (codec frames -> tokens) and its inverse
+`num_codec_frames`. `token_frames` says which encoder frame belongs to which token. No other code trims or pads. All
+of them take and return whole numbers, or integer tensors of any shape.
 """
 
 import math
@@ -21,7 +21,7 @@ NUM_COARSE_CODEBOOKS = 2  # suno-ai/bark, generation.py: N_COARSE_CODEBOOKS
 CODEBOOK_SIZE = BarkGenerationConfig().codebook_size  # Suno's; another Bark has its own
 
 SAMPLING_RATE = 16_000  # Hz, of every backbone's input
-FRAME_RATE_HZ = 50  # what every backbone answers with: one frame per 20 ms
+FRAME_RATE_HZ = 50  # of every backbone's output: one frame per 20 ms
 SAMPLES_PER_FRAME = SAMPLING_RATE // FRAME_RATE_HZ
 
 # 75 / 49.9 and 50 / 49.9 as exact fractions, so that no length depends on floating-point rounding.
@@ -34,13 +34,13 @@ BACKBONES = WAVEFORM_BACKBONES + SPECTROGRAM_BACKBONES
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")  # of weights
 INPUT_KINDS = ("audio", "codes", "audio+codes")
 HEAD_TYPES = ("linear", "recurrent", "transformer", "embedding", "autoregressive")
-AUTOREGRESSIVE_POSITIONS = 2_000  # github.com/huynhnhathao: tokens that its decoder has positions for, 40 s
+AUTOREGRESSIVE_POSITIONS = 2_000  # github.com/huynhnhathao: positions of its decoder, one per token: 40 s
 
 
 def num_codec_frames(num_tokens: int) -> int:
     """Codec frames (75 Hz) that Bark makes of `num_tokens` semantic tokens (49.9 Hz): `floor(n * 75 / 49.9)`.
 
-    Source: suno-ai/bark, generation.py, `generate_coarse`; true of all public voice presets.
+    Source: suno-ai/bark, generation.py, `generate_coarse`. All public voice presets have these lengths.
     """
     numerator, denominator = _CODEC_PER_TOKEN
     return num_tokens * numerator // denominator
@@ -49,30 +49,30 @@ def num_codec_frames(num_tokens: int) -> int:
 def num_semantic_tokens(num_frames: int) -> int:
     """Semantic tokens of `num_frames` codec frames: the largest `n` with `num_codec_frames(n) <= num_frames`.
 
-    Where Bark itself can have made that many frames this is exactly the number of tokens it made them from.
+    For every length that Bark itself can make, this is exactly the number of tokens that it was made from.
     """
     numerator, denominator = _CODEC_PER_TOKEN
     return -((-(num_frames + 1) * denominator) // numerator) - 1
 
 
 def num_semantic_tokens_of_samples(num_samples: int, sampling_rate: int = SAMPLING_RATE) -> int:
-    """Semantic tokens of a waveform: EnCodec makes `ceil(samples at 24 kHz / 320)` frames, those hold the tokens.
+    """Semantic tokens of a waveform, counted by its `ceil(samples at 24 kHz / 320)` EnCodec frames.
 
-    One sample is forgiven, because a resampler rounds the length of its output up.
+    One sample too many is tolerated, because a resampler rounds the length of its output up.
     """
     return num_semantic_tokens(-(-(num_samples - 1) * CODEC_SAMPLING_RATE // (CODEC_HOP_LENGTH * sampling_rate)))
 
 
 def num_samples_of_codec_frames(num_frames: int, sampling_rate: int = SAMPLING_RATE) -> int:
-    """Samples that a resampler gives for `num_frames` codec frames: `ceil(320 * frames * rate / 24000)`."""
+    """Samples of `num_frames` codec frames after resampling: `ceil(320 * frames * rate / 24000)`."""
     return -(-num_frames * CODEC_HOP_LENGTH * sampling_rate // CODEC_SAMPLING_RATE)
 
 
 def token_frames(token_index, frame_offset: int = 0):
     """The encoder frame (50 Hz) in which the middle of each semantic token (49.9 Hz) falls.
 
-    This is the one alignment of the package, for training and inference alike; `training/RESULTS.md` holds the
-    experiment that chose it.
+    This is the only alignment in the package, for training and for inference. `training/RESULTS.md` has the experiment
+    that chose it.
 
     Args:
         token_index (`int`, or an integer tensor of any shape): position of the token from the start of the audio.
@@ -95,40 +95,42 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
     Args:
         backbone_config (`PretrainedConfig` or `dict`, *optional*): a speech model of transformers: `hubert`,
             `wav2vec2`, `wavlm`, `data2vec-audio`, `wav2vec2-bert` or `whisper` (its encoder). `None`: the model reads
-            codes only. Its depth is the depth of the checkpoint; only the layers in use are built.
-        backbone_layers (`list[int]`): indices into transformers' `hidden_states`, concatenated into one feature
-            vector per frame. fairseq's "layer 9" is `[9]`; the depth of the checkpoint is its `last_hidden_state`.
-        normalize_features (`bool`): layer-normalize each of those (without parameters) before they are concatenated.
+            codes only. The config is that of the whole checkpoint; the model builds only the layers in use.
+        backbone_layers (`list[int]`): indices into transformers' `hidden_states`; these layers are concatenated to one
+            feature vector per frame. fairseq's "layer 9" is `[9]`. The last index, the depth of the checkpoint, means
+            its `last_hidden_state`.
+        normalize_features (`bool`): layer-normalize the output of each layer (without parameters) before they are
+            concatenated.
         codec_hidden_size (`int`): width of the codec front end, which reads EnCodec codes; 0 for none.
-        codec_num_layers (`int`), codec_kernel_size (`int`): its convolutions over time.
-        codec_output (`str`): what it predicts: `"features"` for the head, or `"spectrogram"`, the log-mel spectrogram
-            that a spectrogram backbone reads.
+        codec_num_layers (`int`), codec_kernel_size (`int`): convolutions over time of the codec front end.
+        codec_output (`str`): output of the codec front end: `"features"` for the head, or `"spectrogram"`, the log-mel
+            spectrogram that a spectrogram backbone reads.
         codec_weight (`float`): weight of the codes' log-probabilities when audio and codes are both given.
         head_type (`str`): `linear`, `recurrent`, `transformer`, `embedding` or `autoregressive`.
         hidden_size (`int`), num_hidden_layers (`int`), num_attention_heads (`int`): shape of the head, if its type
             has these parts.
-        intermediate_size (`int`), dropout (`float`): the same; `intermediate_size=0` leaves the recurrent head's
-            second projection out.
+        intermediate_size (`int`), dropout (`float`): also of the head; with `intermediate_size=0`, a recurrent head
+            has no projection between the LSTM and the output.
         conv_kernel_size (`int`): kernel of the transformer head's convolution over tokens; 0 for none.
         embedding_size (`int`): width of Bark's input embeddings (`embedding` head; 1,024 for bark, 768 for small).
         vocab_size (`int`): number of semantic tokens.
-        num_codebooks (`int`), codebook_size (`int`): EnCodec's. With fewer codebooks than 8, the codec front end reads
-            the first ones.
+        num_codebooks (`int`), codebook_size (`int`): EnCodec's. With fewer than 8 codebooks, the codec front end reads
+            only the first ones.
         label_smoothing (`float`): of the cross-entropy.
         frame_offset (`int`): see [`token_frames`].
         input_level_db (`float`, *optional*): scale every waveform to this level (RMS, in dB of full scale), so that a
             quiet recording gets the same tokens as a loud one. `None`: do not scale.
-        temperatures (`dict[str, float]`, *optional*): `encode` divides the logits by these before it computes the
-            confidence, one for each kind of input: `"audio"`, `"codes"` and `"audio+codes"`; 1 if one is missing.
-            The tokens and their order stay the same.
-        num_transitions (`int`): number of counted pairs of neighbouring tokens, by which `encode` reweights the
+        temperatures (`dict[str, float]`, *optional*): `encode` divides the logits by a temperature before it computes
+            the confidence. There is one for each kind of input, `"audio"`, `"codes"` and `"audio+codes"`; a missing
+            one is 1. They change neither the tokens nor their order.
+        num_transitions (`int`): number of counted pairs of neighbouring tokens, which `encode` uses to reweight the
             likeliest tokens; 0 for none.
-        transition_weight (`float`): of those pairs, relative to the head; 0 leaves them without effect.
+        transition_weight (`float`): weight of those pairs relative to the head; 0: they have no effect.
         window_s (`float`), overlap_s (`float`): longer audio is encoded in windows of `window_s` seconds; neighbouring
             windows overlap by `overlap_s`.
 
     Raises:
-        ValueError: a value is outside its range; the message has the range.
+        ValueError: a value is outside its range; the message states the range.
     """
 
     model_type = "bark_semantic_encoder"
@@ -198,7 +200,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         self.dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         self._check()
         if not __name__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
-            kwargs.pop("custom_pipelines", None)  # the installed package's pipeline takes the place of the published
+            kwargs.pop("custom_pipelines", None)  # the installed package has its own pipeline
         super().__init__(dtype=self.dtype, **kwargs)
 
     @property
@@ -234,7 +236,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be {rule}.")
 
     def _rules(self):
-        """Give every rule as `(field, whether it holds, the rule in words)`; it may rely on those before it."""
+        """Yield every rule as `(field, whether it holds, the rule in words)`; a rule may rely on earlier ones."""
         at_least_0, at_least_1 = "a whole number, 0 or more", "a whole number, 1 or more"
         for name in ("hidden_size", "num_attention_heads", "embedding_size", "vocab_size", "num_codebooks"):
             yield name, _is_count(getattr(self, name), 1), at_least_1
@@ -279,7 +281,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
         if backbone is None:
             yield (
                 "codec_hidden_size", self.codec_hidden_size > 0,
-                "1 or more (to read codes) without a `backbone_config` (to read audio): one of both is needed",
+                "1 or more (to read codes) without a `backbone_config` (to read audio): the model needs one of them",
             )  # fmt: skip
             yield "codec_output", not reads_spectrograms, "'features' without a `backbone_config`"
             yield "backbone_layers", are_counts, "a list of indices, 0 or more"
@@ -309,7 +311,7 @@ class BarkSemanticEncoderConfig(PretrainedConfig):
             yield "hidden_size", fits, f"{rule}, for rotary attention"
 
     def _positions(self) -> dict[str, int]:
-        """What reads a window by a table of positions, with the size of that table: one row per frame or token."""
+        """The parts of the model that have a table of positions, and its size: one row per frame or token."""
         tables = {}
         if getattr(self.backbone_config, "model_type", None) == "whisper":
             tables["the whisper backbone"] = self.backbone_config.max_source_positions
@@ -323,7 +325,7 @@ def _config_from_dict(values: dict) -> PretrainedConfig:
     model_type = values.pop("model_type", None)
     if model_type not in BACKBONES:
         raise ValueError(
-            f"`backbone_config` is of the `model_type` {model_type!r}; it must be one of {', '.join(BACKBONES)}."
+            f"`backbone_config` is of `model_type` {model_type!r}; it must be one of {', '.join(BACKBONES)}."
         )
     return AutoConfig.for_model(model_type, **values)
 

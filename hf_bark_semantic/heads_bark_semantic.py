@@ -1,14 +1,14 @@
-"""Heads: features, one row per semantic token, to logits over the tokens; and counts of neighbouring tokens.
+"""Heads, which turn features (one row per semantic token) into logits; and counts of neighbouring tokens.
 
 Every head is a module with
 
     states(features, mask, labels=None)      -> the input of `logits`, one row per token
-    logits(states)                           -> logits (batch, num_tokens, vocab_size), of any of the rows
-    forward(features, mask, labels=None)     -> logits of all
+    logits(states)                           -> logits (batch, num_tokens, vocab_size); rows are independent
+    forward(features, mask, labels=None)     -> logits of all rows
     loss(features, mask, labels, smoothing)  -> (loss, logits)
 
 `features` are `(batch, num_tokens, feature_size)`, `mask` is boolean `(batch, num_tokens)` or None, `labels` are token
-ids with -100 where there is none. Only the autoregressive head looks at `labels` for its states (teacher forcing).
+ids, or -100 to ignore a position. Only the autoregressive head uses `labels` for its states (teacher forcing).
 
 `TokenTransitions` counts which tokens follow each other in Bark's own token strings, and reweights the likeliest
 tokens of every position by the tokens before and after it.
@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from .configuration_bark_semantic import AUTOREGRESSIVE_POSITIONS, BarkSemanticEncoderConfig
 
-# Of a token that was never seen in training: lower than every distance that a seen one reaches, finite in fp16 too.
+# Bias of a token that was never seen in training: below the logit of every seen token, and finite in float16 too.
 NEVER_SEEN_BIAS = torch.finfo(torch.float16).min
-NUM_CANDIDATES = 20  # of a position: 50 are right on 0.1 % more of the tokens, and make six times the pairs
-DISCOUNT = 0.7  # taken from the count of every pair, for the tokens that were not seen behind the first one
+NUM_CANDIDATES = 20  # per position; 50 would make 0.1 % more of the tokens right, with six times the pairs
+DISCOUNT = 0.7  # taken from the count of every pair, for the tokens that never followed its first token
 
 
 def build_head(config: BarkSemanticEncoderConfig) -> nn.Module:
@@ -74,22 +74,20 @@ class LinearHead(_Head):
 
         Args:
             centroids (`torch.FloatTensor` of shape `(vocab_size, feature_size)`): one per token.
-            seen (`torch.BoolTensor` of shape `(vocab_size,)`, *optional*): False for tokens whose centroid is not
-                known. They are never predicted.
+            seen (`torch.BoolTensor` of shape `(vocab_size,)`, *optional*): False for tokens without a known centroid.
+                The head never predicts them.
 
         Raises:
-            ValueError: the shape is another one, or no token was seen.
+            ValueError: the centroids have another shape, or no token was seen.
         """
         if centroids.shape != self.output.weight.shape:
             raise ValueError(
-                f"The centroids have shape {tuple(centroids.shape)}; this head takes one of "
-                f"{self.output.weight.shape[1]} values for each of {self.output.weight.shape[0]} tokens."
+                f"The centroids have shape {tuple(centroids.shape)}; it must be {tuple(self.output.weight.shape)}, "
+                "which is (vocab_size, feature_size)."
             )
         seen = torch.ones(len(centroids), dtype=torch.bool) if seen is None else seen.cpu()
         if not seen.any():
-            raise ValueError(
-                "No token was seen, so there is no centroid to be near to. Give at least one labelled clip."
-            )
+            raise ValueError("No token was seen, so there are no centroids. Give at least one labelled clip.")
         centroids = torch.where(seen[:, None], centroids.detach().cpu().float(), 0.0)
         self.output.weight.copy_(2 * centroids)
         self.output.bias.copy_(torch.where(seen, -centroids.square().sum(-1), NEVER_SEEN_BIAS))
@@ -97,7 +95,7 @@ class LinearHead(_Head):
 
 
 class RecurrentHead(_Head):
-    """A unidirectional LSTM, weight by weight that of the community's quantizers (github.com/gitmylo)."""
+    """A unidirectional LSTM with the same weights as the community's quantizers (github.com/gitmylo)."""
 
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
@@ -114,7 +112,7 @@ class RecurrentHead(_Head):
 
 
 def _scanned(lstm: nn.LSTM, inputs: torch.Tensor) -> torch.Tensor:
-    """States `(batch, time, width)` of an LSTM, by a loop of any length; `torch.export` unrolls torch's own."""
+    """States `(batch, time, width)` of an LSTM, as a loop of any length; `torch.export` would unroll torch's own."""
     from torch._higher_order_ops.scan import scan
 
     states = inputs
@@ -126,12 +124,12 @@ def _scanned(lstm: nn.LSTM, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _swapped(states: torch.Tensor) -> torch.Tensor:
-    """`(batch, time, width)` to `(time, batch, width)` and back, as a copy: with a view, export wants two rows."""
+    """`(batch, time, width)` to `(time, batch, width)` and back, as a copy: with a view, export needs two rows."""
     return states.transpose(0, 1).clone(memory_format=torch.contiguous_format)
 
 
 def _lstm_step(of_state, carried, gates):
-    """`((state, cell), state)` after one step of all rows, whose `gates` `(batch, 4 * width)` are of the input."""
+    """`((state, cell), state)` after one step of all rows; `gates` `(batch, 4 * width)` are the input's part."""
     state, cell = carried
     input_gate, forget_gate, candidate, output_gate = (gates + F.linear(state, of_state)).chunk(4, dim=-1)
     cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
@@ -140,7 +138,7 @@ def _lstm_step(of_state, carried, gates):
 
 
 class TransformerHead(_Head):
-    """Bidirectional transformer over the tokens' features, with rotary positions and, first, a convolution."""
+    """A convolution over the tokens' features, then a bidirectional transformer with rotary positions."""
 
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
@@ -169,7 +167,7 @@ class EmbeddingHead(_Head):
         )
 
     def embeddings(self, features, mask=None):
-        """`(batch, num_tokens, embedding_size)`: rows to hand to Bark in place of embedded tokens."""
+        """`(batch, num_tokens, embedding_size)`: rows that Bark can take in place of embedded tokens."""
         return self.projection(features if self.encoder is None else self.encoder(features, mask))
 
     def states(self, features, mask=None, labels=None):
@@ -189,15 +187,15 @@ class EmbeddingHead(_Head):
 
 
 class AutoregressiveHead(_Head):
-    """A decoder that reads the features by cross-attention and its own tokens so far (github.com/huynhnhathao).
+    """A decoder with cross-attention to the features and causal attention to its own tokens (github.com/huynhnhathao).
 
-    It receives the number of tokens, so it need not predict an end, and it decodes greedily.
+    The number of tokens is known, so it does not predict an end. It decodes greedily.
     """
 
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
         width, self.vocab_size = config.feature_size, config.vocab_size
-        self.start_id = config.vocab_size  # then the end and the padding id, as in the checkpoints of that format
+        self.start_id = config.vocab_size  # the end and the padding id follow, as in the checkpoints of that format
         self.decoder_embedding = nn.Embedding(config.vocab_size + 3, width)
         self.pos_embedding = nn.Parameter(torch.zeros(1, AUTOREGRESSIVE_POSITIONS, width))
         layer = nn.TransformerDecoderLayer(
@@ -207,7 +205,7 @@ class AutoregressiveHead(_Head):
         self.fc = nn.Linear(width, config.vocab_size + 3)
 
     def states(self, features, mask=None, labels=None):
-        """The logits: each token is chosen by them before the next ones are made."""
+        """The logits. Without labels, each token is chosen from them before the next one is computed."""
         if labels is None:
             return self._decode(features, mask)
         previous = F.pad(labels.clamp(min=0), (1, 0), value=self.start_id)[:, :-1]
@@ -223,11 +221,11 @@ class AutoregressiveHead(_Head):
         return states
 
     def _decode(self, features, mask):
-        """Greedy, one token at a time, with the keys and values of the past kept."""
+        """Greedy decoding, one token at a time, with cached keys and values."""
         if torch.compiler.is_exporting():
             raise NotImplementedError(
-                "An autoregressive head cannot be exported: it keeps the keys and values of its tokens so far, and "
-                "torch.export has no loop that carries what grows. Call `encode` of the model itself."
+                "An autoregressive head cannot be exported: its cache of keys and values grows with every token, and "
+                "torch.export has no loop over values that grow. Call the model's own `encode` instead."
             )
         batch, num_tokens, _ = features.shape
         attention_mask = None if mask is None else mask[:, None, None]
@@ -270,7 +268,7 @@ def _attend(attention: nn.MultiheadAttention, states, key, value, mask=None):
 
 
 class TokenEncoder(nn.Module):
-    """Features `(batch, num_tokens, feature_size)` to hidden states `(batch, num_tokens, hidden_size)`."""
+    """Turns features `(batch, num_tokens, feature_size)` into hidden states `(batch, num_tokens, hidden_size)`."""
 
     def __init__(self, config: BarkSemanticEncoderConfig):
         super().__init__()
@@ -337,8 +335,9 @@ def _rotate(states, rotation):
 class TokenTransitions(nn.Module):
     """Pairs of neighbouring tokens, and `log p(second | first) - log p(second)` of each.
 
-    The likelihood of a pair is counted with absolute discounting: what `DISCOUNT` takes from the counts of the pairs
-    goes to all tokens, in proportion to how likely they are. A token that was never seen says nothing about the next.
+    `p(second | first)` is estimated with absolute discounting: `DISCOUNT` is taken from the count of every pair and
+    distributed over all tokens in proportion to their own probability. After a token that was never seen, all gains
+    are 0.
     """
 
     pairs: torch.Tensor
@@ -351,13 +350,13 @@ class TokenTransitions(nn.Module):
         pairs = torch.zeros(config.num_transitions, dtype=_key_dtype(config.vocab_size))
         self.register_buffer("pairs", pairs)  # first * vocab_size + second, sorted
         self.register_buffer("gains", torch.zeros(config.num_transitions))
-        self.register_buffer("unseen", torch.zeros(config.vocab_size))  # behind a first token, of all other seconds
+        self.register_buffer("unseen", torch.zeros(config.vocab_size))  # gain of every uncounted pair, by first token
 
     @torch.no_grad()
     def count(self, strings: Iterable[Sequence[int]]) -> None:
-        """Count the pairs of strings of tokens, each string once however often it occurs.
+        """Count the pairs of neighbouring tokens in strings of tokens. Repeated strings count once.
 
-        `num_transitions` of the model's config must become `len(transitions.pairs)`.
+        Afterwards, set `num_transitions` of the model's config to `len(transitions.pairs)`.
         """
         different = [np.array(string) for string in sorted({tuple(map(int, string)) for string in strings})]
         tokens = np.bincount(np.concatenate([*different, []]).astype(np.int64), minlength=self.vocab_size) + 0.5
@@ -376,19 +375,20 @@ class TokenTransitions(nn.Module):
     def forward(
         self, parts: Iterable[torch.Tensor], mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reweight the likeliest tokens of every position by the tokens before and behind it.
+        """Reweight the likeliest tokens of every position by the tokens before and after it.
 
-        The product of the head's probabilities and of the gains of all neighbours, to the power of
-        `transition_weight`, is a chain; what it says of each position is computed exactly, forwards and backwards.
+        The head's probabilities, and the gains of neighbouring tokens with the weight `transition_weight`, form a
+        linear-chain model. The marginal probabilities of every position are computed exactly, with the
+        forward-backward algorithm.
 
         Args:
             parts (`Iterable[torch.Tensor]`): logits of a head, each `(batch, part of num_tokens, vocab_size)`, in
-                order; those of 20 s take 40 MB together.
-            mask (`torch.BoolTensor` of shape `(batch, num_tokens)`, *optional*): False on padding, at the end.
+                order. They come in parts because the logits of 20 s take 40 MB.
+            mask (`torch.BoolTensor` of shape `(batch, num_tokens)`, *optional*): False on the padding at the end.
 
         Returns:
-            `(candidates, logits)`, both `(batch, num_tokens, num_candidates)`: tokens, and what takes the place of
-            their logits. All other tokens keep theirs.
+            `(candidates, logits)`, both `(batch, num_tokens, num_candidates)`: the likeliest tokens, and their new
+            logits. The logits of all other tokens do not change.
         """
         best = [part.float().topk(min(NUM_CANDIDATES, self.vocab_size), dim=-1) for part in parts]
         scores, candidates = (torch.cat(columns, dim=1) for columns in zip(*best, strict=True))
@@ -410,7 +410,7 @@ class TokenTransitions(nn.Module):
         return candidates, chain.log() + scores.logsumexp(-1, keepdim=True)
 
     def _gains(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Of the pairs of candidates `(batch, num_tokens, candidates)` of neighbouring positions."""
+        """Gains `(batch, num_tokens - 1, first, second)` of all pairs of neighbouring candidates."""
         first, second = tokens[:, :-1, :, None], tokens[:, 1:, None]
         keys = (first * self.vocab_size + second).to(self.pairs.dtype)
         index = torch.searchsorted(self.pairs, keys).clamp(max=len(self.pairs) - 1)

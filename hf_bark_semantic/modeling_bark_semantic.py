@@ -1,12 +1,12 @@
-"""Audio to Bark's semantic tokens: the model that Suno did not publish, as a Transformers model.
+"""An encoder from audio to Bark's semantic tokens, as a Transformers model. Suno did not publish theirs.
 
     waveform (16 kHz) ──> backbone (layers of a speech encoder) ──┐
                                                                   ├──> one feature vector per token ──> head ──> logits
     audio codes (8, T) ──> codec front end ───────────────────────┘
 
 Features are taken at the middle of every token (`token_frames`). So the head runs at Bark's own rate, each row of the
-logits belongs to one token, and the labels are the tokens. One input is enough. With both, the model returns the
-weighted mean of their log-probabilities.
+logits belongs to one token, and the labels are the tokens. One of the two inputs is enough. With both, the model
+returns the weighted mean of their log-probabilities.
 
 `forward` is for training and short audio. `encode` is for users: it returns the tokens of audio of any length.
 """
@@ -41,8 +41,8 @@ from .configuration_bark_semantic import (
 )
 from .heads_bark_semantic import AutoregressiveHead, EmbeddingHead, RecurrentHead, TokenTransitions, build_head
 
-TOKENS_AT_ONCE = 100  # whose logits are in memory: 4 MB instead of 40 for a window of 20 s
-MIN_SAMPLES = 800  # 50 ms: shorter than that, no backbone makes a frame
+TOKENS_AT_ONCE = 100  # tokens whose logits are in memory: 4 MB instead of 40 MB for a window of 20 s
+MIN_SAMPLES = 800  # 50 ms; of less, no backbone makes a frame
 
 
 @dataclass
@@ -57,14 +57,14 @@ class BarkSemanticEncoderOutput(ModelOutput):
     ```
 
     Args:
-        loss (`torch.FloatTensor` of shape `(1,)`, *optional*): given `labels`, the head's loss, mean over the tokens.
-        logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): scores of every token of the
-            vocabulary.
-        num_tokens (`torch.LongTensor` of shape `(batch,)`): how many of them are of the row; the rest is padding.
-        features (`torch.FloatTensor` of shape `(batch, num_tokens, feature_size)`): what the head read (of the audio,
-            if audio and codes were given).
-        hidden_states (`tuple[torch.FloatTensor]`, *optional*): on request, of the backbone, each `(batch, frames,
-            width)`: what its first layer read, then the output of each layer up to the deepest of `backbone_layers`.
+        loss (`torch.FloatTensor` of shape `()`, *optional*): with `labels`, the head's loss, mean over the tokens.
+        logits (`torch.FloatTensor` of shape `(batch, num_tokens, vocab_size)`): a score for every token of the
+            vocabulary, at every position.
+        num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row; positions after them are padding.
+        features (`torch.FloatTensor` of shape `(batch, num_tokens, feature_size)`): input of the head; that of the
+            audio, if audio and codes were given.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*): on request, the backbone's, each `(batch, frames,
+            width)`: the input of its first layer, then the output of each layer up to the last of `backbone_layers`.
     """
 
     loss: torch.FloatTensor | None = None
@@ -76,7 +76,7 @@ class BarkSemanticEncoderOutput(ModelOutput):
 
 @dataclass
 class BarkSemanticTokens(ModelOutput):
-    """Output of [`BarkSemanticEncoderModel.encode`]; rows are right-padded, with -100 where ids are.
+    """Output of [`BarkSemanticEncoderModel.encode`]. Rows are right-padded; the padding of token ids is -100.
 
     ```python
     result = model.encode(**processor([waveform, waveform[:16_000]], sampling_rate=16_000), top_k=5)
@@ -87,12 +87,12 @@ class BarkSemanticTokens(ModelOutput):
     Args:
         semantic_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens)`): the most probable tokens.
         num_tokens (`torch.LongTensor` of shape `(batch,)`): tokens of each row, as many as Bark has for that duration.
-        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, at the
-            temperature that the config has for what was read; 0 in the padding.
+        confidence (`torch.FloatTensor` of shape `(batch, max_num_tokens)`): probability of each token, at the config's
+            temperature for this kind of input; 0 in the padding.
         top_k_tokens (`torch.LongTensor` of shape `(batch, max_num_tokens, top_k)`, *optional*): best first.
         top_k_confidence (`torch.FloatTensor` of the same shape, *optional*): their probabilities.
-        embeddings (`torch.FloatTensor` of shape `(batch, max_num_tokens, embedding_size)`, *optional*): of an
-            `embedding` head, on request: rows of Bark's input-embedding space, a float prompt.
+        embeddings (`torch.FloatTensor` of shape `(batch, max_num_tokens, embedding_size)`, *optional*): on request,
+            from an `embedding` head: vectors in Bark's input-embedding space, which Bark can take as a prompt.
     """
 
     semantic_tokens: torch.LongTensor | None = None
@@ -104,9 +104,10 @@ class BarkSemanticTokens(ModelOutput):
 
 
 class BarkSemanticEncoderModel(PreTrainedModel):
-    """Encoder of audio, of EnCodec codes, or of both, to the semantic tokens of Suno's Bark.
+    """Encodes audio, EnCodec codes, or both to the semantic tokens of Suno's Bark.
 
-    [`~BarkSemanticEncoderModel.encode`] returns the tokens of audio of any length, `forward` logits and a loss.
+    [`~BarkSemanticEncoderModel.encode`] returns the tokens of audio of any length; `forward` returns logits and a
+    loss.
 
     ```python
     from transformers import AutoModel, AutoProcessor
@@ -126,8 +127,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # transformers' Trainer: the loss is a mean over tokens already
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # if the backbone does, which says so itself
+    accepts_loss_kwargs = False  # for transformers' Trainer: the loss is already a mean over tokens
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # the backbone raises if it does not
     _no_split_modules = [
         "HubertEncoderLayer",
         "Wav2Vec2EncoderLayer",
@@ -147,7 +148,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """Load a model as in transformers, but refuse a checkpoint that lacks weights; transformers would invent them.
+        """Load a model as transformers does, but refuse a checkpoint that lacks weights; transformers would draw them.
 
         Raises:
             ValueError: the checkpoint lacks weights of the model.
@@ -155,10 +156,10 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         model, loading = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if missing := sorted(loading["missing_keys"]):
             raise ValueError(
-                f"{model.config.name_or_path!r} lacks {len(missing)} of its weights, such as {missing[0]!r}: it is "
-                "damaged, or its config is of another model. Download it again."
+                f"{model.config.name_or_path!r} lacks {len(missing)} of its weights, such as {missing[0]!r}. It is "
+                "damaged, or its config belongs to another model. Download it again."
             )
-        if model.transitions is not None:  # integers are not converted, and would keep the whole file in memory
+        if model.transitions is not None:  # integers stay views of the file, and would keep all of it in memory
             model.transitions.pairs = model.transitions.pairs.clone()
         return (model, loading) if output_loading_info else model
 
@@ -167,12 +168,12 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         """A new encoder with a pretrained backbone and an untrained head.
 
         Args:
-            backbone (`str` or `PreTrainedModel`): Hub id or folder (`"facebook/hubert-base-ls960"`), or a loaded
-                model; or an encoder, whose backbone is used.
+            backbone (`str` or `PreTrainedModel`): a Hub id (`"facebook/hubert-base-ls960"`), a folder, or a loaded
+                model. Of a [`BarkSemanticEncoderModel`], the backbone is used.
             config: fields of [`BarkSemanticEncoderConfig`], such as `backbone_layers=[9]` and `head_type="linear"`.
 
         Raises:
-            ValueError: the checkpoint lacks weights that the backbone needs.
+            ValueError: the checkpoint lacks weights that the backbone needs, or an encoder has no backbone.
         """
         missing, name = set(), "The model"
         if isinstance(backbone, (str, os.PathLike)):
@@ -182,9 +183,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             missing = {key.removeprefix("encoder.") if loader is AutoModel else key for key in info["missing_keys"]}
             missing |= set(info["missing_keys"])
         backbone_config = backbone.config
-        if isinstance(backbone, BarkSemanticEncoderModel):  # its backbone is cut, but described as it was
+        if isinstance(backbone, BarkSemanticEncoderModel):  # its config describes the backbone before it was cut
             if backbone.backbone is None:
-                raise ValueError(f"{name} is an encoder without a backbone; it reads codes alone.")
+                raise ValueError(f"{name} is an encoder without a backbone; it reads only codes.")
             backbone_config, backbone = backbone.config.backbone_config, backbone.backbone.model
         if backbone_config.model_type == "whisper":
             backbone = getattr(backbone, "encoder", backbone)
@@ -193,8 +194,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         missing = set(wanted) & (missing | (set(wanted) - set(weights)))
         if missing:
             raise ValueError(
-                f"{name} has no weights for {sorted(missing)[:3]} and others that the backbone reads; "
-                f"it is not a checkpoint of a whole {backbone_config.model_type} model."
+                f"{name} has no weights for {', '.join(sorted(missing)[:3])}, which the backbone needs. "
+                f"It is not a checkpoint of a complete {backbone_config.model_type} model."
             )
         model.backbone.model.load_state_dict({k: v for k, v in weights.items() if k in wanted})
         return model
@@ -216,20 +217,21 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             input_values (`torch.FloatTensor` of shape `(batch, samples)`, *optional*): waveform at 16 kHz.
             attention_mask (`torch.LongTensor` of shape `(batch, samples)`, *optional*): 1 on samples, 0 on right
                 padding.
-            audio_codes (`torch.LongTensor` of shape `(batch, codebooks, frames)`, *optional*): EnCodec codes at 75 Hz;
-                two (coarse) to eight codebooks, or `codebook_size` where a code is unknown.
+            audio_codes (`torch.LongTensor` of shape `(batch, codebooks, frames)`, *optional*): EnCodec codes at 75 Hz
+                of the first one to eight codebooks; `codebook_size` stands for an unknown code.
             audio_codes_mask (`torch.LongTensor` of shape `(batch, frames)`, *optional*): 1 on frames, 0 on right
                 padding.
             labels (`torch.LongTensor` of shape `(batch, num_tokens)`, *optional*): Bark's tokens, -100 to ignore one.
-            output_hidden_states (`bool`, *optional*): also return the backbone's; by default, as the config says.
+            output_hidden_states (`bool`, *optional*): also return the backbone's hidden states; by default, as the
+                config says.
             unused: arguments that peft passes to text models, such as `input_ids`; each must be `None`.
 
         Returns:
             [`BarkSemanticEncoderOutput`]: logits of shape `(batch, num_tokens, vocab_size)`, and the loss.
 
         Raises:
-            TypeError: another argument.
-            ValueError: no input, an input that this model has no front end for, or an invalid shape.
+            TypeError: an argument of another name.
+            ValueError: no input, an input that this model cannot read, or an invalid shape.
         """
         if given := [name for name, value in unused.items() if value is not None]:
             raise TypeError(f"The encoder has no input {', '.join(given)}: it reads `input_values` and `audio_codes`.")
@@ -238,8 +240,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         max_tokens = sources[0].shape[1]
         if labels is not None and labels.shape[1] != max_tokens:
             raise ValueError(
-                f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens}. Bark's "
-                "tokens and its audio belong together to the frame; see `num_semantic_tokens_of_samples`."
+                f"There are labels for {labels.shape[1]} tokens, but the longest input has {max_tokens} tokens. Give "
+                "one label per token; `num_semantic_tokens_of_samples` counts the tokens of audio."
             )
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         hidden_states = tuple(hidden_states) if wanted and hidden_states is not None else None
@@ -257,10 +259,10 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     def codec_regression_loss(
         self, input_values, audio_codes, attention_mask=None, audio_codes_mask=None
     ) -> torch.FloatTensor:
-        """The difference between the predicted spectrogram of the codec front end and the waveform's own.
+        """The difference between the spectrogram that the codec front end predicts and that of the waveform.
 
-        Takes audio and its codes, as [`forward`] does. This is the loss for training `codec_output="spectrogram"`; it
-        needs no tokens.
+        Takes audio and its codes, as [`forward`] does. This loss trains a front end with `codec_output="spectrogram"`;
+        it needs no tokens.
 
         Returns:
             `torch.FloatTensor` of shape `()`: mean absolute difference, in the units of the backbone's spectrogram.
@@ -298,9 +300,9 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             output_embeddings (`bool`): also return the embeddings of an `embedding` head.
             batch_size (`int`, *optional*): windows that the backbone computes at once. By default 8, or 1 on a CPU,
-                where one window fits the caches best. Heads that decode token by token always get 8 windows at once.
-            level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the recordings that `input_values` are
-                parts of, for `config.input_level_db`; by default the RMS of `input_values`.
+                where one window fits the caches best. Heads that decode token by token get at least 8 windows at once.
+            level (`torch.FloatTensor` of shape `(batch,)`, *optional*): RMS of the whole recordings, for
+                `config.input_level_db`, if `input_values` are parts of them; by default the RMS of `input_values`.
             on_tokens (`Callable[[int], Any]`, *optional*): called every few windows with the number of newly finished
                 tokens. An exception that it raises ends the call.
 
@@ -308,7 +310,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             [`BarkSemanticTokens`]: tokens and confidence, both `(batch, max_num_tokens)`, and the length of each row.
 
         Raises:
-            ValueError: as in [`forward`]; `top_k` outside of the vocabulary; embeddings of a head that has none.
+            ValueError: as in [`forward`]; `top_k` is not between 1 and the size of the vocabulary; or the head has no
+                embeddings.
         """
         if top_k is not None and not 1 <= top_k <= self.config.vocab_size:
             raise ValueError(f"`top_k` is {top_k}; it must be between 1 and {self.config.vocab_size}.")
@@ -373,7 +376,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
     # ---- the parts of forward and encode, in order of use
 
     def _read(self, input_values, attention_mask, audio_codes, audio_codes_mask):
-        """Features of every source, the backbone's states, the tokens of each row and their mask (None: all)."""
+        """Features of every source, the backbone's states, the number of tokens of each row, and their mask."""
         self._check_inputs(input_values, audio_codes)
         num_samples = _lengths("attention_mask", attention_mask, input_values)
         num_frames = _lengths("audio_codes_mask", audio_codes_mask, audio_codes)
@@ -389,7 +392,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     def _check_inputs(self, input_values, audio_codes):
         if input_values is None and audio_codes is None:
-            raise ValueError("Nothing to encode: give `input_values` (a waveform at 16 kHz), `audio_codes`, or both.")
+            raise ValueError("Nothing to encode: pass `input_values` (a waveform at 16 kHz), `audio_codes`, or both.")
         if input_values is not None:
             if self.backbone is None:
                 raise ValueError("This encoder reads codes only; it has no backbone for `input_values`.")
@@ -402,7 +405,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             return
         if self.codec_front_end is None:
             raise ValueError(
-                "This encoder has no codec front end for `audio_codes`; give a waveform as `input_values`."
+                "This encoder has no codec front end for `audio_codes`; pass a waveform as `input_values`."
             )
         most = max(NUM_CODEBOOKS, self.config.num_codebooks)
         if audio_codes.ndim != 3 or not 1 <= audio_codes.shape[1] <= most or audio_codes.shape[2] < 2:
@@ -417,15 +420,17 @@ class BarkSemanticEncoderModel(PreTrainedModel):
                 f"{self.config.codebook_size} where a code is unknown."
             )
         if input_values is not None and len(input_values) != len(audio_codes):
-            raise ValueError(f"There are {len(input_values)} waveforms but codes for {len(audio_codes)}.")
+            raise ValueError(
+                f"There are {len(input_values)} waveforms, but codes of {len(audio_codes)}. Pass both of each."
+            )
 
     def _count_tokens(self, input_values, num_samples, audio_codes, num_frames):
-        """Tokens of each row, `(batch,)`, and of the longest; with audio and codes, those that both have."""
+        """Number of tokens of each row, `(batch,)`, and of the longest row; of audio and codes, the smaller number."""
         counts, most = [], []  # by kind of input: of each row, and of the batch's length
         if input_values is not None:
             if num_samples is not None and _holds((num_samples < MIN_SAMPLES).any()):
                 raise ValueError(
-                    f"A row has {num_samples.min()} samples; it takes at least {MIN_SAMPLES} (50 ms) to make a token."
+                    f"A row has {num_samples.min()} samples; a token needs at least {MIN_SAMPLES} (50 ms)."
                 )
             most.append(num_semantic_tokens_of_samples(input_values.shape[1]))
             counts.append(most[-1] if num_samples is None else num_semantic_tokens_of_samples(num_samples))
@@ -441,8 +446,8 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             if _holds(apart.any()):
                 row = apart.nonzero()[0, 0]
                 raise ValueError(
-                    f"The audio has {of_audio[row]} tokens and its codes have {of_codes[row]}: these are not of one "
-                    "recording."
+                    f"Row {row} has {of_audio[row]} tokens by its audio and {of_codes[row]} by its codes. Audio and "
+                    "codes must be of the same recording."
                 )
         num_tokens = torch.stack(counts).amin(0)
         if num_samples is num_frames is None or torch.compiler.is_exporting():
@@ -450,7 +455,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return num_tokens, int(num_tokens.max())
 
     def _gain(self, input_values, num_samples, level=None):
-        """What brings each row to `config.input_level_db`, `(batch, 1)`, 40 dB at most; None where nothing does."""
+        """Gain that brings each row to `config.input_level_db`, `(batch, 1)`, at most 40 dB; None: do not scale."""
         if input_values is None or self.config.input_level_db is None:
             return None
         if level is None:
@@ -462,10 +467,11 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return gain.clamp(max=100.0).to(input_values.dtype)[:, None]
 
     def _features(self, input_values, num_samples, audio_codes, num_frames, token_index, num_tokens, start_frame=None):
-        """Features of every source that is given, each `(batch, num_tokens, feature_size)`, and the backbone's states.
+        """Features of every source, each `(batch, num_tokens, feature_size)`, and the backbone's states.
 
-        `token_index` `(batch, num_tokens)` counts from the start of the recording, of which the inputs begin at
-        `start_frame` `(batch,)` (frames of 20 ms; None for 0). `num_tokens`: the valid ones, None for all.
+        `token_index` `(batch, num_tokens)` counts from the start of the recording. The inputs begin at `start_frame`
+        `(batch,)` of the recording, in frames of 20 ms; None for 0. `num_tokens` `(batch,)` is None if no row is
+        padded.
         """
         start_frame = 0 if start_frame is None else start_frame[:, None]
         frame_index = token_frames(token_index, self.config.frame_offset) - start_frame
@@ -483,7 +489,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return sources, hidden_states
 
     def _at_tokens(self, states, num_frames, frame_index):
-        """Pick the frame of each token, normalize and join the layers; one behind the end takes the last frame."""
+        """Pick the frame of each token, or the last one if it lies beyond the end; normalize and join the layers."""
         states = [states[layer] for layer in self.config.backbone_layers]
         index = _clamped(frame_index, states[0].shape[1] if num_frames is None else num_frames)[..., None]
         states = [state.gather(1, index.expand(-1, -1, state.shape[-1])) for state in states]
@@ -499,7 +505,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         return self._at_tokens(states, self.backbone.num_frames(num_samples), frame_index), states
 
     def _predicted_spectrogram(self, audio_codes, num_frames):
-        """The predicted spectrogram of the codes, and the valid columns and samples of each row (None for all)."""
+        """Spectrogram predicted from the codes, and the valid columns and samples of each row (None: no padding)."""
         longest = self.backbone.num_columns(num_samples_of_codec_frames(audio_codes.shape[2]))
         column_s = torch.arange(longest, device=audio_codes.device) * self.backbone.spectrogram_hop_s
         column_s = (column_s + self.backbone.spectrogram_delay_s).expand(audio_codes.shape[0], -1)
@@ -538,10 +544,10 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         gain = self._gain(input_values, num_samples, level)
         inputs = (input_values, num_samples, audio_codes, num_frames)
         for group in groups:
-            yield group, *self._read_group(group, batch_size, gain, *inputs)  # and keep nothing of it
+            yield group, *self._read_group(group, batch_size, gain, *inputs)  # no reference keeps it in memory
 
     def _read_group(self, group, batch_size, *inputs):
-        """An iterator over the logits of a group of windows, and the states that they are made of."""
+        """An iterator over the logits of a group of windows, and the states that they are computed from."""
         parts = [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
         sources = _stack_rows([self._window_features(part, *inputs) for part in parts])
         num_read = torch.tensor([window.num_tokens for window in group], device=sources[0].device)
@@ -557,7 +563,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
             return
         weighed = self.transitions(self._head_logits(states), mask)
         weighed = zip(*(values.split(TOKENS_AT_ONCE, dim=1) for values in weighed), strict=True)
-        for part, (candidates, logits) in zip(self._head_logits(states), weighed, strict=True):  # computed once more
+        for part, (candidates, logits) in zip(self._head_logits(states), weighed, strict=True):  # recomputed, not kept
             yield part.scatter_(-1, candidates, logits.to(part.dtype))
 
     def _head_logits(self, states):
@@ -597,7 +603,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
 @dataclass(frozen=True)
 class Window:
-    """Part of one recording: its frames (20 ms), their tokens, and the tokens that are kept."""
+    """A part of one recording: its frames of 20 ms, its tokens, and the tokens that are taken from it."""
 
     row: int
     start_frame: int
@@ -611,10 +617,9 @@ class Window:
 def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 0) -> list[Window]:
     """Cover `num_tokens` tokens with windows of `config.window_s` that overlap by `config.overlap_s`.
 
-    Starts are multiples of 40 ms, which are whole frames (2) as well as whole codec frames (3). Every token is kept
-    once.
+    Starts are multiples of 40 ms, which is 2 frames and 3 codec frames. Every token is kept once.
     """
-    num_frames = int(token_frames(num_tokens - 1)) + 3 if num_tokens else 0  # the last frame may hang over the end
+    num_frames = int(token_frames(num_tokens - 1)) + 3 if num_tokens else 0  # the last frame may extend beyond the end
     length = int(config.window_s * FRAME_RATE_HZ) // 2 * 2
     hop = max(2, int((config.window_s - config.overlap_s) * FRAME_RATE_HZ) // 2 * 2)
     if num_frames <= length:
@@ -623,9 +628,7 @@ def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 
     starts = list(range(0, num_frames - length + hop, hop))
     for start in starts:
         last = start == starts[-1]
-        start = min(
-            start, (num_frames - length + 1) // 2 * 2
-        )  # the last window reaches back: it is as long as the others
+        start = min(start, (num_frames - length + 1) // 2 * 2)  # the last window starts earlier, to have full length
         first, stop = _first_token_from(start), num_tokens if last else _first_token_from(start + length)
         keep_to = num_tokens if last else _first_token_from(start + length - (length - hop) // 2)
         windows.append(Window(row, start, start + length + (2 if last else 0), first, stop - first, kept, keep_to))
@@ -634,7 +637,7 @@ def plan_windows(num_tokens: int, config: BarkSemanticEncoderConfig, row: int = 
 
 
 def _first_token_from(frame: int) -> int:
-    """The first token whose middle lies in or behind `frame`."""
+    """The first token whose middle lies in or after `frame`."""
     token = max(0, num_semantic_tokens(frame * CODEC_RATE_HZ // FRAME_RATE_HZ) - 2)
     while token_frames(token) < frame:
         token += 1
@@ -642,12 +645,12 @@ def _first_token_from(frame: int) -> int:
 
 
 def _holds(condition: torch.Tensor) -> bool:
-    """Whether something holds of the values that were given; False for `torch.export`, which gives shapes alone."""
+    """Whether a condition on tensor values is true; False in `torch.export`, where only shapes are known."""
     return not torch.compiler.is_exporting() and bool(condition)
 
 
 def _clamped(index: torch.Tensor, lengths) -> torch.Tensor:
-    """Indices `(batch, n)` from 0 to below the length of their row, `(batch,)` or one for all."""
+    """Indices `(batch, n)`, limited to positions of their row; `lengths` is `(batch,)` or one number."""
     index = index.clamp(min=0)
     return index.minimum(lengths[:, None] - 1) if isinstance(lengths, torch.Tensor) else index.clamp(max=lengths - 1)
 
@@ -661,7 +664,7 @@ def _lengths(name, mask, inputs) -> torch.Tensor | None:
     if _holds(mask.all()):
         return None
     if _holds((mask[:, 1:] > mask[:, :-1]).any()):
-        raise ValueError(f"`{name}` has a gap or pads on the left; rows must be padded on the right.")
+        raise ValueError(f"`{name}` has a gap or padding on the left; rows must be padded on the right.")
     return mask.long().sum(-1)
 
 
@@ -693,10 +696,10 @@ def _cut(inputs, lengths, group, starts, stops, padding):
 
 
 class CodecFrontEnd(nn.Module):
-    """EnCodec codes at 75 Hz to features (or a log-mel spectrogram) at any times.
+    """Turns EnCodec codes at 75 Hz into features, or a log-mel spectrogram, at any times.
 
     The embeddings of a frame's codes are summed, as in EnCodec itself; unknown codes have an embedding of their own.
-    Residual convolutions follow, half of them before and half behind the interpolation to the wanted times.
+    Residual convolutions follow, half of them before and half after the interpolation to the given times.
     """
 
     def __init__(self, config: BarkSemanticEncoderConfig):
@@ -728,13 +731,13 @@ class CodecFrontEnd(nn.Module):
         return self.output(self.norm(hidden_states))
 
     def _fill(self, audio_codes):
-        """The codebooks that are read, those that are missing marked as unknown."""
+        """The codes of the first `num_codebooks` codebooks; missing codebooks are filled with unknown codes."""
         audio_codes = audio_codes[:, : self.num_codebooks]
         missing = self.num_codebooks - audio_codes.shape[1]
         return F.pad(audio_codes, (0, 0, 0, missing), value=self.codebook_size) if missing else audio_codes
 
     def _interpolate(self, hidden_states, num_frames, time_s):
-        """Linear, between the middles of the codec frames."""
+        """Interpolate linearly between the middles of the codec frames."""
         lengths = hidden_states.shape[1] if num_frames is None else num_frames
         position = _clamped(time_s * CODEC_RATE_HZ - 0.5, lengths)
         left = position.floor().long()

@@ -1,8 +1,7 @@
-"""`pipeline("audio-to-bark-semantic")` with transformers alone: recordings or codes to semantic tokens.
+"""`pipeline("audio-to-bark-semantic")` for users who have only transformers. It is published with the encoder.
 
-It is published with the encoder, for users without this package; the package's own pipeline is the
-same and reads more formats: [`AudioToBarkSemanticPipeline`]. `BarkSemanticEncoderModel.encode` cuts the windows; this
-module recognizes the inputs and chooses which recordings are computed together.
+The package's own pipeline, [`AudioToBarkSemanticPipeline`], is built on it and reads more formats. This module
+recognizes the inputs and groups recordings into batches; `BarkSemanticEncoderModel.encode` cuts the windows.
 """
 
 import base64
@@ -23,7 +22,7 @@ TASK = "audio-to-bark-semantic"
 
 
 class BarkSemanticEncoderPipeline(Pipeline):
-    """Encodes recordings, codec codes, or both to Bark's semantic tokens.
+    """Encodes recordings, EnCodec codes, or both to Bark's semantic tokens.
 
     ```python
     from transformers import pipeline
@@ -34,12 +33,12 @@ class BarkSemanticEncoderPipeline(Pipeline):
 
     Args:
         model (`BarkSemanticEncoderModel`), processor (`BarkSemanticEncoderProcessor`): the encoder.
-        batch_size (`int`, *optional*): recordings, and windows of long ones, that are computed at once; by default 1
-            recording and 8 windows.
+        batch_size (`int`, *optional*): number of recordings, and of windows of long recordings, that are computed at
+            once. By default 1 recording, and 8 windows, or 1 on a CPU.
         device, dtype, top_k: as in [`~BarkSemanticEncoderPipeline.__call__`] and in transformers' `pipeline`.
 
     Raises:
-        TypeError: the model is no encoder.
+        TypeError: the model is not a [`BarkSemanticEncoderModel`].
     """
 
     _load_processor: bool | None = True
@@ -56,32 +55,31 @@ class BarkSemanticEncoderPipeline(Pipeline):
         """Encode one input, or many.
 
         Args:
-            inputs: one of, or a list, tuple, generator, `torch` or `datasets` dataset of:
-                a recording: a path or URL, the content of a file, an array, or `{"array", "sampling_rate"}`,
-                `{"bytes"}` or `{"path"}`, as `datasets` has them;
-                `{"audio": ..., "audio_codes": ...}`, or a dataset row with one of these columns, where the codes are
-                EnCodec's, `(codebooks, frames)` at 75 Hz.
-            source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
-            top_k (`int`, *optional*): also give the `top_k` most probable tokens.
+            inputs: one of the following, or a list, tuple, generator, `torch` or `datasets` dataset of them.
+                A recording: a path or URL, the content of a file, an array, or one of the dicts of `datasets`,
+                `{"array", "sampling_rate"}`, `{"bytes"}` or `{"path"}`.
+                A dict or dataset row with `"audio"`, `"audio_codes"` or both; the codes are EnCodec's, `(codebooks,
+                frames)` at 75 Hz.
+            source_sampling_rate (`int`, *optional*): rate in Hz of arrays without one; files have their own.
+            top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
-            on_tokens (`Callable[[int], Any]`, *optional*): is called every few windows with how many more tokens are
-                finished. What it raises ends the call.
+            on_tokens (`Callable[[int], Any]`, *optional*): called every few windows with the number of newly finished
+                tokens. An exception that it raises ends the call.
 
         Returns:
-            One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries:
-            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`, the probabilities that
-            the encoder gives them), `num_tokens`, `seconds` (of the input), and with `top_k` `top_k_tokens` and
+            One `dict` per input; a list for lists and tuples, an iterator for generators and datasets. Its entries are
+            `semantic_tokens` (int64 `(num_tokens,)`), `confidence` (float32 `(num_tokens,)`: their probabilities),
+            `num_tokens` and `seconds` (of the input). With `top_k`, it also has `top_k_tokens` and
             `top_k_confidence`, both `(num_tokens, top_k)`, best first.
 
         Raises:
-            ValueError: an input cannot be used, the encoder has no front end for codes or none for audio, or `top_k`
-                is out of range.
+            ValueError: an input is invalid, the encoder cannot read this kind of input, or `top_k` is out of range.
         """
         if isinstance(inputs, (list, tuple)):
             inputs = list(inputs)
             if not inputs:
                 return []
-        elif hasattr(inputs, "column_names"):  # a `datasets` dataset is not a dataset of torch's
+        elif hasattr(inputs, "column_names"):  # a dataset of `datasets`, which is not a torch dataset
             inputs = (row for row in _undecoded(inputs))
         elif isinstance(inputs, KeyDataset):
             inputs = KeyDataset(_undecoded(inputs.dataset), inputs.key)
@@ -96,7 +94,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
         return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
 
     def preprocess(self, inputs: Any, source_sampling_rate: int | None = None) -> dict[str, Any]:
-        """Give `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`."""
+        """Return `{"audio": (num_samples,) at 16 kHz or None, "audio_codes": (codebooks, num_frames) or None}`."""
         audio, audio_codes = self._split(inputs)
         if audio is not None:
             is_array = isinstance(audio, (np.ndarray, torch.Tensor, list, tuple))
@@ -106,7 +104,7 @@ class BarkSemanticEncoderPipeline(Pipeline):
         return {"audio": audio, "audio_codes": audio_codes}
 
     def _forward(self, model_inputs: dict, **encode_params) -> dict[str, list[dict]]:
-        """Encode one preprocessed input, or the lists that transformers makes of several."""
+        """Encode one preprocessed input, or a batch of them, for which transformers passes lists."""
         audio, codes = model_inputs["audio"], model_inputs["audio_codes"]
         rows = list(zip(audio, codes, strict=True)) if isinstance(audio, list) else [(audio, codes)]
         results: list[Any] = [None] * len(rows)
@@ -121,14 +119,14 @@ class BarkSemanticEncoderPipeline(Pipeline):
         return results[0] if isinstance(results, list) else results
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
-        """Save the model and the processor, from which `pipeline` builds the same again (no code is saved)."""
+        """Save the model and the processor, from which `pipeline` can be built again. No code is saved."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
     # ---- the parts of preprocess and _forward, in order of use
 
     def _split(self, source: Any) -> tuple[Any, np.ndarray | None]:
-        """Tell audio from codec codes `(codebooks, num_frames)`; either may be None."""
+        """Split an input into audio and codec codes `(codebooks, num_frames)`; either may be None."""
         if not isinstance(source, Mapping):
             return source, None
         audio, codes = source.get("audio"), source.get("audio_codes")
@@ -139,18 +137,18 @@ class BarkSemanticEncoderPipeline(Pipeline):
         return audio, None if codes is None else np.asarray(codes)
 
     def _read(self, audio: Any, source_sampling_rate: int | None, *, alone: bool) -> Any:
-        """A mono waveform `(num_samples,)` at 16 kHz; `alone`: there are no codes of it."""
+        """A mono waveform `(num_samples,)` at 16 kHz. `alone`: the input has no codes."""
         return read_waveform(audio, source_sampling_rate)
 
     def _alike(self, rows) -> list[list[int]]:
-        """Indices of the rows that can share a batch: of one kind, and padded to twice their length at most.
+        """Indices of the rows that share a batch: of one kind, and padded to at most twice their length.
 
-        All that fit into one window count as equally long: `encode` sorts them by length itself.
+        Rows that fit into one window share a batch whatever their length: `encode` sorts them itself.
         """
         groups: dict[tuple, list[int]] = {}
         for i, (audio, codes) in enumerate(rows):
             windows = int(_duration_s(audio, codes) // self.model.config.window_s)
-            alone = None if audio is None or isinstance(audio, np.ndarray) else i  # it is read in parts
+            alone = None if audio is None or isinstance(audio, np.ndarray) else i  # long audio, read in parts
             groups.setdefault((audio is None, codes is None, windows.bit_length(), alone), []).append(i)
         return list(groups.values())
 
@@ -162,14 +160,14 @@ class BarkSemanticEncoderPipeline(Pipeline):
 
 
 def check_encodes(model: Any) -> None:
-    """Refuse what is no `BarkSemanticEncoderModel` with a `TypeError`."""
+    """Raise a `TypeError` if the model is not a `BarkSemanticEncoderModel`."""
     config = getattr(model, "config", None)
     if getattr(config, "model_type", None) != BarkSemanticEncoderConfig.model_type or not hasattr(model, "encode"):
         raise TypeError(f"{TASK!r} needs a BarkSemanticEncoderModel, not a {type(model).__name__}.")
 
 
 def _undecoded(dataset: Any) -> Any:
-    """A dataset that has the content of its sound files instead of samples, for which `datasets` needs torchcodec."""
+    """The dataset with undecoded sound files, because `datasets` needs torchcodec to decode them."""
     for name, feature in (getattr(dataset, "features", None) or {}).items():
         if type(feature).__name__ == "Audio" and feature.decode:
             dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
@@ -177,17 +175,18 @@ def _undecoded(dataset: Any) -> Any:
 
 
 def read_waveform(source: Any, source_sampling_rate: int | None = None) -> np.ndarray:
-    """Read a recording with what transformers reads recordings with: torchcodec or soundfile.
+    """Read a recording with transformers' `load_audio`, which uses torchcodec or soundfile.
 
     Args:
-        source: a path or URL, the content of a file, samples, or a dict of them as `datasets` has it.
-        source_sampling_rate (`int`, *optional*): of samples, in Hz.
+        source: a path or URL, the content of a file, an array, or a dict of `datasets` with one of these.
+        source_sampling_rate (`int`, *optional*): sampling rate of an array, in Hz.
 
     Returns:
         `np.ndarray` of shape `(num_samples,)`, float32: mono at 16 kHz.
 
     Raises:
-        ValueError: samples without a rate.
+        ValueError: an array without a sampling rate.
+        ImportError: an array must be resampled, and torchaudio is not installed.
     """
     if isinstance(source, Mapping):
         source_sampling_rate = source.get("sampling_rate", source_sampling_rate)
@@ -209,8 +208,8 @@ def read_waveform(source: Any, source_sampling_rate: int | None = None) -> np.nd
             from torchaudio.functional import resample
         except ImportError as error:
             raise ImportError(
-                f"Resampling from {source_sampling_rate} to {SAMPLING_RATE} Hz needs torchaudio: `pip install "
-                "torchaudio`, or pass a recording that has that rate."
+                f"Resampling from {source_sampling_rate} to {SAMPLING_RATE} Hz needs torchaudio. Run `pip install "
+                f"torchaudio`, or pass a recording at {SAMPLING_RATE} Hz."
             ) from error
         waveform = resample(waveform, source_sampling_rate, SAMPLING_RATE)
     return waveform.numpy()
@@ -224,7 +223,7 @@ def _duration_s(audio: Any, audio_codes: np.ndarray | None) -> float:
 
 
 def _result(output, row: int, audio: Any, audio_codes: np.ndarray | None) -> dict[str, Any]:
-    """One row of `BarkSemanticTokens` without its padding."""
+    """One row of `BarkSemanticTokens`, without its padding."""
     num_tokens = int(output.num_tokens[row])
     result = {
         "semantic_tokens": output.semantic_tokens[row, :num_tokens].cpu().numpy(),

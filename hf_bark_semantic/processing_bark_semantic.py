@@ -1,4 +1,4 @@
-"""Waveforms and audio codes to the encoder's inputs: checked, and padded on the right.
+"""Checks waveforms and audio codes, and pads them on the right to the encoder's inputs.
 
 BarkSemanticEncoderProcessor          recordings and codes -> inputs of the model
 DataCollatorForBarkSemanticEncoder    rows of a dataset -> a batch with labels, for transformers' Trainer
@@ -31,7 +31,7 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
     ```python
     processor = BarkSemanticEncoderProcessor()
     inputs = processor([waveform, waveform[:16_000]], sampling_rate=16_000)
-    inputs["input_values"]  # float32 (2, num_samples); `attention_mask` says which are padding
+    inputs["input_values"]  # float32 (2, num_samples); `attention_mask` is 0 on padding
     ```
 
     Args:
@@ -64,7 +64,7 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
 
         Args:
             audio (`np.ndarray`, `torch.Tensor` or a list of them, *optional*): mono waveforms `(samples,)`, 16 kHz.
-            sampling_rate (`int`, *optional*): of `audio`, in Hz. It is only checked; `load_audio` resamples.
+            sampling_rate (`int`, *optional*): of `audio`, in Hz. It is only checked: use `load_audio` to resample.
             audio_codes (`np.ndarray`, `torch.Tensor` or a list of them, *optional*): EnCodec codes
                 `(codebooks, frames)` at 75 Hz.
             padding (`bool` or `str`): `True` or `"longest"`, `"max_length"`, or `False`; as in transformers.
@@ -79,13 +79,13 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
 
         Raises:
             TypeError: an argument of another name.
-            ValueError: nothing was given, a wrong sampling rate, shape or range, or rows of different lengths as one
-                tensor without padding.
+            ValueError: no input; a wrong sampling rate, shape or range; or rows of different lengths, without padding,
+                as one tensor.
         """
         if unknown:
             raise TypeError(_unknown_argument(next(iter(unknown))))
         if audio is None and audio_codes is None:
-            raise ValueError("Give `audio` (waveforms at 16 kHz), `audio_codes` (EnCodec codes), or both.")
+            raise ValueError("Pass `audio` (waveforms at 16 kHz), `audio_codes` (EnCodec codes), or both.")
         if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
             raise ValueError(f"`max_length` is {max_length!r}; it must be a number of samples at 16 kHz, 1 or more.")
         options = {"padding": padding, "truncation": truncation, "return_attention_mask": True}
@@ -93,7 +93,7 @@ class BarkSemanticEncoderProcessor(ProcessorMixin):
         if audio is not None:
             if sampling_rate is not None and sampling_rate != SAMPLING_RATE:
                 raise ValueError(
-                    f"The audio has {sampling_rate} Hz; the encoder reads {SAMPLING_RATE} Hz. Load it with "
+                    f"The audio has {sampling_rate} Hz; the encoder reads {SAMPLING_RATE} Hz. Load the file with "
                     f"`hf_bark_semantic.load_audio(path, {SAMPLING_RATE})`, or resample it."
                 )
             waveforms = [_waveform(item) for item in _as_list(audio, 1)]
@@ -149,7 +149,8 @@ class DataCollatorForBarkSemanticEncoder:
         processor ([`BarkSemanticEncoderProcessor`]): checks and pads waveforms and codes.
 
     Raises:
-        ValueError: rows of different kinds, or labels that are not as many as Bark has tokens for the recording.
+        ValueError: some rows have other inputs than the rest, or a row does not have one label per token of its
+            recording.
     """
 
     processor: BarkSemanticEncoderProcessor
@@ -158,15 +159,13 @@ class DataCollatorForBarkSemanticEncoder:
         """One batch of rows: the tensors that [`BarkSemanticEncoderModel.forward`] takes.
 
         Raises:
-            ValueError: rows of different kinds, or another number of labels than Bark has tokens for the recording.
+            ValueError: as the class says.
         """
         names = {"input_values", "audio_codes", "labels"}
         kinds = {frozenset(names & row.keys()) for row in rows}
         if len(kinds) > 1:
             described = " and others ".join(sorted(" and ".join(sorted(kind)) or "none" for kind in kinds))
-            raise ValueError(
-                f"Of the inputs of the model, some rows have {described}; a batch needs rows of one kind."
-            )
+            raise ValueError(f"Some rows have {described}; all rows of a batch must have the same inputs.")
         columns = {name: [row[name] for row in rows] for name in kinds.pop()}
         inputs = self.processor(columns.get("input_values"), audio_codes=columns.get("audio_codes"))
         if "labels" not in columns:
@@ -181,8 +180,8 @@ class DataCollatorForBarkSemanticEncoder:
         for i, (row, count) in enumerate(zip(columns["labels"], counts, strict=True)):
             if len(row) != count:
                 raise ValueError(
-                    f"Row {i} of the batch has {len(row)} labels; a recording of its length has {count} tokens, as "
-                    "`num_semantic_tokens_of_samples` counts them. Cut both to the same time."
+                    f"Row {i} of the batch has {len(row)} labels, but a recording of its length has {count} tokens "
+                    "(`num_semantic_tokens_of_samples`). Cut both to the same time."
                 )
             labels[i, :count] = torch.as_tensor(row)
         return {**inputs, "labels": labels}
@@ -190,12 +189,12 @@ class DataCollatorForBarkSemanticEncoder:
 
 def _unknown_argument(name: str) -> str:
     nearest = difflib.get_close_matches(name, ARGUMENTS, 1)
-    hint = f"Did you mean `{nearest[0]}`?" if nearest else f"There are {', '.join(ARGUMENTS)}."
+    hint = f"Did you mean `{nearest[0]}`?" if nearest else f"Its arguments are {', '.join(ARGUMENTS)}."
     return f"The processor has no argument `{name}`. {hint}"
 
 
 def _as_list(values, ndim: int) -> list:
-    """A list of items with `ndim` dimensions from one item, a batched array or a list."""
+    """A list of items of `ndim` dimensions, made from one item, a batched array or a list."""
     if isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim == ndim + 1:
         return list(values)
     if isinstance(values, (list, tuple)) and len(values) and not np.isscalar(values[0]):
@@ -207,11 +206,11 @@ def _waveform(values) -> np.ndarray:
     waveform = values.detach().cpu().float().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if waveform.ndim != 1 or waveform.dtype.kind != "f" or not len(waveform):
         raise ValueError(
-            f"A waveform has shape {waveform.shape} and type {waveform.dtype}; it must be (samples,) of "
+            f"A waveform has shape {waveform.shape} and type {waveform.dtype}; it must have shape (samples,) and "
             "floating-point numbers. Average the channels of stereo audio; divide 16-bit integers by 32768."
         )
     if not np.isfinite(waveform).all():
-        raise ValueError("A waveform holds NaN or infinity; check how it was made.")
+        raise ValueError("A waveform contains NaN or infinity. Check how it was made.")
     return waveform.astype(np.float32, copy=False)
 
 

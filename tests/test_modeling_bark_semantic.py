@@ -409,7 +409,7 @@ def test_labels_of_another_length_are_refused():
         ({"input_values": torch.zeros(1, 900), "attention_mask": torch.arange(900)[None] > 50}, "padded on the right"),
         (
             {"input_values": torch.zeros(1, 16_000), "audio_codes": torch.zeros(1, 8, 150, dtype=torch.long)},
-            "not of one recording",
+            "must be of the same recording",
         ),
     ],
 )

@@ -70,7 +70,7 @@ def test_impossible_max_length_is_refused(max_length):
 def test_unknown_argument_is_refused_with_the_nearest_name():
     with pytest.raises(TypeError, match="no argument `sample_rate`. Did you mean `sampling_rate`"):
         processor(noise(1.0, sampling_rate=44_100), sample_rate=44_100)
-    with pytest.raises(TypeError, match="no argument `images`. There are audio, sampling_rate, "):
+    with pytest.raises(TypeError, match="no argument `images`. Its arguments are audio, sampling_rate, "):
         processor(noise(1.0), images=None)
 
 
