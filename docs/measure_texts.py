@@ -36,7 +36,7 @@ def reading_ease(text: str) -> float:
 
 
 def measures(markdown: str) -> dict[str, float]:
-    """What the module's docstring says, by name."""
+    """The measures of the module's docstring, by name."""
     words = re.findall(r"\b\w[\w'.,-]*", markdown)
     numbers = [word for word in words if word[0].isdigit()]
     return {
@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     rows = {file: measures(file.read_text(encoding="utf-8")) for file in parser.parse_args().files}
     names = list(next(iter(rows.values())))
-    print(markdown_table(["text", *names], [[str(file), *map("{:.1f}".format, rows[file].values())] for file in rows]))
+    cells = {file: [f"{n:,}" if isinstance(n, int) else f"{n:.1f}" for n in rows[file].values()] for file in rows}
+    print(markdown_table(["text", *names], [[str(file), *cells[file]] for file in rows]))
 
 
 if __name__ == "__main__":
