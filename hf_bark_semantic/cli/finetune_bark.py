@@ -55,17 +55,17 @@ def main(arguments=None):
     prepare.add_argument("recordings", help="folder with a metadata.csv, a table, or a dataset's folder or Hub id")
     prepare.add_argument("--columns", metavar="audio=..,text=..,speaker=..", help=COLUMNS_HELP)
     prepare.add_argument("--audio-folder", help="folder that the paths of a table start from (default: its own)")
-    prepare.add_argument("--output", type=Path, required=True)
-    prepare.add_argument("--bark", default=NANO, help="the Bark to train: Hub id, folder or nano")
+    prepare.add_argument("--output", type=Path, required=True, help="folder of the tokens and codes")
+    prepare.add_argument("--bark", default=NANO, help="the Bark to train: Hub id, folder or nano (default: nano)")
     prepare.add_argument(
         "--encoder", nargs="+", default=[BUILTIN],
         help="encoder to its tokens: Hub id, folder or name; several form an ensemble (default: builtin)",
     )  # fmt: skip
-    prepare.add_argument("--encoder-weights", nargs="+", type=float, help="one for each of several; by default equal")
-    prepare.add_argument("--split", default="train", help="split of a dataset")
+    prepare.add_argument("--encoder-weights", nargs="+", type=float, help="one for each of several (default: equal)")
+    prepare.add_argument("--split", default="train", help="split of a dataset (default: train)")
     prepare.add_argument(
         "--text-informed", nargs="?", type=float, const=DEFAULT_WEIGHT, metavar="WEIGHT",
-        help="text-informed tokens: likely for both encoder (audio) and Bark (text), with WEIGHT for Bark",
+        help=f"tokens that both encoder and Bark find likely; WEIGHT of Bark, by default {DEFAULT_WEIGHT}",
     )  # fmt: skip
     prepare.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the process's own GPU, or the CPU)")
     prepare.set_defaults(command=run_prepare)
@@ -79,8 +79,8 @@ def main(arguments=None):
     merge = commands.add_parser("merge", help="merge adapters into a plain Bark that any program loads")
     merge.add_argument("adapter", help="bundle: folder or Hub id")
     merge.add_argument("--bark", required=True, help="the Bark that it was trained on: Hub id, folder or nano")
-    merge.add_argument("--weight", type=float, default=1.0, help="factor of the adapter's updates")
-    merge.add_argument("--output", type=Path, required=True)
+    merge.add_argument("--weight", type=float, default=1.0, help="factor of the adapter's updates (default: 1)")
+    merge.add_argument("--output", type=Path, required=True, help="folder of the merged Bark")
     merge.set_defaults(command=run_merge)
 
     push = commands.add_parser("push", help="publish a bundle of adapters, as publish.py does")

@@ -24,7 +24,7 @@ from .route import NUM_FOLDS, first_training, say_next
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", help="folder or Hub id")
-    parser.add_argument("--folds", type=int, default=NUM_FOLDS)
+    parser.add_argument("--folds", type=int, default=NUM_FOLDS, help=f"number of folds (default: {NUM_FOLDS})")
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     args = parser.parse_args(arguments)
     if args.output.exists():

@@ -95,12 +95,18 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument("--texts", nargs="+", required=True, help="files, folders or Hub ids")
     parser.add_argument("--columns", metavar="text=..,language=..", help=COLUMNS_HELP)
     parser.add_argument("--language", help="language of all texts without a column or file name for it")
-    parser.add_argument("--voices", nargs="+", default=["presets"], help="presets, .npz, folders, 'presets', 'none'")
+    parser.add_argument(
+        "--voices", nargs="+", default=["presets"],
+        help="presets of the Bark, .npz prompts, folders of them, 'presets' for all, or 'none' (default: presets)",
+    )  # fmt: skip
     parser.add_argument("--any-language", action="store_true", help="voices speak texts of other languages, too")
-    parser.add_argument("--bark", default=NANO, help="folder, Hub id, or nano")
+    parser.add_argument("--bark", default=NANO, help="Hub id, folder or nano (default: nano)")
     parser.add_argument("--revision", help="revision of the Hub id")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"],
+        help="precision of the computation (default: float32)",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--rows", type=int, help="rows before filters (default: every text once)")
     parser.add_argument(
         "--part", type=part_of_many, default=WHOLE, metavar="N/M", help="part of the shards, generated first"
@@ -108,14 +114,14 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
     parser.add_argument(
         "--folds", type=int, help="divide the rows into this number of folds, which share no voice or text"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the plan and of every row (default: 0)")
     for stage in SUNO_TEMPERATURES:
         parser.add_argument(
-            f"--{stage}-temperatures", type=float, nargs="+", help="values to draw from (default: the Bark's own)"
+            f"--{stage}-temperatures", type=float, nargs="+", help="values to draw from (default: the Bark's)"
         )
     parser.add_argument("--sound-share", type=float, default=0.0, help="share of texts with an added [laughs], ♪, ...")
-    parser.add_argument("--rows-per-shard", type=int, default=64, help="rows that a process can lose in a crash")
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rows-per-shard", type=int, default=64, help="planned rows of each file (default: 64)")
+    parser.add_argument("--batch-size", type=int, default=8, help="rows computed at once (default: 8)")
     parser.add_argument("--audio", action="store_true", help="store the audio as well: 30 times the space")
     parser.add_argument(
         "--filters",
@@ -125,10 +131,16 @@ def parse_arguments(arguments=None) -> argparse.Namespace:
         help=f"'off', or limits of {', '.join(Filters.names())}",
     )
     parser.add_argument("--keep-rejected", action="store_true", help="keep all rows, and name what they fail")
-    parser.add_argument("--asr", metavar="MODEL", help="check the words: whisper-tiny.en, or any model's folder or id")
-    parser.add_argument("--speaker-check", nargs="?", const="resemblyzer", metavar="MODEL", help="check the voice")
+    parser.add_argument("--asr", metavar="MODEL", help="check the words: whisper-tiny.en, or a Hub id or folder")
+    parser.add_argument(
+        "--speaker-check", nargs="?", const="resemblyzer", metavar="MODEL",
+        help="check the voice (MODEL by default: resemblyzer)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan, hours and bytes, and generate nothing")
-    parser.add_argument("--real-time-factor", type=float, help="seconds of computation per second of speech")
+    parser.add_argument(
+        "--real-time-factor", type=float,
+        help="seconds of computation per second of speech, for --dry-run (default: recorded or measured)",
+    )  # fmt: skip
     parser.add_argument("--push-to-hub", metavar="ID", help="publish the finished corpus; needs --license")
     parser.add_argument("--private", action="store_true", help="publish it for you alone")
     parser.add_argument("--license", help="for the card, such as cc0-1.0: the texts' licence")

@@ -34,7 +34,7 @@ def main(arguments=None):
     for layout in (archives, npz):
         layout.add_argument("path", type=Path, metavar="folder")
     for layout in (fairseq, archives, npz):
-        layout.add_argument("--output", type=Path, required=True)
+        layout.add_argument("--output", type=Path, required=True, help="folder of the corpus")
         layout.add_argument("--source", default="pair", help="column by which a batch plan selects rows")
     args = parser.parse_args(arguments)
     if not args.path.exists():

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of train_encoder.py, trained without a fold held out")
     parser.add_argument("--scores", type=Path, required=True, help="--json of evaluate_encoder.py over the folds")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     shown = "add the model's code to the folder"
     parser.add_argument("--remote-code", action=argparse.BooleanOptionalAction, default=True, help=shown)
     parser.add_argument("--license", help="for the card, such as mit or cc-by-4.0")

@@ -85,7 +85,7 @@ def _add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         "--voice-guidance-scale",
         type=at_least(1, float),
         metavar="S",
-        help="guidance by the voice; above 1, the voice is closer and speaking slower",
+        help="guidance by the voice; above 1, the voice is closer and speaking slower (default: the Bark's)",
     )
     group.add_argument(
         "--long-form", choices=("fixed", "rolling"),
