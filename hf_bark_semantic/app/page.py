@@ -353,8 +353,8 @@ def _clone_tab(visit: Visit) -> gr.Button:
     for event, name in ((fields.recording.change, "analyse"), (best.click, "best_part")):
         event(visit.best_part, {fields.recording, *models}, [*bounds, part, *of_part], **_computing(name, summary))
     chosen, voice = {fields.recording, *bounds, *models}, [fields.voice, fields.own]
-    told = {*chosen, fields.transcript}
-    for event, inputs, name in ((read.click, told, "read_part"), (part.drop, chosen, "drop_part")):
+    with_words = {*chosen, fields.transcript}
+    for event, inputs, name in ((read.click, with_words, "read_part"), (part.drop, chosen, "drop_part")):
         event(visit.read_part, inputs, [*of_part], **_computing(name, summary))
     write.click(visit.transcribe, chosen, fields.transcript, **_computing("transcribe", fields.transcript))
     part.drag(None, part, bounds, js="(part) => [part.start_s, part.end_s]")
@@ -362,7 +362,9 @@ def _clone_tab(visit: Visit) -> gr.Button:
         bound.input(None, [part, *bounds], part, js="(part, start_s, end_s) => part && {...part, start_s, end_s}")
     _reset(clone.click, {report: "", saved: HIDDEN})
     outputs = [*of_part, report, saved, *voice]
-    clone.click(visit.clone, {*told, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary))
+    clone.click(
+        visit.clone, {*with_words, fields.name, fields.consent, fields.own}, outputs, **_computing("clone", summary)
+    )
     inputs = {fields.file, fields.name, fields.prompt_consent, fields.own, *models}
     _reset(load.click, {report: "", saved: HIDDEN})
     load.click(visit.load_prompt, inputs, [report, *voice], **_computing("load_prompt", summary))
