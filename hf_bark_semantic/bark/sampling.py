@@ -1,9 +1,9 @@
 """How a stage chooses tokens from logits.
 
-Sampling       the rule by which one stage picks tokens
-Guidance       how much text, tokens and voice count: classifier-free guidance
+Sampling       the rule by which a stage chooses tokens
+Guidance       classifier-free guidance by the content and by the voice
 Temperatures   one temperature per row of a batch
-pick_tokens    logits and one random number per row -> one token per row
+pick_tokens    from logits and one random number per row to one token per row
 """
 
 import math
@@ -19,7 +19,7 @@ TRANSFORMERS_TOP_K = 50  # transformers, GenerationConfig: what an unset top_k m
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a stage picks a token from its logits.
+    """How a stage chooses a token from its logits.
 
     ```python
     import hf_bark_semantic
@@ -30,14 +30,14 @@ class Sampling:
 
     Args:
         temperature (`float`, *optional*): 0 always chooses the likeliest token. `None`: `speech_temperature` of this
-            stage in the Bark's generation config. Suno's config has none, so their program's 0.7, 0.7 and 0.5.
+            stage in the Bark's generation config; if it has none, as Suno's, 0.7, 0.7 and 0.5, as in Suno's program.
         top_k (`int`, *optional*): sample among this number of tokens; `None` or 0: among all.
         top_p (`float`, *optional*): sample among the likeliest tokens that together have this probability.
         min_eos_p (`float`, *optional*): end the text stage as soon as the end token has this probability. The other
             stages have no end token and ignore it.
         guidance_scale (`float`, *optional*): scale of classifier-free guidance by the content: the text in the text
             stage, the semantic tokens in the coarse stage. 1 for none, more for clearer words, see [`Guidance`].
-            `None`: `condition_guidance_scale` of the Bark's generation config. Suno's config has none, so 1.
+            `None`: `condition_guidance_scale` of the Bark's generation config; if it has none, as Suno's, 1.
         voice_guidance_scale (`float`, *optional*): the same for the voice prompt, with `voice_guidance_scale` of the
             config.
 
@@ -68,7 +68,7 @@ class Sampling:
 
 
 class View(NamedTuple):
-    """Which parts of a request the model reads in a row of a batch, and the weight of its log-probabilities."""
+    """The parts of a request that the model receives in a row of a batch, and the weight of its log-probabilities."""
 
     content: bool  # the text or the semantic tokens
     voice: bool  # the voice prompt
@@ -77,14 +77,14 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598) by two conditions, one after the other.
+    """Classifier-free guidance (Ho and Salimans, 2022, arXiv:2207.12598) by two conditions: content and voice.
 
-    Every row is computed as up to three views: with all conditions, without the voice prompt, and without the voice
-    prompt and the content. Their log-probabilities are added up as in Brooks et al., 2023, arXiv:2211.09800:
+    Every row is computed as up to three views: with both conditions, without the voice prompt, and with neither. Their
+    log-probabilities are combined as in Brooks et al., 2023, arXiv:2211.09800:
     `nothing + content * (no_voice - nothing) + voice * (all - no_voice)`.
 
     Args:
-        content (`float`), voice (`float`): the two scales; 1 and 1 for no guidance, and a single view.
+        content (`float`), voice (`float`): the two scales; 1 and 1: no guidance, and only one view.
     """
 
     content: float = 1.0
@@ -118,7 +118,7 @@ class Temperatures(NamedTuple):
 
     @classmethod
     def of(cls, temperatures: Sequence[float], device: torch.device) -> "Temperatures":
-        """Of one temperature per row, 0 for greedy; tensors only where rows differ."""
+        """From one temperature per row, 0 for greedy; tensors only if rows differ."""
         distinct = set(temperatures)
         if len(distinct) == 1:
             (only,) = distinct
@@ -136,14 +136,14 @@ def pick_tokens(
     predicts_end: bool = False,
     transformers_rules: bool = False,
 ) -> torch.Tensor:
-    """Pick one token per row.
+    """Choose one token per row.
 
     Args:
-        logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that are legal.
+        logits (`torch.Tensor` of shape `(num_rows, num_columns)`): of the tokens that may be chosen.
         sampling (`Sampling`): the rule, with a temperature.
-        uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; greedy needs none.
-        temperatures (`Temperatures`, *optional*): of the rows, in the place of the rule's.
-        predicts_end (`bool`): the last column ends the row, so `min_eos_p` counts.
+        uniforms (`torch.Tensor` of shape `(num_rows,)`, *optional*): random numbers in `[0, 1)`; not needed if greedy.
+        temperatures (`Temperatures`, *optional*): of the rows, instead of the rule's.
+        predicts_end (`bool`): the last column is the end of a row, so `min_eos_p` applies.
         transformers_rules (`bool`): see the table in [`synthesis`].
 
     Returns:
@@ -165,9 +165,9 @@ def pick_tokens(
         else:
             scores = _keep_likeliest(_keep_likeliest(logits, top_p=sampling.top_p), top_k=sampling.top_k)
             probabilities = (scores / divisor).softmax(-1)
-        assert uniforms is not None  # of which greedy rows alone need none
+        assert uniforms is not None  # only greedy rows need none
         cumulative = probabilities.cumsum(-1)
-        # below the total also after rounding, so that the token found has a probability
+        # below the total even after rounding, so that the chosen token has a probability above 0
         thresholds = uniforms[:, None] * cumulative[:, -1:] * (1 - 1e-6)
         picked = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
         if greedy is not False:
@@ -189,7 +189,7 @@ def _keep_likeliest(scores: torch.Tensor, *, top_k: int | None = None, top_p: fl
     if top_p is not None and top_p < 1:
         ordered, order = scores.sort(descending=True)
         probabilities = ordered.softmax(-1)
-        # a token stays while those before it hold no more than top_p
+        # a token is kept if the tokens before it have at most the probability top_p
         removed = probabilities.cumsum(-1) - probabilities > top_p
         scores = scores.masked_fill(torch.empty_like(removed).scatter_(-1, order, removed), float("-inf"))
     return scores

@@ -1,4 +1,4 @@
-"""The four stages of Bark over many rows at once: each takes items and returns them with a new value.
+"""The four stages of Bark for many rows at once. Each stage takes items and returns them with a new value.
 
     StageItem      a request on its way through the stages
     run_stage      one stage over any number of items, in any order, with smaller batches when memory runs out
@@ -7,7 +7,7 @@
     fine_stage     coarse codes -> codes            windows of one length, so rows need no padding
     codec_stage    codes -> waveform                padded on the right, which a causal decoder never reads
 
-What a stage reads, its lengths, windows and paddings, is worked out in `prompting`.
+`prompting` computes the inputs of the stages, with their lengths, windows and paddings.
 """
 
 import contextlib
@@ -45,10 +45,10 @@ CODEC_PADDING = 1.2  # clips are decoded together if the longest is at most this
 
 
 class StageItem(NamedTuple):
-    """A request between two stages: `value` is what the next one reads (text ids, tokens, coarse codes, codes)."""
+    """A request between two stages; `value` is the input of the next one (text ids, tokens, coarse codes, codes)."""
 
     index: int
-    request: Any  # the SynthesisRequest; `None` where tokens or codes were given
+    request: Any  # the SynthesisRequest; `None` if tokens or codes were given
     value: Any
 
 
@@ -72,7 +72,7 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
         "fine": (fine_stage, setup.bark.fine_acoustics),
         "codec": (codec_stage, setup.bark.codec_model),
     }[name]
-    by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}  # rows of a batch differ in temperature alone
+    by_sampling: dict[Sampling | None, dict[int, StageItem]] = {}  # rows of a batch differ only in temperature
     for item in items:
         sampling = setup.sampling(name, item.request)
         shared = None if sampling is None else replace(sampling, temperature=None)
@@ -92,11 +92,11 @@ def run_stage(name: str, setup: BarkSetup, items: list[StageItem]) -> Iterator[S
                     if batch_size == 1:
                         raise MemoryError(
                             f"There is not enough memory for the {name} stage of a single utterance (request "
-                            f"{next(iter(pending))}). Take a smaller Bark, load it with dtype=torch.bfloat16, or "
+                            f"{next(iter(pending))}). Use a smaller Bark, load it with dtype=torch.bfloat16, or "
                             "split the text."
                         ) from error
                     batch_size //= 2
-                if pending:  # memory ran out; nothing refers to the failed batch any more
+                if pending:  # memory ran out; the failed batch is no longer referenced
                     _free_memory()
 
 
@@ -124,7 +124,7 @@ def _on_accelerator(model: nn.Module, offload: bool):
 
 
 def _generator(request: SynthesisRequest, stage: int) -> torch.Generator:
-    """The generator of a row's random numbers in a stage; on the CPU, so that every device draws the same."""
+    """The generator of a row's random numbers in a stage; on the CPU, so that they are the same for every device."""
     seed = np.random.SeedSequence([request.seed, stage]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))
 
@@ -135,7 +135,7 @@ def _prompt_for(item: StageItem, *modes: str) -> VoicePrompt | None:
 
 
 def _leave(batch: DecodingBatch, rows: list, place: int) -> None:
-    """Take a row out of a batch; the last row moves into its slots, one for each of its views."""
+    """Remove a row from a batch; the last row moves into its slots, one for each of its views."""
     last, views = len(rows) - 1, len(rows[place].views)
     if place != last:
         for view in range(views):
@@ -178,9 +178,9 @@ class _TextRow:
 
 @torch.inference_mode()
 def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], batch_size: int) -> Iterator[StageItem]:
-    """Text ids to semantic tokens, `(num_tokens,)`, and `semantic_vocab_size` behind them where the model ended."""
+    """Text ids to semantic tokens, `(num_tokens,)`, followed by `semantic_vocab_size` if the model ended."""
     model = setup.bark.semantic
-    if setup.savings.sort_by_length:  # a longer text takes longer to say
+    if setup.savings.sort_by_length:  # a longer text takes longer
         items = sorted(items, key=lambda item: (-len(item.value), -setup.token_limit(item.request)))
     queue, rows = deque(items), []
     guidance = setup.guidance("semantic", sampling)
@@ -208,7 +208,7 @@ def text_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
 def _take_steps(
     stage: str, setup: BarkSetup, steps: HostSteps, rows: list, num_steps: int, turn: int = 0
 ) -> Iterator[StageItem]:
-    """Take steps of all rows, see [`HostSteps.run`]; those that have finished leave, and their items are returned."""
+    """Take steps of all rows, see [`HostSteps.run`]; remove the finished rows, and yield their items."""
     for _ in range(num_steps):
         setup.announce(stage)
     for row, ids in zip(rows, steps.run(rows, num_steps, turn), strict=True):
@@ -223,7 +223,7 @@ def _take_steps(
 
 
 class _CoarseRow:
-    """A row of the coarse stage, which reads a window of semantic tokens, then one of coarse ids."""
+    """A row of the coarse stage, whose input is a window of semantic tokens, then a window of coarse ids."""
 
     def __init__(self, setup: BarkSetup, item: StageItem, views: list[View]):
         self.setup, self.item = setup, item
@@ -268,7 +268,7 @@ class _CoarseView:
         self.cached_window = None
 
     def window(self) -> tuple[int, int]:
-        """The first semantic token and the first coarse id that the model reads for the next ids."""
+        """The first semantic token and the first coarse id of the model's input for the next ids."""
         row, num_history_ids = self.row, self.row.num_history_ids - self.first_id
         first_token, first_id = coarse_window(
             self.num_history_tokens, num_history_ids, row.num_generated, self.setup.configs
@@ -317,7 +317,7 @@ def coarse_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], b
 
 
 def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBatch, views: list[_CoarseView]) -> None:
-    """Recompute keys and values of views whose window has moved, except those of the last id: the next step does."""
+    """Recompute keys and values of views whose window has moved, except for the last id, which the next step adds."""
     moved = [
         slot for slot, view in enumerate(views) if not setup.savings.keep_cache or view.window() != view.cached_window
     ]
@@ -334,7 +334,7 @@ def _prefill_moved_windows(setup: BarkSetup, model: nn.Module, batch: DecodingBa
 
 
 class _FineRow:
-    """The codes of a row, those of its history first; windows of a fixed length complete them from left to right."""
+    """The codes of a row, after those of its history. Windows of a fixed length complete them from left to right."""
 
     def __init__(self, setup: BarkSetup, item: StageItem, device: torch.device):
         config, self.item = setup.fine, item
@@ -379,8 +379,7 @@ def fine_stage(setup: BarkSetup, sampling: Sampling, items: list[StageItem], bat
 def _fill_windows(setup: BarkSetup, decoder: FineDecoder, sampling: Sampling, rows: list[_FineRow]) -> None:
     """Fill the next window of each row, codebook after codebook.
 
-    The padding behind a clip gets codes as well, because the codebooks after this one read them; those of the last
-    codebook are read by none.
+    The padding after a clip gets codes as well, because later codebooks read them. Only the last codebook is not read.
     """
     config, num_coarse = setup.fine, setup.coarse.n_coarse_codebooks
     layers = setup.bark.fine_acoustics.input_embeds_layers
@@ -422,7 +421,7 @@ def codec_stage(setup: BarkSetup, sampling: None, items: list[StageItem], batch_
     """Codes to waveforms, `(num_samples,)`.
 
     A causal decoder never reads what follows a clip, so padding on the right changes nothing. But it pads a clip on
-    the left with a reflection of its first frames, so a clip no longer than the kernel is decoded alone.
+    the left with a reflection of its first frames, so a clip that is not longer than the kernel is decoded alone.
     """
     codec, config = setup.bark.codec_model, setup.bark.codec_model.config
     device = next(codec.parameters()).device

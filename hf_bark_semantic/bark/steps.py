@@ -1,11 +1,11 @@
 """Steps of the text and coarse stages: each appends one id to every row of a batch.
 
-    HostSteps     one step of the rows that there are, then the host reads what was picked
-    DeviceSteps   several steps before the host reads, for an accelerator
+    HostSteps     one step of the current rows, then the host reads the chosen ids
+    DeviceSteps   several steps before the host reads the chosen ids, for an accelerator
 
 A step of [`DeviceSteps`] reads nothing on the host, and its tensors have the same shapes at the same addresses each
 time. So an accelerator never waits for the host between steps, and a step can be captured in a CUDA graph (this
-package captures none). A row that finishes among the steps goes on until the host reads.
+package captures none). A row that finishes between two reads continues until the next one.
 """
 
 from collections.abc import Sequence
@@ -49,9 +49,9 @@ class HostSteps:
 
     Args:
         setup (`BarkSetup`), sampling (`Sampling`), guidance (`Guidance`): of the stage.
-        batch (`DecodingBatch`): its slots hold the rows, a slot for each view.
-        heads (`Sequence[Head]`): take turns.
-        predicts_end (`bool`): the last column of a head ends a row.
+        batch (`DecodingBatch`): holds the rows, one slot for each view of a row.
+        heads (`Sequence[Head]`): language model heads, which are used in turn.
+        predicts_end (`bool`): the last column of a head is the end of a row.
     """
 
     most = 1  # steps that [`run`] may take
@@ -73,12 +73,12 @@ class HostSteps:
         """Take some steps.
 
         Args:
-            rows (`Sequence[Row]`): those in the first slots of the batch.
-            num_steps (`int`): how many, from 1 to `most`.
-            turn (`int`): which head comes first.
+            rows (`Sequence[Row]`): the rows in the first slots of the batch.
+            num_steps (`int`): number of steps, from 1 to `most`.
+            turn (`int`): index of the first head.
 
         Returns:
-            `list[list[int]]`: `num_steps` ids for each row. Those behind the end of a row mean nothing.
+            `list[list[int]]`: `num_steps` ids for each row; ids after the end of a row have no meaning.
         """
         head = self.heads[turn]
         last_ids = [last_id for row in rows for last_id in row.last_ids]
@@ -108,7 +108,7 @@ class HostSteps:
 class DeviceSteps(HostSteps):
     """Several steps without the host. The arguments are those of [`HostSteps`], and `most`, the steps of a run.
 
-    Each step computes all slots over all of their positions, also those of rows that have finished and of none.
+    Each step computes all slots over all of their positions, also empty slots and those of finished rows.
     """
 
     def __init__(self, *args, most: int, **options):
@@ -135,7 +135,7 @@ class DeviceSteps(HostSteps):
         return self.picked[: len(rows), :num_steps].tolist()
 
     def load(self, rows: Sequence[Row], num_steps: int) -> None:
-        """Copy to the device what the next `num_steps` steps need of the host."""
+        """Copy to the device all that the next `num_steps` steps need from the host."""
         num_slots = len(rows) * self.batch.num_views
         uniforms = torch.zeros(len(rows), num_steps)
         for row, numbers in zip(rows, uniforms, strict=True):
@@ -154,7 +154,7 @@ class DeviceSteps(HostSteps):
         self.number.zero_()
 
     def step(self, turn: int) -> None:
-        """Append an id of the head `turn` to each row; on the device alone."""
+        """Append an id of the head `turn` to each row, without the host."""
         head = self.heads[turn]
         logits = self.guidance.logits(head.logits(self.batch.step_on_device(self.last_ids, self.positions)))
         if self.predicts_end:
@@ -178,7 +178,7 @@ def steps_for(
     most: int,
     predicts_end: bool = False,
 ) -> HostSteps:
-    """[`DeviceSteps`] on an accelerator, [`HostSteps`] on a CPU, if `Savings.device_steps` leaves that open.
+    """[`DeviceSteps`] or [`HostSteps`], by `Savings.device_steps`; if that is `None`, by the device.
 
     Args:
         setup, sampling, guidance, batch, heads, predicts_end: see [`HostSteps`].

@@ -3,12 +3,12 @@
     Savings              computations that can be left out without changing a token
     Block, attend        one block, and the attention in it; training runs them, too
     DecodingBatch        rows of a causal stage with their keys and values: prefill, step, move
-    FineDecoder          the fine stage, in which every position attends to all
-    legal_head           the rows of a language model head that may be picked
+    FineDecoder          the fine stage, in which every position attends to all positions
+    legal_head           the rows of a language model head whose ids may be chosen
 
-Blocks are run through their own modules, so adapters and quantized layers work; only the attention between them is
-replaced, and plain linear layers on a CPU by packed ones. A row's result depends neither on its place in a batch nor
-on the other rows.
+Blocks are run through their own modules, so adapters and quantized layers work. Only the attention is replaced, and on
+a CPU plain linear layers are replaced by packed ones. A row's result depends neither on its place in a batch nor on
+the other rows.
 """
 
 import math
@@ -25,7 +25,7 @@ from transformers.models.bark.modeling_bark import BarkMLP
 
 from .packed_linear import Linear, is_plain_linear, packed_linear
 
-POSITIONS_PER_THREAD = 512  # that a CPU computes at once: fewer would leave threads with too little to do
+POSITIONS_PER_THREAD = 512  # that a CPU computes at once; with fewer, threads have too little to do
 QUERY_SLICE = 192  # queries whose scores are in memory at once when a CPU attends in bfloat16
 SMALL_LAYER = 2**20  # weights of a linear layer, and
 SMALL_PRODUCT = 2**23  # weights times rows: up to both, one CPU thread is faster than several that wait for each other
@@ -33,26 +33,25 @@ SMALL_PRODUCT = 2**23  # weights times rows: up to both, one CPU thread is faste
 
 @dataclass(frozen=True)
 class Savings:
-    """Computations that are left out. None of them changes a token; each can be switched off, to prove it.
+    """Computations that are saved. None of them changes a token; tests switch each off to prove it.
 
     Args:
-        keep_cache (`bool`): the coarse stage goes on from its keys and values until its window has moved.
-        legal_rows (`bool`): language model heads compute only the ids that may be picked.
-        needed_positions (`bool`): the last block and the head run only where a token is picked.
-        refill (`bool`): a row that has finished makes room for the next one at once.
+        keep_cache (`bool`): the coarse stage reuses its keys and values until its window has moved.
+        legal_rows (`bool`): language model heads compute only the ids that may be chosen.
+        needed_positions (`bool`): the last block and the head run only at positions where a token is chosen.
+        refill (`bool`): the next row takes the place of a finished row at once.
         sort_by_length (`bool`): the longest rows of the text and coarse stages start first.
         batched_codec (`bool`): the codec decodes several rows at once, where it is causal.
-        fused_attention (`bool`): `scaled_dot_product_attention` in place of matrix products and a softmax. In bfloat16
-            on a CPU, where it is slow, products of slices of the queries, and for one position keys and values that
-            are kept in float32.
-        few_rows (`bool`): on a CPU, rows of many positions are computed a few at a time, so that what layers pass to
-            each other stays in its cache, and in memory that need not be cleared anew; and the codec decodes one clip
-            at a time.
-        packed_weights (`bool`): on a CPU, linear layers compute with a copy of their weights in oneDNN's order, which
-            takes the memory of one stage once more.
+        fused_attention (`bool`): `scaled_dot_product_attention` instead of matrix products and a softmax. It is slow
+            in bfloat16 on a CPU. There, many positions are computed by products of slices of the queries, and a single
+            position by the fused kernel on keys and values in float32.
+        few_rows (`bool`): on a CPU, rows of many positions are computed a few at a time, so that the activations stay
+            in the cache and no fresh memory is needed; and the codec decodes one clip at a time.
+        packed_weights (`bool`): on a CPU, linear layers use a copy of their weights in oneDNN's layout, which takes
+            the memory of one more stage.
         one_thread (`bool`): on a CPU, a step of a small model runs on one thread.
-        device_steps (`bool`, *optional*): the host reads what was picked only once in several steps. `None`: on an
-            accelerator, which would wait for the host. On a CPU it costs more than it saves.
+        device_steps (`bool`, *optional*): the host reads the chosen ids only once in several steps. `None`: only on an
+            accelerator, which would otherwise wait for the host. On a CPU it costs more than it saves.
     """
 
     keep_cache: bool = True
@@ -69,7 +68,7 @@ class Savings:
 
 
 class Block(NamedTuple):
-    """The functions of a `BarkBlock`: packed ones for plain linear layers, else its modules, adapters among them."""
+    """The functions of a `BarkBlock`: packed ones for plain linear layers, otherwise its modules, such as adapters."""
 
     layernorm_1: nn.Module
     att_proj: Linear
@@ -80,7 +79,7 @@ class Block(NamedTuple):
 
     @classmethod
     def of(cls, block: nn.Module, savings: Savings) -> "Block":
-        """Read a `BarkBlock`, of whose savings `packed_weights` counts."""
+        """Make a block from a `BarkBlock`; `savings.packed_weights` is used."""
         attention, mlp = block.attn, block.mlp
         feed_forward = mlp
         if type(mlp) is BarkMLP:
@@ -103,12 +102,12 @@ class Block(NamedTuple):
         return projected.view(*hidden.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
     def finish(self, hidden: torch.Tensor, attended: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """What follows the attention.
+        """Compute the rest of the block, after the attention.
 
         Args:
             hidden (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): the block's input.
             attended (`torch.Tensor` of shape `(num_rows, num_heads, num_positions, head_dim)`): see [`attend`].
-            kept (`torch.BoolTensor` of shape `(num_rows, num_positions)`, *optional*): positions to go on with.
+            kept (`torch.BoolTensor` of shape `(num_rows, num_positions)`, *optional*): positions to compute.
 
         Returns:
             `torch.Tensor`: of the input's shape, or `(num_kept, hidden_size)`.
@@ -137,7 +136,7 @@ def embed_positions(model: nn.Module, inputs_embeds: torch.Tensor) -> torch.Tens
 
 
 def rows_at_once(num_rows: int, num_positions: int, device: torch.device, savings: Savings) -> int:
-    """How many rows of `num_positions` each are best computed at once; of the savings, `few_rows` counts."""
+    """The number of rows of `num_positions` positions that are computed at once, by `savings.few_rows`."""
     if not savings.few_rows or device.type != "cpu":
         return max(1, num_rows)
     return max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // num_positions)
@@ -153,18 +152,18 @@ def attend(
     dropout: float | None = None,
     fused: bool = True,
 ) -> torch.Tensor:
-    """Softmax attention, by the kernel that is best for its case.
+    """Softmax attention, by the fastest kernel for the case.
 
-    In bfloat16 on a CPU PyTorch's fused kernel is slow. Products of slices of the queries take 0.5 to 0.7 of its time,
-    in training, forward and backward, three quarters, and with dropout a third. They round scores to bfloat16, as
+    PyTorch's fused kernel is slow in bfloat16 on a CPU. Products of slices of the queries take 0.5 to 0.7 of its time
+    in inference, three quarters in training, and a third in training with dropout. They round scores to bfloat16, as
     transformers does.
 
     Args:
         query, key, value (`torch.Tensor` of shape `(num_rows, num_heads, num_positions, head_dim)`).
-        causal (`bool`): a position attends to none behind it.
-        mask (`torch.Tensor`, *optional*): is added to the scores; for inference.
-        dropout (`float`, *optional*): of the weights; `None` for inference.
-        fused (`bool`): `False` for plain products and a softmax, which prove the others; for inference.
+        causal (`bool`): a position does not attend to later ones.
+        mask (`torch.Tensor`, *optional*): added to the scores; for inference.
+        dropout (`float`, *optional*): of the attention weights; `None` for inference.
+        fused (`bool`): `False` for plain products and a softmax, the reference of the tests; for inference.
 
     Returns:
         `torch.Tensor`: of the query's shape.
@@ -200,21 +199,21 @@ def _attend_in_slices(query, key, value, causal: bool, dropout: float) -> torch.
 class DecodingBatch:
     """Rows of a causal stage, each with its own length, in preallocated keys and values.
 
-    Row `i` is in slot `i`; [`step`] advances the first `len(token_ids)` slots. Slots beyond a row's length hold
-    leftovers, which are overwritten before they are read. [`step_on_device`] advances all slots and leaves `lengths`
-    to its caller.
+    Row `i` is in slot `i`; [`step`] advances the first `len(token_ids)` slots. Positions after a row's length have old
+    values, which are overwritten before they are read. [`step_on_device`] advances all slots; its caller updates
+    `lengths`.
 
     Args:
         model (`BarkCausalModel`): the text or coarse stage.
         batch_size (`int`): number of slots.
         capacity (`int`): positions per slot.
         savings (`Savings`): `needed_positions`, `fused_attention`, `few_rows`, `packed_weights` and `one_thread` are
-            read.
-        num_views (`int`): views of a request ([`Guidance`]), which take turns in the slots. Rows of one view have
-            about the same length, so attention is computed for each view apart.
+            used.
+        num_views (`int`): views of a request ([`Guidance`]), which are in neighbouring slots. Rows of one view have
+            about the same length, so attention is computed separately for each view.
 
-    For a Bark in bfloat16 on a CPU keys and values are kept in float32, in which a single position attends to them in
-    0.6 to 0.7 of the time for one and eight rows, and in a fifth for 32.
+    For a Bark in bfloat16 on a CPU, keys and values are stored in float32, because a single position then attends to
+    them in less time: 0.6 to 0.7 of it for one and eight rows, and a fifth for 32.
     """
 
     def __init__(self, model: nn.Module, batch_size: int, capacity: int, savings: Savings, num_views: int = 1):
@@ -241,8 +240,8 @@ class DecodingBatch:
         Args:
             slots (`Sequence[int]`): one per row, in ascending order.
             inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): token embeddings, padded
-                at the end with anything.
-            lengths (`Sequence[int]`): positions of each row that count.
+                at the end with any values.
+            lengths (`Sequence[int]`): positions of each row without padding.
         """
         for view in range(self.num_views):
             rows = [row for row, slot in enumerate(slots) if slot % self.num_views == view]
@@ -256,7 +255,7 @@ class DecodingBatch:
     def _prefill(self, slots: list[int], inputs_embeds: torch.Tensor) -> None:
         num_positions = inputs_embeds.shape[1]
         step = slots[1] - slots[0] if len(slots) > 1 else 1
-        # where the index is a tensor, a CPU takes 2 to 8 times as long
+        # with a tensor as the index, a CPU takes 2 to 8 times as long
         evenly = slots == list(range(slots[0], slots[-1] + 1, step))
         index = slice(slots[0], slots[-1] + 1, step) if evenly else torch.tensor(slots, device=self.device)
         hidden = embed_positions(self.model, inputs_embeds)
@@ -277,7 +276,7 @@ class DecodingBatch:
             token_ids (`Sequence[int]`): one per row.
 
         Returns:
-            `torch.Tensor` of shape `(num_rows, hidden_size)`: what the head reads to predict the next tokens.
+            `torch.Tensor` of shape `(num_rows, hidden_size)`: the head's input for the next tokens.
         """
         num_rows = len(token_ids)
         lengths = self.lengths[:num_rows]
@@ -290,7 +289,7 @@ class DecodingBatch:
         return hidden
 
     def step_on_device(self, token_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Append one token to each row, in shapes that never change and without a look at `lengths`.
+        """Append one token to each row, in constant shapes and without reading `lengths`.
 
         Args:
             token_ids, positions (`torch.LongTensor` of shape `(num_slots,)`): one per slot, on the model's device.
@@ -307,7 +306,7 @@ class DecodingBatch:
     def _step(
         self, tokens: torch.Tensor, positions: torch.Tensor, longest: Sequence[int], uneven: Sequence[bool]
     ) -> torch.Tensor:
-        """A step of the first rows, with how many positions each view attends to, and whether its rows differ."""
+        """A step of the first rows, given the number of positions of each view, and whether its rows differ in it."""
         num_rows = len(tokens)
         written = (self.first_position[:num_rows] + positions[:, None]).view(-1)  # (num_rows * num_heads,)
         kinds = self._kinds(num_rows)
@@ -334,14 +333,14 @@ class DecodingBatch:
         return self.model.layernorm_final(hidden)[:, 0]
 
     def _mask(self, positions: torch.Tensor, length: int) -> torch.Tensor:
-        """A mask over what is behind rows that end at `positions`, `(num_rows, 1, 1, length)`."""
+        """Mask all that follows `positions`, one for each row: `(num_rows, 1, 1, length)`."""
         visible = self.slots_of_positions[:length] <= positions[:, None]
         mask = torch.zeros((), dtype=self.keys.dtype, device=self.device)
         return mask.where(visible, float("-inf"))[:, None, None]
 
     @contextmanager
     def threads(self, num_rows: int) -> Iterator[None]:
-        """Run a step, with its head, on as many threads as `num_rows` rows are worth: one or all."""
+        """Run a step, with its head, on one thread or on all, whichever is faster for `num_rows` rows."""
         num_threads, layer = torch.get_num_threads(), self.largest_layer
         small = layer <= SMALL_LAYER and layer * num_rows <= SMALL_PRODUCT
         if not (small and num_threads > 1 and self.savings.one_thread and self.device.type == "cpu"):
@@ -365,9 +364,9 @@ class FineDecoder:
 
     Args:
         model (`BarkFineModel`): the fine stage.
-        num_codes (`int`): codes that may be picked, from 0.
+        num_codes (`int`): number of codes that may be chosen, from 0.
         savings (`Savings`): `needed_positions`, `legal_rows`, `fused_attention`, `few_rows` and `packed_weights` are
-            read.
+            used.
     """
 
     def __init__(self, model: nn.Module, num_codes: int, savings: Savings):
@@ -379,10 +378,10 @@ class FineDecoder:
         """Predict a codebook.
 
         Args:
-            codebook (`int`): which one.
+            codebook (`int`): index of the codebook.
             inputs_embeds (`torch.Tensor` of shape `(num_rows, num_positions, hidden_size)`): sums of the embeddings
                 of the codes up to this codebook.
-            positions (`slice`): where its codes are wanted.
+            positions (`slice`): positions whose codes are predicted.
 
         Returns:
             `torch.Tensor` of shape `(num_rows, len(positions), num_codes)`.
@@ -405,7 +404,7 @@ class FineDecoder:
 
 
 def legal_head(head: nn.Module, columns: slice | np.ndarray, savings: Savings) -> Linear:
-    """Give a function from hidden states, `(..., hidden_size)`, to the logits of `columns` alone."""
+    """A function from hidden states, `(..., hidden_size)`, to the logits of only these `columns`."""
     if not savings.legal_rows or not is_plain_linear(head):
         if not isinstance(columns, slice):
             columns = torch.as_tensor(columns, device=next(head.parameters()).device)
