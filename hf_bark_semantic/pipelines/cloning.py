@@ -148,7 +148,7 @@ class VoiceCloningPipeline(Pipeline):
             reference_text (`str`, *optional*): the full text of one recording of at most 14 s, all of which becomes
                 the prompt. Encoder and Bark choose its semantic tokens together; with `prompt_mode="acoustic"`, Bark's
                 text stage generates them from the text alone.
-            source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
+            source_sampling_rate (`int`, *optional*): rate in Hz of arrays without one; files have their own.
             batch_size (`int`, *optional*): pieces of text that are computed at once; see the class.
             on_step (`Callable[[str], Any]`, *optional*): called before every step with the name of the stage:
                 `"encoder"`, `"semantic"`, `"coarse"`, `"fine"` or `"codec"`. An exception that it raises ends the

@@ -51,8 +51,8 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         weights (sequence of `float`, *optional*): of the encoders of a list; by default all are equal.
         processor (`BarkSemanticEncoderProcessor`, *optional*): by default that of the model's folder; the standard one
             for a model that was not loaded from anywhere.
-        batch_size (`int`, *optional*): recordings, and windows of long ones, that are computed at once; by default 1
-            recording and 8 windows.
+        batch_size (`int`, *optional*): number of recordings, and of windows of long recordings, that are computed at
+            once. By default 1 recording, and 8 windows, or 1 on a CPU.
         device, dtype, top_k: as in [`~AudioToBarkSemanticPipeline.__call__`] and in transformers' `pipeline`.
     """
 
@@ -77,12 +77,13 @@ class AudioToBarkSemanticPipeline(BarkSemanticEncoderPipeline):
         """Encode one input, or many.
 
         Args:
-            inputs: one of, or a list, tuple, generator, `torch` or `datasets` dataset of:
-                whatever [`load_audio`] reads (a path, bytes, an array, `{"array", "sampling_rate"}`, ...);
-                a [`VoicePrompt`], the path of one (`.npz`), or its dict;
-                `{"audio": ..., "audio_codes": ...}`, or a dataset row with one of these columns, where the codes are
-                EnCodec's, `(codebooks, frames)` at 75 Hz.
-            source_sampling_rate (`int`, *optional*): rate of bare arrays in Hz; files know their own.
+            inputs: one of the following, or a list, tuple, generator, `torch` or `datasets` dataset of them.
+                A recording, in any form that [`load_audio`] reads (a path, bytes, an array, `{"array",
+                "sampling_rate"}`, ...).
+                A [`VoicePrompt`], the path of one (`.npz`), or its dict.
+                A dict or dataset row with `"audio"`, `"audio_codes"` or both; the codes are EnCodec's, `(codebooks,
+                frames)` at 75 Hz.
+            source_sampling_rate (`int`, *optional*): rate in Hz of arrays without one; files have their own.
             top_k (`int`, *optional*): also return the `top_k` most probable tokens.
             batch_size (`int`, *optional*): see the class.
             num_windows (`int`, *optional*): windows of long recordings that are computed at once; `None` for a number

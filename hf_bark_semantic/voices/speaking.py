@@ -53,19 +53,19 @@ class SpeechOptions:
     Args:
         prompt_mode (`str`): which stages receive the voice prompt: all (`"full"`), the coarse and the fine one
             (`"acoustic"`), the text stage (`"semantic"`) or none (`"none"`).
-        semantic_temperature, coarse_temperature, fine_temperature (`float`, *optional*): of the three stages; 0 takes
-            the likeliest token. By default as the Bark's generation config says, `speech_temperature`; Suno's says
-            nothing, so 0.7, 0.7 and 0.5.
-        min_eos_p (`float`, *optional*): probability of the end at which the text stage stops.
-        guidance_scale (`float`, *optional*), voice_guidance_scale (`float`, *optional*): how much what is to be said
-            and the voice prompt count in the text and the coarse stage, see [`Sampling`]. Above 1 words are clearer
-            and the voice closer, and the stage takes twice or three times as long. By default as the Bark's
-            generation config says; Suno's says nothing, so 1.
+        semantic_temperature, coarse_temperature, fine_temperature (`float`, *optional*): of the three stages; 0 always
+            chooses the likeliest token. By default `speech_temperature` of the Bark's generation config; if it has
+            none, as Suno's, 0.7, 0.7 and 0.5.
+        min_eos_p (`float`, *optional*): the text stage stops as soon as the end token has this probability.
+        guidance_scale (`float`, *optional*), voice_guidance_scale (`float`, *optional*): classifier-free guidance of
+            the text and the coarse stage by the content and by the voice prompt, see [`Sampling`]. Above 1, words are
+            clearer or the voice is closer, and a stage takes two or three times as long. By default those of the
+            Bark's generation config; if it has none, as Suno's, 1.
         seed (`int`): the same seed gives the same speech.
-        long_form (`str`): what text of several pieces is prompted with. `"fixed"`: every piece with the voice prompt,
-            `batch_size` at once after the first. `"rolling"`: every piece with the end of the piece before; as long as
-            that is short, with the prompt before it, too.
-        pause_s (`float`): silence between two pieces of text.
+        long_form (`str`): the prompt of each piece of a long text. `"fixed"`: the voice prompt; after the first piece,
+            `batch_size` pieces are computed at once. `"rolling"`: the end of the piece before, preceded by the earlier
+            prompt if that piece is short.
+        pause_s (`float`): silence between two pieces of text, in seconds.
 
     Raises:
         ValueError: a value outside of its range.
@@ -120,8 +120,8 @@ class Speech:
     Args:
         waveform (`np.ndarray`): float32 of shape `(num_samples,)`.
         sampling_rate (`int`): of the waveform, in Hz.
-        pieces (`tuple[SynthesisResult, ...]`): what it was joined of, in order.
-        warnings (`tuple[str, ...]`): words that the Bark does not know, and where words are missing; in plain words.
+        pieces (`tuple[SynthesisResult, ...]`): the results that were joined, in order.
+        warnings (`tuple[str, ...]`): messages about words that the Bark does not know, and words that may be missing.
     """
 
     waveform: np.ndarray
@@ -135,11 +135,11 @@ class SpokenPiece:
     """A piece of a speech.
 
     Args:
-        waveform (`np.ndarray`): float32 of shape `(num_samples,)`, with the pause before it; none where Bark said
-            nothing. Joined, those of all pieces are the waveform of the speech.
+        waveform (`np.ndarray`): float32 of shape `(num_samples,)`, with the pause before it; no samples if Bark
+            generated none. The waveforms of all pieces, joined, are the waveform of the speech.
         sampling_rate (`int`): of the waveform, in Hz.
-        number (`int`), num_pieces (`int`): it is the `number`th of `num_pieces`, from 1.
-        result (`SynthesisResult`, *optional*): what Bark made; `None` for a silent part of a recording.
+        number (`int`), num_pieces (`int`): number of this piece, from 1, and of all pieces.
+        result (`SynthesisResult`, *optional*): the result of the synthesis; `None` for a silent part of a recording.
         warnings (`tuple[str, ...]`): as in [`Speech`].
     """
 
@@ -163,14 +163,14 @@ def speak_text(
 ) -> Speech:
     """Speak a text of any length.
 
-    Text that does not fit into one generation is split at sentences, and the first piece is a short one, see
-    [`split_text`]. A piece that Bark does not finish, or for which it says nothing, is spoken once more with another
-    seed; what fails twice is among the warnings of the result, as are words that the Bark does not know, see
-    [`unknown_words_warning`]. All are logged, too, unknown words before anything is computed.
+    Text that does not fit into one generation is split at sentences, and the first piece is short, see [`split_text`].
+    A piece that Bark does not finish, or for which it generates nothing, is spoken once more with another seed. If it
+    fails again, the warnings of the result name it. They also name words that the Bark does not know, see
+    [`unknown_words_warning`]. Warnings are also logged; those about unknown words before anything is computed.
 
     Args:
         bark (`BarkModel`): any.
-        text (`str`): as Bark's users write it, with `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS.
+        text (`str`): in Bark's notation, with `[laughs]`, ♪, MAN:, WOMAN: and CAPITALS.
         voice (`VoicePrompt`, *optional*): of this Bark's vocabularies; `None` with `prompt_mode="none"` only.
         tokenizer (`PreTrainedTokenizerBase`): the Bark's.
         options (`SpeechOptions`, *optional*): the defaults of the class.
@@ -179,7 +179,7 @@ def speak_text(
 
     Raises:
         ValueError: an empty text, or no voice for a mode that needs one.
-        RuntimeError: Bark said nothing at all.
+        RuntimeError: Bark generated no speech at all.
     """
     return _joined(
         stream_text(bark, text, voice, tokenizer=tokenizer, options=options, batch_size=batch_size, on_step=on_step),
@@ -197,9 +197,9 @@ def stream_text(
     batch_size: int = 8,
     on_step: Callable[[str], Any] | None = None,
 ) -> Iterator[SpokenPiece]:
-    """Speak a text, and give each piece as soon as it is spoken; what is not asked for is not computed.
+    """Speak a text, and yield each piece as soon as it is spoken. Pieces that are not requested are not computed.
 
-    Arguments and errors are those of [`speak_text`]; that Bark said nothing at all shows at the end.
+    Arguments and errors are those of [`speak_text`]; the error for no speech at all is raised at the end.
     """
     speaker = _Speaker(bark, tokenizer, options or SpeechOptions(), batch_size, on_step)
     return speaker.finished(speaker.speak(speaker.split(text), voice), text)
@@ -225,8 +225,8 @@ def speak_texts(
         bark, voice, tokenizer, options, on_step: as in [`speak_text`].
 
     Returns:
-        `Iterator[Speech | Exception]`: in the order of the texts, each as soon as it is spoken; in place of one that
-            is empty or for which Bark says nothing, the error that [`speak_text`] raises.
+        `Iterator[Speech | Exception]`: in the order of the texts, each as soon as it is spoken. For a text that is
+            empty or for which Bark generates no speech, it yields the error that [`speak_text`] raises.
 
     Raises:
         VoicePromptError: no voice for a mode that needs one.
@@ -260,11 +260,11 @@ def speak_tokens(
     batch_size: int = 8,
     on_step: Callable[[str], Any] | None = None,
 ) -> Speech:
-    """Speak what semantic tokens say.
+    """Speak semantic tokens.
 
     Args:
-        pieces (sequence of `np.ndarray` of shape `(num_tokens,)`): ids of this Bark's vocabulary, one after the other;
-            they are joined without pauses.
+        pieces (sequence of `np.ndarray` of shape `(num_tokens,)`): ids of this Bark's vocabulary; the speech of the
+            pieces is joined without pauses.
         bark, voice, options, batch_size, on_step: as in [`speak_text`]; the text stage does not run.
     """
     speaker = _Speaker(bark, None, options or SpeechOptions(), batch_size, on_step)
@@ -281,17 +281,17 @@ def convert_speech(
     batch_size: int = 8,
     on_step: Callable[[str], Any] | None = None,
 ) -> Speech:
-    """Say what a recording says, as it says it, in another voice.
+    """Speak the words of a recording in another voice, with the same timing.
 
     Args:
-        recording: what [`load_audio`] reads; longer than 14 s it is cut at its quietest moments. A part without sound
-            becomes as much silence.
+        recording: an input of [`load_audio`]. If it is longer than 14 s, it is cut at its quietest moments. A part
+            without sound becomes silence of the same length.
         encoder (`SemanticEncoder`): of this Bark's tokens.
         on_step (`Callable[[str], Any]`, *optional*): as in [`synthesize`], with `"encoder"` for each part.
         bark, voice, options, batch_size: as in [`speak_tokens`].
 
     Returns:
-        `Speech`: as long as the recording but for the tokens' rounding, at most 20 ms a part.
+        `Speech`: as long as the recording, except for rounding to tokens, at most 20 ms for each part.
 
     Raises:
         AudioError: the recording cannot be used.
@@ -314,7 +314,7 @@ def stream_conversion(
     batch_size: int = 8,
     on_step: Callable[[str], Any] | None = None,
 ) -> Iterator[SpokenPiece]:
-    """Convert a recording, and give each part as soon as it is spoken; the encoder reads all of them first.
+    """Convert a recording, and yield each part as soon as it is spoken. The encoder reads all parts first.
 
     Arguments and errors are those of [`convert_speech`].
     """
@@ -342,19 +342,19 @@ def prompt_from_transcript(
     tokenizer: PreTrainedTokenizerBase,
     options: SpeechOptions | None = None,
 ) -> VoicePrompt:
-    """Make a voice prompt without an encoder: Bark's text stage guesses the tokens from the words of the recording.
+    """Make a voice prompt without an encoder: Bark's text stage generates the tokens from the recording's words.
 
-    This is the first method of Serp.ai's bark-with-voice-clone. Tokens and codes are cut to the shorter of the two;
-    nothing else makes them fit together, so a slip of the text stage shifts the words against the sound.
+    This is the first method of Serp.ai's bark-with-voice-clone. Tokens and codes are cut to the shorter of the two.
+    Nothing else aligns them, so if the text stage speaks with another timing, words and sound do not match.
 
     Args:
-        transcript (`str`): all that is said in the recording.
+        transcript (`str`): all words of the recording.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`): its codes.
         bark, tokenizer, options: as in [`speak_text`].
 
     Raises:
         ValueError: more text than Bark reads at once, or no text.
-        RuntimeError: the text stage said nothing.
+        RuntimeError: the text stage generated no tokens.
     """
     options, configs = options or SpeechOptions(), bark_generation_configs(bark)
     max_ids = configs.semantic.max_input_semantic_length
@@ -384,7 +384,7 @@ def prompt_from_transcript(
 def cut_at_quiet_moments(waveform: np.ndarray, sampling_rate: int, max_s: float) -> list[np.ndarray]:
     """Cut a waveform into parts of at most `max_s` seconds, each at the quietest 0.1 s of its second half.
 
-    The last part may be 0.1 s longer, because a rest that is shorter than this holds no speech.
+    The last part may be 0.1 s longer, because a shorter rest has no speech.
     """
     parts, longest, frame = [], round(max_s * sampling_rate), round(0.02 * sampling_rate)
     while len(waveform) > longest + MIN_DURATION_S * sampling_rate:
