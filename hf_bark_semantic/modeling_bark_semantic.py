@@ -148,7 +148,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """Load a model as transformers does, but refuse a checkpoint that lacks weights; transformers would draw them.
+        """Load a model as transformers does, but refuse a checkpoint that lacks weights, which would be random.
 
         Raises:
             ValueError: the checkpoint lacks weights of the model.
@@ -429,9 +429,7 @@ class BarkSemanticEncoderModel(PreTrainedModel):
         counts, most = [], []  # by kind of input: of each row, and of the batch's length
         if input_values is not None:
             if num_samples is not None and _holds((num_samples < MIN_SAMPLES).any()):
-                raise ValueError(
-                    f"A row has {num_samples.min()} samples; a token needs at least {MIN_SAMPLES} (50 ms)."
-                )
+                raise ValueError(f"A row has {num_samples.min()} samples; it needs at least {MIN_SAMPLES} (50 ms).")
             most.append(num_semantic_tokens_of_samples(input_values.shape[1]))
             counts.append(most[-1] if num_samples is None else num_semantic_tokens_of_samples(num_samples))
         if audio_codes is not None:

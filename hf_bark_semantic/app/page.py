@@ -40,16 +40,14 @@ HOST, PORT = "127.0.0.1", 7860
 MAX_UPLOAD = "200mb"
 DELETE_FILES_S = 3_600  # recordings and results older than this are deleted from the disk
 MAX_WAITING = 16  # jobs in the queue; later ones are refused
-MAX_VISITS = 32  # whose fields gradio keeps in memory, about 1 MB each; the browser has all that a visitor needs
+MAX_VISITS = 32  # whose fields gradio keeps in memory, about 1 MB each; no visitor depends on them
 HIDDEN = gr.update(value=None, visible=False)
 FORMATS = [extension.removeprefix(".") for extension in SAVED_FORMATS]
 NO_SHARING = ["download"]  # without gradio's share button, which uploads the recording
 
 CUES = ("[laughs]", "[sighs]", "♪", "—")
 EXAMPLES = ("The dog runs to the river.", "Could you open the window, please?", "Five seven one nine two.")
-BROWSER = {
-    "secret": "hf_bark_semantic"
-}  # gradio's key for what browsers store; constant, so that restarts can read it
+BROWSER = {"secret": "hf_bark_semantic"}  # gradio encrypts what browsers store; a constant key outlives a restart
 
 _PROMPTED = ("all", "only its sound", "only its tokens", "none")  # labels of PROMPT_MODES
 _FOLLOWED = ("the voice", "the piece before")  # labels of LONG_FORMS
