@@ -158,12 +158,15 @@ def watched(run: Run, temporary: Path, log: Path, every_s: float) -> dict[str, A
     with open(log, "wb") as printed, ThreadPoolExecutor() as pool:
         process = psutil.Popen(command, env=environment, stdout=printed, stderr=printed)
         visits = None if run.visit is None else pool.submit(run.visit, process)
-        while process.poll() is None and not (visits and visits.done()):
-            with contextlib.suppress(psutil.Error):  # it has just ended
-                samples.append(state_of(process, temporary))
-            time.sleep(every_s)
+        try:
+            while process.poll() is None and not (visits and visits.done()):
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    samples.append(state_of(process, temporary))
+                time.sleep(every_s)
+        finally:
+            if process.poll() is None:
+                process.kill()
         if visits:
-            process.kill()
             visits.result()
         elif process.returncode:
             raise RuntimeError(f"{run.module} ended with {process.returncode}; see {log}")
