@@ -26,6 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fuzz.doors.door import Door, digest
 from hf_bark_semantic.app.history import FIELDS
 from sound_files import tone, written
@@ -230,7 +232,10 @@ def opened(folder: Path) -> Iterator["Browser"]:
     bark = str(folder / "bark")
     tiny_bark(max_new_tokens=20).save_pretrained(bark)
     tiny_bark_processor({"announcer": tiny_prompt().to_dict()}, folder / "bark").save_pretrained(bark)
-    page = app.build_page(Studio(bark, encoder=save_tiny_encoder(folder / "encoder"), device="cpu"))
+    studio = Studio(bark, encoder=save_tiny_encoder(folder / "encoder"), device="cpu")
+    if studio.has_whisper:
+        studio.transcript(np.zeros(24_000, np.float32))  # its memory is that of a model, not of a case
+    page = app.build_page(studio)
     _, address, _ = app.launch(page, port=None)
     yield Browser(address.rstrip("/").removeprefix("http://"), bark)
     page.close()
