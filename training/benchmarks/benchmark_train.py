@@ -72,7 +72,8 @@ def benchmark_train(args, waveforms: Sequence[np.ndarray], hubert_config: Hubert
     steps = args.steps or max(1, round(seconds * SEMANTIC_RATE_HZ / args.crops / plan.num_tokens))
     batches = CropBatches(clips, plan, steps=steps, seed=0, codebook_size=model.config.codebook_size, inputs=["audio"])
     start = time.perf_counter()
-    features = FeatureBatches(model, batches, copies={"clip": 1})
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):  # as in a training
+        features = FeatureBatches(model, batches, copies={"clip": 1})
     features_s = time.perf_counter() - start
     sides = {
         "community": community_loop(hubert, layer, clips),
