@@ -188,7 +188,7 @@ def speed_table() -> dict:
     """Seconds of audio per second of computation, for this package and transformers."""
     encoding, synthesis = read_table("speed_encoding"), read_table("speed_synthesis")
     rows = []
-    for name, (_, ours, theirs, ratio, _) in zip(ENCODING_CASES, encoding["rows"], strict=True):
+    for name, (_, ours, theirs, ratio, *_) in zip(ENCODING_CASES, encoding["rows"], strict=True):
         rows.append([name, f"{ours:.2g}", f"{theirs:.2g}", ratio])
     for name, (_, _, theirs, _, ours, ratio, _) in zip(SYNTHESIS_CASES, synthesis["rows"], strict=False):
         rows.append([name, f"{1 / ours:.2g}", f"{1 / theirs:.2g}", ratio])
