@@ -11,6 +11,7 @@
     python training/benchmarks/benchmark.py train --clips 16 --rounds 1 --dtype float32
     python training/benchmarks/benchmark.py speak                           nano, one utterance at a time
     python training/benchmarks/benchmark.py corpus                          a corpus beside the synthesis of its rows
+    python training/benchmarks/benchmark.py judges                          the judges of speech, per second of it
     python training/benchmarks/benchmark.py commands                        bark-semantic, alone and on busy cores
 
 `encode` times 64 clips of 2 to 14 s. The other side is common use of transformers: the full backbone with
@@ -18,7 +19,8 @@
 alternate, A B A B; the ratio is that of the medians, and the roofline is the time that the machine needs for our
 multiplications at its measured rate. `synthesis` is in `benchmark_synthesis.py`, `profile` in
 `benchmark_profile.py`, `train` in `benchmark_train.py`, `speak` in `benchmark_speak.py`, `corpus` in
-`benchmark_corpus.py`, `commands` in `benchmark_commands.py`. Prints one JSON object.
+`benchmark_corpus.py`, `judges` in `benchmark_judges.py`, `commands` in `benchmark_commands.py`. Prints one JSON
+object.
 """
 
 import argparse
@@ -38,6 +40,8 @@ from benchmark_commands import add_arguments as add_commands_arguments
 from benchmark_commands import benchmark_commands
 from benchmark_corpus import add_arguments as add_corpus_arguments
 from benchmark_corpus import benchmark_corpus
+from benchmark_judges import add_arguments as add_judges_arguments
+from benchmark_judges import benchmark_judges
 from benchmark_profile import add_arguments as add_profile_arguments
 from benchmark_profile import benchmark_profile
 from benchmark_speak import add_arguments as add_speak_arguments
@@ -95,10 +99,13 @@ def main(arguments=None):
     generating = commands.add_parser("corpus", help="a corpus beside the synthesis of its rows")
     add_corpus_arguments(generating)
     generating.set_defaults(benchmark=benchmark_corpus)
+    judging = commands.add_parser("judges", help="the judges of speech, per second of it")
+    add_judges_arguments(judging)
+    judging.set_defaults(benchmark=benchmark_judges)
     typing = commands.add_parser("commands", help="waiting time of the commands")
     add_commands_arguments(typing)
     typing.set_defaults(benchmark=benchmark_commands)
-    for command in (encode, synthesis, profile, training, speaking, generating):
+    for command in (encode, synthesis, profile, training, speaking, generating, judging):
         command.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
