@@ -448,7 +448,7 @@ def test_recordings_become_a_merged_bark_by_the_commands_of_the_docstring(config
     assert torch.allclose(bark.semantic(ids).logits, expected.semantic(ids).logits, atol=1e-5)
     assert BarkProcessor.from_pretrained(merged).available_voice_presets == ["v2/en_a", "announcer"]
     main(["push", adapter, "me/my-voice", "--license", "cc-by-4.0", "--dry-run"])
-    assert "goes to me/my-voice" in capsys.readouterr().out
+    assert "these files go to me/my-voice" in capsys.readouterr().out
 
 
 def test_a_bark_whose_layers_share_a_mask_is_saved(tmp_path):
