@@ -7,6 +7,7 @@
     data/bark_presets/            id, source, kind, language, voice, fold, in_folds, semantic_tokens,
     data/bark_prompts.npz         community_tokens (or empty), audio_codes (1024: unknown; or empty),
     data/bark_token_sweep/        audio (16 kHz; or empty)
+    data/encodec_pairs/       Tokens are -100 where only audio and codes are known.
 
 With --download, the command first downloads what is missing in `data`; without an output folder, it only downloads. If
 a source no longer exists, the command names it with its number of tokens, and uses the others:
@@ -22,7 +23,14 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..corpus.bark_artefacts import pair_rows, preset_rows, prompt_rows, sweep_rows
+from ..corpus.bark_artefacts import (
+    natural_codec_rows,
+    pair_rows,
+    preset_codec_rows,
+    preset_rows,
+    prompt_rows,
+    sweep_rows,
+)
 from ..corpus.bark_sources import Missing, fetch_artefacts
 from .console import errors_as_one_sentence
 
@@ -33,7 +41,9 @@ REASONS_SHOWN = 5  # per part
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "data", type=Path, help="folder with bark_pairs/, bark_presets/, bark_prompts.npz and bark_token_sweep/"
+        "data",
+        type=Path,
+        help="folder with bark_pairs/, bark_presets/, bark_prompts.npz, bark_token_sweep/ and encodec_pairs/",
     )
     parser.add_argument("output", type=Path, nargs="?", help="folder to write; may be left out with --download")
     parser.add_argument("--download", action="store_true", help="first download missing data")
@@ -50,6 +60,8 @@ def main(arguments=None):
         "presets": ("bark_presets", preset_rows),
         "prompts": ("bark_prompts.npz", lambda path: prompt_rows(path, tokens_of(rows["pairs"]))),
         "sweep": ("bark_token_sweep", sweep_rows),
+        "codes of presets": ("bark_presets", preset_codec_rows),
+        "codes of people": ("encodec_pairs", natural_codec_rows),
     }
     rows = {}
     for part, (name, read) in parts.items():

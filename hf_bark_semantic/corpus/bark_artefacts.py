@@ -4,6 +4,7 @@
     preset_rows    Suno's presets in 13 languages: tokens and codes with two renderings of their audio
     prompt_rows    voice prompts, without audio
     sweep_rows     audio of all tokens, one after the other
+    preset_codec_rows, natural_codec_rows    speech and its EnCodec codes, without tokens
 
 The folds of pairs and presets are fixed tables. Clips were grouped by voice (speaker embeddings, publishers' notes)
 and by sentence (transcripts). All presets of a language say the same sentence, so a language is in one fold, with all
@@ -25,8 +26,11 @@ from ..configuration_bark_semantic import (
     NUM_CODEBOOKS,
     SAMPLING_RATE,
     num_codec_frames,
+    num_samples_of_codec_frames,
+    num_semantic_tokens,
 )
 from ..files import read_json
+from .rows import NO_TOKEN
 
 NUM_FOLDS = 5
 # Presets and prompts of a language. English presets are in the fold with the fewest English pairs.
@@ -158,6 +162,44 @@ def sweep_rows(folder: Path) -> Iterator[dict]:
         yield _row(f"sweep_{i:03d}", "sweep", tokens, NO_CODES, waveform)
 
 
+def preset_codec_rows(folder: Path) -> Iterator[dict]:
+    """Yield the enhanced renderings of presets with EnCodec codes of the same audio, in the folds of the presets.
+
+    They are not moved in time as in [`preset_rows`], so their tokens are not known. A front end for codes learns from
+    them.
+
+    Args:
+        folder (`Path`): as in [`preset_rows`]; the `.npz` of such a preset contains `encodec_codes`.
+    """
+    for entry in read_json(folder / "manifest.json", kind=list):
+        name, language = entry["name"], entry["language"]
+        arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
+        if language in LANGUAGE_FOLDS and entry.get("enhanced") and "encodec_codes" in arrays:
+            columns = {"voice": name, "language": language, "fold": LANGUAGE_FOLDS[language]}
+            columns["in_folds"] = not _has(name, RELATED_VOICES)
+            yield _codec_row(f"{name}_codec", arrays["encodec_codes"], folder / entry["enhanced"], **columns)
+
+
+def natural_codec_rows(folder: Path) -> Iterator[dict]:
+    """Yield recordings of people with their EnCodec codes and without tokens; they are in no fold.
+
+    Args:
+        folder (`Path`): contains `manifest.json`, and `NAME.flac` and `NAME.npz` with `codes` for each recording.
+    """
+    for entry in read_json(folder / "manifest.json", kind=list):
+        name = entry["name"]
+        codes = np.load(folder / f"{name}.npz", allow_pickle=False)["codes"]
+        yield _codec_row(name, codes, folder / f"{name}.flac", voice=name)
+
+
+def _codec_row(name: str, codes: np.ndarray, path: Path, **columns) -> dict:
+    tokens = np.full(num_semantic_tokens(codes.shape[1]), NO_TOKEN)
+    num_frames = num_codec_frames(len(tokens))
+    num_samples, waveform = num_samples_of_codec_frames(num_frames), load_audio(path)
+    waveform = np.pad(waveform, (0, max(0, num_samples - len(waveform))))[:num_samples]
+    return _row(name, "codec", tokens, codes[:, :num_frames].astype(int), waveform, **columns)
+
+
 def _row(
     name: str, source: str, tokens: np.ndarray, codes: np.ndarray, waveform: np.ndarray | None = None, **columns
 ) -> dict:
@@ -181,4 +223,4 @@ def _has(name: str, parts: Iterable[str]) -> bool:
     return any(part in name for part in parts)
 
 
-__all__ = ["pair_rows", "preset_rows", "prompt_rows", "sweep_rows"]
+__all__ = ["natural_codec_rows", "pair_rows", "preset_codec_rows", "preset_rows", "prompt_rows", "sweep_rows"]

@@ -140,7 +140,7 @@ def _npz_pair(path: Path) -> Pair:
 def export_fairseq(
     corpus: str, folder: str | os.PathLike, *, codes_to_waveform: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> int:
-    """Write a corpus in the layout of fairseq and repositories that use it.
+    """Write a corpus in the layout of fairseq and repositories that use it, except clips without tokens.
 
     Args:
         corpus (`str`): a folder or Hub id that [`load_corpus`] reads.
@@ -157,7 +157,7 @@ def export_fairseq(
     folder = Path(folder)
     (folder / "wav").mkdir(parents=True, exist_ok=True)
     lines, labels, counts = [str(folder.resolve())], [], Counter()
-    for number, clip in enumerate(read_corpus(corpus)):
+    for number, clip in enumerate(clip for clip in read_corpus(corpus) if clip.has_tokens):
         waveform = clip.waveform
         if waveform is None:
             if codes_to_waveform is None or clip.audio_codes is None or clip.audio_codes.max() >= CODEBOOK_SIZE:

@@ -62,6 +62,7 @@ FOLD_COLUMNS = {"fold", "in_folds"}
 SPEECH_COLUMNS = COLUMNS.keys() - {"confidence", "audio", *FOLD_COLUMNS}  # Bark's own speech; audio is optional
 RECORDING_COLUMNS = {"id", "source", "text", "voice", "semantic_tokens", "audio_codes", "confidence"}
 REQUIRED = ("id", "voice", "semantic_tokens", "audio_codes")
+NO_TOKEN = -100  # in place of an unknown semantic token; losses ignore it
 LENGTH_TOLERANCE = 2  # samples: rounding by resampling
 ROWS_AT_ONCE = 64  # rows in memory while a corpus is read
 
@@ -100,7 +101,7 @@ class Clip:
         kind (`str`): the group by which accuracy is reported: the row's `kind`, else its language, else its source.
         fold (`int`): the fold in which it is held out; -1 for none.
         in_folds (`bool`): `False` if it is trained on only where nothing is held out.
-        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): int64.
+        semantic_tokens (`np.ndarray` of shape `(num_tokens,)`): int64; `NO_TOKEN` where unknown.
         audio_codes (`np.ndarray` of shape `(8, num_frames)`, *optional*): int64; the codebook's size where a code is
             unknown.
         waveform (`np.ndarray` of shape `(num_samples,)`, *optional*): float32, 16 kHz.
@@ -132,6 +133,11 @@ class Clip:
     @property
     def num_tokens(self) -> int:
         return len(self.semantic_tokens)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the clip has semantic tokens, all of them known."""
+        return self.num_tokens > 0 and bool((self.semantic_tokens != NO_TOKEN).all())
 
 
 def load_corpus(place: str | os.PathLike) -> list[Clip]:
@@ -236,7 +242,8 @@ def _ids(row: Mapping[str, Any], column: str, ndim: int) -> np.ndarray:
         ids = np.zeros((), object)
     if not ids.size:
         return np.zeros((0,) * ndim, np.int64)
-    if ids.ndim != ndim or ids.dtype.kind not in "iu" or ids.min() < 0:
+    known = ids[ids != NO_TOKEN] if column == "semantic_tokens" else ids
+    if ids.ndim != ndim or ids.dtype.kind not in "iu" or known.min(initial=0) < 0:
         raise ValueError(
             f"{row['id']}: {column} must be whole numbers, 0 or more, of shape "
             f"{'(num_tokens,)' if ndim == 1 else '(num_codebooks, num_frames)'}. The row is corrupt; remove it."
@@ -325,6 +332,7 @@ __all__ = [
     "COLUMNS",
     "FOLD_COLUMNS",
     "MEASURES",
+    "NO_TOKEN",
     "RECORDING_COLUMNS",
     "SPEECH_COLUMNS",
     "Clip",

@@ -38,7 +38,7 @@ def load_utterances(place: str | os.PathLike, tokenizer: Any, configs: BarkGener
             id=clip.id,
         )
         for clip in read_corpus(place, with_audio=False)
-        if clip.text and clip.num_tokens and clip.audio_codes is not None and not clip.failed_filters
+        if clip.text and clip.has_tokens and clip.audio_codes is not None and not clip.failed_filters
     ]
     if not utterances:
         raise ValueError(f"{str(place)!r} holds no utterance with text, tokens and codes.")

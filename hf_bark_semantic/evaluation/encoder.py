@@ -70,8 +70,8 @@ def load_encoder(place: str, input_level_db: float | None = None) -> BarkSemanti
 
 
 def with_truth(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips for accuracy: all but the sweep, which is not speech."""
-    return [clip for clip in clips if clip.source != "sweep"]
+    """The clips for accuracy: all with known tokens but the sweep, which is not speech."""
+    return [clip for clip in clips if clip.source != "sweep" and clip.has_tokens]
 
 
 @contextmanager

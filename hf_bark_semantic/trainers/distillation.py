@@ -28,7 +28,7 @@ from ..configuration_bark_semantic import (
     num_samples_of_codec_frames,
     num_semantic_tokens_of_samples,
 )
-from ..corpus.rows import Clip, SoftLabels
+from ..corpus.rows import NO_TOKEN, Clip, SoftLabels
 from ..files import atomic_write, sha256_of_file
 from ..modeling_bark_semantic import BarkSemanticEncoderModel
 from ..packaged import named_encoder
@@ -38,7 +38,6 @@ from .records import training_record
 RECORDING = "recording"  # `source` of clips without tokens, in `crops` and `feature_copies`
 PIECE_TOKENS = int(15 * SEMANTIC_RATE_HZ)  # longer recordings are cut into pieces of 15 s
 MIN_TOKENS = 25  # half a second: a shorter remainder is left out
-NO_TOKEN = -100
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,8 @@ def new_batches(
     """The batches of the `batches` section, with the inputs that the model reads.
 
     Raises:
-        ValueError: a token is not in the model's vocabulary, a folder has no recordings, or a source has no clips.
+        ValueError: a token is not in the model's vocabulary, or unknown without a distillation; a folder has no
+            recordings, or a source has no clips.
     """
     plan, training = config.batches, config.training
     if plan.spectrogram_augmentation is not None:
@@ -329,7 +330,14 @@ def new_batches(
     if isinstance(clips, StreamedCorpus):
         options |= {"block_size": config.streaming.block_size, "num_workers": training.num_workers}
         return StreamedBatches(clips, plan, **options)
-    largest = max((clip for clip in clips if clip.source in plan.crops), key=_largest_token, default=None)
+    wanted = [clip for clip in clips if clip.source in plan.crops]
+    unlabelled = next((clip for clip in wanted if not clip.has_tokens), None)
+    if unlabelled is not None and config.distillation is None:
+        raise ValueError(
+            f"{unlabelled.id} has no tokens, so `batches.crops` can have {unlabelled.source!r} clips only with a "
+            "`distillation`. `codec_training.crops` can have them in any case."
+        )
+    largest = max(wanted, key=_largest_token, default=None)
     if largest is not None and _largest_token(largest) >= model.config.vocab_size:
         raise ValueError(
             f"{largest.id} has token {_largest_token(largest)}, but `model.vocab_size` is {model.config.vocab_size}."

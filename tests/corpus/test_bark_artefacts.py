@@ -17,7 +17,8 @@ from hf_bark_semantic.corpus.bark_artefacts import (
     preset_rows,
     prompt_rows,
 )
-from hf_bark_semantic.corpus.rows import Clip, load_corpus
+from hf_bark_semantic.corpus.rows import NO_TOKEN, Clip, load_corpus
+from hf_bark_semantic.evaluation.encoder import with_truth
 from tiny import noise, random_codes
 
 NUM_FRAMES = num_codec_frames(60)
@@ -55,6 +56,10 @@ def write_artefacts(folder) -> None:
     np.savez(folder / "bark_prompts.npz", names=np.array(names), **prompts)
     np.savez(folder / "bark_token_sweep" / "semantic.npz", semantic_tokens=np.arange(60)[None])
     save_audio(folder / "bark_token_sweep" / "wav" / "000.flac", waveform, 16_000)
+    (folder / "encodec_pairs").mkdir()
+    (folder / "encodec_pairs" / "manifest.json").write_text(json.dumps([{"name": "reader"}]))
+    np.savez(folder / "encodec_pairs" / "reader.npz", codes=random_codes(NUM_FRAMES, 70).astype(np.int16))
+    save_audio(folder / "encodec_pairs" / "reader.flac", waveform, 16_000)
 
 
 def write_presets(folder) -> None:
@@ -70,6 +75,7 @@ def write_presets(folder) -> None:
             late = np.pad(waveform, (ENHANCED_DELAY, 0))[:num_samples]
             save_audio(folder / entry["enhanced"], late, 24_000)
             arrays["community_semantic"] = tokens_of(40 + i)[:59]
+            arrays["encodec_codes"] = random_codes(NUM_FRAMES + 1, 60 + i)  # of the longer, late rendering
         np.savez(folder / f"{name}.npz", **arrays)
         manifest.append(entry)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -104,6 +110,21 @@ def test_by_voice_clips_of_one_sentence_are_dealt_out_to_the_folds(tmp_path):
     ]  # fmt: skip
 
 
+def test_codes_of_speech_are_rows_without_tokens(clips, tmp_path):
+    """The front end for codes learns from them; a preset's codes are held out with the preset."""
+    preset, reader = clips["de_speaker_0_codec"], clips["reader"]
+    assert (preset.source, preset.voice, preset.fold) == ("codec", "de_speaker_0", clips["de_speaker_0"].fold)
+    assert (reader.source, reader.fold, reader.in_folds) == ("codec", -1, True)
+    assert not clips["hi_speaker_5_codec"].in_folds and f"{PLAIN_ONLY}_codec" not in clips
+    for clip in (preset, reader):
+        num_frames = num_codec_frames(clip.num_tokens)
+        assert (clip.semantic_tokens == NO_TOKEN).all() and clip.audio_codes.shape == (8, num_frames)
+        assert num_frames >= NUM_FRAMES and len(clip.waveform) == num_samples_of_codec_frames(num_frames)
+    late = load_audio(tmp_path / "data" / "bark_presets" / "enhanced" / "de_speaker_0.flac")
+    assert np.array_equal(preset.waveform[: len(late)], late)
+    assert with_truth([preset, reader, clips["sweep_000"], clips["en_deadpan"]]) == [clips["en_deadpan"]]
+
+
 def test_a_preset_is_a_row_of_each_rendering_and_both_sound_at_the_same_time(clips, tmp_path):
     plain, enhanced = clips["de_speaker_0"], clips["de_speaker_0_enhanced"]
     assert (plain.source, plain.kind, plain.voice) == ("preset", "preset", "de_speaker_0")
@@ -129,7 +150,7 @@ def test_all_presets_and_prompts_of_a_language_are_in_one_fold(clips):
         "de", "zh", "en"
     ]  # fmt: skip
     assert clips["suno/announcer.npz"].language == "" and clips["v1_en_speaker_0_exact"].fold == 4
-    in_folds = [clip for clip in clips.values() if clip.in_folds and clip.fold >= 0]
+    in_folds = [clip for clip in with_truth(clips.values()) if clip.in_folds and clip.fold >= 0]
     for key in (lambda clip: clip.voice, lambda clip: clip.semantic_tokens.tobytes()):
         assert all(len({c.fold for c in in_folds if key(c) == key(clip)}) == 1 for clip in in_folds)
     assert not clips["hi_speaker_5"].in_folds and not clips["hi_speaker_5_enhanced"].in_folds

@@ -20,6 +20,7 @@ from hf_bark_semantic.configuration_bark_semantic import num_codec_frames
 from hf_bark_semantic.corpus import bark_sources, download
 from hf_bark_semantic.corpus.bark_sources import fetch_artefacts
 from hf_bark_semantic.corpus.download import Downloads, SourceError, git_blob_id
+from hf_bark_semantic.corpus.rows import NO_TOKEN
 from tiny import random_codes
 
 NUM_TOKENS = 60
@@ -172,9 +173,10 @@ def test_sources_become_the_folder_that_the_corpus_is_prepared_from(server, tmp_
     said = capsys.readouterr().out
     assert "! bark_prompts, lost.npz: its path" in said and "bark_prompts: 1 of 2; 1 missing, 40 tokens (MIT)" in said
     rows = {row["id"]: row for row in load_from_disk(output).to_list()}
-    expected = {"classic_robot_tts", "sing1", "de_speaker_0", "de_speaker_0_enhanced", "sweep_000"}
-    assert set(rows) == expected  # the prompt is one of the pairs
-    assert all(row["semantic_tokens"] == TOKENS.tolist() for row in rows.values())
+    with_tokens = {"classic_robot_tts", "sing1", "de_speaker_0", "de_speaker_0_enhanced", "sweep_000"}
+    assert set(rows) == with_tokens | {"de_speaker_0_codec", "speech"}  # the prompt is one of the pairs
+    assert all(rows[name]["semantic_tokens"] == TOKENS.tolist() for name in with_tokens)
+    assert all(set(rows[name]["semantic_tokens"]) == {NO_TOKEN} for name in ("de_speaker_0_codec", "speech"))
     assert rows["de_speaker_0_enhanced"]["community_tokens"] == COMMUNITY.tolist()
     shifted, _ = soundfile.read(data / "bark_presets" / "de_speaker_0.flac", dtype="int16")
     plain, _ = soundfile.read(data / "bark_presets" / "enhanced" / "de_speaker_0.flac", dtype="int16")

@@ -35,7 +35,7 @@ from hf_bark_semantic import BarkSemanticEncoderModel, precision
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus import stream
-from hf_bark_semantic.corpus.rows import clip_of_row, load_corpus
+from hf_bark_semantic.corpus.rows import NO_TOKEN, clip_of_row, load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, StreamedCorpus, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
 from hf_bark_semantic.packaged import named_encoder
@@ -352,6 +352,27 @@ def test_a_codec_front_end_is_written_whole_or_not_at_all(config, tmp_path, monk
         run(config, tmp_path, name="killed")
     assert not list((tmp_path / "killed" / "codec_front_end").glob("*.safetensors"))
     assert_same_weights(whole, run(config, tmp_path, name="killed"))
+
+
+def test_a_codec_front_end_learns_from_clips_without_tokens(config, tmp_path):
+    """They change the front end, not the pairs of tokens that are counted; the head cannot learn from them."""
+    AutoModel.from_config(backbone_config("whisper")).save_pretrained(tmp_path / "whisper")
+    config["model"].update(backbone=str(tmp_path / "whisper"), codec_hidden_size=16, codec_output="spectrogram")
+    config["model"]["transition_weight"] = 0.3
+    rows = [corpus_row(seed, num_tokens=90, fold=seed % 3) for seed in range(6)]
+    rows += [corpus_row(9, num_tokens=90, source="codec", fold=-1, semantic_tokens=[NO_TOKEN] * 90)]
+    Dataset.from_list(rows).save_to_disk(tmp_path / "with_codes")
+    config |= {"corpus": str(tmp_path / "with_codes"), "codec_training": {"crops": {"pair": 2}, "steps": 2}}
+    without = run(config, tmp_path, name="without")
+    config["codec_training"]["crops"] = {"pair": 1, "codec": 1}
+    folder = run(config, tmp_path, name="with")
+    learned = [load_file(path / "codec_front_end" / "codec_front_end.safetensors") for path in (without, folder)]
+    assert any(not torch.equal(learned[0][name], learned[1][name]) for name in learned[0])
+    counted = [load_file(path / "model.safetensors")["transitions.pairs"] for path in (without, folder)]
+    assert len(counted[0]) > 0 and torch.equal(*counted)
+    config["batches"]["crops"] = {"pair": 2, "codec": 1}
+    with pytest.raises(SystemExit, match="codec-9 has no tokens, so `batches.crops` can have 'codec' clips only with"):
+        run(config, tmp_path, name="labels")
 
 
 # --- one process, two processes, more turns
