@@ -45,14 +45,20 @@ class BatchPlan:
         known_codebooks (`float`): share of crops whose codes keep all codebooks; the others keep 1 to 7 of them.
         gradient_accumulation (`int`): turns in which a process computes its share of a batch. More turns need less
             memory; the gradient is the same.
+        segment_tokens (`int`): the crops of a batch are cut into segments of half to twice this many tokens, and
+            exchange them, so that a head cannot learn whole sentences by heart; 0 for whole crops. Only for a head on
+            features.
     """
 
     crops: dict[str, int] = field(default_factory=lambda: {"pair": 16})
     num_tokens: int = 256
     known_codebooks: float = 1.0
     gradient_accumulation: int = 1
+    segment_tokens: int = 0
 
     def __post_init__(self):
+        if not isinstance(self.segment_tokens, int) or self.segment_tokens < 0 or self.segment_tokens == 1:
+            raise ValueError(f"`segment_tokens` is {self.segment_tokens!r}; it must be 0, or a whole number from 2.")
         for name in ("num_tokens", "gradient_accumulation"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -268,6 +274,9 @@ class StreamedBatches(CropBatches):
         return Share(turns=self.plan.gradient_accumulation).of(rows, num_tokens)
 
 
+FeatureRow = tuple[np.ndarray, np.ndarray, SoftLabels | None]  # features (feature_size, num_tokens), tokens, soft
+
+
 class FeatureBatches(torch.utils.data.Dataset):
     """Training batches for a head on a frozen front end: features are computed once, not at every step.
 
@@ -317,6 +326,8 @@ class FeatureBatches(torch.utils.data.Dataset):
                 start = int(rng.integers(max(0, clip.num_tokens - plan.num_tokens) + 1))
                 part = slice(start, start + plan.num_tokens)
                 rows.append((states[part].T.numpy(), clip.semantic_tokens[part], _soft_part(clip.soft_labels, part)))
+        if plan.segment_tokens:
+            rows = exchange_segments(rows, plan.segment_tokens, np.random.default_rng([self.batches.seed, 3, step]))
         batch = []
         for part, weight in self.batches.share(rows, [len(tokens) for _, tokens, _ in rows]):
             features, mask = _pad([features for features, _, _ in part], 0)
@@ -328,6 +339,38 @@ class FeatureBatches(torch.utils.data.Dataset):
                     inputs[f"soft_{name}"] = padded.transpose(1, 2)
             batch.append({**inputs, **loss_weight(weight)})
         return batch
+
+
+def exchange_segments(rows: Sequence[FeatureRow], segment_tokens: int, rng: np.random.Generator) -> list[FeatureRow]:
+    """Cut all rows at the same places, and exchange the segments of every place among the rows that are long enough.
+
+    Args:
+        rows (`Sequence[FeatureRow]`): all with soft labels, or none.
+        segment_tokens (`int`): segments have one length, of half to twice this many tokens; the first is shorter.
+        rng (`np.random.Generator`): chooses the length, the first cut, and the exchanges.
+
+    Returns:
+        `list[FeatureRow]`: of the same lengths.
+    """
+    lengths = np.array([len(tokens) for _, tokens, _ in rows])
+    length = int(rng.integers(segment_tokens // 2, 2 * segment_tokens))
+    cuts = [0, *range(int(rng.integers(1, length + 1)), int(lengths.max()), length), int(lengths.max())]
+    sources = [[] for _ in rows]  # for each row, the row and the part of each of its segments
+    for start, stop in itertools.pairwise(cuts):
+        whole = np.flatnonzero(lengths >= stop)
+        origin = np.arange(len(rows))
+        origin[whole] = rng.permutation(whole)
+        for i, segments in enumerate(sources):
+            segments.append((rows[origin[i]], slice(start, stop)))
+    return [_joined(segments) for segments in sources]
+
+
+def _joined(segments: Sequence[tuple[FeatureRow, slice]]) -> FeatureRow:
+    features, tokens, soft = zip(
+        *((row[0][:, part], row[1][part], _soft_part(row[2], part)) for row, part in segments), strict=True
+    )
+    joined = None if soft[0] is None else SoftLabels(*map(np.concatenate, zip(*soft, strict=True)))
+    return np.concatenate(features, axis=1), np.concatenate(tokens), joined
 
 
 def _soft_part(soft_labels: SoftLabels | None, part: slice) -> SoftLabels | None:

@@ -132,6 +132,10 @@ class EncoderTrainingConfig:
         if self.feature_copies is not None:
             known = dict.fromkeys([*self.batches.crops, CODES_OF_PAIRS], int)
             self.feature_copies = checked_values(known, self.feature_copies, "feature_copies")
+        elif self.batches.segment_tokens:
+            raise ValueError(
+                "`batches.segment_tokens` cuts features; add `feature_copies` for each source, or remove it."
+            )
         if self.streaming is True:
             self.streaming = StreamArguments()
         if self.streaming:

@@ -35,12 +35,19 @@ from hf_bark_semantic import BarkSemanticEncoderModel, precision
 from hf_bark_semantic.cli import train_encoder
 from hf_bark_semantic.configuration_bark_semantic import num_codec_frames, num_samples_of_codec_frames
 from hf_bark_semantic.corpus import stream
-from hf_bark_semantic.corpus.rows import NO_TOKEN, clip_of_row, load_corpus
+from hf_bark_semantic.corpus.rows import NO_TOKEN, SoftLabels, clip_of_row, load_corpus
 from hf_bark_semantic.corpus.stream import ClipStream, StreamedCorpus, open_stream
 from hf_bark_semantic.evaluation.tokens import accuracy, score_clips
 from hf_bark_semantic.packaged import named_encoder
 from hf_bark_semantic.trainers import encoder
-from hf_bark_semantic.trainers.encoder_batches import BatchPlan, CropBatches, Piece, StreamedBatches, decode_pieces
+from hf_bark_semantic.trainers.encoder_batches import (
+    BatchPlan,
+    CropBatches,
+    Piece,
+    StreamedBatches,
+    decode_pieces,
+    exchange_segments,
+)
 from hf_bark_semantic.trainers.encoder_config import EncoderTrainingConfig, read_encoder_config
 from hf_bark_semantic.trainers.initial_heads import take_over_head
 from hf_bark_semantic.trainers.loop import TrainingArguments, new_accelerator, parameter_groups, process_state, train
@@ -373,6 +380,44 @@ def test_a_codec_front_end_learns_from_clips_without_tokens(config, tmp_path):
     config["batches"]["crops"] = {"pair": 2, "codec": 1}
     with pytest.raises(SystemExit, match="codec-9 has no tokens, so `batches.crops` can have 'codec' clips only with"):
         run(config, tmp_path, name="labels")
+
+
+def test_segments_are_exchanged_with_their_tokens_and_lengths_stay():
+    def row(number: int, length: int, top_k: int = 3):
+        features = number * 1_000 + np.arange(length)
+        soft = SoftLabels(np.repeat(features[:, None], top_k, axis=1), np.full((length, top_k), number / 10))
+        return np.stack([features, -features]), features, soft
+
+    rows = [row(0, 100), row(1, 100), row(2, 40), row(3, 100)]
+    exchanged = exchange_segments(rows, 16, np.random.default_rng(0))
+    assert [len(tokens) for _, tokens, _ in exchanged] == [100, 100, 40, 100]
+    for features, tokens, soft in exchanged:
+        assert np.array_equal(features[0], tokens) and np.array_equal(features[1], -tokens)
+        assert np.array_equal(soft.tokens, np.repeat(tokens[:, None], 3, axis=1))
+        assert np.allclose(soft.probabilities[:, 0], tokens // 1_000 / 10)
+        assert np.array_equal(tokens % 1_000, np.arange(len(tokens)))  # every token stays at its place
+    assert sorted(np.concatenate([tokens for _, tokens, _ in exchanged])) == sorted(
+        np.concatenate([tokens for _, tokens, _ in rows])
+    )
+    owners = exchanged[0][1] // 1_000
+    assert len(set(owners)) > 1 and 3 <= 1 + np.count_nonzero(np.diff(owners)) <= 100 / 8
+    without_soft = exchange_segments([(f, t, None) for f, t, _ in rows], 16, np.random.default_rng(0))
+    assert all(np.array_equal(a[1], b[1]) and a[2] is None for a, b in zip(without_soft, exchanged, strict=True))
+
+
+def test_segments_are_for_heads_on_features(config, tmp_path):
+    config["batches"]["segment_tokens"] = 8
+    with pytest.raises(SystemExit, match="`batches.segment_tokens` cuts features; add `feature_copies`"):
+        run(config, tmp_path, name="crops")
+    config["feature_copies"] = {"pair": 1}
+    exchanged = run(config, tmp_path, name="exchanged")
+    config["batches"]["segment_tokens"] = 0
+    whole = run(config, tmp_path, name="whole")
+    with pytest.raises(AssertionError):
+        assert_same_weights(exchanged, whole)
+    config["batches"]["segment_tokens"] = 1
+    with pytest.raises(SystemExit, match="`segment_tokens` is 1; it must be 0, or a whole number from 2"):
+        run(config, tmp_path, name="one")
 
 
 # --- one process, two processes, more turns
