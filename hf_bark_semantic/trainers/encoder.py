@@ -30,7 +30,7 @@ from ..packaged import BUILTIN, encoder_for
 from ..processing_bark_semantic import BarkSemanticEncoderProcessor
 from .augmentation import SpectrogramAugmentation, WaveformAugmentation
 from .checkpoints import remove_checkpoints
-from .distillation import RECORDING, soft_label_loss, with_soft_labels
+from .distillation import soft_label_loss, with_soft_labels
 from .encoder_batches import CropBatches, FeatureBatches, StreamedBatches
 from .encoder_config import CODES_OF_PAIRS, EncoderTrainingConfig
 from .held_out_figures import HeldOutFigures
@@ -91,7 +91,7 @@ def train_or_resume(
         clips = with_soft_labels(wanted, config.distillation, folder / "soft_labels", accelerator)
     model = train_encoder(config, clips, accelerator=accelerator, held_out=held_out)
     if config.model.get("transition_weight"):
-        known = [clip.semantic_tokens for clip in clips if clip.source in config.sources and clip.source != RECORDING]
+        known = [clip.semantic_tokens for clip in clips if clip.source in config.sources and clip.has_tokens]
         model.transitions.count(known)
         model.config.num_transitions = len(model.transitions.pairs)
     if accelerator.is_main_process:

@@ -380,6 +380,9 @@ def test_a_codec_front_end_learns_from_clips_without_tokens(config, tmp_path):
     config["batches"]["crops"] = {"pair": 2, "codec": 1}
     with pytest.raises(SystemExit, match="codec-9 has no tokens, so `batches.crops` can have 'codec' clips only with"):
         run(config, tmp_path, name="labels")
+    config |= {"feature_copies": {"pair": 1}, "distillation": {"encoders": {str(without): 1}}}
+    student = load_file(run(config, tmp_path, name="student") / "model.safetensors")
+    assert torch.equal(student["transitions.pairs"], counted[0])
 
 
 def test_segments_are_exchanged_with_their_tokens_and_lengths_stay():
