@@ -246,7 +246,8 @@ def _ids(row: Mapping[str, Any], column: str, ndim: int) -> np.ndarray:
     if ids.ndim != ndim or ids.dtype.kind not in "iu" or known.min(initial=0) < 0:
         raise ValueError(
             f"{row['id']}: {column} must be whole numbers, 0 or more, of shape "
-            f"{'(num_tokens,)' if ndim == 1 else '(num_codebooks, num_frames)'}. The row is corrupt; remove it."
+            f"{'(num_tokens,), or -100 where unknown' if ndim == 1 else '(num_codebooks, num_frames)'}. The row is "
+            "corrupt; remove it."
         )
     return ids.astype(np.int64)
 
