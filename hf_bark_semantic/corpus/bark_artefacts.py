@@ -117,8 +117,7 @@ def preset_rows(folder: Path, *, log: Callable[[str], None] = print) -> Iterator
             continue
         arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
         tokens, codes = arrays["semantic_prompt"], arrays["fine_prompt"]
-        columns = {"voice": name, "language": language, "fold": LANGUAGE_FOLDS[language]}
-        columns["in_folds"] = not _has(name, RELATED_VOICES)
+        columns = _preset_columns(name, language)
         yield _row(name, "preset", tokens, codes, load_audio(folder / entry["audio"]), **columns)
         if entry.get("enhanced"):
             late = load_audio(folder / entry["enhanced"], CODEC_SAMPLING_RATE)
@@ -175,8 +174,7 @@ def preset_codec_rows(folder: Path) -> Iterator[dict]:
         name, language = entry["name"], entry["language"]
         arrays = np.load(folder / f"{name}.npz", allow_pickle=False)
         if language in LANGUAGE_FOLDS and entry.get("enhanced") and "encodec_codes" in arrays:
-            columns = {"voice": name, "language": language, "fold": LANGUAGE_FOLDS[language]}
-            columns["in_folds"] = not _has(name, RELATED_VOICES)
+            columns = _preset_columns(name, language)
             yield _codec_row(f"{name}_codec", arrays["encodec_codes"], folder / entry["enhanced"], **columns)
 
 
@@ -190,6 +188,11 @@ def natural_codec_rows(folder: Path) -> Iterator[dict]:
         name = entry["name"]
         codes = np.load(folder / f"{name}.npz", allow_pickle=False)["codes"]
         yield _codec_row(name, codes, folder / f"{name}.flac", voice=name)
+
+
+def _preset_columns(name: str, language: str) -> dict:
+    in_folds = not _has(name, RELATED_VOICES)
+    return {"voice": name, "language": language, "fold": LANGUAGE_FOLDS[language], "in_folds": in_folds}
 
 
 def _codec_row(name: str, codes: np.ndarray, path: Path, **columns) -> dict:
